@@ -22,7 +22,7 @@ use proptest::sample::Index;
 use super::exchange::{fetch, fetched, finding, question};
 use super::net::{BOOT, id};
 use super::notices::notice;
-use super::reconfiguration::{harmless_word, home, notice_of_holders, partition, word};
+use super::reconfiguration::{harmless_message, home, notice_of_holders, partition, reconfiguration_message};
 
 /// A run of so many cases, unless PROPTEST_CASES says otherwise.
 pub fn cases(count: u32) -> ProptestConfig {

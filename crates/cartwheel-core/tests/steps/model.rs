@@ -1,4 +1,4 @@
-//! What may happen to a few nodes, and what must hold whatever happens.
+//! The actions of the model, and the properties that every state must have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,55 +18,55 @@ use super::operations::{Holds, Read, Write, Writes, homes, recovered, still_hold
 use super::setup::Setup;
 use super::stage::{Done, Seen, Situation, Stage};
 
-pub const ONE_SUCCESSOR: &str = "of each configuration there is one successor";
-pub const SEEN: &str = "what was acknowledged is seen by every later read";
-pub const KEPT: &str = "nothing is dropped that nobody keeps";
-pub const LEFT: &str = "a home of what was made anew speaks for it only with all that was left";
-pub const MADE_ANEW: &str = "what has no successor is made anew, and speaks again";
-pub const SAVED: &str = "what a home held that was not lost is held by one that was being filled";
-pub const THE_LAST_STEP_ENDS: &str = "the last successor stands alone";
-pub const READ_WHILE_JOINT: &str = "a read ends while one configuration takes over from another";
-pub const OVER_A_CRASH: &str = "a version ends though a node crashed in the middle of it";
-pub const READ_AFTERWARDS: &str = "what was acknowledged before a version is read after it";
+pub const ONE_NEXT: &str = "each configuration has one next configuration";
+pub const SEEN: &str = "every later read shows an acknowledged write";
+pub const KEPT: &str = "nothing is purged that no other home keeps";
+pub const LEFT: &str = "a force-recovered home answers only once it holds all that was left";
+pub const FORCE_RECOVERED: &str = "a partition without a next configuration is force-recovered, and answers again";
+pub const SAVED: &str = "a syncing home holds what a home that was not lost held";
+pub const LAST_IS_STABLE: &str = "the last configuration becomes stable";
+pub const READ_WHILE_JOINT: &str = "a read ends in a joint phase";
+pub const OVER_A_CRASH: &str = "a joint phase ends though a node crashed during it";
+pub const READ_AFTERWARDS: &str = "a write acknowledged before a reconfiguration is read after it";
 pub const RECOVERED: &str = "a home that lost what it held counts again";
-pub const CLEARED: &str = "an old home has dropped what it held";
+pub const PURGED: &str = "a retired home has purged what it held";
 
 /// A proposal under way.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Proposal {
     number: u64,
     proposer: Proposer,
-    /// Its proposer knows that this was chosen, and has not gone by it yet.
+    /// Set once its proposer knows that this was chosen, and has not adopted it yet.
     chosen: Option<Configuration>,
 }
 
 /// A node.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Machine {
-    /// Which of the wishes it goes by.
+    /// The index of its view.
     pub view: u8,
-    /// What it is in the partition.
+    /// Its state of the partition.
     pub partition_state: Arc<PartitionState>,
-    /// What its disk says of that, if that is something else.
+    /// The saved state, if it is an older one.
     unsaved: Option<Arc<PartitionState>>,
     /// What it holds of the clients' key, durably.
     data: Writes,
-    /// It has lost what it held, and not recovered.
+    /// Whether it has lost what it held, and not recovered yet.
     is_lost: bool,
-    /// How often it has lost that.
+    /// How often it has lost it.
     losses: u8,
-    /// What it was told of others' losses, durably.
+    /// The losses of others that it has noted, durably.
     noted: Losses,
-    /// What others have answered since it recovers, and the latest step that they told of.
+    /// The answers of others since its recovery began, and the newest version that they have reported.
     heard: BTreeMap<NodeId, Holds>,
     heard_of: ConfigVersion,
-    /// What has been compared since it started.
+    /// The exchanges since it started.
     pub compared: BTreeMap<NodeId, Seen>,
     proposal: Option<Proposal>,
 }
 
 impl Machine {
-    /// One that holds nothing and has heard from nobody.
+    /// A node that holds nothing and has heard from no other.
     fn with_nothing(view: u8, partition_state: PartitionState) -> Self {
         Self {
             view,
@@ -84,29 +84,30 @@ impl Machine {
     }
 }
 
-/// What has happened, as far as the properties ask for it.
+/// What has happened, as far as the properties need it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 struct Marks {
     has_missed: bool,
     has_lost: bool,
-    has_cleared: bool,
+    has_purged: bool,
     has_crashed_midway: bool,
     has_read_while_joint: bool,
     has_read_afterwards: bool,
-    has_spoken_for_little: bool,
-    has_spoken_anew: bool,
+    has_answered_too_early: bool,
+    has_answered_again: bool,
     has_saved: bool,
 }
 
-/// All there is.
+/// A state of the model.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct State {
     machines: Vec<Arc<Machine>>,
-    /// The phases that somebody has gone by: anybody may hear of them at any time, again and again, or never.
-    told: Arc<BTreeSet<Announced>>,
-    /// Who has said for which number that it is whole. It may be heard whenever it matters.
+    /// The phases that a node has adopted. Any node may learn of them at any time, repeatedly, or never.
+    announced: Arc<BTreeSet<Announced>>,
+    /// The homes that have reported to be synced, each with the configuration's number. A report is heard whenever it
+    /// matters.
     synced: Arc<BTreeSet<(Home, u64)>>,
-    /// What choosers were asked to accept. It may arrive whenever it likes, or never.
+    /// What choosers were asked to accept. It may arrive at any time, or never.
     proposed: Arc<BTreeSet<(Ballot, Configuration)>>,
     writes: Vec<Write>,
     reads: Vec<Read>,
@@ -115,12 +116,12 @@ pub struct State {
     renewals: u8,
     losses: u8,
     failures: u8,
-    /// What each node held when a majority was lost, none of those that were; nothing before that.
+    /// Set once a majority is marked lost: what each node held then; none for the lost ones.
     left: Option<Vec<Option<Writes>>>,
     marks: Marks,
 }
 
-/// A phase, in the order of steps.
+/// A phase, ordered by version.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Announced {
     version: ConfigVersion,
@@ -148,35 +149,35 @@ impl Announced {
 /// What may happen. Nodes are named by their slots.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// A node hears who holds everything, and may let the successor stand alone.
+    /// A node hears which homes are synced, and may put the next configuration in force alone.
     Hear(usize),
-    /// It hears of a later phase.
+    /// It learns of a later phase.
     Learn(usize, Announced),
     /// It begins to propose, with a new ballot.
     Propose(usize),
-    /// The first node's question for a promise reaches the second.
+    /// The first node's `Prepare` reaches the second.
     Prepare(usize, usize),
-    /// What is to be accepted reaches a node.
+    /// An `Accept` reaches a node.
     Accept(Ballot, Configuration, usize),
-    /// A proposer goes by what was chosen.
+    /// A proposer adopts what was chosen.
     Enter(usize),
-    /// The homes of the latest configuration choose its successor, of which somebody hears.
+    /// The homes of the latest configuration choose the next one, and a node learns of it.
     Choose(Announced),
-    /// The first compares what it holds with the second.
+    /// The first node runs an exchange with the second.
     Compare(usize, usize),
-    /// A node drops what nobody needs there any more.
+    /// A node purges what it need not keep.
     Drop(usize),
-    /// A node stops and starts anew with what is on its disk.
+    /// A node stops and starts again with what is on its disk.
     Crash(usize),
-    /// A node loses its disk and comes back in a new incarnation; all know.
+    /// A node loses its disk and returns in a new incarnation; all nodes know.
     Renew(usize),
-    /// Some nodes are lost with their disks, and given up; all know.
-    GiveUp,
-    /// A home loses what it holds. True: with the power, and so with all that it remembered.
+    /// Some nodes are lost with their disks, and marked lost; all nodes know.
+    MarkLost,
+    /// A home loses what it holds. If true, in a power failure, and so with all that it remembered.
     Lose(usize, bool),
-    /// The first, which has lost what it held, recovers from the second.
+    /// The first node, which has lost what it held, reads the second to recover.
     Recover(usize, usize),
-    /// A node stores a write, and its store says that this failed.
+    /// A node stores a write, and its store reports a failure.
     StoreFails(usize, usize),
     /// A node stores a write, if it is a home.
     Store(usize, usize),
@@ -184,9 +185,9 @@ pub enum Action {
     BeginRead(usize),
     /// A node answers a read, if it is a home.
     Answer(usize, usize),
-    /// A read's coordinator hears of a later phase.
+    /// A read's coordinator learns of a later phase.
     FollowRead(usize, Announced),
-    /// A node stores what a strong read has joined.
+    /// A node stores the join of a strong read.
     WriteBack(usize, usize),
 }
 
@@ -209,7 +210,7 @@ impl Machine {
         Memory { incarnation: self.home(setup, slot).incarnation, since: Since(u64::from(self.losses) + 1) }
     }
 
-    /// What it says of the key.
+    /// Its answer to a read of the key.
     fn holds(&self, setup: &Setup, slot: usize) -> Holds {
         Holds {
             writes: self.data,
@@ -224,8 +225,9 @@ impl Machine {
         self.partition_state.leaves(self.home(setup, slot), setup.group)
     }
 
-    /// Goes by another partition state. What matters no more is forgotten, so that states are equal that differ in nothing else.
-    fn sit(&mut self, setup: &Setup, slot: usize, partition_state: PartitionState, is_unsaved: bool) {
+    /// Adopts another partition state. Drops what no longer matters, so that states that differ in nothing else are
+    /// equal.
+    fn adopt(&mut self, setup: &Setup, slot: usize, partition_state: PartitionState, is_unsaved: bool) {
         let has_left = self.partition_state.retired.is_some();
         if is_unsaved {
             self.unsaved.get_or_insert_with(|| self.partition_state.clone());
@@ -260,7 +262,7 @@ impl State {
         };
         let mut state = Self {
             machines: (0..setup.nodes.len()).map(machine).collect(),
-            told: Arc::new(BTreeSet::from([Announced::of(&ConfigPhase::Stable(first.clone()))])),
+            announced: Arc::new(BTreeSet::from([Announced::of(&ConfigPhase::Stable(first.clone()))])),
             synced: Arc::default(),
             proposed: Arc::default(),
             writes: vec![Write::default(); setup.bounds.writes],
@@ -274,23 +276,23 @@ impl State {
             marks: Marks::default(),
         };
         if setup.is_chosen {
-            state.next_choice(setup).iter().for_each(|next| state.tell(&next.phase()));
+            state.next_choice(setup).iter().for_each(|next| state.announce(&next.phase()));
         }
         state
     }
 
-    /// What the homes of the latest configuration would choose, if enough of them are there.
+    /// The next configuration that the homes of the latest one would choose, if enough of them are there.
     fn next_choice(&self, setup: &Setup) -> Option<Announced> {
-        let latest = self.told.last().filter(|told| told.next.is_none())?;
+        let latest = self.announced.last().filter(|announced| announced.next.is_none())?;
         let (only, view) = (&latest.current, self.view());
-        let is_there = |home: &&Home| {
+        let is_available = |home: &&Home| {
             setup.slot(home.node).filter(|&slot| !self.is_lost(slot)).is_some_and(|slot| {
                 let machine = &self.machines[slot];
                 machine.home(setup, slot) == **home && machine.partition_state.phase.version() == latest.version
             })
         };
-        let there = only.choosers().iter().filter(is_there).count();
-        if there < majority(only.choosers().len()) || only.number >= setup.bounds.last {
+        let available = only.choosers().iter().filter(is_available).count();
+        if available < majority(only.choosers().len()) || only.number >= setup.bounds.last {
             return None;
         }
         let target = setup.views[usize::from(view)].target(setup.partition);
@@ -303,20 +305,20 @@ impl State {
         Arc::make_mut(&mut self.machines[slot])
     }
 
-    /// A node goes by another partition state; whoever asks may hear of it.
-    fn sit(&mut self, setup: &Setup, slot: usize, partition_state: PartitionState, is_unsaved: bool) {
-        self.tell(&partition_state.phase);
+    /// A node adopts another partition state. Any node may learn of its phase.
+    fn adopt(&mut self, setup: &Setup, slot: usize, partition_state: PartitionState, is_unsaved: bool) {
+        self.announce(&partition_state.phase);
         let before = self.machines[slot].partition_state.clone();
-        self.machine(slot).sit(setup, slot, partition_state, is_unsaved);
+        self.machine(slot).adopt(setup, slot, partition_state, is_unsaved);
         self.follow(setup, slot, &before.phase);
     }
 
-    /// Takes in what a node has become and said.
+    /// Applies the result of an action.
     fn ended(&mut self, setup: &Setup, slot: usize, done: &Done) {
         let me = self.machines[slot].home(setup, slot);
-        for (_, word) in &done.said {
-            match word {
-                ReconfigurationMessage::Holds(phase) => self.tell(phase),
+        for (_, message) in &done.said {
+            match message {
+                ReconfigurationMessage::Holds(phase) => self.announce(phase),
                 ReconfigurationMessage::Synced(number) if !self.synced.contains(&(me, *number)) => {
                     Arc::make_mut(&mut self.synced).insert((me, *number));
                 }
@@ -324,13 +326,13 @@ impl State {
             }
         }
         if done.partition_state != *self.machines[slot].partition_state {
-            self.sit(setup, slot, done.partition_state.clone(), done.is_unsaved);
+            self.adopt(setup, slot, done.partition_state.clone(), done.is_unsaved);
         }
     }
 
-    fn tell(&mut self, phase: &ConfigPhase) {
-        if !self.told.iter().any(|told| told.is(phase)) {
-            Arc::make_mut(&mut self.told).insert(Announced::of(phase));
+    fn announce(&mut self, phase: &ConfigPhase) {
+        if !self.announced.iter().any(|announced| announced.is(phase)) {
+            Arc::make_mut(&mut self.announced).insert(Announced::of(phase));
         }
     }
 
@@ -338,8 +340,8 @@ impl State {
         setup.nodes.iter().copied().filter(|&node| node != setup.nodes[slot]).collect()
     }
 
-    /// A node looks after the partition. While one configuration takes over from another it thinks that all others are down, and so waits for
-    /// nobody that it may do without.
+    /// A node attends to the partition. In a joint phase it considers all others down, so it waits for no node that it
+    /// does not need.
     fn attend(&mut self, setup: &Setup, slot: usize, synced: &Arc<BTreeSet<(Home, u64)>>) {
         let before = self.machines[slot].clone();
         let situation = Situation {
@@ -349,38 +351,38 @@ impl State {
             compared: before.compared.clone(),
             synced: synced.clone(),
         };
-        let known = setup.memory.lock().expect("nobody panicked").get(&situation).cloned();
+        let known = setup.memory.lock().expect("no other thread panicked").get(&situation).cloned();
         let done = known.unwrap_or_else(|| {
             let down =
                 if before.partition_state.phase.next().is_some() { self.others(setup, slot) } else { Vec::new() };
             let mut stage = Stage::new(setup, slot, &before, synced, &down);
             stage.tick();
             let done = Arc::new(stage.done());
-            setup.memory.lock().expect("nobody panicked").insert(situation, done.clone());
+            setup.memory.lock().expect("no other thread panicked").insert(situation, done.clone());
             done
         });
-        if !done.said.iter().any(|(_, word)| matches!(word, ReconfigurationMessage::Prepare(..))) {
+        if !done.said.iter().any(|(_, message)| matches!(message, ReconfigurationMessage::Prepare(..))) {
             self.ended(setup, slot, &done);
             if self.machines[slot].partition_state != before.partition_state {
-                self.look(setup, slot);
+                self.attend_after_event(setup, slot);
             }
         }
     }
 
-    /// A node looks after the partition, as it does whenever something has happened.
-    fn look(&mut self, setup: &Setup, slot: usize) {
+    /// A node attends to the partition, as it does after every event.
+    fn attend_after_event(&mut self, setup: &Setup, slot: usize) {
         self.attend(setup, slot, &Arc::default());
     }
 
-    fn learn(&mut self, setup: &Setup, slot: usize, told: &Announced) {
+    fn learn(&mut self, setup: &Setup, slot: usize, announced: &Announced) {
         let before = self.machines[slot].clone();
         let mut stage = Stage::new(setup, slot, &before, &BTreeSet::new(), &[]);
         let from = setup.home((slot + 1) % setup.nodes.len(), before.view);
-        stage.hear(from, ReconfigurationMessage::Holds(told.phase()));
+        stage.hear(from, ReconfigurationMessage::Holds(announced.phase()));
         self.ended(setup, slot, &stage.done());
     }
 
-    /// A node proposes: those who come have said that they have copied, and those who would propose before it seem to be down.
+    /// A node proposes. The new homes have reported that they have copied, and the choosers before it seem to be down.
     fn propose(&mut self, setup: &Setup, slot: usize) {
         let before = self.machines[slot].clone();
         let me = before.home(setup, slot);
@@ -394,7 +396,7 @@ impl State {
             }
         }
         stage.tick();
-        let prepared = stage.said.iter().find_map(|(_, word)| match word {
+        let prepared = stage.said.iter().find_map(|(_, message)| match message {
             ReconfigurationMessage::Prepare(number, ballot) => Some((*number, *ballot)),
             _ => None,
         });
@@ -402,11 +404,11 @@ impl State {
             return self.ended(setup, slot, &stage.done());
         };
         let partition_state = stage.partition_state.clone();
-        // What it would have accepted if nobody had accepted anything before.
+        // The proposal, if no configuration was accepted before.
         for &home in choosers.iter().filter(|&&home| home != me) {
             stage.hear(home, ReconfigurationMessage::Promise(number, ballot, None));
         }
-        let proposal = stage.said.iter().find_map(|(_, word)| match word {
+        let proposal = stage.said.iter().find_map(|(_, message)| match message {
             ReconfigurationMessage::Accept(_, proposal) => Some(proposal.clone()),
             _ => None,
         });
@@ -416,7 +418,7 @@ impl State {
         self.ballots += 1;
         self.machine(slot).proposal = Some(Proposal { number, proposer, chosen: None });
         let is_unsaved = stage.is_unsaved;
-        self.sit(setup, slot, partition_state, is_unsaved);
+        self.adopt(setup, slot, partition_state, is_unsaved);
         self.go_on(slot, next);
     }
 
@@ -432,19 +434,19 @@ impl State {
         self.machine(slot).proposal = Some(proposal);
     }
 
-    /// A chooser hears a proposer; its answer, if it has one, comes back at once.
-    fn choose(&mut self, setup: &Setup, slot: usize, proposer: usize, word: ReconfigurationMessage) {
+    /// A chooser gets a proposer's message. If it answers, the answer arrives at once.
+    fn choose(&mut self, setup: &Setup, slot: usize, proposer: usize, message: ReconfigurationMessage) {
         let before = self.machines[slot].clone();
         let mut stage = Stage::new(setup, slot, &before, &BTreeSet::new(), &[]);
-        // What it says to itself nobody would hear here.
+        // A message of the proposer to itself would not be recorded, so it is delivered as from another node.
         let asker = if proposer == slot { (slot + 1) % self.machines.len() } else { proposer };
-        stage.hear(self.machines[asker].home(setup, asker), word);
+        stage.hear(self.machines[asker].home(setup, asker), message);
         let done = stage.done();
         self.ended(setup, slot, &done);
         let me = before.home(setup, slot);
-        for (_, word) in done.said {
+        for (_, message) in done.said {
             let Some(mut proposal) = self.machines[proposer].proposal.clone() else { continue };
-            let next = match word {
+            let next = match message {
                 ReconfigurationMessage::Promise(number, ballot, accepted) if number == proposal.number => {
                     proposal.proposer.promised(me, ballot, accepted)
                 }
@@ -461,18 +463,19 @@ impl State {
     fn enter(&mut self, setup: &Setup, slot: usize) {
         let before = self.machines[slot].clone();
         let Some(Proposal { chosen: Some(next), .. }) = &before.proposal else { return };
-        let told = Announced::of(&ConfigPhase::Joint(before.partition_state.phase.current().clone(), next.clone()));
-        Arc::make_mut(&mut self.told).insert(told.clone());
-        self.learn(setup, slot, &told);
+        let announced = Announced::of(&ConfigPhase::Joint(before.partition_state.phase.current().clone(), next.clone()));
+        Arc::make_mut(&mut self.announced).insert(announced.clone());
+        self.learn(setup, slot, &announced);
     }
 
-    /// Whether a node answers one that compares.
+    /// Whether a node takes part in exchanges of others.
     fn shares(&self, setup: &Setup, slot: usize) -> bool {
         let machine = &self.machines[slot];
         !machine.partition_state.is_candidate && (machine.is_home(setup, slot) || machine.leaves(setup, slot))
     }
 
-    /// One node compares what it holds with another: a new home gets what the other holds, an old home and the other both do.
+    /// One node runs an exchange with another. A syncing home gets what the other holds; a retired home and the other
+    /// both get the join.
     fn compare(&mut self, setup: &Setup, slot: usize, with: usize) {
         let (one, other) = (self.machines[slot].clone(), self.machines[with].clone());
         let home = other.home(setup, with);
@@ -497,8 +500,8 @@ impl State {
         }
     }
 
-    /// A node drops what it holds of the key, unless it is to keep it.
-    fn clear(&mut self, setup: &Setup, slot: usize) {
+    /// A node purges what it holds of the key, unless it must keep it.
+    fn purge(&mut self, setup: &Setup, slot: usize) {
         let before = self.machines[slot].clone();
         let held = setup.held(slot, before.view, &before.partition_state);
         if !before.partition_state.has_stale_data {
@@ -506,17 +509,17 @@ impl State {
         }
         if !held.keeps(setup.partition, setup.group) {
             self.machine(slot).data = 0;
-            self.marks.has_cleared |= before.data != 0;
+            self.marks.has_purged |= before.data != 0;
             let keeps = |&other: &usize| {
                 self.machines[other].is_home(setup, other) || self.machines[other].leaves(setup, other)
             };
             let kept = (0..self.machines.len()).filter(keeps).fold(0, |kept, other| kept | self.machines[other].data);
-            // What a home was given and lost is another matter.
+            // What a home has lost in another way does not count here.
             self.marks.has_lost |= self.losses == 0 && before.data & !kept != 0;
         }
         let partition_state =
             PartitionState { has_stale_data: false, ..PartitionState::clone(&before.partition_state) };
-        self.sit(setup, slot, partition_state, before.unsaved.is_some());
+        self.adopt(setup, slot, partition_state, before.unsaved.is_some());
     }
 
     fn crash(&mut self, slot: usize) {
@@ -533,7 +536,7 @@ impl State {
         }
     }
 
-    /// All go by the last wish from now on, in which this node has another incarnation.
+    /// All nodes adopt the last view, in which this node has another incarnation.
     fn renew(&mut self, setup: &Setup, slot: usize) {
         self.renewals += 1;
         self.orphan(slot);
@@ -544,16 +547,16 @@ impl State {
         *self.machine(slot) = Machine::with_nothing(last, partition_state);
     }
 
-    /// All go by the last wish from now on, in which some nodes have been given up; they are no more.
-    fn give_up(&mut self, setup: &Setup) {
+    /// All nodes adopt the last view, in which some nodes are marked lost. These do nothing any more.
+    fn mark_lost(&mut self, setup: &Setup) {
         let last = setup.views.len() as u8 - 1;
         for slot in 0..self.machines.len() {
             self.machine(slot).view = last;
-            if setup.is_given_up(slot) {
+            if setup.is_marked_lost(slot) {
                 self.orphan(slot);
             }
         }
-        let left = |(slot, machine): (usize, &Arc<Machine>)| (!setup.is_given_up(slot)).then_some(machine.data);
+        let left = |(slot, machine): (usize, &Arc<Machine>)| (!setup.is_marked_lost(slot)).then_some(machine.data);
         self.left = Some(self.machines.iter().enumerate().map(left).collect());
     }
 
@@ -561,8 +564,8 @@ impl State {
         self.left.as_ref().is_some_and(|left| left[slot].is_none())
     }
 
-    /// Whoever speaks for a partition that was made anew holds what each of its homes held.
-    fn judge_what_was_left(&mut self, setup: &Setup) {
+    /// A force-recovered home that is synced must hold what each home of its configuration held.
+    fn check_force_recovered(&mut self, setup: &Setup) {
         let Some(left) = &self.left else { return };
         let had = |home: &Home| setup.slot(home.node).and_then(|slot| left[slot]).unwrap_or_default();
         let mut marks = self.marks;
@@ -573,8 +576,8 @@ impl State {
                 && machine.partition_state.is_synced()
             {
                 let all = only.homes.iter().fold(0, |all, home| all | had(home));
-                marks.has_spoken_for_little |= all & !machine.data != 0;
-                marks.has_spoken_anew = true;
+                marks.has_answered_too_early |= all & !machine.data != 0;
+                marks.has_answered_again = true;
                 marks.has_saved |= all & !left[slot].unwrap_or_default() != 0;
             }
         }
@@ -585,7 +588,7 @@ impl State {
         self.machines.iter().map(|machine| machine.view).max().unwrap_or(0)
     }
 
-    /// What every read that begins now must see.
+    /// The writes that every read that begins now must show.
     fn must(&self, setup: &Setup) -> Writes {
         let acknowledged = self.writes.iter().zip(0..).filter(|(write, _)| write.is_acknowledged);
         let written: Writes = acknowledged.fold(0, |must, (_, bit)| must | 1 << bit);
@@ -593,7 +596,7 @@ impl State {
         read.fold(written, |must, got| must | got)
     }
 
-    /// A home loses its record: it comes back damaged, or what was not synced goes with the power.
+    /// A home loses its record: it is damaged, or power fails before it was synced.
     fn lose(&mut self, slot: usize, with_power: bool) {
         self.losses += 1;
         if with_power {
@@ -608,7 +611,7 @@ impl State {
         machine.heard_of = ConfigVersion(0);
     }
 
-    /// A home that has lost its record hears from another, which notes that first.
+    /// A home that has lost its record reads another, which notes the loss first.
     fn recover(&mut self, setup: &Setup, slot: usize, from: usize) {
         let (one, view) = (self.machines[slot].clone(), self.view());
         if !self.machines[from].is_home(setup, from) {
@@ -659,7 +662,7 @@ impl State {
         }
     }
 
-    /// The writes that a node coordinates go by what it knows now.
+    /// The writes that a node coordinates continue with the phase that it knows now.
     fn follow(&mut self, setup: &Setup, slot: usize, before: &ConfigPhase) {
         let view = self.view();
         let (before, now) =
@@ -667,25 +670,25 @@ impl State {
         let own: Vec<usize> =
             (0..self.writes.len()).filter(|&write| self.writes[write].coordinator == Some(slot)).collect();
         for write in own {
-            self.writes[write].stored.retain(|&node, _| still_stands(setup, node, &now, &before));
+            self.writes[write].stored.retain(|&node, _| still_counts(setup, node, &now, &before));
             self.settle_write(setup, write);
         }
     }
 
-    /// A node has stopped, and with it what it coordinated.
+    /// A node has stopped; the writes that it coordinated are never acknowledged.
     fn orphan(&mut self, slot: usize) {
         for write in self.writes.iter_mut().filter(|write| write.coordinator == Some(slot)) {
             *write = Write { is_orphaned: true, ..Write::default() };
         }
     }
 
-    /// A read begins, by a coordinator that has heard of nothing but the founding; it may hear of more before it asks anybody.
+    /// A read begins. Its coordinator knows only the bootstrap; it may learn of more before it reads any home.
     fn begin_read(&mut self, setup: &Setup, read: usize) {
         let (phase, must) = (ConfigPhase::Stable(setup.first()), self.must(setup));
         self.reads[read] = Read { phase: Some(Arc::new(phase)), must, ..Read::default() };
     }
 
-    /// Where there is one write, no read that begins later has to see more than one that begins at once.
+    /// With a single write, a read that begins later need show no more than one that begins at once.
     fn begin_at_once(&mut self, setup: &Setup) {
         if let [Write { is_acknowledged: true, .. }] = self.writes[..]
             && let [Read { phase: None, got: None, .. }] = self.reads[..]
@@ -720,7 +723,7 @@ impl State {
         let read = &mut self.reads[read];
         if read.settle(setup, view) {
             let got = read.got.unwrap_or_default();
-            // What was promised ends where a majority is lost.
+            // There is no guarantee once a majority is lost.
             self.marks.has_missed |= self.left.is_none() && read.must & !got != 0;
             let has_moved = self.machines.iter().any(|machine| machine.partition_state.phase.current().number > 0);
             self.marks.has_read_while_joint |= phase.is_some_and(|phase| phase.next().is_some());
@@ -739,7 +742,7 @@ impl Model for Setup {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        // Nobody looks any more.
+        // All clients have read.
         if !state.reads.is_empty() && state.reads.iter().all(|read| read.got.is_some()) {
             return;
         }
@@ -750,7 +753,7 @@ impl Model for Setup {
             if phase.next().is_some() || state.left.is_some() {
                 actions.push(Action::Hear(slot));
             }
-            actions.extend(later(state, phase.version()).map(|told| Action::Learn(slot, told)));
+            actions.extend(later(state, phase.version()).map(|announced| Action::Learn(slot, announced)));
             if let ConfigPhase::Stable(only) = phase
                 && only.choosers().contains(&me)
             {
@@ -791,8 +794,8 @@ impl Model for Setup {
         if state.renewals < self.bounds.renewals {
             actions.push(Action::Renew(0));
         }
-        if self.gives_up() && state.left.is_none() {
-            actions.push(Action::GiveUp);
+        if self.marks_lost() && state.left.is_none() {
+            actions.push(Action::MarkLost);
         }
         for (number, write) in state.writes.iter().enumerate() {
             if write.is_acknowledged || write.is_orphaned {
@@ -827,7 +830,7 @@ impl Model for Setup {
                 let Some(slot) = self.slot(node).filter(|&slot| !state.is_lost(slot)) else { continue };
                 let is_wanted = match (read.answers.get(&node), read.join) {
                     (None, None) => true,
-                    // One that is being filled is asked again.
+                    // A syncing or recovering home is read again.
                     (Some(holds), None) => {
                         holds.is_syncing && state.machines[slot].partition_state.is_synced()
                             || holds.is_lost && !state.machines[slot].is_lost
@@ -844,7 +847,7 @@ impl Model for Setup {
                     });
                 }
             }
-            actions.extend(later(state, phase.version()).map(|told| Action::FollowRead(number, told)));
+            actions.extend(later(state, phase.version()).map(|announced| Action::FollowRead(number, announced)));
         }
     }
 
@@ -855,15 +858,15 @@ impl Model for Setup {
                 let synced = state.synced.clone();
                 state.attend(self, slot, &synced);
             }
-            Action::Learn(slot, told) => {
-                state.learn(self, slot, &told);
-                state.look(self, slot);
+            Action::Learn(slot, announced) => {
+                state.learn(self, slot, &announced);
+                state.attend_after_event(self, slot);
             }
             Action::Propose(slot) => state.propose(self, slot),
             Action::Prepare(slot, to) => {
                 let Proposal { number, proposer, .. } = state.machines[slot].proposal.as_ref()?;
-                let word = ReconfigurationMessage::Prepare(*number, proposer.ballot());
-                state.choose(self, to, slot, word);
+                let message = ReconfigurationMessage::Prepare(*number, proposer.ballot());
+                state.choose(self, to, slot, message);
             }
             Action::Accept(ballot, proposal, slot) => {
                 let proposer = self.slot(ballot.node)?;
@@ -871,26 +874,26 @@ impl Model for Setup {
             }
             Action::Enter(slot) => {
                 state.enter(self, slot);
-                state.look(self, slot);
+                state.attend_after_event(self, slot);
             }
-            Action::Choose(told) => state.tell(&told.phase()),
+            Action::Choose(announced) => state.announce(&announced.phase()),
             Action::Compare(slot, with) => {
                 state.compare(self, slot, with);
-                state.look(self, slot);
+                state.attend_after_event(self, slot);
             }
             Action::Drop(slot) => {
-                state.clear(self, slot);
-                state.look(self, slot);
+                state.purge(self, slot);
+                state.attend_after_event(self, slot);
             }
             Action::Crash(slot) => {
                 state.crash(slot);
-                state.look(self, slot);
+                state.attend_after_event(self, slot);
             }
             Action::Renew(slot) => state.renew(self, slot),
-            Action::GiveUp => state.give_up(self),
+            Action::MarkLost => state.mark_lost(self),
             Action::Lose(slot, with_power) => {
                 state.lose(slot, with_power);
-                state.look(self, slot);
+                state.attend_after_event(self, slot);
             }
             Action::Recover(slot, from) => state.recover(self, slot, from),
             Action::StoreFails(write, slot) => {
@@ -903,25 +906,25 @@ impl Model for Setup {
             Action::Store(write, slot) => state.store(self, write, slot),
             Action::BeginRead(read) => state.begin_read(self, read),
             Action::Answer(read, slot) | Action::WriteBack(read, slot) => state.answer(self, read, slot),
-            Action::FollowRead(read, told) => {
+            Action::FollowRead(read, announced) => {
                 let before = homes(self, state.view(), state.reads[read].phase.as_ref()?);
-                let now = homes(self, state.view(), &told.phase());
-                state.reads[read].phase = Some(Arc::new(told.phase()));
+                let now = homes(self, state.view(), &announced.phase());
+                state.reads[read].phase = Some(Arc::new(announced.phase()));
                 let stands = |node: NodeId| now.contains(node) && still_holds(self, node, &now, &before);
                 state.reads[read].answers.retain(|&node, _| stands(node));
                 state.settle_read(self, read);
             }
         }
-        state.judge_what_was_left(self);
+        state.check_force_recovered(self);
         (state != *last).then_some(state)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = vec![
-            Property::always(ONE_SUCCESSOR, |_: &Self, state: &State| state.has_one_chain()),
+            Property::always(ONE_NEXT, |_: &Self, state: &State| state.has_one_chain()),
             Property::always(SEEN, |_: &Self, state: &State| !state.marks.has_missed),
             Property::always(KEPT, |_: &Self, state: &State| !state.marks.has_lost),
-            Property::sometimes(THE_LAST_STEP_ENDS, |setup: &Self, state: &State| {
+            Property::sometimes(LAST_IS_STABLE, |setup: &Self, state: &State| {
                 state.has_stepped_to(setup.bounds.last)
             }),
         ];
@@ -934,9 +937,9 @@ impl Model for Setup {
             let has_crashed = |_: &Self, state: &State| state.marks.has_crashed_midway && state.has_stepped_to(1);
             properties.push(Property::sometimes(OVER_A_CRASH, has_crashed));
         }
-        if self.gives_up() {
-            properties.push(Property::always(LEFT, |_: &Self, state: &State| !state.marks.has_spoken_for_little));
-            properties.push(Property::sometimes(MADE_ANEW, |_: &Self, state: &State| state.marks.has_spoken_anew));
+        if self.marks_lost() {
+            properties.push(Property::always(LEFT, |_: &Self, state: &State| !state.marks.has_answered_too_early));
+            properties.push(Property::sometimes(FORCE_RECOVERED, |_: &Self, state: &State| state.marks.has_answered_again));
             properties.push(Property::sometimes(SAVED, |_: &Self, state: &State| state.marks.has_saved));
         }
         if self.bounds.reads > 0 && self.bounds.last > 0 {
@@ -947,15 +950,15 @@ impl Model for Setup {
                 .push(Property::sometimes(READ_AFTERWARDS, |_: &Self, state: &State| state.marks.has_read_afterwards));
         }
         if self.bounds.writes > 0 && self.bounds.last > 0 && self.has_leavers() {
-            properties.push(Property::sometimes(CLEARED, |_: &Self, state: &State| state.marks.has_cleared));
+            properties.push(Property::sometimes(PURGED, |_: &Self, state: &State| state.marks.has_purged));
         }
         properties
     }
 }
 
-/// The phases that somebody has gone by that are later than a step.
+/// The announced phases later than a version.
 fn later(state: &State, version: ConfigVersion) -> impl Iterator<Item = Announced> {
-    state.told.iter().filter(move |told| told.version > version).cloned()
+    state.announced.iter().filter(move |announced| announced.version > version).cloned()
 }
 
 impl State {
@@ -965,10 +968,10 @@ impl State {
             .any(|machine| matches!(&machine.partition_state.phase, ConfigPhase::Stable(only) if only.number >= number))
     }
 
-    /// Whether all that anybody was told of each number is the same.
+    /// Whether all announced configurations of the same number are the same.
     fn has_one_chain(&self) -> bool {
         let mut chain: BTreeMap<u64, &Configuration> = BTreeMap::new();
-        let all = self.told.iter().flat_map(|told| [Some(&told.current), told.next.as_ref()]).flatten();
+        let all = self.announced.iter().flat_map(|announced| [Some(&announced.current), announced.next.as_ref()]).flatten();
         all.into_iter()
             .all(|configuration| *chain.entry(configuration.number).or_insert(configuration) == configuration)
     }

@@ -1,7 +1,8 @@
-//! Clients' writes and reads: who has answered what, judged by the coordinator's own tallies.
+//! Clients' writes and reads, judged by the coordinator's own tallies.
 //!
-//! A write's coordinator is a home, and goes by what that one knows; a read's is some other node. Both hear each answer at once: one that
-//! comes late lets an operation end later, which demands less of what comes after it. An answer that is lost was never given.
+//! A write's coordinator is a home, and uses the phase that this home knows. A read's coordinator is some other node.
+//! Both get each answer at once: a late answer would let an operation end later, which demands less of later reads. A
+//! lost answer is modelled as one that was never given.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,23 +27,23 @@ use cartwheel_core::value::write_id::WriteId;
 
 use super::setup::Setup;
 
-/// A set of writes, by their bits.
+/// A set of writes, as bits.
 pub type Writes = u8;
 
-/// A write of one client.
+/// A client's write.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Write {
-    /// The home that coordinates it: the first that stores it.
+    /// The home that coordinates it: the first one that stores it.
     pub coordinator: Option<usize>,
-    /// Its coordinator has stopped, so nobody will acknowledge it.
+    /// Whether its coordinator has stopped, so that it is never acknowledged.
     pub is_orphaned: bool,
-    /// Who has told that it has stored it.
+    /// The nodes that have answered that they have stored it.
     pub stored: BTreeMap<NodeId, Memory>,
-    /// The losses that answers told of.
+    /// The losses that answers have reported.
     pub losses: Losses,
-    /// The latest step that an answer told of.
+    /// The newest version that an answer has reported.
     pub heard_of: ConfigVersion,
-    /// The client was told that it is stored.
+    /// Whether it was acknowledged to the client.
     pub is_acknowledged: bool,
 }
 
@@ -51,54 +52,54 @@ pub struct Write {
 pub struct Holds {
     pub writes: Writes,
     pub is_syncing: bool,
-    /// It has not recovered from a loss.
+    /// Whether it has not recovered from a loss.
     pub is_lost: bool,
     pub memory: Memory,
 }
 
-/// A read of one client.
+/// A client's read.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Read {
-    /// What its coordinator goes by; none before it begins and once it has ended.
+    /// The phase that its coordinator uses; none before it begins and once it has ended.
     pub phase: Option<Arc<ConfigPhase>>,
-    /// What was acknowledged before it began.
+    /// The writes that were acknowledged before it began.
     pub must: Writes,
-    /// What was last heard of each home.
+    /// The last answer of each home.
     pub answers: BTreeMap<NodeId, Holds>,
-    /// The losses that answers told of.
+    /// The losses that answers have reported.
     pub losses: Losses,
-    /// The latest step that an answer told of.
+    /// The newest version that an answer has reported.
     pub heard_of: ConfigVersion,
-    /// What a strong read brings a majority to hold.
+    /// What a strong read makes a majority hold.
     pub join: Option<Writes>,
-    /// What the client was told.
+    /// What the client got.
     pub got: Option<Writes>,
 }
 
-/// The homes that a coordinator goes by that knows this phase.
+/// The homes that a coordinator uses that knows this phase.
 pub fn homes(setup: &Setup, view: u8, phase: &ConfigPhase) -> Homes {
     let view = &setup.views[usize::from(view)];
     let homes = phase.homes(setup.group, |home| view.is_gone(home.node, home.incarnation));
     if setup.breaks(Mutation::OneSideWritten) { Homes { next: None, ..homes } } else { homes }
 }
 
-/// Whether what was heard of a node still stands for it, as tallies have it whose homes have changed.
-pub fn still_stands(setup: &Setup, node: NodeId, now: &Homes, before: &Homes) -> bool {
+/// Whether what a node has stored still counts after a change of homes.
+pub fn still_counts(setup: &Setup, node: NodeId, now: &Homes, before: &Homes) -> bool {
     setup.counts_past_incarnations || now.is_as_before(node, before)
 }
 
-/// Whether what was heard that a node holds still stands, as tallies have it.
+/// Whether what a node was heard to hold still counts after a change of homes.
 pub fn still_holds(setup: &Setup, node: NodeId, now: &Homes, before: &Homes) -> bool {
     setup.counts_past_incarnations || now.still_holds(node, before)
 }
 
-/// Whether a coordinator that goes by this phase may not end, for it has heard of a later step.
+/// Whether a coordinator with this phase may not end, because it has heard of a newer version.
 fn is_behind(setup: &Setup, phase: &ConfigPhase, heard_of: ConfigVersion) -> bool {
     heard_of > phase.version() && !setup.breaks(Mutation::StaleStepAccepted)
 }
 
 impl Write {
-    /// Acknowledges it once enough have stored it.
+    /// Acknowledges the write once enough homes have stored it.
     pub fn settle(&mut self, setup: &Setup, view: u8, phase: &ConfigPhase) {
         let mut round = WriteRound::new(homes(setup, view, phase), Vec::new(), setup.writes());
         self.stored.iter().for_each(|(&node, &memory)| round.stored(node, memory));
@@ -129,7 +130,7 @@ impl Read {
         true
     }
 
-    /// Whether a majority holds exactly what is to be answered.
+    /// Whether a majority holds exactly the join.
     fn is_agreed(&self, homes: Homes, needed: Quorum, join: Writes) -> bool {
         let (state, digest) = known(join);
         let counting = || self.answers.iter().filter(|(_, holds)| !holds.is_lost);
@@ -146,7 +147,8 @@ impl Read {
     }
 }
 
-/// A home that recovers holds what enough of the others held, or all of them.
+/// What a recovering home then holds: the join of enough of the other homes, or of all of them; none if too few have
+/// answered.
 pub fn recovered(setup: &Setup, answers: &BTreeMap<NodeId, Holds>, others: Homes) -> Option<Writes> {
     let all = others.all();
     let is_heard = all.iter().all(|node| answers.contains_key(node));
@@ -157,7 +159,7 @@ pub fn recovered(setup: &Setup, answers: &BTreeMap<NodeId, Holds>, others: Homes
         .or_else(|| round(answers, others.clone(), needed).map(|joined| writes_of(&joined.state)))
 }
 
-/// The join of what has been heard, if enough count.
+/// The join of the answers, if enough count.
 fn round(answers: &BTreeMap<NodeId, Holds>, homes: Homes, needed: Quorum) -> Option<Joined> {
     let mut round = ReadRound::of_states(homes.clone(), needed);
     round.progress();
@@ -181,7 +183,7 @@ thread_local! {
     static STATES: RefCell<BTreeMap<Writes, (State, StateDigest)>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// A record that holds these writes, and its digest.
+/// A record with these writes, and its digest.
 fn known(writes: Writes) -> (State, StateDigest) {
     STATES.with_borrow_mut(|states| states.entry(writes).or_insert_with(|| record(writes)).clone())
 }

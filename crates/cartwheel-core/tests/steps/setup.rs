@@ -1,4 +1,4 @@
-//! Clusters of a few nodes and one partition of theirs, and what may happen to them.
+//! Clusters of a few nodes with one partition, and the bounds for what may happen to them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -17,34 +17,34 @@ use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Incarnation, NodeId};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 
-/// The bucket whose n is asked for, where it is not the default.
+/// The key's bucket, if its n is not the default.
 const BUCKET: Bytes = Bytes::from_static(b"bucket");
 
 use super::stage::{Done, Situation};
 
-/// Of the cluster. What follows from one node's coming changes some of them.
+/// The cluster's partitions. Adding one node changes the homes of some of them.
 const PARTITIONS: u32 = 16;
-/// Of each node: so many that each has one partition at most.
+/// The shards of each node: so many that each has one partition at most.
 const SHARDS: u32 = 1 << 10;
 
-/// How much may happen.
+/// Bounds for what may happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
-    /// How many writes clients begin.
+    /// The number of writes that clients begin.
     pub writes: usize,
-    /// How many reads.
+    /// The number of reads.
     pub reads: usize,
     /// How often a node crashes.
     pub crashes: u8,
-    /// How often somebody begins to propose.
+    /// How often a node begins to propose.
     pub ballots: u8,
     /// The last number that a configuration may have.
     pub last: u64,
-    /// A founding node loses its disk and comes back in a new incarnation.
+    /// How often a node of the bootstrap loses its disk and returns in a new incarnation.
     pub renewals: u8,
-    /// How often a home loses its record: it is damaged, or the power fails before it was synced. One is lost at a time.
+    /// How often a home loses its record: it is damaged, or power fails before it was synced. One is lost at a time.
     pub losses: u8,
-    /// How often a store fails to say that it has stored what it has.
+    /// How often a store reports a failure although it has stored the write.
     pub failures: u8,
 }
 
@@ -53,30 +53,31 @@ pub struct Bounds {
 pub struct Setup {
     /// The nodes, by slot.
     pub nodes: Vec<NodeId>,
-    /// What they may wish.
+    /// The possible views, each with its target.
     pub views: Vec<Arc<View>>,
-    /// Which of the wishes each goes by at first.
+    /// The index of the view that each node has at first.
     pub sides: Vec<u8>,
     pub partition: PartitionId,
-    /// How many homes the clients' key has.
+    /// The number of homes of the clients' key.
     pub n: u8,
     /// The key's group.
     pub group: Group,
-    /// The n in the settings that clients' requests go by.
+    /// The n in the settings that clients' requests use.
     pub settings_n: u8,
     pub w: usize,
     pub r: usize,
-    /// Reads are strong: a majority holds exactly what they answer.
+    /// Whether reads are strong: a majority holds exactly what they answer.
     pub is_strong: bool,
-    /// Without ballots, successors are chosen at once, and the first one when it begins: whoever is told of it goes by it.
+    /// Without ballots, the next configuration is chosen in one action, and the first one at the beginning. A node that
+    /// learns of it adopts it.
     pub is_chosen: bool,
     pub bounds: Bounds,
     pub mutation: Option<Mutation>,
-    /// What a home has said in an incarnation that is over counts for the next one, as it once did.
+    /// Whether a home's answer in an incarnation that is over counts for the next one, as it once did.
     pub counts_past_incarnations: bool,
-    /// What each node holds under each wish, but for the partition.
+    /// What each node holds in each view, without the partition.
     held: Vec<Vec<Holdings>>,
-    /// What nodes did before that looked after the partition in the same situation.
+    /// The results of earlier attendances, by situation.
     pub memory: Mutex<HashMap<Situation, Arc<Done>>>,
 }
 
@@ -84,7 +85,7 @@ pub fn id(node: usize) -> NodeId {
     NodeId::of_name(&format!("node-{node}"))
 }
 
-/// A node, as one adds it. Its first incarnation has its own number.
+/// A node as it is added. Its first incarnation has its own number.
 pub fn member(node: usize, incarnation: u64) -> Member {
     Member {
         zone: "zone".to_owned(),
@@ -93,39 +94,39 @@ pub fn member(node: usize, incarnation: u64) -> Member {
     }
 }
 
-/// The key's bucket is to have another n.
+/// A change of the n of the key's bucket.
 pub fn set_n(n: u8) -> ChangeKind {
     let quorum = Some(n / 2 + 1);
     let settings = SettingsPatch { n: Some(n), n_by_versions: true, r: quorum, w: quorum, ..SettingsPatch::default() };
     ChangeKind::Bucket { name: BUCKET, settings }
 }
 
-/// What is wished after the founding of so many nodes, with a bucket of so many replicas, and these changes.
-fn view(founders: usize, n: u8, changes: &[ChangeKind]) -> Arc<View> {
+/// The view after a bootstrap with so many nodes, with a bucket of `n` replicas, and these changes.
+fn view(nodes: usize, n: u8, changes: &[ChangeKind]) -> Arc<View> {
     let bootstrap = ChangeKind::Bootstrap {
         cluster: ClusterId(1),
         partitions: Partitions::new(PARTITIONS).expect("a number of partitions"),
         strategy: Strategy::Balanced,
-        members: (1..=founders).map(|node| member(node, node as u64)).collect(),
+        members: (1..=nodes).map(|node| member(node, node as u64)).collect(),
         name: String::new(),
     };
     let settings = SettingsPatch { n: Some(n), r: Some(n.min(2)), w: Some(n.min(2)), ..SettingsPatch::default() };
-    // Where its n changes, the bucket is in the table of the first configuration.
+    // If its n changes, the bucket is in the table of the first configuration.
     let changes_n = changes.iter().any(|what| matches!(what, ChangeKind::Bucket { .. }));
     let bucket = (n != 3 || changes_n).then(|| ChangeKind::Bucket { name: BUCKET, settings });
     let mut history = History::new();
     for what in [bootstrap].into_iter().chain(bucket).chain(changes.iter().cloned()) {
         history.record(Hlc::at(WallMs(1)), id(1), what);
     }
-    Arc::new(history.view().expect("a founded cluster"))
+    Arc::new(history.view().expect("a history with its bootstrap"))
 }
 
 impl Setup {
-    /// A cluster founded by so many nodes, whose clients' key has `n` homes; each list of changes is what some of the nodes wish. It looks
-    /// at a partition in which all of these wishes change the key's homes and those who are removed are among them, and of several at
-    /// the one in which most homes change.
-    pub fn new(founders: usize, n: u8, wishes: &[&[ChangeKind]], bounds: Bounds) -> Self {
-        let views: Vec<Arc<View>> = wishes.iter().map(|changes| view(founders, n, changes)).collect();
+    /// A cluster bootstrapped with so many nodes, whose clients' key has `n` homes. Each list of `targets` has the
+    /// changes that some nodes know. The partition is one in which each of these changes the key's homes, with all
+    /// removed nodes among the homes; of several, the one in which the most homes change.
+    pub fn new(nodes: usize, n: u8, targets: &[&[ChangeKind]], bounds: Bounds) -> Self {
+        let views: Vec<Arc<View>> = targets.iter().map(|changes| view(nodes, n, changes)).collect();
         let homes = |of: &[Home], n: u8| of.iter().take(n.into()).copied().collect::<BTreeSet<Home>>();
         let target_n = |view: &View| view.target_counts().n(&BUCKET);
         let coming = |view: &View, partition: PartitionId, n: u8| {
@@ -133,10 +134,10 @@ impl Setup {
                 - &homes(&view.first_configuration(partition).homes, n))
                 .len()
         };
-        let wishing = || views.iter().zip(wishes).filter(|(_, changes)| !changes.is_empty()).map(|(view, _)| view);
+        let with_changes = || views.iter().zip(targets).filter(|(_, changes)| !changes.is_empty()).map(|(view, _)| view);
         let is_removed = |view: &View, home: &&Home| view.is_removed(**home);
         let is_changed = |partition: &PartitionId| {
-            wishing().all(|view| {
+            with_changes().all(|view| {
                 let first = view.first_configuration(*partition);
                 let removed = |homes: &[Home]| homes.iter().filter(|home| is_removed(view, home)).count();
                 (coming(view, *partition, n) > 0 || target_n(view) < n) && removed(first.of(n)) == removed(&first.homes)
@@ -145,9 +146,9 @@ impl Setup {
         let partition = (0..PARTITIONS)
             .map(PartitionId)
             .filter(is_changed)
-            .max_by_key(|&partition| wishing().map(|view| coming(view, partition, view.n_max())).sum::<usize>())
+            .max_by_key(|&partition| with_changes().map(|view| coming(view, partition, view.n_max())).sum::<usize>())
             .expect("a partition whose homes change");
-        let mut nodes: Vec<NodeId> = (1..=founders).map(id).collect();
+        let mut nodes: Vec<NodeId> = (1..=nodes).map(id).collect();
         for home in views.iter().flat_map(|view| view.target(partition)) {
             if !nodes.contains(&home.node) {
                 nodes.push(home.node);
@@ -181,86 +182,86 @@ impl Setup {
         let incarnation = |view: &View| view.member(node).map(|known| known.member.incarnation);
         let incarnation =
             incarnation(view).or_else(|| self.views.iter().find_map(|view| incarnation(view))).expect("a member");
-        // No other partition belongs to the shard.
+        // The shard has no other partition.
         let shard_id = ShardId { index: ShardId::of_partition(self.partition, SHARDS), count: SHARDS };
         Holdings::new(Home { node, incarnation }, view.clone(), shard_id, [])
     }
 
-    /// The same with other quorums than majorities.
+    /// Other quorums than majorities.
     #[must_use]
     pub fn with_quorums(self, w: usize, r: usize) -> Self {
         Self { w, r, ..self }
     }
 
-    /// The same with an n in the settings that is to be taken on by steps, or that was before.
+    /// An n in the settings that reconfigurations have yet to adopt, or have adopted.
     #[must_use]
     pub fn with_settings_n(self, settings_n: u8) -> Self {
         Self { settings_n, ..self }
     }
 
-    /// How many must store a write.
+    /// The quorum of a write.
     pub fn writes(&self) -> Quorum {
         if self.is_strong { Quorum::majority(self.settings_n) } else { Quorum::writes(self.w, self.settings_n) }
     }
 
-    /// How many a read must hear.
+    /// The quorum of a read.
     pub fn reads(&self) -> Quorum {
         if self.is_strong { Quorum::majority(self.settings_n) } else { Quorum::reads(self.r, self.settings_n) }
     }
 
-    /// The same with tallies that know nodes, and not their incarnations.
+    /// Tallies that ignore the incarnations of nodes.
     #[must_use]
     pub fn counting_past_incarnations(self) -> Self {
         Self { counts_past_incarnations: true, ..self }
     }
 
-    /// Whether a node is given up in the last wish.
-    pub fn is_given_up(&self, slot: usize) -> bool {
+    /// Whether a node is marked lost in the last view.
+    pub fn is_marked_lost(&self, slot: usize) -> bool {
         let last = self.views.len() - 1;
         self.views[last].is_marked_lost(self.home(slot, last as u8))
     }
 
-    /// Whether any is.
-    pub fn gives_up(&self) -> bool {
-        (0..self.nodes.len()).any(|slot| self.is_given_up(slot))
+    /// Whether any node is.
+    pub fn marks_lost(&self) -> bool {
+        (0..self.nodes.len()).any(|slot| self.is_marked_lost(slot))
     }
 
-    /// The same with a rule broken.
+    /// A broken rule.
     #[cfg(feature = "mutations")]
     #[must_use]
     pub fn breaking(self, mutation: Mutation) -> Self {
         Self { mutation: Some(mutation), ..self }
     }
 
-    /// The same with strong reads.
+    /// Strong reads.
     #[must_use]
     pub fn strong(self) -> Self {
         Self { is_strong: true, ..self }
     }
 
-    /// Which slot a node is in.
+    /// The slot of a node.
     pub fn slot(&self, node: NodeId) -> Option<usize> {
         self.nodes.iter().position(|&other| other == node)
     }
 
-    /// The configuration of the founding.
+    /// The configuration of the bootstrap.
     pub fn first(&self) -> Configuration {
         self.views[0].first_configuration(self.partition)
     }
 
-    /// Who is in a slot, under a wish.
+    /// The home in a slot, in a view.
     pub fn home(&self, slot: usize, view: u8) -> Home {
         self.held[slot][usize::from(view)].me()
     }
 
-    /// What is held in a slot, by a node that has this partition state.
+    /// What a node with this partition state holds.
     pub fn held(&self, slot: usize, view: u8, partition_state: &PartitionState) -> Holdings {
         let mut held = self.held[slot][usize::from(view)].clone();
         held.take(self.partition, partition_state.clone());
         held
     }
 
-    /// Whether some home of the key is to be none.
+    /// Whether some home of the key is to leave.
     pub fn has_leavers(&self) -> bool {
         let target_of = |view: &Arc<View>| {
             let n = view.target_counts().n_of(self.group);

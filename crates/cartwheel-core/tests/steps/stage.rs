@@ -1,7 +1,7 @@
-//! The code under test: a node's [`Reconfiguration`], made anew for each thing that it does.
+//! The code under test: a node's [`Reconfiguration`], created anew for each of its actions.
 //!
-//! All that a node must not forget is its partition state. What it has heard since it started (which comparisons have ended, which homes have said that they
-//! are whole) it is told again here, so that between two things that it does there is nothing but the model's state.
+//! The partition state is all that a node must not lose. What it has heard since it started (ended exchanges, homes
+//! that reported to be synced) is given to it again here. So between two actions, the model's state is the only state.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,21 +41,21 @@ use rand_chacha::rand_core::SeedableRng;
 use super::model::Machine;
 use super::setup::Setup;
 
-/// When everything happens; a comparison began before or after it.
+/// The time of all actions. An exchange began before or after it.
 const NOW: Instant = Instant(1_000_000_000);
 
-/// What a node remembers, until it crashes, of a comparison with a home.
+/// What a node remembers of an exchange with a home, until it crashes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Seen {
-    /// How far the other was when it began.
+    /// The other home's version when it began.
     pub version: ConfigVersion,
-    /// The other held everything.
+    /// Whether the other was synced.
     pub synced: bool,
-    /// It began after this node had left its homes' list.
+    /// Whether it began after this node had retired as a home.
     pub is_since_left: bool,
 }
 
-/// The comparisons that are remembered. Those of keys of other buckets have always ended well.
+/// The remembered exchanges. For keys of other buckets, exchanges have always succeeded.
 struct Remembered<'a> {
     group: Group,
     seen: &'a BTreeMap<NodeId, Seen>,
@@ -80,7 +80,7 @@ impl Comparisons for Remembered<'_> {
 }
 
 thread_local! {
-    /// It gives numbers to store commands, and has nothing to do.
+    /// It only gives numbers to store commands.
     static REPLICA: RefCell<Option<(NodeConfig, Replica, Admission)>> = const { RefCell::new(None) };
 }
 
@@ -110,7 +110,7 @@ fn idle_replica(held: &Holdings) -> (NodeConfig, Replica, Admission) {
     (config, replica, admission)
 }
 
-/// All that decides what a node does when it looks after the partition.
+/// All that decides what a node does when it attends to the partition.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Situation {
     pub slot: usize,
@@ -120,18 +120,18 @@ pub struct Situation {
     pub synced: Arc<BTreeSet<(Home, u64)>>,
 }
 
-/// What a node has done.
+/// The result of an action.
 #[derive(Debug)]
 pub struct Done {
-    /// What it has become.
+    /// The new partition state.
     pub partition_state: PartitionState,
-    /// It went by something that it had not saved.
+    /// Whether it has adopted a state that it had not saved.
     pub is_unsaved: bool,
-    /// What it has said.
+    /// The messages that it has sent.
     pub said: Vec<(NodeId, ReconfigurationMessage)>,
 }
 
-/// One node while it does one thing.
+/// One node during one action.
 pub struct Stage<'a> {
     setup: &'a Setup,
     held: Holdings,
@@ -139,16 +139,16 @@ pub struct Stage<'a> {
     liveness: Liveness,
     reconfiguration: Reconfiguration,
     random: ChaCha8Rng,
-    /// What it has become.
+    /// The new partition state.
     pub partition_state: PartitionState,
-    /// It went by something that it had not saved.
+    /// Whether it has adopted a state that it had not saved.
     pub is_unsaved: bool,
-    /// What it has said.
+    /// The messages that it has sent.
     pub said: Vec<(NodeId, ReconfigurationMessage)>,
 }
 
 impl<'a> Stage<'a> {
-    /// The node in a slot, which has heard who is whole, and thinks that these nodes are down.
+    /// The node in a slot, which has heard which homes are synced, and considers these nodes down.
     pub fn new(
         setup: &'a Setup,
         slot: usize,
@@ -157,10 +157,10 @@ impl<'a> Stage<'a> {
         down: &[NodeId],
     ) -> Self {
         let held = setup.held(slot, machine.view, &machine.partition_state);
-        let standing = PeerStatus { status: Status::Down, since: WallMs(0), why: Why::SuspicionConfirmed };
+        let peer_status = PeerStatus { status: Status::Down, since: WallMs(0), why: Why::SuspicionConfirmed };
         let mut stage = Self {
             setup,
-            liveness: Liveness::new(down.iter().map(|&node| (node, standing))),
+            liveness: Liveness::new(down.iter().map(|&node| (node, peer_status))),
             reconfiguration: Reconfiguration::new(held.me(), [setup.partition]),
             held,
             seen: &machine.compared,
@@ -179,23 +179,23 @@ impl<'a> Stage<'a> {
         stage
     }
 
-    /// What it has done.
+    /// The result of the action.
     pub fn done(self) -> Done {
         Done { partition_state: self.partition_state, is_unsaved: self.is_unsaved, said: self.said }
     }
 
-    /// Has it hear a word.
-    pub fn hear(&mut self, from: Home, word: ReconfigurationMessage) {
+    /// Delivers a message.
+    pub fn hear(&mut self, from: Home, message: ReconfigurationMessage) {
         let partition = self.setup.partition;
-        self.act(|reconfiguration, cx| reconfiguration.heard(cx, from, partition, word));
+        self.act(|reconfiguration, cx| reconfiguration.heard(cx, from, partition, message));
     }
 
-    /// Has it look after the partition.
+    /// Attends to the partition.
     pub fn tick(&mut self) {
         self.act(|reconfiguration, cx| reconfiguration.tick(cx));
     }
 
-    /// Has it do something. What it wants on its disk gets there.
+    /// Runs an action, and saves what it wants to save.
     fn act(&mut self, act: impl FnOnce(&mut Reconfiguration, &mut Scx<'_>)) {
         let mut out = Outbox::default();
         self.with(&mut out, act);
@@ -234,7 +234,7 @@ impl<'a> Stage<'a> {
                 held: &self.held,
                 liveness: &self.liveness,
                 exchange: &mut Remembered { group: self.setup.group, seen: self.seen },
-                // Nothing is fetched: who comes is told of as one that has.
+                // Transfers are not modelled: a candidate's report stands for an ended one.
                 transfers: &mut Transfers::new(config),
                 replica,
                 admission,
