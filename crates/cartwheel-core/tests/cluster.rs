@@ -477,7 +477,8 @@ fn a_forwarded_write_wins_over_what_its_coordinator_holds() {
     }
     cluster.put(others[1], Put { content: Content::Tombstone, ..put_of("lww", "") }).unwrap();
     assert_eq!(values(&cluster.get(others[0], get_lww(3)).unwrap()), ["deleted"]);
-    let is_reported = cluster.events.iter().any(|(_, event)| matches!(event, Event::TimestampsAhead { ahead_ms: 5_000.. }));
+    let is_reported =
+        cluster.events.iter().any(|(_, event)| matches!(event, Event::TimestampsAhead { ahead_ms: 5_000.. }));
     assert!(is_reported, "an operator should know");
 }
 

@@ -45,7 +45,8 @@ fn no_file_uses_a_room_above_its_own() {
 fn the_list_has_exactly_the_rooms_that_exist() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let names = fs::read_dir(&src).expect("the sources").map(|entry| entry.expect("an entry").path());
-    let mut existing: Vec<String> = names.map(|path| path.file_stem().expect("a name").to_string_lossy().into()).collect();
+    let mut existing: Vec<String> =
+        names.map(|path| path.file_stem().expect("a name").to_string_lossy().into()).collect();
     existing.retain(|name| name != "lib");
     existing.sort_unstable();
     let mut listed = ROOMS.map(str::to_owned);

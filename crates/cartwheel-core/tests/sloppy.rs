@@ -554,7 +554,10 @@ fn a_read_of_what_a_client_saw_long_ago_needs_a_home_and_not_only_stand_ins() {
     };
     let Ok(Reply::Got(got)) = get(None) else { panic!("a client without a context is shown what is there") };
     assert_eq!(got.siblings.len(), 1, "it holds nothing of the first write");
-    assert!(matches!(get(Some(seen)), Err(Refusal::Unavailable(_))), "the answer would be older than what the client has seen");
+    assert!(
+        matches!(get(Some(seen)), Err(Refusal::Unavailable(_))),
+        "the answer would be older than what the client has seen"
+    );
 }
 
 #[test]

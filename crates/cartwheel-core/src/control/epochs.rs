@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::member_list::MemberList;
-use super::{Control, ControlEffects, Notice, FANOUT};
+use super::{Control, ControlEffects, FANOUT, Notice};
 use crate::cluster::membership::View;
 use crate::message::gossip::{EpochNotice, MembersDigest};
 use crate::store::command::WriteFailed;
@@ -190,8 +190,10 @@ impl Epochs {
 
     /// The epoch that a member has itself reported as finished with this member list.
     fn own_report(&self, node: NodeId, incarnation: Incarnation, member_list: &MemberList) -> Epoch {
-        let report =
-            self.reports.get(&node).filter(|report| report.incarnation == incarnation && report.members == member_list.digest);
+        let report = self
+            .reports
+            .get(&node)
+            .filter(|report| report.incarnation == incarnation && report.members == member_list.digest);
         report.filter(|report| report.epoch != Epoch::UNKNOWN).map_or(Epoch::UNKNOWN, |report| report.finished)
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Control, ControlEffects, Notice, FANOUT};
+use super::{Control, ControlEffects, FANOUT, Notice};
 use crate::cluster::configuration::Home;
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::History;

@@ -543,7 +543,11 @@ mod tests {
             }
         }
         let Progress::Enough(joined) = round.progress() else { panic!("enough have answered") };
-        assert_eq!((joined.held.len(), joined.at_home, joined.stand_ins.len()), (3, 2, 1), "the first home has not answered");
+        assert_eq!(
+            (joined.held.len(), joined.at_home, joined.stand_ins.len()),
+            (3, 2, 1),
+            "the first home has not answered"
+        );
     }
 
     proptest! {

@@ -248,7 +248,8 @@ pub fn message() -> BoxedStrategy<Message> {
 
 /// Any message of one node to another.
 pub fn any_message() -> BoxedStrategy<Message> {
-    let says = (partition(), reconfiguration_message()).prop_map(|(partition, message)| Message::Reconfiguration(partition, message));
+    let says = (partition(), reconfiguration_message())
+        .prop_map(|(partition, message)| Message::Reconfiguration(partition, message));
     prop_oneof![10 => message(), 4 => says.boxed(), 1 => notice_of_holders().prop_map(Message::Notice).boxed()].boxed()
 }
 

@@ -110,7 +110,8 @@ impl Mesh {
         let mut follow = Vec::new();
         for (to, sent) in sends {
             // A node sends only what a node can decode.
-            let arrived = wire::decode_envelope(wire::encode_envelope(&sent)).expect("a node sends what can be decoded");
+            let arrived =
+                wire::decode_envelope(wire::encode_envelope(&sent)).expect("a node sends what can be decoded");
             if self.controls.contains_key(&to) {
                 follow.push((to, ControlInput::Message(Box::new(arrived))));
             }

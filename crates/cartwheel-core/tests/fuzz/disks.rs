@@ -10,7 +10,7 @@ use cartwheel_core::store::image::Image;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 
-use super::arbitrary::{cases, number, forged_key};
+use super::arbitrary::{cases, forged_key, number};
 use super::net::{Net, get, id, put};
 
 /// Index entries that look like hints for a node or for an unknown one, and others.

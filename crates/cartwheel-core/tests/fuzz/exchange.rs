@@ -12,7 +12,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
-use super::arbitrary::{number, forged_key, state};
+use super::arbitrary::{forged_key, number, state};
 
 /// Mostly one of the ring's sixteen partitions, and a group of keys that exists.
 fn tree() -> impl Strategy<Value = TreeId> {

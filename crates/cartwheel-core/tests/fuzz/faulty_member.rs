@@ -13,7 +13,7 @@ use cartwheel_core::wire;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::arbitrary::{Spoil, cases, message, spoils, spoilt, forged_key};
+use super::arbitrary::{Spoil, cases, forged_key, message, spoils, spoilt};
 use super::net::{CLUSTER, Net, envelope, get, get_of_all, id, put};
 
 /// A key that no forged message names.

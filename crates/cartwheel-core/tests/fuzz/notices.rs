@@ -56,7 +56,10 @@ fn change() -> impl Strategy<Value = Change> {
                 .iter()
                 .map(|&(node, incarnation, ..)| Home { node, incarnation: Incarnation(incarnation) })
                 .collect(),
-            versions: lost.iter().map(|&(.., partition, version)| (PartitionId(partition), ConfigVersion(version))).collect(),
+            versions: lost
+                .iter()
+                .map(|&(.., partition, version)| (PartitionId(partition), ConfigVersion(version)))
+                .collect(),
         }),
         (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
         (node(), ".{0,4}", ".{0,4}").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),

@@ -226,7 +226,10 @@ impl Pair {
             confirm: Confirm::Stored,
             stands_in_for: None,
         };
-        self.deliver(node, Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask));
+        self.deliver(
+            node,
+            Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask),
+        );
     }
 
     /// Gives a node an input.

@@ -20,10 +20,7 @@
 //! their number. With the feature `mutations`, each rule of reconfiguration is broken once, and the model must find a
 //! violated property. `cargo test --release -p cartwheel-core --all-features --test steps -- --nocapture` shows the
 //! numbers. `-- --ignored` runs the tests that take minutes.
-#![allow(
-    clippy::disallowed_types,
-    reason = "the checker is not a state machine, and its lookups need no order"
-)]
+#![allow(clippy::disallowed_types, reason = "the checker is not a state machine, and its lookups need no order")]
 
 mod model;
 mod operations;

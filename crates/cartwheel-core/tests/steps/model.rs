@@ -463,7 +463,8 @@ impl State {
     fn enter(&mut self, setup: &Setup, slot: usize) {
         let before = self.machines[slot].clone();
         let Some(Proposal { chosen: Some(next), .. }) = &before.proposal else { return };
-        let announced = Announced::of(&ConfigPhase::Joint(before.partition_state.phase.current().clone(), next.clone()));
+        let announced =
+            Announced::of(&ConfigPhase::Joint(before.partition_state.phase.current().clone(), next.clone()));
         Arc::make_mut(&mut self.announced).insert(announced.clone());
         self.learn(setup, slot, &announced);
     }
@@ -924,9 +925,7 @@ impl Model for Setup {
             Property::always(ONE_NEXT, |_: &Self, state: &State| state.has_one_chain()),
             Property::always(SEEN, |_: &Self, state: &State| !state.marks.has_missed),
             Property::always(KEPT, |_: &Self, state: &State| !state.marks.has_lost),
-            Property::sometimes(LAST_IS_STABLE, |setup: &Self, state: &State| {
-                state.has_stepped_to(setup.bounds.last)
-            }),
+            Property::sometimes(LAST_IS_STABLE, |setup: &Self, state: &State| state.has_stepped_to(setup.bounds.last)),
         ];
         if self.bounds.losses > 0 {
             properties.push(Property::sometimes(RECOVERED, |_: &Self, state: &State| {
@@ -939,7 +938,8 @@ impl Model for Setup {
         }
         if self.marks_lost() {
             properties.push(Property::always(LEFT, |_: &Self, state: &State| !state.marks.has_answered_too_early));
-            properties.push(Property::sometimes(FORCE_RECOVERED, |_: &Self, state: &State| state.marks.has_answered_again));
+            properties
+                .push(Property::sometimes(FORCE_RECOVERED, |_: &Self, state: &State| state.marks.has_answered_again));
             properties.push(Property::sometimes(SAVED, |_: &Self, state: &State| state.marks.has_saved));
         }
         if self.bounds.reads > 0 && self.bounds.last > 0 {
@@ -971,7 +971,8 @@ impl State {
     /// Whether all announced configurations of the same number are the same.
     fn has_one_chain(&self) -> bool {
         let mut chain: BTreeMap<u64, &Configuration> = BTreeMap::new();
-        let all = self.announced.iter().flat_map(|announced| [Some(&announced.current), announced.next.as_ref()]).flatten();
+        let all =
+            self.announced.iter().flat_map(|announced| [Some(&announced.current), announced.next.as_ref()]).flatten();
         all.into_iter()
             .all(|configuration| *chain.entry(configuration.number).or_insert(configuration) == configuration)
     }

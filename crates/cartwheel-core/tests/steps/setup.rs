@@ -134,7 +134,8 @@ impl Setup {
                 - &homes(&view.first_configuration(partition).homes, n))
                 .len()
         };
-        let with_changes = || views.iter().zip(targets).filter(|(_, changes)| !changes.is_empty()).map(|(view, _)| view);
+        let with_changes =
+            || views.iter().zip(targets).filter(|(_, changes)| !changes.is_empty()).map(|(view, _)| view);
         let is_removed = |view: &View, home: &&Home| view.is_removed(**home);
         let is_changed = |partition: &PartitionId| {
             with_changes().all(|view| {
