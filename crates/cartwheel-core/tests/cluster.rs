@@ -85,7 +85,7 @@ fn view(nodes: usize) -> View {
     history.record(Hlc::at(WallMs(1)), id(1), ChangeKind::Bucket { name: Bytes::from_static(b"lww"), settings: lww });
     let os = SettingsPatch { durability: Some(Durability::Os), ..SettingsPatch::default() };
     history.record(Hlc::at(WallMs(1)), id(1), ChangeKind::Bucket { name: Bytes::from_static(b"os"), settings: os });
-    history.view().expect("a founded cluster")
+    history.view().expect("a history with its bootstrap")
 }
 
 fn config(node: usize, boot: u32, loss_floor: Since) -> NodeConfig {
@@ -1030,7 +1030,7 @@ fn an_exchange_with_one_other_home_is_not_enough_to_count_again() {
 }
 
 #[test]
-fn when_the_power_fails_everywhere_all_homes_together_are_enough() {
+fn all_homes_together_recover_when_power_fails_everywhere() {
     let mut cluster = Cluster::new(3);
     cluster.put(1, put_of("os", "milk")).unwrap();
     cluster.run();

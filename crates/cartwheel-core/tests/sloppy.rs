@@ -436,7 +436,7 @@ fn a_dead_home_is_replaced_if_some_keys_have_an_even_number_of_homes() {
             let is_over = partition_state.phase.next().is_none() && !partition_state.phase.nodes().contains(&id(2));
             assert!(
                 is_over || !partition_state.phase.nodes().contains(node),
-                "n={n}: {node} goes by {:?}",
+                "n={n}: {node} is still a home in {:?}",
                 partition_state.phase
             );
         }

@@ -31,7 +31,7 @@ use cartwheel_core::wire;
 
 use pair::{EVERY, Pair, config, history, id, key, member, state, view};
 
-const COMER: usize = 4;
+const JOINER: usize = 4;
 const PARTITIONS: u32 = 4;
 const KEYS: usize = 12_000;
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
@@ -58,20 +58,20 @@ fn disk() -> Image {
 /// Three nodes, and the view with a fourth.
 fn grown() -> Arc<View> {
     let mut history = history(3, PARTITIONS);
-    history.record(Hlc::at(WallMs(2)), id(1), ChangeKind::Add(member(COMER)));
+    history.record(Hlc::at(WallMs(2)), id(1), ChangeKind::Add(member(JOINER)));
     Arc::new(history.view().expect("a history with its bootstrap"))
 }
 
 /// The node that joins, with the partition states of its disk if it ran before.
-fn comer(net: &Pair, boot: u32) -> Node {
+fn joining_node(net: &Pair, boot: u32) -> Node {
     let partition_state = |partition: PartitionId| {
-        let saved = net.disks.get(&id(COMER))?.named.get(partition_state_name(partition).as_bytes())?;
+        let saved = net.disks.get(&id(JOINER))?.named.get(partition_state_name(partition).as_bytes())?;
         Some((partition, wire::decode_partition_state(saved).expect("a partition state")))
     };
     let partition_states = (0..PARTITIONS).map(PartitionId).filter_map(partition_state).collect();
     // Its incarnation was not there at the bootstrap.
     let loss_floor = Since::boot(1);
-    Node::new(NodeConfig { partition_states, loss_floor, ..config(COMER, boot, Some(EVERY)) }, grown())
+    Node::new(NodeConfig { partition_states, loss_floor, ..config(JOINER, boot, Some(EVERY)) }, grown())
 }
 
 /// Three nodes that hold everything, and a fourth that the target gives its share.
@@ -86,13 +86,13 @@ fn net() -> Pair {
     for node in 1..=3 {
         net.input(node, Input::View(grown()));
     }
-    net.start(comer(&net, 1), COMER);
+    net.start(joining_node(&net, 1), JOINER);
     net
 }
 
 /// The records that the new node is to hold.
 fn wanted() -> BTreeMap<Bytes, State> {
-    let (view, me) = (grown(), Home { node: id(COMER), incarnation: Incarnation(COMER as u64) });
+    let (view, me) = (grown(), Home { node: id(JOINER), incarnation: Incarnation(JOINER as u64) });
     let is_wanted = |key: &Key| view.target(view.ring.partition_of(key.token())).contains(&me);
     (0..KEYS)
         .filter(|&number| is_wanted(&key(number)))
@@ -110,7 +110,7 @@ fn received(net: &Pair) -> (u64, u64) {
 /// Checks that the new node holds exactly its share, and that the old homes have purged it.
 fn is_taken_over(net: &Pair) {
     let wanted = wanted();
-    let held: BTreeMap<Bytes, State> = net.disks[&id(COMER)]
+    let held: BTreeMap<Bytes, State> = net.disks[&id(JOINER)]
         .records
         .iter()
         .map(|(key, record)| (key.clone(), Record::decode(record, key).expect("a sound record").state))
@@ -135,9 +135,9 @@ fn a_new_home_receives_each_record_once_and_from_all_homes() {
     let mut net = net();
     net.pass(Duration::from_secs(60));
     is_taken_over(&net);
-    let records = &net.disks[&id(COMER)].records;
+    let records = &net.disks[&id(JOINER)].records;
     let least: usize = records.iter().map(|(key, record)| key.len() + record.len()).sum();
-    let carried = net.bytes_to[&id(COMER)];
+    let carried = net.bytes_to[&id(JOINER)];
     assert!(carried as f64 <= 1.1 * least as f64, "{carried} bytes were sent for {least}");
     assert_eq!(received(&net).0, records.len() as u64);
     let sent = |node: usize| {
@@ -153,9 +153,9 @@ fn a_transfer_resumes_after_a_crash_of_the_new_home() {
     let count = wanted().len() as u64;
     for boot in 2..=4 {
         pass_until(&mut net, |net| received(net).0 >= count * u64::from(boot - 1) / 4);
-        net.kill(COMER);
+        net.kill(JOINER);
         net.pass(HALF_A_SECOND);
-        net.start(comer(&net, boot), COMER);
+        net.start(joining_node(&net, boot), JOINER);
     }
     net.pass(Duration::from_secs(60));
     is_taken_over(&net);
@@ -171,11 +171,11 @@ fn other_homes_take_over_from_a_source_that_dies() {
     net.kill(2);
     net.pass(Duration::from_secs(1));
     let peer_status = PeerStatus { status: Status::Down, since: WallMs(1), why: Why::Heard };
-    for node in [1, 3, COMER] {
+    for node in [1, 3, JOINER] {
         net.input(node, Input::Liveness(Arc::new(Liveness::new([(id(2), peer_status)]))));
     }
     net.pass(Duration::from_secs(60));
-    let held: BTreeSet<&Bytes> = net.disks[&id(COMER)].records.keys().collect();
+    let held: BTreeSet<&Bytes> = net.disks[&id(JOINER)].records.keys().collect();
     assert!(wanted().keys().all(|key| held.contains(key)), "{} of {count} records", held.len());
     let (records, _) = received(&net);
     assert!(records as f64 <= 1.1 * count as f64, "{records} records came for {count}");
@@ -197,10 +197,10 @@ fn invalid_messages_are_refused_and_store_nothing() {
         net.reset();
         net.deliver_from(
             1,
-            COMER,
+            JOINER,
             Message::Fetch(RequestId { requester: Requester::Transfer, operation: 1, round: 0 }, fetch.clone()),
         );
-        let refused = net.events.iter().filter(|(_, event)| *event == Event::ExchangeRefused(id(COMER))).count();
+        let refused = net.events.iter().filter(|(_, event)| *event == Event::ExchangeRefused(id(JOINER))).count();
         assert_eq!(refused, 1, "{fetch:?}");
     }
     // This was not requested.
@@ -208,7 +208,7 @@ fn invalid_messages_are_refused_and_store_nothing() {
     let page = Page { records: vec![(strange.storage_key(), state(1, 1))], ..Page::default() };
     for operation in 0..1_000 {
         let request_id = RequestId { requester: Requester::Transfer, operation, round: 0 };
-        net.deliver_from(COMER, 1, Message::Fetched(request_id, Fetched::Page(page.clone())));
+        net.deliver_from(JOINER, 1, Message::Fetched(request_id, Fetched::Page(page.clone())));
     }
     net.pass(Duration::from_secs(60));
     is_taken_over(&net);

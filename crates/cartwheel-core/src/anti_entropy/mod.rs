@@ -295,8 +295,8 @@ impl Exchange {
     /// soon.
     pub fn liveness_changed(&mut self, now: Instant, before: &Liveness, liveness: &Liveness) {
         let Some(every) = self.every else { return };
-        for (node, standing) in liveness.iter() {
-            if standing.status == Status::Alive && before.status(node) != Status::Alive {
+        for (node, peer_status) in liveness.iter() {
+            if peer_status.status == Status::Alive && before.status(node) != Status::Alive {
                 self.proofs.hasten(node, now, after_absence(every));
             }
         }
@@ -583,14 +583,14 @@ impl Exchange {
         let Some(session) = self.sessions.get_mut(&id).filter(|session| session.peer == from) else { return };
         // Later answers of the peer carry no earlier configuration stamp.
         session.config_stamp.get_or_insert(config_stamp);
-        let told = session.told(cx, &self.trees, request_id.round, finding);
+        let heard = session.heard(cx, &self.trees, request_id.round, finding);
         if !session.is_recovered {
             // The peer has lost something, so its proof no longer holds.
             let pair = (session.tree, session.peer);
             self.proofs.disprove(pair);
             self.proven_dirty = true;
         }
-        match told {
+        match heard {
             Ok(None) => self.advance(cx, id),
             Ok(Some(range)) => {
                 let store = cx.store(list::scan(&range));
@@ -671,9 +671,9 @@ impl Exchange {
         let StoreResult::Scanned(Ok(scanned)) = result else { return self.give_up(cx, id) };
         let (page, damaged) = list::page(&self.trees, session.tree, range, &scanned, cx.replica.being_written());
         let peer = session.peer;
-        let told = session.own(cx, &self.trees, page);
+        let listed = session.own(cx, &self.trees, page);
         damaged.into_iter().for_each(|key| self.check(cx, key));
-        match told {
+        match listed {
             Ok(()) => self.advance(cx, id),
             Err(broken) => self.broken(cx, id, peer, broken),
         }

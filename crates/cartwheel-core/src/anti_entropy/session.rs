@@ -239,7 +239,7 @@ impl Session {
     ///
     /// # Errors
     /// If the comparison cannot go on.
-    pub fn told(
+    pub fn heard(
         &mut self,
         cx: &mut Xcx<'_>,
         trees: &Trees,

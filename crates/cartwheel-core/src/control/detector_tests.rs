@@ -123,7 +123,7 @@ impl Lan {
     }
 
     /// Delivers a packet to a node, as if its source had sent it.
-    fn tell(&mut self, to: usize, packet: &Packet) {
+    fn deliver(&mut self, to: usize, packet: &Packet) {
         let Identity { node, incarnation, boot, .. } = packet.header.src;
         let message = Message::Notice(Notice::Swim(packet.encode().into()));
         let envelope = Envelope {
@@ -236,7 +236,7 @@ fn a_node_cannot_invent_another_node_or_its_boot() {
     };
     let later = Identity { boot: 9, ..Identity::unheard(id(1), 0, Incarnation(1)) };
     let stranger = Identity { boot: 1, ..Identity::unheard(id(7), 0, Incarnation(7)) };
-    lan.tell(0, &Packet { header, updates: vec![foca::Member::alive(later), foca::Member::alive(stranger)] });
+    lan.deliver(0, &Packet { header, updates: vec![foca::Member::alive(later), foca::Member::alive(stranger)] });
     assert_eq!(lan.watch(20_000, 0, 1), BTreeSet::from([Status::Alive]));
     assert_eq!(lan.controls[0].as_ref().unwrap().liveness().iter().count(), 2);
 }
@@ -251,7 +251,7 @@ fn two_processes_with_one_id_cause_no_message_storm() {
         dst: Identity { boot: 1, ..Identity::unheard(id(0), 0, Incarnation(0)) },
         message: foca::Message::Announce,
     };
-    lan.tell(0, &Packet { header, updates: vec![] });
+    lan.deliver(0, &Packet { header, updates: vec![] });
     let before = lan.sent;
     lan.pass(10_000);
     let sent = lan.sent - before;

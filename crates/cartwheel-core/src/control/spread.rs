@@ -214,8 +214,8 @@ impl Control {
         let version = self.version();
         let alike: Vec<NodeId> =
             self.peers.iter().filter(|&(_, theirs)| *theirs == version).map(|(&peer, _)| peer).collect();
-        let told = if self.is_small() && !is_author { Vec::new() } else { self.peers_to_notify() };
-        for peer in told.into_iter().filter(|peer| !alike.contains(peer)) {
+        let receivers = if self.is_small() && !is_author { Vec::new() } else { self.peers_to_notify() };
+        for peer in receivers.into_iter().filter(|peer| !alike.contains(peer)) {
             self.send_latest(now, peer, effects);
         }
         for peer in alike {

@@ -130,7 +130,7 @@ impl Mesh {
     }
 
     /// Sends a history from the second control to another.
-    fn tell(&mut self, to: usize, history: History) {
+    fn deliver(&mut self, to: usize, history: History) {
         let envelope = Envelope {
             cluster: CLUSTER,
             from: self.controls[1].config.node,
@@ -198,7 +198,7 @@ fn a_node_that_was_not_added_is_not_heard_though_it_claims_to_be_a_member() {
     let mut mesh = Mesh::new();
     mesh.controls.push(control(4, bootstrap(CLUSTER)));
     let founder = mesh.controls[0].config.node;
-    let told = |what: ChangeKind| {
+    let claim = |what: ChangeKind| {
         let mut history = bootstrap(CLUSTER);
         history.record(Hlc::at(WallMs(2)), founder, what);
         let (version, changes) = (history.version(), history.without(&bootstrap(CLUSTER)));
@@ -216,10 +216,10 @@ fn a_node_that_was_not_added_is_not_heard_though_it_claims_to_be_a_member() {
     };
     let weight = ChangeKind::Weight { node: founder, weight: 1 };
     for (what, incarnation) in [(weight, 4), (ChangeKind::Add(member(5)), 4), (ChangeKind::Add(member(4)), 5)] {
-        mesh.input(0, ControlInput::Message(Box::new(by(told(what), Incarnation(incarnation)))));
+        mesh.input(0, ControlInput::Message(Box::new(by(claim(what), Incarnation(incarnation)))));
         assert_eq!(mesh.controls[0].history().len(), 1);
     }
-    mesh.input(0, ControlInput::Message(Box::new(by(told(ChangeKind::Add(member(4))), Incarnation(4)))));
+    mesh.input(0, ControlInput::Message(Box::new(by(claim(ChangeKind::Add(member(4))), Incarnation(4)))));
     assert_eq!(mesh.controls[0].history().len(), 2);
 }
 
@@ -297,7 +297,7 @@ fn the_history_of_another_cluster_is_not_merged() {
     let mut other = History::new();
     let earlier = bootstrap(ClusterId(8)).changes().next().unwrap().what.clone();
     other.record(Hlc::ZERO, NodeId::new(1), earlier);
-    mesh.tell(0, other);
+    mesh.deliver(0, other);
     assert_eq!(mesh.controls[0].history(), &bootstrap(CLUSTER));
 }
 
@@ -309,7 +309,7 @@ fn a_history_over_the_limit_is_not_merged() {
         let what = ChangeKind::Bucket { name: Bytes::from_static(b"carts"), settings: w(1) };
         endless.insert(Change { hlc: Hlc::from_bits(number), node: NodeId::new(1), number, what });
     }
-    mesh.tell(0, endless);
+    mesh.deliver(0, endless);
     assert_eq!(mesh.controls[0].history(), &bootstrap(CLUSTER));
     mesh.change(0, w(3));
     assert_eq!(mesh.w_of(0), 3);
@@ -545,8 +545,8 @@ fn a_node_that_has_not_learned_the_phases_does_not_record_that_a_dead_node_has_l
     history.record(Hlc::at(WallMs(3)), first, ChangeKind::Remove { node: gone.node, incarnation: gone.incarnation });
     let least = (0..3).min_by_key(|&at| mesh.controls[at].config.node).unwrap();
     mesh.controls = (1..=3).map(|number| control(number, history.clone())).collect();
-    let founded = mesh.controls[0].phases()[3].current().clone();
-    let names_it = Configuration { number: 1, homes: vec![gone], ..founded.clone() };
+    let first_one = mesh.controls[0].phases()[3].current().clone();
+    let names_it = Configuration { number: 1, homes: vec![gone], ..first_one.clone() };
     mesh.cut_off = Some(least);
     let others: Vec<usize> = (0..3).filter(|&at| at != least).collect();
     mesh.input(others[0], ControlInput::Phases(vec![(PartitionId(3), ConfigPhase::Stable(names_it))]));
@@ -557,7 +557,7 @@ fn a_node_that_has_not_learned_the_phases_does_not_record_that_a_dead_node_has_l
     mesh.cut_off = None;
     mesh.tick(20_000);
     assert!((0..3).all(|at| is_down(&mesh, at) && !says_left(&mesh, at)), "a partition names it");
-    let without_it = Configuration { number: 2, ..founded };
+    let without_it = Configuration { number: 2, ..first_one };
     mesh.input(others[0], ControlInput::Phases(vec![(PartitionId(3), ConfigPhase::Stable(without_it))]));
     mesh.tick(20_000);
     assert!((0..3).all(|at| says_left(&mesh, at)));

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_incarnation_held_does_not_count_for_the_next_one() {
+    fn a_state_held_by_an_incarnation_does_not_count_for_the_next_one() {
         let mut agreement = begun();
         let incarnations =
             |incarnation: u64| vec![Home { node: NodeId::new(1), incarnation: Incarnation(incarnation) }];
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_home_held_before_a_loss_does_not_count_after_it() {
+    fn a_state_held_before_a_loss_does_not_count_after_it() {
         let mut agreement = begun();
         let memory = |since: u64| Memory { incarnation: Incarnation(1), since: Since(since) };
         let config_stamp = |since: u64| ConfigStamp { memory: memory(since), ..ConfigStamp::default() };

@@ -301,14 +301,14 @@ impl GetOp {
         let homes = cx.homes(&self.key);
         let needed = homes.needs(Quorum::majority(self.settings.n)).map(|(_, needed)| needed).max().unwrap_or(0);
         let unchecked = cx.broken.is(Mutation::StrongGetUnchecked) && confirmed.len() >= needed;
-        let (at_home, standing) = match agreement.is_reached() {
+        let (at_home, counted) = match agreement.is_reached() {
             true if cx.is_behind(&self.key) => return self.wait(cx),
             true => (agreement.at_home(), agreement.agreeing()),
             false if unchecked => (confirmed.len(), confirmed.clone()),
             false => return self.wait(cx),
         };
         let joined = agreement.joined();
-        self.reply(cx, &joined.state, cx.acks(at_home, &standing, []));
+        self.reply(cx, &joined.state, cx.acks(at_home, &counted, []));
         Next::End
     }
 

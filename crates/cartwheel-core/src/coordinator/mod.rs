@@ -441,7 +441,7 @@ impl Coordinator {
             running.heard_of = running.heard_of.max(config_stamp.version);
             running.note(cx, losses);
         }
-        self.tell(cx, request_id.operation, OperationEvent::Response(from, request_id.round, config_stamp, answer));
+        self.deliver(cx, request_id.operation, OperationEvent::Response(from, request_id.round, config_stamp, answer));
     }
 
     /// Begins to heal a loss that a home has reported in answer to an operation that still runs.
@@ -509,7 +509,7 @@ impl Coordinator {
         if let Some(running) = self.running.get_mut(&request_id.operation) {
             running.note(cx, losses);
         }
-        self.tell(cx, request_id.operation, OperationEvent::Minted(result));
+        self.deliver(cx, request_id.operation, OperationEvent::Minted(result));
     }
 
     /// Another coordinator has ended a write that was forwarded to it.
@@ -521,14 +521,14 @@ impl Coordinator {
         result: Result<PutDone, Refusal>,
     ) {
         cx.reach.answered(from, request_id, cx.now.instant);
-        self.tell(cx, request_id.operation, OperationEvent::Forwarded(from, result));
+        self.deliver(cx, request_id.operation, OperationEvent::Forwarded(from, result));
     }
 
     /// The homes of these partitions have changed.
     pub fn moved(&mut self, cx: &mut Cx<'_>, partitions: &BTreeSet<PartitionId>) {
         let is_meant = |running: &Running| partitions.contains(&cx.held.partition_of(&running.key));
         let moved: Vec<u64> = self.running.iter().filter(|(_, running)| is_meant(running)).map(|(&id, _)| id).collect();
-        moved.into_iter().for_each(|id| self.tell(cx, id, OperationEvent::Moved));
+        moved.into_iter().for_each(|id| self.deliver(cx, id, OperationEvent::Moved));
     }
 
     /// Wakes the operations whose timers are due.
@@ -536,12 +536,12 @@ impl Coordinator {
         while let Some(&(at, id)) = self.timers.first()
             && at <= cx.now.instant
         {
-            self.tell(cx, id, OperationEvent::Timer);
+            self.deliver(cx, id, OperationEvent::Timer);
         }
     }
 
     /// Passes an event to an operation, if it still runs.
-    fn tell(&mut self, cx: &mut Cx<'_>, id: u64, event: OperationEvent) {
+    fn deliver(&mut self, cx: &mut Cx<'_>, id: u64, event: OperationEvent) {
         if let Some(running) = self.running.remove(&id) {
             self.timers.remove(&(running.wake_at, id));
             self.foreground -= usize::from(running.is_foreground);

@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_incarnation_has_stored_does_not_count_for_the_next_one() {
+    fn a_write_stored_by_an_incarnation_does_not_count_for_the_next_one() {
         let home =
             |node: u64, incarnation: u64| Home { node: NodeId::new(node), incarnation: Incarnation(incarnation) };
         let phase = |number: u64, homes: [Home; 2]| {
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_home_stored_before_a_loss_does_not_count_after_it() {
+    fn a_write_stored_before_a_loss_does_not_count_after_it() {
         let [a, b] = [1, 2].map(NodeId::new);
         let memory = |since: u64| Memory { incarnation: Incarnation(1), since: Since(since) };
         let mut round = WriteRound::new(vec![a, b].into(), Vec::new(), 2);

@@ -74,7 +74,7 @@ const COPIED_FOR: Duration = Duration::from_secs(10);
 /// How long a node waits before it asks again for a newer configuration that it has heard of.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// How soon a peer that is behind is sent the newer configuration again.
-const TELL_AGAIN_AFTER: Duration = Duration::from_millis(50);
+const NOTIFY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// How long a node waits before it saves a partition state again after a failure.
 const SAVE_RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How many partitions a shard copies at once.
@@ -208,9 +208,9 @@ pub struct Reconfiguration {
     reports: BTreeMap<PartitionId, Reports>,
     /// When a node that knows a newer version is asked for it again.
     pending_versions: Agenda<PendingVersion>,
-    told: BTreeMap<(NodeId, PartitionId), Instant>,
-    /// When entries of `told` that have expired are dropped next.
-    told_until: Instant,
+    notified: BTreeMap<(NodeId, PartitionId), Instant>,
+    /// When entries of `notified` that have expired are dropped next.
+    notified_until: Instant,
     /// The partitions attended to, each with its next regular turn. A partition may be due earlier, but repeats its
     /// messages to peers in its turn only.
     attended: Agenda<Instant>,
@@ -241,8 +241,8 @@ impl Reconfiguration {
             proposals: BTreeMap::new(),
             reports: BTreeMap::new(),
             pending_versions: Agenda::default(),
-            told: BTreeMap::new(),
-            told_until: Instant::default(),
+            notified: BTreeMap::new(),
+            notified_until: Instant::default(),
             attended: Agenda::default(),
             copied: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -427,14 +427,14 @@ impl Reconfiguration {
     pub fn heard_of(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, config_stamp: ConfigStamp) {
         let own = cx.held.version(partition);
         if config_stamp.version < own {
-            if self.told_until <= cx.now {
-                self.told.retain(|_, at| *at + TELL_AGAIN_AFTER > cx.now);
-                self.told_until = cx.now + TELL_AGAIN_AFTER;
+            if self.notified_until <= cx.now {
+                self.notified.retain(|_, at| *at + NOTIFY_AGAIN_AFTER > cx.now);
+                self.notified_until = cx.now + NOTIFY_AGAIN_AFTER;
             }
-            if self.told.get(&(from, partition)).is_none_or(|&at| at + TELL_AGAIN_AFTER <= cx.now)
+            if self.notified.get(&(from, partition)).is_none_or(|&at| at + NOTIFY_AGAIN_AFTER <= cx.now)
                 && let Some(phase) = cx.held.phase(partition)
             {
-                self.told.insert((from, partition), cx.now);
+                self.notified.insert((from, partition), cx.now);
                 cx.send(from, partition, ReconfigurationMessage::Holds(phase.clone()));
             }
         } else if config_stamp.version > own && cx.held.partition_state(partition).is_some() {
@@ -601,12 +601,12 @@ impl Reconfiguration {
     fn propose(&mut self, cx: &mut Scx<'_>, partition: PartitionId, only: &Configuration, proposal: Configuration) {
         if cx.broken.is(Mutation::StepsUnagreed) {
             let (me, phase) = (self.me, ConfigPhase::Joint(only.clone(), proposal));
-            let told = phase
+            let messages = phase
                 .both()
                 .flat_map(|of| &of.homes)
                 .map(|home| (home.node, ReconfigurationMessage::Holds(phase.clone())));
-            let told = told.filter(|(node, _)| *node != me.node).collect();
-            return self.change(cx, partition, |partition_state| partition_state.advance(me, phase), told);
+            let messages = messages.filter(|(node, _)| *node != me.node).collect();
+            return self.change(cx, partition, |partition_state| partition_state.advance(me, phase), messages);
         }
         let Some(partition_state) = self.wanted(cx.held, partition) else { return };
         let highest = partition_state.acceptor.promised.map_or(0, |promised| promised.round);
