@@ -567,7 +567,7 @@ fn a_node_that_was_late_when_a_write_began_can_stand_in_later() {
         cluster.places(key).0.contains(&id(1)) && !cluster.places(key).0.contains(&id(2))
     };
     let key = (0..).map(key).find(|key| of_1(&cluster, key)).expect("a key of the first");
-    // No node answers the first one, which knows no more than that.
+    // No node answers the first one, which does not know that they are down.
     cluster.down = [2, 3, 4, 5].map(id).into_iter().collect();
     cluster.put(id(1), &key, 1).unwrap();
     cluster.pass(Duration::from_millis(600));
@@ -692,7 +692,7 @@ fn without_its_first_node(tune: impl Fn(usize, &mut NodeConfig)) -> Cluster {
         comparing(node, config);
         tune(node, config);
     };
-    let mut cluster = Cluster::founded_by(1, tune);
+    let mut cluster = Cluster::with_nodes(1, tune);
     let join = |cluster: &mut Cluster, node: usize, kind: ChangeKind| {
         cluster.change(kind);
         cluster.start(node, tune);
@@ -905,7 +905,7 @@ fn a_write_to_all_homes_is_acknowledged_though_an_incarnation_of_one_has_ended()
 
 /// A cluster in a joint phase, of which only the home that comes in and the one that goes out are reachable.
 fn incoming_and_outgoing(broken: Broken) -> Cluster {
-    let mut cluster = in_the_middle_of_a_step(&key(1), |_, config| config.broken = broken);
+    let mut cluster = in_a_joint_phase(&key(1), |_, config| config.broken = broken);
     let (homes, standins) = cluster.places(&key(1));
     cluster.down(&[homes[0], homes[1], standins[1]]);
     cluster

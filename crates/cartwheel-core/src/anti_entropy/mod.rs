@@ -47,7 +47,7 @@ use session::{NODES_MAX, Session, SessionStep};
 /// How many exchanges a shard runs at once, in all and with one peer.
 const SESSIONS_MAX: usize = 4;
 const SESSIONS_PER_PEER_MAX: usize = 2;
-/// How many lists of keys for peers wait for the store at once. A peer that asks for more is told to ask again.
+/// How many lists of keys for peers wait for the store at once. Further requests are refused as [`Refused::Busy`].
 const LISTS_MAX: usize = 16;
 /// How many lost records are checked at once.
 const CHECKS_MAX: usize = 64;
@@ -201,6 +201,7 @@ impl Exchange {
         self.sessions.get(&operation).map(|session| session.tree.partition)
     }
 
+    /// The Merkle trees of this node, ready or not.
     pub const fn trees(&self) -> &Trees {
         &self.trees
     }

@@ -178,7 +178,7 @@ fn a_change_reaches_all_members_before_it_is_answered() {
 #[test]
 fn a_new_node_known_only_to_a_dead_one_makes_itself_known() {
     let mut mesh = Mesh::new();
-    // The first one adds a fourth, and dies before it has told any other.
+    // The first one adds a fourth, and dies before any other learns of it.
     let mut history = mesh.controls[0].history().clone();
     let (fourth, founder) = (member(4), mesh.controls[0].config.node);
     history.record(Hlc::at(WallMs(mesh.now_ms)), founder, ChangeKind::Add(fourth.clone()));

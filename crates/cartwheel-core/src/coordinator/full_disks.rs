@@ -16,6 +16,7 @@ const BELIEVED_FOR: Duration = Duration::from_secs(1);
 pub struct FullDisks(BTreeMap<NodeId, Instant>);
 
 impl FullDisks {
+    /// Takes in a replica's answer, which may show that its disk is full or has room again.
     pub fn heard(&mut self, from: NodeId, answer: &ReplicaResponse, now: Instant) {
         match answer {
             ReplicaResponse::Failed(Failure::DiskFull) => self.note(from, now),

@@ -217,8 +217,7 @@ impl GetOp {
                     return self.wait(cx);
                 }
                 Progress::Short => return self.refuse(cx, "too few replicas can be reached"),
-                // What is enough under the known configuration may not be enough under the newer one that an answer
-                // reported.
+                // An answer has reported a newer configuration: the nodes that count may be no quorum of that one.
                 Progress::Enough(_) if cx.is_behind(&self.key) => return self.wait(cx),
                 // Only homes can say that the key does not exist.
                 Progress::Enough(joined) if !self.shows_anything(cx, &joined.state) && self.round.require_homes() => {}

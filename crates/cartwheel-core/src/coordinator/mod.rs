@@ -156,7 +156,7 @@ impl Cx<'_> {
         self.resend_after_bytes(state.weight().bytes)
     }
 
-    /// [`Self::resend_after`] for a state of so many bytes.
+    /// [`Self::resend_after`] for a state of this many bytes.
     fn resend_after_bytes(&self, bytes: usize) -> Duration {
         self.timing.resend_after + Duration::from_micros(bytes as u64 / SENT_BYTES_IN_1_US)
     }
@@ -494,6 +494,7 @@ impl Coordinator {
         self.running.values().map(|running| running.begun).min()
     }
 
+    /// The number of keys that are being handed over.
     pub fn handing_over(&self) -> usize {
         self.handing_over.len()
     }

@@ -521,7 +521,7 @@ impl PutOp {
     fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
         let PutPhase::Writing { round, lingers_until, .. } = &mut self.phase else { return self.wait(cx) };
         round.drop_lost(&cx.losses);
-        // What is enough under the known configuration may not be enough under the newer one that an answer reported.
+        // An answer has reported a newer configuration: the nodes that count may be no quorum of that one.
         if !round.is_enough() || lingers_until.is_none() && cx.is_behind(&self.checked.put.key) {
             return self.wait(cx);
         }

@@ -169,7 +169,8 @@ impl Reconfiguration {
         others.map(|node| (node, ReconfigurationMessage::Synced(phase.latest().number))).collect()
     }
 
-    /// Puts the next configuration in force alone once enough of its homes, and all that seem reachable, are synced.
+    /// Makes the phase stable with the next configuration once enough of its homes, and all that seem reachable, are
+    /// synced.
     fn complete(
         &mut self,
         cx: &mut Scx<'_>,

@@ -9,7 +9,8 @@
 //!    the next configuration runs exchanges with the current homes, until it holds all that each of them held after
 //!    learning of the next configuration. So it holds all that was acknowledged by homes that had not yet learned of it
 //!    (it is *synced*).
-//! 4. Once a majority of the new homes is synced, and all that are reachable, the next configuration is in force alone.
+//! 4. Once a majority of the new homes is synced, and all that are reachable, the phase becomes stable: only the next
+//!    configuration is in force.
 //! 5. A home that is no longer one keeps its records until it has run one more exchange with every later home. Then it
 //!    purges them.
 //!
@@ -532,8 +533,8 @@ impl Reconfiguration {
         }
     }
 
-    /// Whether this node takes part in choosing the configuration of this number. A proposer that is ahead is asked,
-    /// one that is behind is told.
+    /// Whether this node takes part in choosing the configuration of this number. If the proposer is ahead, this node
+    /// asks it for the newer phase; if it is behind, this node sends it the newer one.
     fn may_choose(&self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, number: u64) -> bool {
         let Some(partition_state) = self.wanted(cx.held, partition) else { return false };
         let ConfigPhase::Stable(only) = &partition_state.phase else { return false };

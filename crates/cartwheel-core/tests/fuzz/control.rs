@@ -42,7 +42,7 @@ struct Mesh {
     saves: bool,
     asked: BTreeMap<ClientId, (NodeId, SettingsChange)>,
     answered: BTreeMap<ClientId, u32>,
-    /// The settings that clients of each node were told are made.
+    /// The changes of settings that were acknowledged to clients of each node.
     acknowledged: Vec<(NodeId, SettingsChange)>,
     surveyed: Vec<Surveyed>,
 }

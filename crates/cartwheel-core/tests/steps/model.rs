@@ -149,7 +149,7 @@ impl Announced {
 /// What may happen. Nodes are named by their slots.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// A node hears which homes are synced, and may put the next configuration in force alone.
+    /// A node hears which homes are synced, and may make the phase stable with the next configuration.
     Hear(usize),
     /// It learns of a later phase.
     Learn(usize, Announced),

@@ -14,7 +14,7 @@ use crate::value::key::Key;
 
 /// How much is read for one page.
 const PAGE: ScanLimit = ScanLimit { records: 256, bytes: 256 << 10 };
-/// How many pages a shard reads at once. A node that asks for more is told to ask again.
+/// How many pages a shard reads at once. Further requests are refused as [`Refused::Busy`].
 const SERVED_MAX: usize = 4;
 
 /// A page that is being read.
