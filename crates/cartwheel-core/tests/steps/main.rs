@@ -261,7 +261,7 @@ fn one_reconfiguration_follows_another_with_a_crash() {
 mod broken {
     use cartwheel_core::mutation::Mutation;
 
-    use super::model::{KEPT, LEFT, ONE_SUCCESSOR};
+    use super::model::{KEPT, LEFT, ONE_NEXT};
     use super::*;
 
     fn finds_broken(mutation: Mutation, setup: Setup, property: &'static str) {

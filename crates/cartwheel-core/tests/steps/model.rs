@@ -14,7 +14,7 @@ use cartwheel_core::ring::quorum::majority;
 use cartwheel_core::value::dot::{NodeId, Since};
 use stateright::{Model, Property};
 
-use super::operations::{Holds, Read, Write, Writes, homes, recovered, still_holds, still_stands};
+use super::operations::{Holds, Read, Write, Writes, homes, recovered, still_counts, still_holds};
 use super::setup::Setup;
 use super::stage::{Done, Seen, Situation, Stage};
 
