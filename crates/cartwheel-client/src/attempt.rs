@@ -1,45 +1,45 @@
-//! What became of each attempt that a client makes: for those who count more than whether a request succeeded in the end.
+//! The outcome of each attempt that a client makes at a node, for callers that count failures and latencies per node.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One attempt at one node.
+/// One attempt at one node. A request makes several when nodes fail: see [`Client`](crate::Client).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attempt<'a> {
-    /// The node, as the client was given it.
+    /// The node's address, as [`parse_endpoint`](crate::parse_endpoint) writes it.
     pub endpoint: &'a str,
-    /// Whether it was to change something.
+    /// Whether the request was a change (anything but a GET).
     pub is_write: bool,
-    /// How it ended.
+    /// The result, by which one can tell whether the node has seen the request.
     pub outcome: Outcome,
-    /// How long it took.
+    /// The time from sending the request to `outcome`.
     pub took: Duration,
 }
 
-/// How an attempt ended.
+/// The result of an [`Attempt`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The node answered.
+    /// The node answered, with success or with an error.
     Answered {
-        /// The status of the answer.
+        /// The HTTP status.
         status: u16,
-        /// The contract's code, as `unavailable`, if the answer is an error.
+        /// The error code in the body, such as `unavailable`; `None` if the answer is not an error.
         code: Option<String>,
     },
-    /// There was no connection to be had: the node saw nothing of the request.
+    /// No connection could be made: the node has not seen the request.
     NoConnection,
-    /// The connection broke before the whole answer was there.
+    /// The connection broke before the answer was complete. A write may have been stored.
     Broken,
-    /// The answer did not come in time.
+    /// The answer did not come within the time that the attempt had. A write may have been stored.
     TimedOut,
 }
 
-type Tell = dyn Fn(&Attempt<'_>) + Send + Sync;
+type Callback = dyn Fn(&Attempt<'_>) + Send + Sync;
 
-/// Who is told of each attempt.
+/// The callback of [`Client::on_attempt`](crate::Client::on_attempt), if there is one.
 #[derive(Clone, Default)]
-pub(crate) struct Watcher(pub(crate) Option<Arc<Tell>>);
+pub(crate) struct Watcher(pub(crate) Option<Arc<Callback>>);
 
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use crate::{Client, Error, Options};
 
-    /// Answers whatever comes with the next of these; an empty one is silence, and the end is a closed connection.
+    /// Answers each connection with the next of these. An empty answer leaves the connection open and silent; after the last, none is accepted.
     async fn node(answers: &'static [&'static str]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -72,14 +72,14 @@ mod tests {
                     stream.write_all(answer.as_bytes()).await.unwrap();
                 }
             }
-            // Silence lasts.
+            // Dropping the silent streams would close them.
             std::future::pending::<()>().await;
         });
         endpoint
     }
 
     #[tokio::test]
-    async fn a_watcher_is_told_of_each_attempt() {
+    async fn the_callback_sees_each_attempt() {
         const REFUSAL: &str = "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 41\r\n\r\n\
             {\"error\":\"unavailable\",\"message\":\"later\"}";
         const HALF: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 9\r\n\r\nhalf";
@@ -88,7 +88,7 @@ mod tests {
         let endpoints = [closed, node(&[REFUSAL]).await, node(&[HALF]).await, node(&[""]).await, node(&[DONE]).await];
         let seen = Arc::new(Mutex::new(Vec::new()));
         let notes = seen.clone();
-        let client = Client::new(&endpoints).unwrap().watched(move |attempt| {
+        let client = Client::new(&endpoints).unwrap().on_attempt(move |attempt| {
             notes.lock().unwrap().push((attempt.endpoint.to_owned(), attempt.is_write, attempt.outcome.clone()));
         });
         let options = Options { timeout: Some(Duration::from_millis(100)), ..Options::default() };

@@ -1,33 +1,47 @@
-//! Settings of buckets.
+//! The settings of buckets.
 
 use serde::{Deserialize, Serialize};
 
-/// How a bucket's keys are kept and served.
+/// The settings of a bucket: how its keys are replicated and served.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BucketSettings {
-    /// How many nodes keep each key.
+    /// The number of home replicas of each key.
     pub n: u8,
-    /// How many nodes answer a get.
+    /// The number of replicas that must answer a get.
     pub r: u8,
-    /// How many nodes acknowledge a put.
+    /// The number of replicas that must store a put.
     pub w: u8,
-    /// What readers see of concurrent writes: `siblings`, all of them, or `lww`, the last.
+    /// How concurrent writes are shown: `siblings` returns all of them, `lww` only the last.
     pub conflict: String,
-    /// Whether stand-ins take writes for homes that cannot be reached.
+    /// Whether stand-ins store writes for homes that cannot be reached (the paper's sloppy quorum, section 4.6).
     pub sloppy: bool,
-    /// When a node acknowledges a write: `fsync` or `os`.
+    /// When a node acknowledges a write: `fsync` (after it has synced its disk) or `os` (once the operating system has it).
     pub durability: String,
-    /// The largest value, in bytes.
+    /// The size of the largest value that the bucket takes, in bytes.
     pub max_value_bytes: u32,
-    /// What the cluster, as it is, cannot give of this, and what to do.
+    /// What the cluster in its present shape cannot provide of these settings, and what to do about it. Ignored in a change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// Settings to change; those that are none stay as they are.
+/// A change of a bucket's settings. A field that is `None` stays as it is.
+///
+/// ```no_run
+/// # async fn example(client: cartwheel_client::Client) -> Result<(), cartwheel_client::Error> {
+/// use cartwheel_client::BucketChange;
+///
+/// let change = BucketChange { n: Some(5), r: Some(3), w: Some(3), ..BucketChange::default() };
+/// let settings = client.set_bucket("carts", &change).await?;
+/// for warning in &settings.warnings {
+///     eprintln!("{warning}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct BucketChange {
-    /// See [`BucketSettings::n`]. Replicas of keys that are there follow in the background.
+    /// See [`BucketSettings::n`]. The cluster adds or removes replicas of existing keys in the background: see
+    /// [`Client::transfers`](crate::Client::transfers).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n: Option<u8>,
     /// See [`BucketSettings::r`].
@@ -53,18 +67,18 @@ pub struct BucketChange {
 /// A bucket and its settings.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Bucket {
-    /// Its name, percent-encoded.
+    /// The name, percent-encoded.
     pub bucket: String,
-    /// Its settings.
+    /// The bucket's settings, the defaults included that it has not changed.
     #[serde(flatten)]
     pub settings: BucketSettings,
 }
 
-/// The buckets whose settings were changed.
+/// The buckets with settings of their own, and the defaults of all others.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Buckets {
-    /// What every other bucket has.
+    /// The settings of every bucket that is not listed.
     pub defaults: BucketSettings,
-    /// By name.
+    /// In the order of their names.
     pub buckets: Vec<Bucket>,
 }

@@ -13,25 +13,46 @@ use crate::retry::{self, Budget, Next, Tries};
 use crate::siblings;
 use crate::{
     Acks, BadEndpoint, BucketChange, BucketSettings, Buckets, Cause, ClusterStatus, Context, DigestPage, Error,
-    Location, MemberChange, MembersPlan, Moves, Options, Replicas, Ring, Siblings, Value,
+    Location, MemberChange, MembersPlan, Options, Replicas, Ring, Siblings, Transfers, Value,
 };
 
-/// Which part of a time that has become short a node is told to use: its answer needs the rest.
-const NODES_PART: f64 = 0.8;
+/// The share of a remaining time that the node is given; its answer needs the rest to arrive.
+const NODE_TIME_SHARE: f64 = 0.8;
 
-/// How often an update reads at most.
+/// The most reads that one [`Client::update`] makes.
 const UPDATES_MAX: u32 = 3;
-/// With these refusals a write says that what it had read is not enough to go by: too much has appeared beside a key that was
-/// absent, or the context was given out before the cluster's secret changed.
+/// The refusals that a new read can resolve: `too_many_siblings` means that a key that was absent has since got many values, and `bad_context`
+/// that the context was issued before the cluster's secret changed.
 const READ_AGAIN: [&str; 2] = ["too_many_siblings", "bad_context"];
 
-/// A client of one cluster. Clones share its connections.
+/// A client of one cluster, over HTTP.
 ///
-/// Requests go to one node; when it cannot be reached or is overloaded, they go to the next, and stay there. A write that is
-/// tried again is the same write to the cluster, whichever node it went to first.
+/// A `Client` holds a pool of connections. It is cheap to clone, and clones share the pool, so make one and clone it.
 ///
-/// What reached a node and failed is repeated up to three times, after pauses that grow and are random in length, and not before the time that a
-/// node names in `Retry-After`. Beyond a few, no more than a tenth of a client's requests is repeated at all.
+/// ```no_run
+/// # async fn example() -> Result<(), cartwheel_client::Error> {
+/// use cartwheel_client::Client;
+///
+/// let client = Client::new(["http://127.0.0.1:8081", "http://127.0.0.1:8082"])?;
+/// client.put("greetings", "world", "hello", None).await?;
+/// let read = client.get("greetings", "world").await?;
+/// assert_eq!(read.values[0].bytes, "hello");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Failover and retries
+///
+/// Any node can serve any request. The client sends requests to one node. If that node cannot be reached or is overloaded, the client moves on to
+/// the next endpoint and stays there.
+///
+/// - While no node can be reached, each endpoint is tried up to three times.
+/// - A request that reached a node and failed is repeated up to three times, after growing pauses of random length. The client keeps to the nodes'
+///   `Retry-After`. If all of them ask for more than [`Options::timeout`], the request fails at once.
+/// - Under sustained failure, no more than a tenth of a client's requests is repeated, so that retries do not keep an overloaded cluster
+///   overloaded.
+/// - All attempts at one write carry one [idempotency key](Options::idempotency_key): the cluster stores the write once, whichever nodes it
+///   reached.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: Http,
@@ -40,33 +61,37 @@ pub struct Client {
     /// The endpoint that answered last.
     preferred: Arc<AtomicUsize>,
     watcher: Watcher,
-    /// How long questions about the cluster and changes of it may take in all.
+    /// The time limit of requests about the cluster and changes to it, over all attempts.
     timeout: Option<Duration>,
 }
 
-/// A stored write.
+/// The result of a put or a delete.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Written {
-    /// What the write had seen, and the write itself; none where a delete found nothing.
+    /// The context of the write: what its own context covered, and the write itself. `None` where a delete found nothing to delete. Pass it to the
+    /// next write of the same client to replace this one.
     pub context: Option<Context>,
-    /// What it stands on.
+    /// The replicas that stored the write.
     pub acks: Acks,
 }
 
-/// A completed [`Client::update`].
+/// The result of a [`Client::update`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Updated {
-    /// What was read and merged.
+    /// The values that `merge` was given.
     pub read: Siblings,
-    /// The write of the result.
+    /// The write of the merged value.
     pub written: Written,
 }
 
 impl Client {
-    /// A client of the cluster whose nodes, some or all, serve HTTP at `endpoints`. The first is tried first.
+    /// Makes a client of the cluster whose nodes serve HTTP at `endpoints`. A few of the nodes are enough; the first is tried first.
+    /// [`Client::learn_members`] adds the rest.
+    ///
+    /// No connection is made until the first request.
     ///
     /// # Errors
-    /// If there is no endpoint, or one is not of the form `http://host:port` or `host:port`.
+    /// [`Error::Endpoint`] if there is no endpoint, or one is not of the form `http://host:port` or `host:port`.
     pub fn new<E: AsRef<str>>(endpoints: impl IntoIterator<Item = E>) -> Result<Self, Error> {
         let endpoints: Arc<[String]> =
             endpoints.into_iter().map(|endpoint| http::parse_endpoint(endpoint.as_ref())).collect::<Result<_, _>>()?;
@@ -83,32 +108,57 @@ impl Client {
         })
     }
 
-    /// The same client, which tells `watcher` of each attempt that it makes, also of those that another node makes up for. Of a
-    /// request whose future is dropped the attempt under way is not told of.
+    /// Calls `callback` after each attempt, also after those that failed and were made up for by another node. The attempt under way is not
+    /// reported if the request's future is dropped.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), cartwheel_client::Error> {
+    /// use cartwheel_client::{Client, Outcome};
+    ///
+    /// let client = Client::new(["127.0.0.1:8081"])?.on_attempt(|attempt| {
+    ///     if !matches!(attempt.outcome, Outcome::Answered { status: 200..=399, .. }) {
+    ///         eprintln!("{} after {:?}: {:?}", attempt.endpoint, attempt.took, attempt.outcome);
+    ///     }
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
-    pub fn watched(self, watcher: impl Fn(&Attempt<'_>) + Send + Sync + 'static) -> Self {
-        Self { watcher: Watcher(Some(Arc::new(watcher))), ..self }
+    pub fn on_attempt(self, callback: impl Fn(&Attempt<'_>) + Send + Sync + 'static) -> Self {
+        Self { watcher: Watcher(Some(Arc::new(callback))), ..self }
     }
 
-    /// The same client, whose questions about the cluster and changes of it take no longer than `timeout` in all. Reads and writes of keys have
-    /// [`Options`] of their own.
+    /// Bounds requests about the cluster and changes to it ([`Client::cluster`], [`Client::set_bucket`] and so on) to `timeout`, over all attempts.
+    /// Reads and writes of keys take their limits from [`Options`].
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout: Some(timeout), ..self }
     }
 
-    /// Reads a key.
+    /// Reads a key with the bucket's settings.
+    ///
+    /// A key that was never written has no values; that is not an error. Concurrent writes show up as several values: see [`Siblings`].
     ///
     /// # Errors
-    /// If the key makes no sense, or no node could answer.
+    /// [`Error::Refused`] if the bucket's name or the key is empty or too long, [`Error::Unavailable`] if no node could answer.
     pub async fn get(&self, bucket: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Siblings, Error> {
         self.get_with(bucket, key, &Options::default()).await
     }
 
-    /// Reads a key in a certain way.
+    /// Reads a key with `options`.
+    ///
+    /// ```no_run
+    /// # async fn example(client: cartwheel_client::Client) -> Result<(), cartwheel_client::Error> {
+    /// use cartwheel_client::{Consistency, Options};
+    ///
+    /// let options = Options { consistency: Consistency::Strong, ..Options::default() };
+    /// let read = client.get_with("accounts", "alice", &options).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`Self::get`], and if the options ask for more than the bucket offers.
+    /// As [`Self::get`]; also [`Error::Refused`] if [`Options::replicas`] is more than the bucket's n.
     pub async fn get_with(
         &self,
         bucket: impl AsRef<[u8]>,
@@ -118,7 +168,7 @@ impl Client {
         let (path, query) = (http::kv_path(bucket.as_ref(), key.as_ref()), options.query('r'));
         let call = Call { context: options.seen.as_ref(), query: Some(query), ..Call::new(Method::GET, path, options) };
         let reply = self.carry_out(&call, None).await?;
-        let (context, acks) = standing(&reply)?;
+        let (context, acks) = context_and_acks(&reply)?;
         let (values, deleted) = match reply.status {
             StatusCode::MULTIPLE_CHOICES => siblings::parse(&reply.body)?,
             StatusCode::NOT_FOUND => (Vec::new(), context.is_some()),
@@ -131,8 +181,8 @@ impl Client {
         Ok(Siblings { values, deleted, context, acks })
     }
 
-    /// Reads a key as [`Self::get_with`] does, and gives what is there as nodes say it in JSON: a `context`, and `siblings`, of which there
-    /// are none where nothing is stored.
+    /// Reads a key as [`Self::get_with`] does, and returns the HTTP API's JSON form: an object with `context` and `siblings`. `siblings` is
+    /// empty where nothing is stored.
     ///
     /// # Errors
     /// As [`Self::get_with`].
@@ -154,14 +204,26 @@ impl Client {
             return Ok(serde_json::json!({ "context": reply.header("cartwheel-context"), "siblings": [] }));
         }
         serde_json::from_slice(&reply.body)
-            .map_err(|error| Error::Strange(format!("a list of siblings that cannot be read ({error})")))
+            .map_err(|error| Error::UnexpectedResponse(format!("a list of siblings that cannot be read ({error})")))
     }
 
-    /// Writes a key. With a context the write replaces what that context was shown; without one it stands beside whatever is
-    /// there.
+    /// Writes a value of the media type `application/octet-stream`.
+    ///
+    /// With a context, the write replaces the values that the context covers. Without one it replaces nothing: it becomes a sibling of every value
+    /// that is there.
+    ///
+    /// ```no_run
+    /// # async fn example(client: cartwheel_client::Client) -> Result<(), cartwheel_client::Error> {
+    /// let first = client.put("greetings", "world", "hello", None).await?;
+    /// // Replaces "hello", and nothing that another client has written meanwhile.
+    /// client.put("greetings", "world", "good morning", first.context.as_ref()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// If the write makes no sense or is too large, or too few nodes could store it: then it may yet appear.
+    /// [`Error::Refused`] if the key is empty or too long, the value is too large or the context is of another key. [`Error::Unavailable`] if
+    /// too few nodes stored the write: then it is not known to be stored, and may yet appear.
     pub async fn put(
         &self,
         bucket: impl AsRef<[u8]>,
@@ -173,10 +235,10 @@ impl Client {
         self.put_with(bucket, key, value, context, &Options::default()).await
     }
 
-    /// Writes a key in a certain way, and a value of a certain media type.
+    /// Writes a value of any media type with `options`.
     ///
     /// # Errors
-    /// As [`Self::put`], and if the options ask for more than the bucket offers.
+    /// As [`Self::put`]; also [`Error::Refused`] if [`Options::replicas`] is more than the bucket's n.
     pub async fn put_with(
         &self,
         bucket: impl AsRef<[u8]>,
@@ -190,7 +252,8 @@ impl Client {
         self.write(&call, options).await
     }
 
-    /// Deletes a key: with a context what that context was shown, without one what a get sees.
+    /// Deletes a key. With a context, the delete replaces the values that the context covers; without one, those that a get would return. To delete
+    /// an absent key is not an error.
     ///
     /// # Errors
     /// As [`Self::put`].
@@ -203,10 +266,10 @@ impl Client {
         self.delete_with(bucket, key, context, &Options::default()).await
     }
 
-    /// Deletes a key in a certain way.
+    /// Deletes a key with `options`.
     ///
     /// # Errors
-    /// As [`Self::delete`], and if the options ask for more than the bucket offers.
+    /// As [`Self::delete`]; also [`Error::Refused`] if [`Options::replicas`] is more than the bucket's n.
     pub async fn delete_with(
         &self,
         bucket: impl AsRef<[u8]>,
@@ -219,13 +282,32 @@ impl Client {
         self.write(&call, options).await
     }
 
-    /// Reads a key, has `merge` make one value of all that is there, and writes that in its place.
+    /// Reads a key, calls `merge` to make one value of all siblings, and writes the result in their place.
     ///
-    /// Nothing is locked: another writer's value that appears meanwhile becomes a sibling of this one, and whoever reads next
-    /// merges both. So `merge` must keep what it is given, as a union does, and bear being applied again.
+    /// Nothing is locked. A value that another client writes meanwhile becomes a sibling of the result, and the next reader merges both. So `merge`
+    /// must be a merge in the mathematical sense: it keeps all that it is given, as a union does, and gives the same result when it is applied
+    /// again.
+    ///
+    /// ```no_run
+    /// # async fn example(client: cartwheel_client::Client) -> Result<(), cartwheel_client::Error> {
+    /// use std::collections::BTreeSet;
+    ///
+    /// // A set of tags, one a line. `read.values` is empty if there is no value yet.
+    /// client
+    ///     .update("tags", "photo-1", |read| {
+    ///         let texts = read.values.iter().map(|value| String::from_utf8_lossy(&value.bytes));
+    ///         let mut tags: BTreeSet<String> = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    ///         tags.insert("sunset".to_owned());
+    ///         tags.into_iter().collect::<Vec<_>>().join("\n")
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`Self::get`] and [`Self::put`].
+    /// As [`Self::get`] and [`Self::put`]. The read and the write are repeated, up to three times in all, if the write is refused with
+    /// `too_many_siblings` or `bad_context`.
     pub async fn update<V: Into<Bytes>>(
         &self,
         bucket: impl AsRef<[u8]>,
@@ -242,78 +324,94 @@ impl Client {
         self.update_once(bucket, key, &mut merge).await
     }
 
-    /// The members of the cluster, and what the node that answers thinks of each.
+    /// The members of the cluster, and the answering node's view of each.
     ///
     /// # Errors
-    /// If no node could answer.
+    /// [`Error::Unavailable`] if no node could answer.
     pub async fn cluster(&self) -> Result<ClusterStatus, Error> {
-        self.ask("/v1/cluster".to_owned()).await
+        self.fetch("/v1/cluster".to_owned()).await
     }
 
-    /// Since when the replicas of the node that answers are proven equal to those of the other homes.
+    /// When the answering node's replicas were last proven equal to those of the other homes.
     ///
     /// # Errors
-    /// If no node could answer.
+    /// [`Error::Unavailable`] if no node could answer.
     pub async fn replicas(&self) -> Result<Replicas, Error> {
-        self.ask("/v1/cluster/replicas".to_owned()).await
+        self.fetch("/v1/cluster/replicas".to_owned()).await
     }
 
-    /// How the partitions are shared out.
+    /// The placement of the partitions on the members.
     ///
     /// # Errors
-    /// If no node could answer.
+    /// [`Error::Unavailable`] if no node could answer.
     pub async fn ring(&self) -> Result<Ring, Error> {
-        self.ask("/v1/cluster/ring".to_owned()).await
+        self.fetch("/v1/cluster/ring".to_owned()).await
     }
 
-    /// What the disk of the node that answers holds of a partition: `limit` records at most, from the first one or `from`
-    /// ([`DigestPage::next`], or a record's place) on. It makes sense for a client of one node.
+    /// Lists the records of a partition on the answering node's disk: at most `limit`, from `from` on ([`DigestPage::next`] or a
+    /// [`HeldRecord::place`](crate::HeldRecord::place)), or from the first. Use a client with one endpoint: with several, pages may come from
+    /// different nodes.
     ///
     /// # Errors
-    /// If the node could not answer.
+    /// [`Error::Unavailable`] if the node could not answer.
     pub async fn digests(&self, partition: u32, from: Option<&str>, limit: usize) -> Result<DigestPage, Error> {
         let from = from.map_or_else(String::new, |from| format!("&from={from}"));
-        self.ask(format!("/v1/cluster/partitions/{partition}/digests?limit={limit}{from}")).await
+        self.fetch(format!("/v1/cluster/partitions/{partition}/digests?limit={limit}{from}")).await
     }
 
-    /// Where a key lies, whether or not it has a value.
+    /// The partition and the preference list of a key, whether or not it has a value.
     ///
     /// # Errors
-    /// If the key makes no sense, or no node could answer.
+    /// [`Error::Refused`] if the bucket's name or the key is empty or too long, [`Error::Unavailable`] if no node could answer.
     pub async fn locate(&self, bucket: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Location, Error> {
-        self.ask(http::locate_path(bucket.as_ref(), key.as_ref())).await
+        self.fetch(http::locate_path(bucket.as_ref(), key.as_ref())).await
     }
 
-    /// How a bucket's keys are kept and served, whether or not it holds any.
+    /// The settings of a bucket. A bucket without keys or settings of its own has the defaults.
     ///
     /// # Errors
-    /// If the bucket's name makes no sense, or no node could answer.
+    /// [`Error::Refused`] if the bucket's name is empty or too long, [`Error::Unavailable`] if no node could answer.
     pub async fn bucket(&self, bucket: impl AsRef<[u8]>) -> Result<BucketSettings, Error> {
-        self.ask(http::bucket_path(bucket.as_ref())).await
+        self.fetch(http::bucket_path(bucket.as_ref())).await
     }
 
-    /// Changes some of a bucket's settings, and says what all of them are then.
+    /// Changes some of a bucket's settings and returns all of them.
     ///
     /// # Errors
-    /// If the change makes no sense, or could not be saved: then it may yet appear.
+    /// [`Error::Refused`] if a setting is out of its bounds, [`Error::Unavailable`] if the change could not be saved: then it may yet take effect.
     pub async fn set_bucket(&self, bucket: impl AsRef<[u8]>, change: &BucketChange) -> Result<BucketSettings, Error> {
         let bytes = serde_json::to_vec(change).unwrap_or_default();
         let value = Some(Value::new(bytes, "application/json"));
-        self.ask_with(Method::PUT, http::bucket_path(bucket.as_ref()), value).await
+        self.fetch_with(Method::PUT, http::bucket_path(bucket.as_ref()), value).await
     }
 
-    /// What changes of the members would lead to.
+    /// What these changes of the members would lead to. Nothing is changed.
+    ///
+    /// ```no_run
+    /// # async fn example(client: cartwheel_client::Client) -> Result<(), cartwheel_client::Error> {
+    /// use cartwheel_client::MemberChange;
+    ///
+    /// let changes = [MemberChange::Add { node: "node-4".to_owned(), weight: None }];
+    /// let plan = client.plan_members(&changes).await?;
+    /// println!("{} partitions move", plan.moves.len());
+    /// // Refused if another administrator has changed the cluster since the plan was made.
+    /// client.change_members(&changes, &plan.version).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// If they make no sense, or no node could answer.
+    /// [`Error::Refused`] if a change cannot be made (an unknown node, say), [`Error::Unavailable`] if no node could answer.
     pub async fn plan_members(&self, changes: &[MemberChange]) -> Result<MembersPlan, Error> {
         self.members(serde_json::json!({ "changes": changes })).await
     }
 
-    /// Makes changes of the members that were planned on this version of the cluster. Data moves in the background from then on.
+    /// Makes changes that were planned on the version `planned_on` ([`MembersPlan::version`]). The data moves in the background: see
+    /// [`Self::transfers`].
     ///
     /// # Errors
-    /// If they make no sense, or the cluster has changed since, or they could not be saved: then they may yet appear.
+    /// [`Error::Refused`] if a change cannot be made, or the cluster has changed since `planned_on`. [`Error::Unavailable`] if the changes could
+    /// not be saved: then they may yet take effect.
     pub async fn change_members(&self, changes: &[MemberChange], planned_on: &str) -> Result<MembersPlan, Error> {
         self.members(serde_json::json!({ "changes": changes, "planned_on": planned_on, "apply": true })).await
     }
@@ -321,30 +419,30 @@ impl Client {
     async fn members(&self, wanted: serde_json::Value) -> Result<MembersPlan, Error> {
         let bytes = wanted.to_string();
         let value = Some(Value::new(bytes, "application/json"));
-        self.ask_with(Method::POST, "/v1/cluster/members".to_owned(), value).await
+        self.fetch_with(Method::POST, "/v1/cluster/members".to_owned(), value).await
     }
 
-    /// What is on its way to where it is wished.
+    /// The partitions that are being transferred to their target homes.
     ///
     /// # Errors
-    /// If no node could answer.
-    pub async fn moves(&self) -> Result<Moves, Error> {
-        self.ask("/v1/cluster/moves".to_owned()).await
+    /// [`Error::Unavailable`] if no node could answer.
+    pub async fn transfers(&self) -> Result<Transfers, Error> {
+        self.fetch("/v1/cluster/moves".to_owned()).await
     }
 
-    /// The buckets whose settings were changed, and what all others have.
+    /// The buckets with settings of their own, and the defaults of all others.
     ///
     /// # Errors
-    /// If no node could answer.
+    /// [`Error::Unavailable`] if no node could answer.
     pub async fn buckets(&self) -> Result<Buckets, Error> {
-        self.ask("/v1/buckets".to_owned()).await
+        self.fetch("/v1/buckets".to_owned()).await
     }
 
-    async fn ask<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
-        self.ask_with(Method::GET, path, None).await
+    async fn fetch<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
+        self.fetch_with(Method::GET, path, None).await
     }
 
-    async fn ask_with<T: DeserializeOwned>(
+    async fn fetch_with<T: DeserializeOwned>(
         &self,
         method: Method,
         path: String,
@@ -353,7 +451,8 @@ impl Client {
         let options = Options { timeout: self.timeout, deadline: self.timeout, ..Options::default() };
         let call = Call { value, ..Call::new(method, path, &options) };
         let reply = self.carry_out(&call, None).await?;
-        serde_json::from_slice(&reply.body).map_err(|error| Error::Strange(format!("what cannot be read ({error})")))
+        serde_json::from_slice(&reply.body)
+            .map_err(|error| Error::UnexpectedResponse(format!("a body that cannot be read ({error})")))
     }
 
     async fn update_once<V: Into<Bytes>>(
@@ -369,7 +468,7 @@ impl Client {
     }
 
     async fn write(&self, call: &Call<'_>, options: &Options) -> Result<Written, Error> {
-        // One name for all attempts: a write that was carried out, but whose answer got lost, makes no second sibling.
+        // All attempts share one name: if a write was stored and its answer got lost, the repeated write makes no second sibling.
         let name = match &options.idempotency_key {
             Some(name) => name.clone(),
             None => {
@@ -378,17 +477,17 @@ impl Client {
                 format!("{:032x}", u128::from_be_bytes(random))
             }
         };
-        let (context, acks) = standing(&self.carry_out(call, Some(&name)).await?)?;
+        let (context, acks) = context_and_acks(&self.carry_out(call, Some(&name)).await?)?;
         Ok(Written { context, acks })
     }
 
-    /// Makes attempts at one node after the other until one succeeds or it makes no sense to go on.
+    /// Makes attempts at one node after another until one succeeds or none can.
     async fn carry_out(&self, call: &Call<'_>, name: Option<&str>) -> Result<Reply, Error> {
         let endpoints = self.endpoints();
         let first = self.preferred.load(Ordering::Relaxed);
         let deadline = call.deadline.and_then(|within| Instant::now().checked_add(within));
         let mut tries = Tries::new(&self.budget, endpoints.len(), first, call.timeout, deadline);
-        let mut strange = None;
+        let mut unexpected = None;
         let mut last: Option<(Cause, String)> = None;
         loop {
             let (at, endpoint) = (tries.at(), &endpoints[tries.at()]);
@@ -397,9 +496,9 @@ impl Client {
                     self.preferred.store(at, Ordering::Relaxed);
                     return Ok(reply);
                 }
-                // Some other program's port may be among those given.
-                Err(Failure::Final(error @ Error::Strange(_))) if tries.others_wait() => {
-                    strange = Some(error);
+                // One of the endpoints may be another program's port: the other endpoints are still worth trying.
+                Err(Failure::Final(error @ Error::UnexpectedResponse(_))) if tries.others_wait() => {
+                    unexpected = Some(error);
                     (Cause::Unreachable, None)
                 }
                 Err(Failure::Final(error)) => return Err(error),
@@ -415,11 +514,11 @@ impl Client {
                 Next::GiveUp => break,
             }
         }
-        // The next request begins elsewhere, so that where none is repeated any more, not all fail at one node.
+        // The next request begins at another node. Otherwise, once the retry budget is spent, all requests would fail at this one.
         let next = (first + 1) % endpoints.len();
         let _ = self.preferred.compare_exchange(first, next, Ordering::Relaxed, Ordering::Relaxed);
-        match (last, strange) {
-            (Some((Cause::Unreachable, _)) | None, Some(strange)) => Err(strange),
+        match (last, unexpected) {
+            (Some((Cause::Unreachable, _)) | None, Some(unexpected)) => Err(unexpected),
             (last, _) => {
                 let (cause, last) = last.unwrap_or((Cause::Unreachable, String::new()));
                 Err(Error::Unavailable { attempts: tries.attempts(), last, cause })
@@ -438,8 +537,8 @@ impl Client {
         let request = call.request(endpoint, name, timeout)?;
         let begun = Instant::now();
         let (outcome, ended) = self.http.attempt(request, within).await;
-        if let Watcher(Some(tell)) = &self.watcher {
-            tell(&Attempt { endpoint, is_write: call.method != Method::GET, outcome, took: begun.elapsed() });
+        if let Watcher(Some(callback)) = &self.watcher {
+            callback(&Attempt { endpoint, is_write: call.method != Method::GET, outcome, took: begun.elapsed() });
         }
         Ok(ended)
     }
@@ -448,11 +547,11 @@ impl Client {
         self.endpoints.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks for the cluster's members, and from then on tries those too whose addresses were not given: what is asked of the cluster does not
-    /// depend on a few of its nodes any more.
+    /// Asks the cluster for its members and adds their addresses to the endpoints. From then on the client reaches the cluster even if all
+    /// endpoints that it was made with are gone.
     ///
     /// # Errors
-    /// If no node could answer.
+    /// [`Error::Unavailable`] if no node could answer.
     pub async fn learn_members(&self) -> Result<(), Error> {
         let members = self.cluster().await?.members;
         let found = members.iter().filter_map(|status| http::parse_endpoint(&status.member.http).ok());
@@ -468,7 +567,7 @@ impl Client {
     }
 }
 
-/// A call of the contract, for whichever node.
+/// A request of the HTTP API, apart from the node that it goes to.
 struct Call<'a> {
     method: Method,
     path: String,
@@ -476,11 +575,11 @@ struct Call<'a> {
     value: Option<Value>,
     /// How long one node may take.
     timeout: Duration,
-    /// How long all attempts may take.
+    /// How long all attempts together may take.
     deadline: Option<Duration>,
-    /// For a call that takes one: the query, but for the time that the node has.
+    /// The query without `timeout_ms`, for requests that take one.
     query: Option<String>,
-    /// In which form the answer is wanted, where there are several.
+    /// The form of the answer, where there are several.
     accept: Option<&'static str>,
 }
 
@@ -490,12 +589,12 @@ impl<'a> Call<'a> {
         Self { method, path, context: None, value: None, timeout, deadline, query: None, accept: None }
     }
 
-    /// How long the node may take over the next attempt, and how long to wait for its answer.
+    /// How long the node may take for the next attempt, and how long the client waits for its answer.
     fn times(&self, tries: &Tries<'_>) -> (Duration, Duration) {
         let within = self.timeout + http::GRACE;
         match tries.left() {
-            Some(left) if !tries.others_wait() && left < within => (left.mul_f64(NODES_PART), left),
-            Some(left) if tries.others_wait() && left / 2 < within => ((left / 2).mul_f64(NODES_PART), left / 2),
+            Some(left) if !tries.others_wait() && left < within => (left.mul_f64(NODE_TIME_SHARE), left),
+            Some(left) if tries.others_wait() && left / 2 < within => ((left / 2).mul_f64(NODE_TIME_SHARE), left / 2),
             _ => (self.timeout, within),
         }
     }
@@ -530,12 +629,12 @@ impl<'a> Call<'a> {
     }
 }
 
-fn standing(reply: &Reply) -> Result<(Option<Context>, Acks), Error> {
+fn context_and_acks(reply: &Reply) -> Result<(Option<Context>, Acks), Error> {
     let context = match reply.header("cartwheel-context") {
         None => None,
         Some(text) => {
-            let strange = || Error::Strange("a context that cannot be read".to_owned());
-            Some(Context::decode(text).ok_or_else(strange)?)
+            let unreadable = || Error::UnexpectedResponse("a context that cannot be read".to_owned());
+            Some(Context::decode(text).ok_or_else(unreadable)?)
         }
     };
     Ok((context, reply.header("cartwheel-acks").map(Acks::parse).unwrap_or_default()))
@@ -550,7 +649,7 @@ mod tests {
 
     use super::*;
 
-    /// A node that gives every request the same answer, and how many it has seen.
+    /// A node that gives every request the same answer (none if it is empty), and the number of requests that it has seen.
     async fn node(answer: &'static str) -> (String, Arc<AtomicU32>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (endpoint, seen) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicU32::new(0)));
@@ -588,7 +687,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_overloaded_cluster_is_asked_little_more_often_than_there_are_requests() {
+    async fn an_overloaded_cluster_gets_few_repeated_requests() {
         let nodes = [node(OVERLOADED).await, node(OVERLOADED).await, node(OVERLOADED).await];
         let client = client(&nodes);
         let one = client.put("b", "k", "v", None).await;
@@ -601,7 +700,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_that_asks_to_be_left_alone_is() {
+    async fn a_node_gets_no_request_within_its_retry_after() {
         let alone = [node(OVERLOADED_FOR_LONG).await];
         assert!(client(&alone).put("b", "k", "v", None).await.is_err());
         assert_eq!(requests(&alone), 1);
@@ -622,15 +721,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_of_another_program_is_passed_over() {
+    async fn a_port_of_another_program_is_skipped() {
         let nodes = [node(ANOTHER_PROGRAM).await, node(DONE).await];
         client(&nodes).put("b", "k", "v", None).await.unwrap();
         let none = client(&nodes[..1]).put("b", "k", "v", None).await;
-        assert!(matches!(none, Err(Error::Strange(_))), "{none:?}");
+        assert!(matches!(none, Err(Error::UnexpectedResponse(_))), "{none:?}");
     }
 
     #[tokio::test]
-    async fn members_that_were_asked_for_are_tried_when_the_first_is_gone() {
+    async fn learned_members_are_tried_when_the_given_endpoint_is_gone() {
         let (endpoint, _) = node(DONE).await;
         let body = serde_json::json!({"cluster": "", "node": "a", "ring_version": "", "members": [{
             "name": "b", "id": "", "zone": "", "host": "", "http": endpoint, "resp": "", "peers": "", "weight": 100, "incarnation": "",

@@ -1,256 +1,257 @@
-//! What a node says of its cluster.
+//! The state of a cluster, as one of its nodes reports it.
 
 use serde::{Deserialize, Serialize};
 
-/// A cluster, as one of its nodes sees it.
+/// A cluster, as the answering node sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ClusterStatus {
     /// The cluster's id, in hexadecimal.
     pub cluster: String,
-    /// What it is called; empty if it was given no name.
+    /// The cluster's name; empty if it has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cluster_name: String,
     /// The name of the node that answered.
     pub node: String,
-    /// Which history of changes it goes by: nodes that say the same agree on members and ring.
+    /// The version of the membership history that the node applies. Nodes with the same version agree on members and ring.
     pub ring_version: String,
-    /// How far the cluster is with forgetting what was deleted.
+    /// The progress of the garbage collection of deletes.
     #[serde(default)]
     pub epoch: EpochStatus,
-    /// How far an upgrade of the cluster has come.
+    /// The progress of an upgrade of the cluster.
     #[serde(default)]
     pub protocol: ProtocolStatus,
-    /// What it keeps for members that are away.
+    /// The hints that the node keeps for other members.
     #[serde(default)]
     pub hints: Hints,
     /// Whether partitions have as many replicas as they should.
     #[serde(default)]
     pub replication: Replication,
-    /// How often, since it started, a key came to it with two values of one version; above 0 it is an alarm.
+    /// The number of keys that, since the node started, reached it with two different values of one version. Above 0 it is an alarm: a disk or
+    /// memory is broken.
     #[serde(default)]
     pub dot_collisions: u64,
-    /// The members, by id.
+    /// In the order of their ids.
     pub members: Vec<MemberStatus>,
 }
 
-/// How many homes partitions have, as far as the node knows. Homes that are down count; those that were removed or given up do not.
+/// The number of homes that partitions have, as far as the node knows. Homes that are down count; those that were removed or marked lost do not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Replication {
-    /// The largest n of any bucket; 0 if the node does not say.
+    /// The largest n of any bucket; 0 if the node does not report it.
     pub n: u8,
-    /// How many members can hold data: their weight is above 0, and they are not leaving.
+    /// The number of members that can hold data: their weight is above 0, and they are not leaving.
     pub data_nodes: usize,
-    /// How many homes each partition is to have: n, or all members that can hold data if those are fewer.
+    /// The number of homes that each partition should have: n, or the number of `data_nodes` if that is less.
     pub wanted: usize,
-    /// How many partitions have fewer homes than that.
+    /// The number of partitions with fewer homes than `wanted`.
     pub under_replicated: usize,
-    /// How many homes the partition has that has the fewest.
+    /// The smallest number of homes of any partition.
     pub fewest: usize,
 }
 
-/// The epoch of a cluster: what was deleted five epochs ago is forgotten. It ends when all members have finished it.
+/// The cluster's epoch. It ends when all members have finished it. Deletes are garbage collected once they are five epochs old.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct EpochStatus {
-    /// Its number; 0 while the node does not know it.
+    /// The number; 0 while the node does not know it.
     pub epoch: u64,
-    /// Since when the node is in it, or has run, as RFC 3339.
+    /// When the node entered the epoch, or started if that was later (RFC 3339).
     pub since: String,
-    /// The names of the members that have not finished it yet, as far as the node knows.
+    /// The names of the members that have not finished the epoch, as far as the node knows.
     pub waits_for: Vec<String>,
 }
 
-/// The versions of the protocol between nodes. What came with a version is used once all members speak it.
+/// The versions of the protocol between nodes. The features of a version are used once all members speak it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ProtocolStatus {
-    /// The version that all members are known to speak, and which is in use; 0 if the node does not say.
+    /// The version in use: the newest that all members are known to speak; 0 if the node does not report it.
     pub in_use: u32,
-    /// The newest that the node speaks.
+    /// The newest version that the node speaks.
     pub newest: u32,
-    /// The names of the members that are not known to speak that one.
+    /// The names of the members that are not known to speak `newest`.
     pub waits_for: Vec<String>,
 }
 
 /// The versions of the protocol that a member speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Spoken {
-    /// The lowest.
+pub struct ProtocolVersions {
+    /// The oldest.
     pub oldest: u32,
-    /// The highest.
+    /// The newest.
     pub newest: u32,
-    /// The one in which the node that answered talks to it; none for that node itself, and while there is no connection.
+    /// The version in use between the answering node and this member; `None` for the answering node itself, and while there is no connection.
     pub used: Option<u32>,
 }
 
 /// A node of the cluster.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Member {
-    /// Its name.
+    /// The node's name, which is unique in the cluster.
     pub name: String,
-    /// Its id, in hexadecimal.
+    /// The node's id, in hexadecimal.
     pub id: String,
-    /// Its zone.
+    /// The failure zone: replicas of a key go to different zones where that is possible.
     pub zone: String,
-    /// Its machine.
+    /// The physical machine.
     pub host: String,
-    /// Where it serves HTTP, as `host:port`.
+    /// The address of its HTTP server, as `host:port`.
     pub http: String,
-    /// Where it serves RESP.
+    /// The address of its RESP server.
     pub resp: String,
-    /// Where it listens for its peers.
+    /// The address for its peers.
     pub peers: String,
 }
 
-/// A member, and what the node that answered thinks of it.
+/// A member, as the answering node sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MemberStatus {
-    /// The member.
+    /// The name, id, location and addresses.
     #[serde(flatten)]
     pub member: Member,
-    /// Its share of the data; 100 is a normal one.
+    /// The member's share of the data, relative to the others; 100 is normal.
     pub weight: u32,
-    /// Which data directory it is, in hexadecimal.
+    /// The incarnation (the identity of the data directory), in hexadecimal.
     pub incarnation: String,
-    /// It was removed, but too few would remain, so it still owns its partitions.
+    /// Whether it was removed but still owns partitions, because too few members would remain.
     pub leaving: bool,
-    /// Whether it is reached.
+    /// Whether the answering node is connected to it.
     pub state: MemberState,
-    /// Since when, as RFC 3339.
+    /// When `state` began (RFC 3339).
     pub since: Option<String>,
-    /// Why it is not reached or, of the node that answered, why it is not ready.
+    /// Why it cannot be reached; for the answering node itself, why that is not ready.
     pub problem: Option<String>,
-    /// How often its data directory has been opened, as it last said.
+    /// How often its data directory has been opened, as it last reported.
     pub boot: Option<u32>,
-    /// The version of its program, as it last said.
+    /// The version of its program, as it last reported.
     pub version: Option<String>,
-    /// The versions of the protocol between nodes that it speaks, as it last said.
+    /// The versions of the protocol between nodes that it speaks, as it last reported.
     #[serde(default)]
-    pub protocol: Option<Spoken>,
-    /// Whether it is there, as the node that answered sees it; none for that node itself.
+    pub protocol: Option<ProtocolVersions>,
+    /// The failure detector's verdict on it; `None` for the answering node itself.
     #[serde(default)]
     pub liveness: Option<Liveness>,
-    /// Its clock less that of the node that answered, in milliseconds.
+    /// Its clock minus the answering node's, in milliseconds.
     pub clock_offset_ms: Option<i64>,
-    /// What the node that answered keeps for it until it has it; none for that node itself.
+    /// The hints that the answering node keeps for it; `None` for that node itself.
     #[serde(default)]
     pub hints: Option<Backlog>,
 }
 
-/// What a node keeps for one member.
+/// The hints that a node keeps for one member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Backlog {
-    /// Records.
+    /// The number of records.
     pub records: u64,
-    /// Their bytes.
+    /// Their size.
     pub bytes: u64,
 }
 
-/// What a node keeps for members that are away.
+/// The hints that a node keeps for all members.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Hints {
-    /// Records, counted once for each member that they are owed to.
+    /// The number of records, counted once for each member that they are kept for.
     pub records: u64,
-    /// Their bytes.
+    /// Their size.
     pub bytes: u64,
-    /// How many bytes it may keep.
+    /// The limit of `bytes`.
     pub bytes_max: u64,
-    /// Whether part of it keeps as much as it may, so that further records go to other nodes.
+    /// Whether a part of the node has reached its limit, so that further hints go to other nodes.
     pub full: bool,
 }
 
-/// Whether a member is there.
+/// The failure detector's verdict on a member.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Liveness {
-    /// How it stands.
+    /// The verdict.
     pub status: LivenessStatus,
-    /// Since when, as RFC 3339.
+    /// When `status` began (RFC 3339).
     pub since: String,
-    /// Why, for people.
+    /// The reason, as text for people.
     pub why: String,
 }
 
-/// How a member stands.
+/// A verdict of the failure detector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LivenessStatus {
-    /// Nothing speaks against it.
+    /// It answers, as far as the node knows.
     Alive,
     /// It may be dead, paused, slow or cut off.
     Suspect,
-    /// Nobody gets an answer from it.
+    /// It answers no node.
     Down,
 }
 
-/// Whether a node reaches a member.
+/// Whether a node has a connection to a member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemberState {
-    /// It is the node that answered.
+    /// The member is the answering node.
     #[serde(rename = "self")]
     Itself,
-    /// A connection to it stands.
+    /// There is a connection.
     Connected,
-    /// None does.
+    /// There is none.
     Disconnected,
 }
 
-/// How the partitions are shared out.
+/// The placement of the partitions.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Ring {
-    /// Which history of changes it comes from.
+    /// The version of the membership history that it was computed from.
     pub version: String,
-    /// How many partitions there are.
+    /// The number of partitions.
     pub partitions: u32,
-    /// The position of each partition's owner among the members.
+    /// For each partition, the owner, as an index into `members`.
     pub owners: Vec<usize>,
-    /// The positions of all that hold each partition now, in the order in which they are asked.
+    /// For each partition, its present homes, as indexes into `members`, in the order in which coordinators ask them.
     pub homes: Vec<Vec<usize>>,
-    /// The members, by id.
+    /// In the order of their ids.
     pub members: Vec<Member>,
 }
 
-/// Where a key lies.
+/// The place of a key on the ring.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Location {
-    /// Its place on the ring, in hexadecimal.
+    /// The key's token, in hexadecimal.
     pub token: String,
-    /// The partition that holds it.
+    /// The partition's number.
     pub partition: u32,
-    /// Who holds it, homes first, then who stands in for them, in that order.
+    /// The homes, then the nodes that stand in for them, in the order in which coordinators ask them.
     pub preference_list: Vec<Replica>,
 }
 
 /// A node on a preference list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Replica {
-    /// Its name.
+    /// The node's name.
     pub node: String,
     /// `home` or `standin`.
     pub role: String,
 }
 
-/// How a node's replicas compare with those of the other homes of its partitions.
+/// How a node's replicas compare with those at the other homes of its partitions.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Replicas {
     /// The name of the node that answered.
     pub node: String,
-    /// All that was known to it or to another home then, both hold, as RFC 3339; none as long as one comparison has never come to
-    /// its end.
+    /// The node's replicas and those of all other homes were equal as of this time (RFC 3339): each holds all that any of them held then. `None`
+    /// until every comparison has been completed once.
     pub equal_since: Option<String>,
-    /// How many comparisons never have.
+    /// The number of comparisons that were never completed.
     pub unproven: usize,
-    /// One for each partition of the node and each other home of it.
+    /// One for each partition of the node and each other home of that partition.
     pub replicas: Vec<ReplicaProof>,
 }
 
-/// Two replicas of a partition.
+/// The comparison of two replicas of a partition.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ReplicaProof {
-    /// The partition.
+    /// The partition's number.
     pub partition: u32,
-    /// The keys of buckets with so many replicas.
+    /// The comparison covers the keys of buckets with this n.
     pub n: u8,
     /// The name of the other home.
     pub peer: String,
-    /// All that either held then, both hold, as RFC 3339; none if that was never shown.
+    /// The two were equal as of this time (RFC 3339): each holds all that either held then. `None` if that was never shown.
     pub equal_since: Option<String>,
 }

@@ -5,18 +5,32 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
-/// What a client was shown of a key. It is made by the cluster and means something to the cluster alone; a write that carries
-/// it replaces exactly what was shown.
+/// What a client has seen of a key: the version that a get returned, or a put wrote.
+///
+/// Pass it to a write, and the write replaces exactly the values that it covers. Pass it to a get in [`Options::seen`](crate::Options::seen),
+/// and the get returns nothing older. Contexts are opaque, sealed by the cluster, and valid for one key only.
+///
+/// [`Display`](fmt::Display) and [`FromStr`] convert a context to and from the text of the `Cartwheel-Context` header, so that it can be kept in
+/// a web form or a cookie:
+///
+/// ```
+/// use cartwheel_client::Context;
+///
+/// let context: Context = "AQID".parse()?;
+/// assert_eq!(context.as_bytes().as_ref(), [1, 2, 3]);
+/// assert_eq!(context.to_string(), "AQID");
+/// # Ok::<(), cartwheel_client::BadContext>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Context(Bytes);
 
 impl Context {
-    /// The context with these bytes, for one that was kept elsewhere.
+    /// Restores a context from its bytes. A node that gets a context that no node of its cluster made refuses it.
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Self {
         Self(bytes.into())
     }
 
-    /// Its bytes, to keep it elsewhere.
+    /// The bytes, to store the context elsewhere.
     pub const fn as_bytes(&self) -> &Bytes {
         &self.0
     }
@@ -30,7 +44,7 @@ impl Context {
     }
 }
 
-/// As [`Display`](fmt::Display) writes it, and the header of the protocol.
+/// Parses what [`Display`](fmt::Display) writes: base64 for URLs, without padding.
 impl FromStr for Context {
     type Err = BadContext;
 
@@ -39,9 +53,9 @@ impl FromStr for Context {
     }
 }
 
-/// A text that is no context.
+/// A text that is not a context.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("it is no context: one is base64 for URLs, without padding")]
+#[error("not a context: expected base64 for URLs, without padding")]
 pub struct BadContext;
 
 impl fmt::Display for Context {
@@ -56,19 +70,19 @@ impl fmt::Debug for Context {
     }
 }
 
-/// The replicas that an answer stands on.
+/// The replicas that answered a get or stored a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Acks {
-    /// Home replicas that answered.
+    /// The number of home replicas.
     pub home: u32,
-    /// Stand-ins that answered.
+    /// The number of stand-ins.
     pub standin: u32,
-    /// Distinct zones among them.
+    /// The number of distinct zones of all of them.
     pub zones: u32,
 }
 
 impl Acks {
-    /// The acks of a `home=2 standin=0 zones=1`; what it does not know or understand is left out.
+    /// Parses `home=2 standin=0 zones=1`. It skips parts that it does not know.
     pub(crate) fn parse(text: &str) -> Self {
         let mut acks = Self::default();
         for (name, count) in text.split(' ').filter_map(|part| part.split_once('=')) {

@@ -1,53 +1,53 @@
-//! What a node's disk holds of a partition.
+//! The records of a partition on one node's disk.
 
 use serde::Deserialize;
 
-/// A page of what one node's disk holds of a partition, in the order of the keys.
+/// A page of the records of a partition on one node's disk, in the order of their keys.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct DigestPage {
     /// The name of the node that answered.
     pub node: String,
-    /// Which history of changes it goes by.
+    /// The version of the membership history that the node applies.
     pub ring_version: String,
-    /// Who may be a home of the partition's keys, by name: a bucket's keys are at the first n.
+    /// The nodes that may be homes of the partition's keys, by name. The first n are the homes of the keys of a bucket.
     pub walk: Vec<String>,
-    /// How many homes the partition has, for keys of the bucket of the largest n.
+    /// The number of homes of the partition, for keys of the bucket with the largest n.
     #[serde(default)]
     pub homes: usize,
-    /// How many homes it is to have: as many as the largest n, or as nodes that can hold data if those are fewer.
+    /// The number of homes that it should have: the largest n, or the number of nodes that can hold data if that is less.
     #[serde(default)]
     pub homes_wanted: usize,
-    /// The records.
+    /// In the order of their places.
     pub records: Vec<HeldRecord>,
-    /// Where the next page begins; none after the last.
+    /// Where the next page begins; `None` after the last.
     pub next: Option<String>,
-    /// What follows cannot be listed: the disk does not give it out. Then there is no next page.
+    /// Whether the disk failed to read what follows. Then there is no next page.
     pub unreadable: bool,
 }
 
-/// One record.
+/// A record on a disk.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct HeldRecord {
-    /// What it is stored under, as base64url: the key's token (16 bytes), the length of the bucket's name (one byte), bucket, key.
+    /// The key in the store, as base64url: the token (16 bytes), the length of the bucket's name (one byte), the bucket, the key.
     pub place: String,
-    /// How many homes the key has.
+    /// The number of homes of the key.
     pub n: u8,
-    /// Whether the node is one of them; otherwise it stands in for one.
+    /// Whether the node is a home of the key; otherwise it holds the record as a stand-in.
     pub home: bool,
-    /// The digest of what is held, in hexadecimal: equal digests, equal contents; zeros, nothing at all.
+    /// The digest of the record, in hexadecimal. Equal digests mean equal contents; zeros mean an empty record. `None` if there is a `problem`.
     pub digest: Option<String>,
-    /// Why there is no digest.
-    pub problem: Option<Problem>,
-    /// How many bytes it takes up on that disk; 0 if it cannot be read.
+    /// Why there is no digest; `None` if there is one.
+    pub problem: Option<DigestProblem>,
+    /// The size of the record on that disk; 0 if it cannot be read.
     pub bytes: u64,
 }
 
-/// Why there is no digest of a record.
+/// Why a record has no digest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Problem {
-    /// What the disk holds is not what was written.
+pub enum DigestProblem {
+    /// The disk returned other bytes than were written.
     Damaged,
-    /// The disk does not give it out, or its form is not known there.
+    /// The disk returned an error, or the node does not know the record's format.
     Unreadable,
 }

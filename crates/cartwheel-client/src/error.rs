@@ -1,68 +1,87 @@
-/// An endpoint cannot be used.
+/// An endpoint that a client cannot use.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BadEndpoint {
-    /// There is none.
-    #[error("no endpoint is given: give the address of at least one node, as http://127.0.0.1:8081")]
+    /// No endpoint was given.
+    #[error("no endpoint given: pass the address of at least one node, such as http://127.0.0.1:8081")]
     None,
-    /// One is not the address of a node.
-    #[error("{0:?} is no endpoint: give a node's address, as http://127.0.0.1:8081")]
+    /// This one is not the address of a node.
+    #[error("{0:?} is not an endpoint: pass a node's address, such as http://127.0.0.1:8081")]
     Form(String),
 }
 
-/// What stood in the way of a request; of several attempts, what says most, which is the greatest.
+/// Why a request could not be carried out. Of several attempts' causes, the greatest is reported, as it says most.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Cause {
-    /// No node was reached, or the connection broke.
+    /// No node could be reached, or the connection broke.
     Unreachable,
     /// A node did not answer in time.
     TimedOut,
-    /// A node could not reach enough replicas, or could not say what they hold: 503 or 504.
+    /// A node could not reach enough replicas, or could not verify what they hold (503 or 504).
     TooFewReplicas,
-    /// A node has too much to do: 429.
+    /// A node is overloaded (429).
     Overloaded,
-    /// A node's disk is full: 507.
+    /// A node's disk is full (507).
     DiskFull,
 }
 
 impl Cause {
     const fn advice(self) -> &'static str {
         match self {
-            Self::Unreachable => "Check that nodes run at the addresses given, then try again",
-            Self::TimedOut | Self::TooFewReplicas => "See `cartwheel cluster status` for what is wrong, then try again",
-            Self::Overloaded => "Ask for less at once, or try again later",
-            Self::DiskFull => "Make room, or add nodes",
+            Self::Unreachable => "Check that nodes run at these addresses, then try again",
+            Self::TimedOut | Self::TooFewReplicas => "Run `cartwheel cluster status` to find the cause, then try again",
+            Self::Overloaded => "Send fewer requests at once, or try again later",
+            Self::DiskFull => "Free disk space or add nodes",
         }
     }
 }
 
-/// Why a request was not carried out.
+/// Why a request failed.
+///
+/// A write that failed with [`Error::Unavailable`] may have been stored, in part or on a node that did not answer in time. Repeat it under the same
+/// [idempotency key](crate::Options::idempotency_key), and it cannot make a second sibling:
+///
+/// ```no_run
+/// # async fn example(client: cartwheel_client::Client) -> Result<(), cartwheel_client::Error> {
+/// use cartwheel_client::{Error, Options, Value};
+///
+/// let options = Options { idempotency_key: Some("order-4711".to_owned()), ..Options::default() };
+/// let order = Value::new("two tickets", "text/plain");
+/// while let Err(error) = client.put_with("orders", "4711", order.clone(), None, &options).await {
+///     match error {
+///         Error::Unavailable { cause, .. } => eprintln!("not stored yet: {cause:?}"),
+///         other => return Err(other),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The client was given an endpoint that cannot be used.
+    /// The client was made with an endpoint that it cannot use.
     #[error(transparent)]
     Endpoint(#[from] BadEndpoint),
-    /// The cluster refused the request: trying again will not help.
+    /// The cluster refused the request. Sending it again does not help.
     #[error("{message} ({code})")]
     Refused {
-        /// The contract's code, as `bad_request`.
+        /// The error code, such as `bad_request`.
         code: String,
-        /// What happened and what to do.
+        /// What is wrong and what to do, as text for people.
         message: String,
     },
-    /// No node could carry out the request in time. A write may yet appear.
-    #[error("no node could carry out the request after {attempts} attempts; the last one: {last}. {}", .cause.advice())]
+    /// No node could carry out the request in time. A write may yet be stored.
+    #[error("no node could carry out the request ({attempts} attempts); last error: {last}. {}", .cause.advice())]
     Unavailable {
-        /// How many were made.
+        /// The number of attempts.
         attempts: u32,
-        /// What became of the last one that says most.
+        /// The error of the last attempt with this cause.
         last: String,
-        /// What stood in the way.
+        /// The most telling cause of all attempts.
         cause: Cause,
     },
-    /// An answer is none that a Cartwheel node gives.
+    /// An answer that no Cartwheel node gives: another program listens at the endpoint.
     #[error("the endpoint answered with {0}: check that it is a Cartwheel node")]
-    Strange(String),
-    /// The operating system has no randomness to give, and without it a write cannot be repeated safely.
-    #[error("the operating system gave no random bytes: {0}")]
+    UnexpectedResponse(String),
+    /// The operating system provides no random bytes. Without them the client cannot name a write, so it could not repeat it safely.
+    #[error("cannot read random bytes from the operating system: {0}")]
     NoRandomness(#[from] getrandom::Error),
 }

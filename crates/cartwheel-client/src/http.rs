@@ -1,4 +1,4 @@
-//! One attempt at one node.
+//! One attempt at one node, and the paths of the HTTP API.
 
 use std::time::Duration;
 
@@ -12,16 +12,15 @@ use serde::Deserialize;
 
 use crate::{BadEndpoint, Cause, Error, Outcome};
 
-/// How long to wait for a connection before another node is tried.
+/// How long to wait for a connection before the next node is tried.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// How much longer than a node itself the client waits for it.
+/// How much longer the client waits than the time that it gives the node, so that a node's own timeout is seen as its answer.
 pub(crate) const GRACE: Duration = Duration::from_millis(500);
 
-/// A pool of connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Http(HyperClient<HttpConnector, Full<Bytes>>);
 
-/// A whole reply.
+/// An answer with its complete body.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -29,17 +28,16 @@ pub(crate) struct Reply {
     pub(crate) body: Bytes,
 }
 
-/// How an attempt failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Another node, or the same one later, may do better.
+    /// Another node, or the same one later, may succeed.
     Retry {
         cause: Cause,
         why: String,
-        /// How long the node wants to be left alone.
+        /// The node's `Retry-After`.
         busy_for: Option<Duration>,
     },
-    /// None will.
+    /// No node will succeed.
     Final(Error),
 }
 
@@ -58,7 +56,7 @@ impl Http {
         Self(client)
     }
 
-    /// Makes a request and waits for the answer as long as `within`.
+    /// Sends a request and waits up to `within` for the answer.
     pub(crate) async fn attempt(
         &self,
         request: Request<Full<Bytes>>,
@@ -98,7 +96,7 @@ impl Reply {
         Outcome::Answered { status: self.status.as_u16(), code }
     }
 
-    /// The reply, if it is one to go by.
+    /// Sorts answers into usable ones and failures. A 404 is usable only with the API's own code: another program's 404 is not.
     fn judged(self) -> Result<Self, Failure> {
         match self.status {
             StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::MULTIPLE_CHOICES => Ok(self),
@@ -113,7 +111,7 @@ impl Reply {
 
     fn failure(&self) -> Failure {
         let Some(ErrorForm { error: code, message }) = self.error() else {
-            return Failure::Final(Error::Strange(format!("the status {}", self.status)));
+            return Failure::Final(Error::UnexpectedResponse(format!("the status {}", self.status)));
         };
         let cause = match self.status {
             StatusCode::TOO_MANY_REQUESTS => Cause::Overloaded,
@@ -121,16 +119,21 @@ impl Reply {
             StatusCode::INSUFFICIENT_STORAGE => Cause::DiskFull,
             _ => return Failure::Final(Error::Refused { code, message }),
         };
-        // The other form, a date, is not what a node says.
+        // A date, the other form of the header, is not something that a node sends.
         let busy_for = self.header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         Failure::Retry { cause, why: format!("{message} ({code})"), busy_for }
     }
 }
 
-/// The address of a node, as `http://host:port` without a slash at the end. `host:port` alone means the same.
+/// Parses the address of a node and returns it as `http://host:port`, without a slash at the end. `host:port` alone means the same.
+///
+/// ```
+/// assert_eq!(cartwheel_client::parse_endpoint("127.0.0.1:8081/")?, "http://127.0.0.1:8081");
+/// # Ok::<(), cartwheel_client::BadEndpoint>(())
+/// ```
 ///
 /// # Errors
-/// If `text` is none.
+/// If `text` is not such an address, or names another scheme than `http` or a path.
 pub fn parse_endpoint(text: &str) -> Result<String, BadEndpoint> {
     let bad = || BadEndpoint::Form(text.to_owned());
     let is_bare = !text.contains("://");
@@ -146,17 +149,19 @@ pub fn parse_endpoint(text: &str) -> Result<String, BadEndpoint> {
     }
 }
 
-/// The path of a key's calls, with everything percent-encoded that may mean anything: for those who make requests of their own.
+/// The path of a key in the HTTP API, percent-encoded, for callers that make requests of their own.
+///
+/// ```
+/// assert_eq!(cartwheel_client::kv_path(b"a/b", b"key"), "/v1/kv/a%2Fb/key");
+/// ```
 pub fn kv_path(bucket: &[u8], key: &[u8]) -> String {
     key_path("/v1/kv/", bucket, key)
 }
 
-/// The path that asks where a key lies.
 pub(crate) fn locate_path(bucket: &[u8], key: &[u8]) -> String {
     key_path("/v1/cluster/locate/", bucket, key)
 }
 
-/// The path of a bucket's settings.
 pub(crate) fn bucket_path(bucket: &[u8]) -> String {
     let mut path = String::from("/v1/buckets/");
     encode(&mut path, bucket);
@@ -180,7 +185,7 @@ fn encode(path: &mut String, bytes: &[u8]) {
     }
 }
 
-/// What an error says, and what the errors beneath it do: the uppermost alone says little.
+/// The error's text and those of its sources: the topmost alone says little.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

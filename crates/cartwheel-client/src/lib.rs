@@ -1,4 +1,7 @@
-//! A client of Cartwheel.
+//! An async Rust client of Cartwheel, over its HTTP API.
+//!
+//! [`Client`] is the entry point: it reads and writes keys, fails over between nodes and repeats failed requests. The cluster never overwrites a
+//! concurrent write: a read returns all values that no writer has merged, as [`Siblings`], and a [`Context`] for the write that merges them.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), cartwheel_client::Error> {
@@ -6,14 +9,30 @@
 //!
 //! let client = Client::new(["http://127.0.0.1:8081", "http://127.0.0.1:8082"])?;
 //! client.put("greetings", "world", "hello", None).await?;
-//! let siblings = client.get("greetings", "world").await?;
-//! assert_eq!(siblings.values[0].bytes, "hello");
+//! let read = client.get("greetings", "world").await?;
+//! assert_eq!(read.values[0].bytes, "hello");
 //!
-//! // Read, merge whatever concurrent writers left, and write the result in their place.
-//! client.update("greetings", "world", |siblings| [b"hello from ".as_slice(), &siblings.values[0].bytes].concat()).await?;
+//! // Read, merge the values of concurrent writers, and write the result in their place.
+//! client.update("greetings", "world", |read| match read.values.iter().map(|value| &value.bytes).max() {
+//!     Some(last) => [b"hello from ".as_slice(), last].concat(),
+//!     None => b"hello".to_vec(),
+//! }).await?;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # What the modules hold
+//!
+//! All items are exported here; the modules are private.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `client` | [`Client`]: requests on keys, and requests about the cluster |
+//! | `siblings`, `context`, `options` | what reads return and requests take: [`Siblings`], [`Value`], [`Context`], [`Options`] |
+//! | `buckets` | the settings of buckets |
+//! | `cluster`, `members`, `digests` | the cluster's state, changes of its members, and the records on one node's disk |
+//! | `attempt`, `retry`, `http` | one attempt at one node, when to repeat it, and how it goes through HTTP |
+//! | `error` | [`Error`] and its [`Cause`] |
 
 mod attempt;
 mod buckets;
@@ -33,12 +52,15 @@ pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets};
 pub use client::{Client, Updated, Written};
 pub use cluster::{
     Backlog, ClusterStatus, EpochStatus, Hints, Liveness, LivenessStatus, Location, Member, MemberState, MemberStatus,
-    ProtocolStatus, Replica, ReplicaProof, Replicas, Replication, Ring, Spoken,
+    ProtocolStatus, ProtocolVersions, Replica, ReplicaProof, Replicas, Replication, Ring,
 };
 pub use context::{Acks, BadContext, Context};
-pub use digests::{DigestPage, HeldRecord, Problem};
+pub use digests::{DigestPage, DigestProblem, HeldRecord};
 pub use error::{BadEndpoint, Cause, Error};
 pub use http::{kv_path, parse_endpoint};
-pub use members::{Balance, Capped, Leaves, MemberChange, MembersPlan, Move, Moves, NodeShare, PlannedMove};
+pub use members::{
+    Balance, CappedWeight, ForceRecovery, MemberChange, MembersPlan, NodeShare, PlannedTransfer, RetiredReplica,
+    Transfer, Transfers,
+};
 pub use options::{Consistency, Options};
 pub use siblings::{Siblings, Value};

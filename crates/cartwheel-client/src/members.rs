@@ -1,214 +1,214 @@
-//! Changes of the cluster's members.
+//! Changes of the cluster's members, and the transfers that they cause.
 
 use serde::{Deserialize, Serialize};
 
-/// One change of the members. Nodes are named.
+/// One change of the members. Nodes are given by name.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub enum MemberChange {
-    /// A node that waits to be a member becomes one.
+    /// Makes a waiting node a member.
     Add {
-        /// The node.
+        /// The waiting node.
         node: String,
-        /// Its share of the data; a normal one, 100, if not said.
+        /// Its share of the data, relative to the others; 100 (normal) if `None`.
         #[serde(skip_serializing_if = "Option::is_none")]
         weight: Option<u32>,
     },
-    /// A member hands over what it holds, and leaves.
+    /// Removes a member, which hands over what it holds and leaves.
     Remove {
-        /// The node.
+        /// The member.
         node: String,
     },
-    /// A node that waits takes the place of a member.
+    /// Replaces a member with a waiting node, which takes over its partitions.
     Replace {
         /// The member.
         node: String,
-        /// The node that waits.
+        /// The waiting node.
         with: String,
     },
-    /// A member is to have another share of the data.
+    /// Sets a member's weight.
     Weight {
-        /// The node.
+        /// The member.
         node: String,
-        /// Its share of the data; 100 is a normal one.
+        /// Its share of the data, relative to the others; 100 is normal.
         weight: u32,
     },
-    /// A member stands somewhere else.
+    /// Records another zone, or another machine, for a member.
     Zone {
-        /// The node.
+        /// The member.
         node: String,
-        /// Its zone.
+        /// Its failure zone.
         zone: String,
-        /// Its machine; as before if not said.
+        /// Its physical machine; unchanged if `None`.
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<String>,
     },
-    /// A member is found somewhere else: it moved, and could not say so itself.
+    /// Records another address for a member that has moved and cannot announce that itself.
     Address {
-        /// The node.
+        /// The member.
         node: String,
-        /// Where peers find it, as `HOST:PORT`; as before if not said.
+        /// Its address for peers, as `HOST:PORT`; unchanged if `None`.
         #[serde(skip_serializing_if = "Option::is_none")]
         peer_address: Option<String>,
-        /// Where HTTP clients find it, as `HOST:PORT`; as before if not said.
+        /// Its address for HTTP clients, as `HOST:PORT`; unchanged if `None`.
         #[serde(skip_serializing_if = "Option::is_none")]
         http_address: Option<String>,
     },
-    /// What was removed, by the changes with it or before, and does not answer is given up for good. Partitions that lack so many homes
-    /// that they cannot get others are made anew of those that are left, and what was promised of them ends.
+    /// Marks as lost, for good, each node that was removed (by the other changes or earlier) and does not answer. Partitions that have lost so
+    /// many homes that they cannot reconfigure are force-recovered from the homes that are left; guarantees for their earlier writes end.
     Force,
 }
 
-/// What changes of the members lead to.
+/// What a set of changes of the members leads to.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct MembersPlan {
-    /// Which history of changes it was made on.
+    /// The version of the membership history that the plan was made on.
     pub version: String,
-    /// Whether the changes are made.
+    /// Whether the changes have been made.
     pub applied: bool,
     /// The partitions whose homes change.
-    pub moves: Vec<PlannedMove>,
-    /// How many replicas of partitions go to nodes that do not hold them.
+    pub moves: Vec<PlannedTransfer>,
+    /// The number of replicas to be copied to nodes that do not hold them.
     pub replicas: usize,
-    /// How many keys those hold, tombstones among them; none if nobody could say.
+    /// The number of keys in those replicas, tombstones included; `None` if no node could say.
     pub keys: Option<u64>,
-    /// How many bytes keys and values have; none if nobody could say.
+    /// The size of their keys and values; `None` if no node could say.
     pub bytes: Option<u64>,
-    /// Not every partition's size is known: for some, keys and bytes are the mean of the others.
+    /// Whether some partitions' sizes are not known and were taken as the mean of the others'.
     pub estimated: bool,
-    /// The partitions that are made anew.
-    pub force_recovered: Vec<Remade>,
-    /// What an administrator should know before the changes are made.
+    /// The partitions that are force-recovered.
+    pub force_recovered: Vec<ForceRecovery>,
+    /// What an administrator should know before making the changes.
     pub warnings: Vec<String>,
-    /// The members whose weights ask for more replicas than a node can hold.
+    /// The members whose weights ask for more than a node can hold.
     #[serde(default)]
-    pub capped: Vec<Capped>,
-    /// What each member holds before and after.
+    pub capped: Vec<CappedWeight>,
+    /// The number of replicas on each member, before and after.
     pub nodes: Vec<NodeShare>,
-    /// How far the placement is from an even one, before.
+    /// How even the placement is before the changes.
     pub before: Balance,
-    /// And after.
+    /// How even it is after them.
     pub after: Balance,
 }
 
-/// A partition that gets other homes.
+/// A partition whose homes change.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct PlannedMove {
-    /// The partition.
+pub struct PlannedTransfer {
+    /// The partition's number.
     pub partition: u32,
-    /// Who holds it now.
+    /// The present homes.
     pub from: Vec<String>,
-    /// Who is to hold it.
+    /// The target homes.
     pub to: Vec<String>,
-    /// How many keys are copied to those who do not hold it; none if nobody could say.
+    /// The number of keys to be copied to new homes; `None` if no node could say.
     pub keys: Option<u64>,
-    /// How many bytes those and their values have; none if nobody could say.
+    /// The size of those keys and their values; `None` if no node could say.
     pub bytes: Option<u64>,
-    /// Keys and bytes are the mean of the other partitions.
+    /// Whether `keys` and `bytes` are the mean of the other partitions.
     pub estimated: bool,
 }
 
-/// A partition that is made anew, as too many of its homes are lost.
+/// A partition that is force-recovered, because too many of its homes are lost.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Remade {
-    /// The partition.
+pub struct ForceRecovery {
+    /// The partition's number.
     pub partition: u32,
-    /// Those of its homes that are left. If it is empty, nothing is.
+    /// The homes that are left. If there are none, the partition's data is lost.
     pub left: Vec<String>,
 }
 
-/// A member whose weight asks for more replicas than a node can hold: each partition once.
+/// A member whose weight asks for more replicas than a node can hold, which is one of each partition.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Capped {
+pub struct CappedWeight {
     /// The node.
     pub node: String,
-    /// Its weight.
+    /// The weight that was set.
     pub weight: u32,
-    /// The weight that it counts as.
+    /// The weight that the placement uses.
     pub counts_as: f64,
 }
 
-/// What a node holds.
+/// The number of replicas on a node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodeShare {
     /// The node.
     pub node: String,
-    /// Replicas of partitions that it holds now.
+    /// The number of partitions that it holds now.
     pub before: usize,
-    /// Replicas of partitions that it is to hold.
+    /// The number of partitions that it holds after the changes.
     pub after: usize,
 }
 
-/// How far a placement is from an even one.
+/// How even a placement is, and how well it spreads replicas.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Balance {
-    /// The largest distance of a node's number of partitions from its weighted share.
+    /// The largest difference between a node's number of partitions and its weighted share.
     pub off_ideal: f64,
-    /// How often a node is met again among the homes of a partition's neighbours where that could be avoided.
+    /// How often a node is a home of two neighbouring partitions where that could be avoided.
     pub node_repeats: u64,
-    /// The same of hosts.
+    /// The same for physical machines.
     pub host_repeats: u64,
-    /// The same of zones.
+    /// The same for zones.
     pub zone_repeats: u64,
 }
 
-/// What is on its way to where it is wished.
+/// The partitions that are being transferred to their target homes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Moves {
-    /// Which history of changes the node that answers goes by.
+pub struct Transfers {
+    /// The version of the membership history that the answering node applies.
     pub version: String,
-    /// How many partitions there are.
+    /// The number of partitions of the ring.
     pub partitions: u32,
-    /// The partitions that are not held as they are wished.
-    pub moves: Vec<Move>,
-    /// How many bytes all of them together have to bring to the nodes that come; none if nobody could say.
+    /// The partitions whose homes are not their target homes yet.
+    pub moves: Vec<Transfer>,
+    /// The size of all data to be copied to new homes; `None` if no node could say.
     pub bytes: Option<u64>,
-    /// How many of those have come; none if a node that comes has not said.
+    /// The part of `bytes` that has been copied; `None` if a new home did not report it.
     pub copied_bytes: Option<u64>,
-    /// For some partitions, keys and bytes are the mean of the others.
+    /// Whether some partitions' sizes are not known and were taken as the mean of the others'.
     pub estimated: bool,
-    /// What nodes hold that they are no home of any more.
-    pub handing_over: Vec<Leaves>,
+    /// The replicas that nodes hold without being homes any more, until all homes are synced.
+    pub handing_over: Vec<RetiredReplica>,
     /// The members that are leaving.
     pub leaving: Vec<String>,
-    /// The nodes that wait to be let in.
+    /// The nodes that wait to be added.
     pub waiting: Vec<String>,
 }
 
-/// A partition on its way.
+/// A partition that is being transferred.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Move {
-    /// The partition.
+pub struct Transfer {
+    /// The partition's number.
     pub partition: u32,
-    /// How far its chain of configurations has come.
+    /// The version of its configuration: one number, or two while the present and the next configuration both count.
     pub step: String,
-    /// Who holds it.
+    /// The present homes.
     pub from: Vec<String>,
-    /// Who is to hold it in the end.
+    /// The target homes.
     pub to: Vec<String>,
-    /// `copying`, or `agreed`: who holds it and who is to hold it both count.
+    /// `copying`, or `agreed` once the next configuration is chosen: then quorums of both configurations must answer.
     pub state: String,
-    /// How many keys are copied in all to those who come; none if nobody could say.
+    /// The number of keys to be copied to new homes; `None` if no node could say.
     pub keys: Option<u64>,
-    /// How many bytes those and their values have; none if nobody could say.
+    /// The size of those keys and their values; `None` if no node could say.
     pub bytes: Option<u64>,
-    /// How many of the keys have come; none if one of those who come has not said.
+    /// The part of `keys` that has been copied; `None` if a new home did not report it.
     pub copied_keys: Option<u64>,
-    /// How many of the bytes have come; none if one of those who come has not said.
+    /// The part of `bytes` that has been copied; `None` if a new home did not report it.
     pub copied_bytes: Option<u64>,
-    /// Keys and bytes are the mean of the other partitions.
+    /// Whether `keys` and `bytes` are the mean of the other partitions.
     pub estimated: bool,
-    /// Those who are needed and do not answer.
+    /// The nodes that the transfer needs and that do not answer.
     pub waits_for: Vec<String>,
 }
 
-/// A partition that a node holds and is no home of any more, until every home has confirmed that it holds it, too.
+/// A retired replica: the node holds the partition without being a home of it any more, until every home has confirmed that it is synced.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Leaves {
-    /// The partition.
+pub struct RetiredReplica {
+    /// The partition's number.
     pub partition: u32,
-    /// Who still holds it.
+    /// The node that holds it.
     pub node: String,
-    /// Those who are to confirm that they hold it, too, and do not answer.
+    /// The homes that have not confirmed yet and do not answer.
     pub waits_for: Vec<String>,
 }

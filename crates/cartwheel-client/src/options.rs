@@ -2,36 +2,48 @@ use std::time::Duration;
 
 use crate::Context;
 
-/// Which promise a request wants.
+/// The consistency of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Consistency {
-    /// As many replicas as the bucket says, whichever answer first.
+    /// The first replicas to answer, as many as the bucket's r or w, or [`Options::replicas`].
     #[default]
     Eventual,
-    /// Majorities: linearizable per key, if the key is written only so.
+    /// A majority of the key's homes. Reads and writes are linearizable per key, as long as the key is written with strong consistency only.
     Strong,
 }
 
-/// How a request is to be carried out; the default is as the bucket says.
+/// How a request is carried out. The default follows the bucket's settings.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use cartwheel_client::{Consistency, Options};
+///
+/// let options = Options {
+///     consistency: Consistency::Strong,
+///     deadline: Some(Duration::from_secs(2)),
+///     ..Options::default()
+/// };
+/// # assert_eq!(options.replicas, None);
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Options {
-    /// Which promise it wants.
+    /// Whether the request is eventual or strong.
     pub consistency: Consistency,
-    /// How many replicas are to answer a get, or to store a put.
+    /// The number of replicas that must answer a get or store a put, instead of the bucket's r or w. Strong requests ignore it.
     pub replicas: Option<u8>,
-    /// How long one node may take; 5 s if not said. With other endpoints to try, a request may take longer in all.
+    /// How long one node may take; 5 s if `None`. If it fails, the other endpoints are tried, so a request may take longer.
     pub timeout: Option<Duration>,
-    /// How long the request may take in all, whatever nodes do; not bounded if not said. While there are other endpoints to try, one node gets
-    /// at most half of what is left.
+    /// How long the request may take over all attempts; unbounded if `None`. While there are other endpoints to try, one node gets at most half of
+    /// the time that is left.
     pub deadline: Option<Duration>,
-    /// For a write: its name, 1 to 255 printable ASCII characters; made up if not said. The same write under the same name, at any
-    /// time and from any client, is one write: no second sibling.
+    /// The name of a write, 1 to 255 printable ASCII characters; the client makes one up if it is `None`. The same write sent again under the same
+    /// name, at any time and by any client, is stored once and makes no second sibling.
     pub idempotency_key: Option<String>,
-    /// For a get: what the answer must cover.
+    /// For a get: the answer must cover this context. It gives reading your own writes and monotonic reads.
     pub seen: Option<Context>,
 }
 
-/// How long a node may take if the options do not say.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
 impl Options {
@@ -39,7 +51,7 @@ impl Options {
         self.timeout.unwrap_or(TIMEOUT_DEFAULT)
     }
 
-    /// The query, in which a quorum is called `quorum`, but for the time that the node has.
+    /// The query, without `timeout_ms`. `quorum` is the name of the parameter for [`Self::replicas`]: `r` or `w`.
     pub(crate) fn query(&self, quorum: char) -> String {
         let mut query = String::new();
         if let Some(replicas) = self.replicas {

@@ -1,4 +1,4 @@
-//! When a request that failed is made again, where, and how often: enough to outlast the death of a node, and too little to keep an overloaded
+//! When a failed request is sent again, to which node, and how often: enough to outlast the death of a node, and too little to keep an overloaded
 //! cluster overloaded.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use crate::Cause;
 
-/// How often one request is repeated at most that reached a node.
+/// The most repetitions of a request that reached a node.
 const REPEATS_MAX: u32 = 3;
-/// How often one request tries each endpoint at most while there is nobody to reach.
+/// The most attempts at each endpoint while no node can be reached.
 const ROUNDS: u32 = 3;
-/// The longest pause before the first repetition; it doubles with each further one.
+/// The longest pause before the first repetition. It doubles with each further one, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// What a repetition costs, in units of what a request earns: a tenth of the requests may be repeated.
+/// The cost of a repetition. A request earns 1, so a tenth of the requests may be repeated.
 const COST: u32 = 10;
-/// As many repetitions may follow each other at once.
+/// The number of repetitions that a budget holds at most.
 const BURST: u32 = 10;
 
-/// How many requests all users of a client may repeat. Where many fail, most are given up at once: repeated, they would be what keeps the
-/// cluster from recovering.
+/// The repetitions that all users of a client share. Where many requests fail, most are not repeated: the repetitions would keep the cluster from
+/// recovering.
 #[derive(Debug)]
 pub(crate) struct Budget(AtomicU32);
 
@@ -31,14 +31,14 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A request is made for the first time.
+    /// Counts a request that is sent for the first time.
     pub(crate) fn earn(&self) {
         let _ = self
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| (saved < BURST * COST).then_some(saved + 1));
     }
 
-    /// Whether a request may be repeated.
+    /// Takes the cost of a repetition, if the budget has it.
     fn spend(&self) -> bool {
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| saved.checked_sub(COST)).is_ok()
     }
@@ -48,31 +48,29 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Tries<'a> {
     budget: &'a Budget,
-    /// When all of it must have ended.
+    /// When the request must have ended.
     deadline: Option<Instant>,
-    /// A node that asks to be left alone longer than this is not waited for.
+    /// The longest `Retry-After` that is waited for.
     patience: Duration,
-    /// For each endpoint, until when it has asked to be left alone.
+    /// For each endpoint, the end of its `Retry-After`.
     busy_until: Vec<Option<Instant>>,
-    /// The endpoint to try.
     at: usize,
     attempts: u32,
     repeats: u32,
     pauses: u32,
 }
 
-/// How a request goes on.
+/// What to do after a failed attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Next {
-    /// With another attempt after a pause.
+    /// Make another attempt after this pause.
     After(Duration),
-    /// Not at all.
+    /// Report the failure.
     GiveUp,
 }
 
 impl<'a> Tries<'a> {
-    /// Attempts at `endpoints` nodes, of which number `first` is tried first. A node that wants to be left alone longer than
-    /// `patience` is not waited for.
+    /// Attempts at `endpoints` nodes, beginning with number `first`. A node whose `Retry-After` exceeds `patience` is not waited for.
     pub(crate) fn new(
         budget: &'a Budget,
         endpoints: usize,
@@ -90,28 +88,28 @@ impl<'a> Tries<'a> {
         self.at
     }
 
-    /// How many attempts have failed.
+    /// The number of failed attempts.
     pub(crate) const fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// Whether there are endpoints that were not tried yet, besides this one.
+    /// Whether there are endpoints besides the present one that were not tried yet.
     pub(crate) fn others_wait(&self) -> bool {
         (self.attempts as usize) + 1 < self.busy_until.len()
     }
 
-    /// How much time is left; none if nobody asked for an end.
+    /// The time until the deadline; `None` if there is none.
     pub(crate) fn left(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// The attempt has failed, and the node has asked to be left alone for as long as `busy_for`. `random` is a number from 0 to 1.
+    /// Records a failed attempt. `busy_for` is the node's `Retry-After`; `random`, from 0 to 1, scales the pause.
     pub(crate) fn failed(&mut self, cause: Cause, busy_for: Option<Duration>, random: f64) -> Next {
         let now = Instant::now();
         self.attempts += 1;
         self.busy_until[self.at] = busy_for.and_then(|busy_for| now.checked_add(busy_for));
         let count = self.busy_until.len();
-        // That a node cannot be reached says nothing of the others, and it has no work with such an attempt.
+        // An unreachable node says nothing about the others, and attempts at it cost the cluster no work.
         let is_free = cause == Cause::Unreachable;
         if is_free && self.attempts >= ROUNDS * count as u32 {
             return Next::GiveUp;
@@ -130,7 +128,7 @@ impl<'a> Tries<'a> {
         let Some((busy, at)) = others.map(|at| (wait(at), at)).min_by_key(|&(busy, _)| busy) else {
             return Next::GiveUp;
         };
-        // The pause comes on top, so that not all who were sent away come back together.
+        // The random pause comes on top, so that the clients that a node sent away do not return together.
         let pause = busy + pause;
         let too_long = busy > self.patience || self.deadline.is_some_and(|deadline| now + pause >= deadline);
         if too_long {
@@ -141,7 +139,7 @@ impl<'a> Tries<'a> {
     }
 }
 
-/// A number from 0 to 1; 1 if there is no randomness.
+/// A number from 0 to 1; 1 if the system provides no randomness.
 pub(crate) fn random() -> f64 {
     getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
 }
@@ -156,7 +154,7 @@ mod tests {
         Tries::new(budget, endpoints, 0, 5 * SECOND, None)
     }
 
-    /// The pauses, each the longest that may be, until the request is given up.
+    /// The longest pauses before each repetition, until the request fails.
     fn pauses(mut tries: Tries<'_>, cause: Cause) -> Vec<u128> {
         std::iter::from_fn(|| match tries.failed(cause, None, 1.0) {
             Next::After(pause) => Some(pause.as_millis()),
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_and_the_request_is_given_up() {
+    fn pauses_grow_until_the_request_fails() {
         let budget = Budget::default();
         assert_eq!(pauses(tries(&budget, 3), Cause::Overloaded), [100, 200, 400]);
         assert_eq!(pauses(tries(&budget, 3), Cause::Unreachable), [0, 0, 100, 0, 0, 200, 0, 0]);
@@ -175,27 +173,27 @@ mod tests {
     }
 
     #[test]
-    fn where_most_requests_fail_a_tenth_is_repeated() {
+    fn at_most_a_tenth_of_failing_requests_is_repeated() {
         let budget = Budget::default();
         let repeated: usize = (0..1_000).map(|_| pauses(tries(&budget, 3), Cause::TooFewReplicas).len()).sum();
         assert!((100..=110).contains(&repeated), "{repeated}");
-        assert_eq!(pauses(tries(&budget, 1), Cause::Unreachable).len(), 2, "a node that is gone costs nothing");
+        assert_eq!(pauses(tries(&budget, 1), Cause::Unreachable).len(), 2, "an unreachable node costs nothing");
     }
 
     #[test]
-    fn a_node_is_left_alone_as_long_as_it_asks_for_and_others_are_tried() {
+    fn a_retry_after_is_kept_and_other_nodes_are_tried_meanwhile() {
         let budget = Budget::default();
         let mut two = tries(&budget, 2);
         assert_eq!(two.failed(Cause::Overloaded, Some(3 * SECOND), 0.0), Next::After(Duration::ZERO));
         assert_eq!(two.at(), 1);
-        let Next::After(pause) = two.failed(Cause::Overloaded, Some(SECOND), 0.0) else { panic!("it gave up") };
-        assert_eq!(two.at(), 1, "it is free first");
+        let Next::After(pause) = two.failed(Cause::Overloaded, Some(SECOND), 0.0) else { panic!("no further attempt") };
+        assert_eq!(two.at(), 1, "its Retry-After ends first");
         assert!(pause <= SECOND && pause > SECOND / 2);
 
         let mut one = tries(&budget, 1);
-        assert_eq!(one.failed(Cause::Overloaded, Some(60 * SECOND), 0.0), Next::GiveUp, "nobody waits so long");
+        assert_eq!(one.failed(Cause::Overloaded, Some(60 * SECOND), 0.0), Next::GiveUp, "longer than the patience");
         let soon = Some(Instant::now() + SECOND);
         let mut hurried = Tries::new(&budget, 1, 0, 5 * SECOND, soon);
-        assert_eq!(hurried.failed(Cause::Overloaded, Some(2 * SECOND), 0.0), Next::GiveUp, "it would be too late");
+        assert_eq!(hurried.failed(Cause::Overloaded, Some(2 * SECOND), 0.0), Next::GiveUp, "after the deadline");
     }
 }

@@ -5,32 +5,50 @@ use serde::Deserialize;
 
 use crate::{Acks, Context, Error};
 
-/// A key as a get found it.
+/// The values of a key.
+///
+/// Where several clients wrote without seeing each other's writes, a key has several values. None of them is lost: the application merges them and
+/// writes the result with [`context`](Self::context), which replaces them all ([`Client::update`](crate::Client::update) does that).
+///
+/// ```no_run
+/// # async fn example(client: cartwheel_client::Client) -> Result<(), cartwheel_client::Error> {
+/// let read = client.get("carts", "alice").await?;
+/// match read.values.as_slice() {
+///     [] => println!("no cart"),
+///     [one] => println!("a cart of {} bytes", one.bytes.len()),
+///     several => {
+///         let merged = several.iter().map(|value| value.bytes.as_ref()).collect::<Vec<_>>().concat();
+///         client.put("carts", "alice", merged, read.context.as_ref()).await?;
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Siblings {
-    /// The live values: none where nothing is stored, several where writers did not know of each other.
+    /// The live values: none if nothing is stored, several if concurrent writes are not merged yet.
     pub values: Vec<Value>,
-    /// Whether a delete stands beside the values, unmerged like them, or alone.
+    /// Whether the key was deleted: alone, or concurrently with `values`.
     pub deleted: bool,
-    /// What has been shown; none if nothing was ever written. Give it to the write that merges the values.
+    /// What this read has seen; `None` if the key was never written. Pass it to the write that replaces `values`.
     pub context: Option<Context>,
-    /// What the answer stands on.
+    /// The replicas that answered.
     pub acks: Acks,
 }
 
-/// One live value of a key.
+/// One value of a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Value {
-    /// The value.
+    /// The bytes, as their writer gave them.
     pub bytes: Bytes,
-    /// Its media type, as its writer gave it.
+    /// The media type that its writer gave.
     pub content_type: String,
-    /// How it is encoded, as its writer said (`gzip`); empty: not at all. The client neither encodes nor decodes.
+    /// The encoding that its writer gave, such as `gzip`; empty if there is none. The client neither encodes nor decodes values.
     pub content_encoding: String,
 }
 
 impl Value {
-    /// A value of this media type, which is not encoded.
+    /// A value of this media type, without an encoding.
     pub fn new(bytes: impl Into<Bytes>, content_type: impl Into<String>) -> Self {
         Self { bytes: bytes.into(), content_type: content_type.into(), content_encoding: String::new() }
     }
@@ -48,17 +66,17 @@ struct SiblingForm {
     content_encoding: Option<String>,
 }
 
-/// The values of a JSON form, and whether a delete is among them.
+/// Reads the values of a JSON form, and whether a delete is among them.
 pub(crate) fn parse(body: &[u8]) -> Result<(Vec<Value>, bool), Error> {
-    let strange = |why: String| Error::Strange(format!("a list of siblings that cannot be read ({why})"));
-    let form: Form = serde_json::from_slice(body).map_err(|error| strange(error.to_string()))?;
+    let unreadable = |why: String| Error::UnexpectedResponse(format!("a list of siblings that cannot be read ({why})"));
+    let form: Form = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
     let mut values = Vec::with_capacity(form.siblings.len());
     let mut deleted = false;
     for sibling in form.siblings {
         match sibling.value {
             None => deleted = true,
             Some(value) => {
-                let bytes = STANDARD.decode(value).map_err(|error| strange(error.to_string()))?.into();
+                let bytes = STANDARD.decode(value).map_err(|error| unreadable(error.to_string()))?.into();
                 let content_type = sibling.content_type.unwrap_or_default();
                 values.push(Value {
                     bytes,

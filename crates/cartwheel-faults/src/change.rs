@@ -1,4 +1,4 @@
-//! A change of the members under way: how far it is, how long it takes, and what it moves.
+//! A change of the members: its progress, its duration, and the amount of data that it transfers.
 
 use std::time::{Duration, Instant};
 
@@ -8,31 +8,30 @@ use crate::FaultsError;
 use crate::cluster::Cluster;
 use crate::ledger::Ledger;
 use crate::meter::{COMPARED, Meter, TRANSFERRED};
-use crate::node::Standing;
+use crate::node::Membership;
 use crate::timing::Phase;
 
-/// How often it is looked how far the data is.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// For so many looks in a row nothing must be left to move.
-const LOOKS_SETTLED: u32 = 3;
-/// How long a node that has handed over everything may take to end.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// The number of checks in a row that must find no transfer.
+const SETTLED_CHECKS: u32 = 3;
+/// How long a removed node may take to end once it has handed over everything.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
-/// What a change of the members took.
+/// The measurements of a change of the members.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Measured {
-    /// From the change to nothing being left to move; none if that did not come to pass in time.
+pub struct ChangeMeasurement {
+    /// From the change to the end of the last transfer; `None` if that did not end in time.
     pub took: Option<Duration>,
-    /// How many replicas of partitions came to nodes that did not hold them.
+    /// The number of replicas copied to nodes that did not hold them.
     pub replicas: usize,
-    /// The bytes of their records when the change was made.
+    /// The size of those replicas' records when the change was made.
     pub bytes_min: u64,
-    /// The bytes of records that nodes were handed in bulk meanwhile, if nodes count that.
+    /// The bytes of records that nodes received in bulk transfers meanwhile; `None` if no node counts them.
     pub bytes_transferred: Option<u64>,
-    /// The bytes of messages that compared replicas and made them equal meanwhile, those of ordinary comparisons among them.
+    /// The bytes of messages that compared replicas and made them equal meanwhile, ordinary anti-entropy included.
     pub bytes_compared: Option<u64>,
-    /// What is not as it should be.
-    pub trouble: Vec<String>,
+    /// Violations that were found on the way.
+    pub problems: Vec<String>,
 }
 
 /// A change that was made.
@@ -40,21 +39,21 @@ pub struct Measured {
 pub(crate) struct Change {
     begun: Instant,
     meter: Meter,
-    /// How many partitions were to get other homes.
+    /// The number of partitions whose homes change.
     planned: usize,
-    measured: Measured,
+    measured: ChangeMeasurement,
 }
 
-/// How far a change is.
+/// The progress of a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Progress {
-    /// How many partitions are on their way, as the node knows that knows of most.
+    /// The number of partitions in transfer, by the node that knows of most.
     pub(crate) left: usize,
-    /// Who has not left.
+    /// The nodes that have not left yet.
     leaving: Vec<String>,
-    /// For whom something waits.
+    /// The nodes that a transfer waits for.
     waits_for: Vec<String>,
-    /// Whether all members that run have answered, and go by one history.
+    /// Whether all running members have answered, and apply one membership history.
     is_certain: bool,
 }
 
@@ -65,7 +64,7 @@ impl Progress {
 }
 
 impl Change {
-    /// Makes a change.
+    /// Plans and makes a change.
     pub(crate) async fn make(
         cluster: &Cluster,
         ledger: &Ledger,
@@ -73,17 +72,17 @@ impl Change {
     ) -> Result<Self, FaultsError> {
         ledger.enter(Phase::Between);
         let plan = cluster.plan(changes).await?;
-        let bytes_min = cluster.bytes_that_come(&plan.moves).await?;
-        let measured = Measured {
+        let bytes_min = cluster.bytes_to_copy(&plan.moves).await?;
+        let measured = ChangeMeasurement {
             took: None,
             replicas: plan.replicas,
             bytes_min,
             bytes_transferred: None,
             bytes_compared: None,
-            trouble: Vec::new(),
+            problems: Vec::new(),
         };
         let mut change = Self { begun: Instant::now(), meter: Meter::default(), planned: plan.moves.len(), measured };
-        change.look(cluster).await?;
+        change.check_progress(cluster).await?;
         change.meter.begin();
         ledger.enter(Phase::During);
         change.begun = Instant::now();
@@ -91,20 +90,20 @@ impl Change {
         Ok(change)
     }
 
-    /// Looks how far it is.
-    pub(crate) async fn look(&mut self, cluster: &Cluster) -> Result<Progress, FaultsError> {
+    /// Asks all nodes for their progress.
+    pub(crate) async fn check_progress(&mut self, cluster: &Cluster) -> Result<Progress, FaultsError> {
         let mut progress = Progress { left: 0, leaving: Vec::new(), waits_for: Vec::new(), is_certain: true };
         let mut versions = Vec::new();
-        for look in cluster.looks().await? {
-            if let Some(metrics) = &look.metrics {
-                self.meter.look(look.node, metrics);
+        for report in cluster.node_reports().await? {
+            if let Some(metrics) = &report.metrics {
+                self.meter.record(report.node, metrics);
             }
-            let is_staying = cluster.nodes()[look.node].standing == Standing::Member;
-            let Some(moves) = look.moves else {
+            let is_staying = cluster.nodes()[report.node].membership == Membership::Member;
+            let Some(moves) = report.moves else {
                 progress.is_certain &= !is_staying;
                 continue;
             };
-            // One that has left may not have heard of it.
+            // A node that has left may not know that.
             if is_staying {
                 progress.left = progress.left.max(moves.moves.len());
                 progress.leaving.extend(moves.leaving);
@@ -121,7 +120,7 @@ impl Change {
         Ok(progress)
     }
 
-    /// Waits until only so many percent of the partitions are on their way, and says how many that are.
+    /// Waits until at most `percent` of the partitions are still being transferred, and returns their number.
     pub(crate) async fn until(
         &mut self,
         cluster: &Cluster,
@@ -129,51 +128,51 @@ impl Change {
         within: Duration,
     ) -> Result<usize, FaultsError> {
         loop {
-            let left = self.look(cluster).await?.left;
-            // Not all may have heard of it.
-            let is_known = self.begun.elapsed() > LOOK_EVERY;
+            let left = self.check_progress(cluster).await?.left;
+            // Before that, some nodes may not have learned of the change.
+            let is_known = self.begun.elapsed() > CHECK_EVERY;
             let late = self.begun.elapsed() > within;
             if is_known && left == 0 {
-                let over = std::io::Error::other("nothing is on its way any more: there must be more to move");
-                return Err(FaultsError::system("make trouble in the middle of the moves")(over));
+                let over = std::io::Error::other("no partition is in transfer any more: the scenario needs more data");
+                return Err(FaultsError::system("kill a node in the middle of the transfers")(over));
             }
             if is_known && left * 100 <= self.planned * percent || late {
                 return Ok(left);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
     }
 
-    /// Waits until everything is where it is wished, and those who were to leave have ended.
+    /// Waits until all transfers are done and the removed nodes have ended.
     pub(crate) async fn settle(
         mut self,
         cluster: &mut Cluster,
         ledger: &Ledger,
         within: Duration,
-    ) -> Result<Measured, FaultsError> {
+    ) -> Result<ChangeMeasurement, FaultsError> {
         let (mut settled, mut over_at) = (0, Instant::now());
-        while settled < LOOKS_SETTLED {
-            let progress = self.look(cluster).await?;
+        while settled < SETTLED_CHECKS {
+            let progress = self.check_progress(cluster).await?;
             if progress.is_over() {
                 over_at = if settled == 0 { Instant::now() } else { over_at };
                 settled += 1;
             } else if self.begun.elapsed() < within {
                 settled = 0;
             } else {
-                self.measured.trouble.push(format!("not over after {} s: {progress:?}", within.as_secs()));
+                self.measured.problems.push(format!("transfers not done after {} s: {progress:?}", within.as_secs()));
                 break;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
-        self.measured.took = (settled == LOOKS_SETTLED).then(|| over_at - self.begun);
+        self.measured.took = (settled == SETTLED_CHECKS).then(|| over_at - self.begun);
         self.measured.bytes_transferred = self.meter.grown(TRANSFERRED);
         self.measured.bytes_compared = self.meter.grown(COMPARED);
-        for node in cluster.all_that_are(Standing::Leaving) {
+        for node in cluster.nodes_that_are(Membership::Leaving) {
             if !cluster.ended_by_itself(node, ENDS_WITHIN).await {
                 let name = &cluster.nodes()[node].name;
-                self.measured.trouble.push(format!("{name} was removed and has not ended in order"));
+                self.measured.problems.push(format!("{name} was removed and has not exited with success"));
             }
-            cluster.becomes(node, Standing::Gone);
+            cluster.set_membership(node, Membership::Gone);
         }
         ledger.enter(Phase::After);
         Ok(self.measured)

@@ -1,4 +1,4 @@
-//! The cluster that the faults happen to: its nodes in three zones, and in each zone a host for clients.
+//! The cluster under test: its nodes in three zones, and in each zone a host for clients.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,34 +9,33 @@ use cartwheel_server::lifecycle::renew;
 use rustix::process::Signal;
 
 use crate::FaultsError;
+use crate::cleanup::RunDir;
 use crate::disk::SmallDisk;
-use crate::leftovers::RunDir;
 use crate::network::{Host, Network};
-use crate::node::{Node, SHARDS, Standing};
+use crate::node::{Membership, Node, SHARDS};
 use crate::outages::{Cause, Outages};
 use crate::probe;
 
-/// How many zones there are.
+/// The number of zones.
 pub const ZONES: usize = 3;
 /// How long a node may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const BETWEEN_TRIES: Duration = Duration::from_millis(30);
-/// The size of a small disk.
 const SMALL_DISK_MIB: u32 = 256;
 
-/// Who is in a scenario.
+/// The numbers of nodes in a scenario.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Cast {
-    /// The nodes that found the cluster: those of a zone follow each other.
+pub struct NodeCounts {
+    /// The nodes that bootstrap the cluster. Those of a zone have consecutive numbers.
     pub founders: u8,
-    /// The nodes that may come later: the first into the first zone, the next into the next.
-    pub comers: u8,
+    /// The nodes that may join later, one zone after another.
+    pub joiners: u8,
 }
 
-/// A running cluster. All of it is gone when this is dropped.
+/// A running cluster. Dropping it ends all processes and removes the network, the disks and the data.
 #[derive(Debug)]
 pub struct Cluster {
-    // In the order in which they must go.
+    // In the order in which they must be dropped.
     nodes: Vec<Node>,
     disks: Vec<(usize, SmallDisk)>,
     network: Network,
@@ -46,14 +45,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Founds a cluster, of whose nodes some may have a small disk, and waits until all founders are ready. Nodes are counted from 0,
-    /// those who come later behind the founders; node i is called node-(i+1).
+    /// Bootstraps a cluster and waits until all founders are ready. The nodes in `with_small_disk` get a small disk of their own. Nodes are counted
+    /// from 0, the joiners after the founders; node i is named node-(i+1).
     ///
     /// # Errors
-    /// If that fails.
-    pub async fn start(bin: &Path, cast: Cast, with_small_disk: &[usize]) -> Result<Self, FaultsError> {
-        let Cast { founders, comers } = cast;
-        let network = Network::new(founders + comers + ZONES as u8)?;
+    /// If a part of the system cannot be set up, or a node does not become ready.
+    pub async fn start(bin: &Path, node_counts: NodeCounts, with_small_disk: &[usize]) -> Result<Self, FaultsError> {
+        let NodeCounts { founders, joiners } = node_counts;
+        let network = Network::new(founders + joiners + ZONES as u8)?;
         let run_dir = RunDir::new()?;
         let data = run_dir.path().join("data");
         let seeds: Vec<String> = (0..founders).map(|node| site(Host(node), 0).peer_addr).collect();
@@ -62,15 +61,15 @@ impl Cluster {
             let is_founder = at < founders;
             let zone = if is_founder { at * ZONES / founders } else { (at - founders) % ZONES };
             let name = format!("node-{}", number + 1);
-            // Not among the data, whose disk may be full.
+            // Not in the data directory, because that disk may be full.
             let (dir, log) = (data.join(&name), run_dir.path().join(format!("{name}.log")));
             let clock = run_dir.path().join(format!("{name}.clock"));
-            let standing = if is_founder { Standing::Member } else { Standing::Outside };
+            let membership = if is_founder { Membership::Member } else { Membership::Outside };
             let seeds = if is_founder { Vec::new() } else { seeds.clone() };
             let (host, site) = (Host(number), site(Host(number), zone));
-            Node { name, dir, site, zone, host, standing, seeds, log, clock, process: None }
+            Node { name, dir, site, zone, host, membership, seeds, log, clock, process: None }
         };
-        let nodes: Vec<Node> = (0..founders + comers).map(node).collect();
+        let nodes: Vec<Node> = (0..founders + joiners).map(node).collect();
         let sites: Vec<Site> = nodes[..founders.into()].iter().map(|node| node.site.clone()).collect();
         bootstrap::found(&data, &sites, SHARDS)?;
         let (outages, bin) = (Arc::default(), bin.to_path_buf());
@@ -88,48 +87,48 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Its nodes.
+    /// All nodes, also those that are not members.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// Its network.
+    /// The virtual network of its nodes and clients.
     pub const fn network(&self) -> &Network {
         &self.network
     }
 
-    /// When clients cannot reach which nodes.
+    /// The times at which clients cannot reach nodes.
     pub const fn outages(&self) -> &Arc<Outages> {
         &self.outages
     }
 
-    /// The nodes that may be in a zone.
+    /// The nodes placed in a zone, members or not.
     pub fn nodes_in(&self, zone: usize) -> impl Iterator<Item = usize> + '_ {
         (0..self.nodes.len()).filter(move |&node| self.nodes[node].zone == zone)
     }
 
-    /// The nodes that are so to the cluster.
-    pub fn all_that_are(&self, standing: Standing) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|&node| self.nodes[node].standing == standing).collect()
+    /// The nodes with this relation to the cluster.
+    pub fn nodes_that_are(&self, membership: Membership) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|&node| self.nodes[node].membership == membership).collect()
     }
 
-    /// From now on a node is so to the cluster.
-    pub fn becomes(&mut self, node: usize, standing: Standing) {
-        self.nodes[node].standing = standing;
+    /// Records a node's relation to the cluster.
+    pub fn set_membership(&mut self, node: usize, membership: Membership) {
+        self.nodes[node].membership = membership;
     }
 
-    /// The first node in a zone.
+    /// The first node of a zone.
     pub fn first_in(&self, zone: usize) -> usize {
         self.nodes_in(zone).next().unwrap_or_default()
     }
 
-    /// Where a zone's clients are.
+    /// The host of a zone's clients.
     pub fn clients_of(&self, zone: usize) -> Host {
         Host((self.nodes.len() + zone) as u8)
     }
 
-    /// The addresses of all nodes that serve, as a client in `zone` should try them: those of its own zone first, beginning with the
-    /// `first`.
+    /// The addresses of all serving nodes in the order in which a client in `zone` should try them: its own zone first, beginning with node
+    /// number `first` of it.
     pub fn endpoints_for(&self, zone: usize, first: usize) -> Vec<String> {
         let serving = |zone| self.nodes_in(zone).filter(|&node| self.nodes[node].is_in());
         let mut own: Vec<usize> = serving(zone).collect();
@@ -142,19 +141,19 @@ impl Cluster {
     /// Kills a node with SIGKILL.
     ///
     /// # Errors
-    /// If it does not run.
+    /// If it is not running.
     pub async fn kill(&mut self, node: usize) -> Result<(), FaultsError> {
-        self.away(node);
+        self.begin_outage(node);
         self.nodes[node].kill().await
     }
 
-    /// Kills nodes with SIGKILL, all at the same moment.
+    /// Kills several nodes with SIGKILL at the same moment.
     ///
     /// # Errors
-    /// If one does not run.
+    /// If one is not running.
     pub async fn kill_at_once(&mut self, nodes: &[usize]) -> Result<(), FaultsError> {
         for &node in nodes {
-            self.away(node);
+            self.begin_outage(node);
             self.nodes[node].signal(Signal::KILL)?;
         }
         for &node in nodes {
@@ -163,16 +162,16 @@ impl Cluster {
         Ok(())
     }
 
-    /// Asks a node to stop, and waits until it has.
+    /// Stops a node with SIGTERM, and waits until it has ended.
     ///
     /// # Errors
-    /// If it does not.
+    /// If it does not end in time.
     pub async fn stop(&mut self, node: usize) -> Result<(), FaultsError> {
-        self.away(node);
+        self.begin_outage(node);
         self.nodes[node].stop().await
     }
 
-    /// Starts a node that is to come, which then waits until it is let in.
+    /// Starts a joiner, which then waits to be added.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -180,7 +179,7 @@ impl Cluster {
         self.nodes[node].start(&self.network, &self.bin)
     }
 
-    /// Starts a node again on what it left behind, and waits until it is ready.
+    /// Starts a node on its existing data, and waits until it is ready.
     ///
     /// # Errors
     /// If it does not become ready.
@@ -194,26 +193,26 @@ impl Cluster {
     /// Pauses a node's process with SIGSTOP.
     ///
     /// # Errors
-    /// If it does not run.
+    /// If it is not running.
     pub fn pause(&self, node: usize) -> Result<(), FaultsError> {
-        self.away(node);
+        self.begin_outage(node);
         self.nodes[node].signal(Signal::STOP)
     }
 
-    /// Lets a paused node go on.
+    /// Resumes a paused node.
     ///
     /// # Errors
-    /// If it does not run.
+    /// If it is not running.
     pub fn resume(&self, node: usize) -> Result<(), FaultsError> {
         self.nodes[node].signal(Signal::CONT)?;
         self.outages.end(&self.nodes[node].endpoint(), Cause::Process);
         Ok(())
     }
 
-    /// Cuts a zone off, nodes and clients: nothing goes in or out.
+    /// Cuts off a zone, its nodes and clients: no packet goes in or out.
     ///
     /// # Errors
-    /// If the system does not allow it.
+    /// If the network cannot be changed.
     pub fn cut_off(&self, zone: usize) -> Result<(), FaultsError> {
         let outside: Vec<usize> = (0..ZONES).filter(|&other| other != zone).collect();
         for it in &self.nodes {
@@ -225,18 +224,18 @@ impl Cluster {
         self.network.cut(&outside, &inside)
     }
 
-    /// Loses all that one node sends to another; what that one sends arrives.
+    /// Drops all packets from one node to another; the other direction works.
     ///
     /// # Errors
-    /// If the system does not allow it.
+    /// If the network cannot be changed.
     pub fn mute_towards(&self, node: usize, other: usize) -> Result<(), FaultsError> {
         self.network.cut(&[self.nodes[node].host], &[self.nodes[other].host])
     }
 
-    /// Loses all that a node sends out of its zone, to nodes and clients; what those send arrives.
+    /// Drops all packets from a node to nodes and clients of other zones; the other direction works.
     ///
     /// # Errors
-    /// If the system does not allow it.
+    /// If the network cannot be changed.
     pub fn mute_out_of_zone(&self, node: usize) -> Result<(), FaultsError> {
         let zone = self.nodes[node].zone;
         let others: Vec<usize> = (0..ZONES).filter(|&other| other != zone).collect();
@@ -247,32 +246,32 @@ impl Cluster {
     /// Ends all cuts.
     ///
     /// # Errors
-    /// If the system does not allow it.
-    pub fn join(&self) -> Result<(), FaultsError> {
-        self.join_all(self.network.hosts().collect())
+    /// If the network cannot be changed.
+    pub fn heal_network(&self) -> Result<(), FaultsError> {
+        self.reconnect(self.network.hosts().collect())
     }
 
-    /// Ends all cuts but those around a node: not even what its dead process left in its sockets gets out.
+    /// Ends all cuts but those around one node. Even packets that its dead process left in its sockets stay undelivered.
     ///
     /// # Errors
-    /// If the system does not allow it.
-    pub fn join_without(&self, node: usize) -> Result<(), FaultsError> {
-        self.join_all(self.network.hosts().filter(|&host| host != self.nodes[node].host).collect())
+    /// If the network cannot be changed.
+    pub fn heal_network_except(&self, node: usize) -> Result<(), FaultsError> {
+        self.reconnect(self.network.hosts().filter(|&host| host != self.nodes[node].host).collect())
     }
 
-    fn join_all(&self, hosts: Vec<Host>) -> Result<(), FaultsError> {
-        self.network.join(&hosts, &hosts)?;
+    fn reconnect(&self, hosts: Vec<Host>) -> Result<(), FaultsError> {
+        self.network.reconnect(&hosts, &hosts)?;
         let joined = self.nodes.iter().filter(|node| hosts.contains(&node.host));
         joined.for_each(|node| self.outages.end(&node.endpoint(), Cause::Network));
         Ok(())
     }
 
-    /// The disk of a node that was given a small one.
+    /// The small disk of a node, if it has one.
     pub fn small_disk(&self, node: usize) -> Option<&SmallDisk> {
         self.disks.iter().find(|(of, _)| *of == node).map(|(_, disk)| disk)
     }
 
-    /// Kills a node, unless that is done, and takes away all that it stored.
+    /// Kills a node if it runs, and empties its data directory.
     ///
     /// # Errors
     /// If its data cannot be removed.
@@ -286,22 +285,23 @@ impl Cluster {
         std::fs::create_dir(dir).map_err(failed())
     }
 
-    /// Starts a node whose disk was wiped: under its name, as a new incarnation, which `cartwheel renew` makes from what the others hold.
+    /// Starts a node whose disk was wiped. `cartwheel renew` makes its new incarnation, under the same name, from the other nodes' data
+    /// directories.
     ///
     /// # Errors
-    /// If no new incarnation can be made, or it does not become ready.
+    /// If no new incarnation can be made, or the node does not become ready.
     pub async fn start_as_new_incarnation(&mut self, node: usize) -> Result<(), FaultsError> {
         self.renew(node)?;
         self.restart(node).await
     }
 
-    /// Makes a new incarnation of a node whose disk was wiped, from what the others hold.
+    /// Makes a new incarnation of a node whose disk was wiped, from the other nodes' data directories.
     ///
     /// # Errors
-    /// If none can be made.
+    /// If no incarnation can be made.
     pub fn renew(&self, node: usize) -> Result<(), FaultsError> {
         let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
-        // Of one that was lost as well there is nothing to be learnt.
+        // A node that has lost its disk too has nothing to copy from.
         let like: Vec<_> =
             others.map(|(_, other)| other.dir.clone()).filter(|dir| dir.join("node.json").exists()).collect();
         let at = &self.nodes[node];
@@ -309,7 +309,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts a node on what its directory holds, and does not wait for it.
+    /// Starts a node on its existing data without waiting for it.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -317,17 +317,17 @@ impl Cluster {
         self.nodes[node].start(&self.network, &self.bin)
     }
 
-    /// Shifts the clock of a node by so many milliseconds, whether it runs or not.
+    /// Shifts a node's clock by `ms` milliseconds, whether it runs or not.
     ///
     /// # Errors
-    /// If the file that says so cannot be written.
+    /// If the file with the offset cannot be written.
     pub fn shift_clock(&self, node: usize, ms: i64) -> Result<(), FaultsError> {
         let node = &self.nodes[node];
         let failed = FaultsError::system(format!("shift the clock of {}", node.name));
         std::fs::write(&node.clock, format!("{ms}\n")).map_err(failed)
     }
 
-    /// Copies a node's data directory while the node runs, as a snapshot does that was not told of it.
+    /// Copies a node's data directory while the node runs, as a snapshot of its disk would.
     ///
     /// # Errors
     /// If nothing can be copied.
@@ -338,16 +338,16 @@ impl Cluster {
         if copy.exists() {
             std::fs::remove_dir_all(&copy).map_err(failed())?;
         }
-        // What the engine removes meanwhile makes `cp` complain; the rest is there.
+        // `cp` fails on files that the storage engine removes meanwhile; the rest is copied.
         let cp = tokio::process::Command::new("cp").args(["-a", "--sparse=always"]).arg(dir).arg(&copy).output().await;
         cp.map_err(failed())?;
         Ok(copy)
     }
 
-    /// Puts a copy in the place of a dead node's data directory.
+    /// Replaces a dead node's data directory with a copy.
     ///
     /// # Errors
-    /// If the system does not allow it.
+    /// If the file system does not allow it.
     pub fn put_back(&self, node: usize, copy: &Path) -> Result<(), FaultsError> {
         let dir = &self.nodes[node].dir;
         let failed = || FaultsError::system(format!("put a copy in the place of {}", dir.display()));
@@ -355,31 +355,31 @@ impl Cluster {
         std::fs::rename(copy, dir).map_err(failed())
     }
 
-    /// Whether a node ends by itself and in order within this time. If it does not end, it is killed.
+    /// Whether a node exits with success within this time. If it does not exit, it is killed.
     pub async fn ended_by_itself(&mut self, node: usize, within: Duration) -> bool {
         self.nodes[node].ended_by_itself(within).await
     }
 
-    /// Whether a node ended by itself.
+    /// Whether a node has ended without being killed or stopped.
     pub fn has_died(&mut self, node: usize) -> bool {
         self.nodes[node].has_died()
     }
 
-    /// A node that ended though nobody ended it, if there is one.
+    /// The name of a member or joiner that has ended without being killed or stopped, if there is one.
     pub fn died(&mut self) -> Option<String> {
         let mut staying =
-            self.nodes.iter_mut().filter(|node| matches!(node.standing, Standing::Outside | Standing::Member));
+            self.nodes.iter_mut().filter(|node| matches!(node.membership, Membership::Outside | Membership::Member));
         staying.find_map(|node| node.has_died().then(|| node.name.clone()))
     }
 
-    /// Leaves data and logs where they are, and says where that is.
+    /// Keeps data and logs when this is dropped, and returns their directory.
     pub fn keep(&mut self) -> PathBuf {
         self.run_dir.keep();
         self.run_dir.path().to_path_buf()
     }
 
-    /// From now on no client need get an answer from a node.
-    pub fn away(&self, node: usize) {
+    /// Records that from now on clients may get no answer from a node.
+    pub fn begin_outage(&self, node: usize) {
         self.outages.begin(&self.nodes[node].endpoint(), &[0, 1, 2], Cause::Process);
     }
 

@@ -1,4 +1,4 @@
-//! A small disk, so that filling it harms nobody else.
+//! A small disk, so that a scenario can fill it without harm to the machine.
 
 use std::fs;
 use std::io;
@@ -10,12 +10,12 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::FaultsError;
 
-/// A disk in memory. It is gone when this is dropped.
+/// A file system in memory. Dropping it unmounts it.
 #[derive(Debug)]
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Puts a disk of so many MiB under a directory that nobody uses meanwhile, and what the directory holds onto the disk.
+    /// Mounts a disk of `mib` MiB on a directory and moves the directory's content to it. Nothing may use the directory meanwhile.
     ///
     /// # Errors
     /// If the system does not allow it.
@@ -36,10 +36,10 @@ impl SmallDisk {
         Ok(disk)
     }
 
-    /// Fills it to the last byte.
+    /// Fills the disk to the last byte.
     ///
     /// # Errors
-    /// If that fails for another reason than that it is full.
+    /// If it fails for another reason than a full disk.
     pub fn fill(&self) -> Result<(), FaultsError> {
         let failed = || FaultsError::system(format!("fill {}", self.0.display()));
         let ballast = fs::File::options().create(true).append(true).open(self.ballast()).map_err(failed())?;
@@ -57,10 +57,10 @@ impl SmallDisk {
         }
     }
 
-    /// Takes away what filled it.
+    /// Removes what [`Self::fill`] wrote.
     ///
     /// # Errors
-    /// If that fails.
+    /// If the file cannot be removed.
     pub fn make_room(&self) -> Result<(), FaultsError> {
         fs::remove_file(self.ballast()).map_err(FaultsError::system(format!("make room on {}", self.0.display())))
     }
@@ -72,7 +72,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Whatever still has files open there keeps them until it ends.
+        // Processes with open files on it keep it until they end.
         let _ = unmount(&self.0, UnmountFlags::DETACH);
     }
 }

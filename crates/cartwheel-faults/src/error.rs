@@ -5,50 +5,50 @@ use std::path::PathBuf;
 use cartwheel_server::lifecycle::bootstrap::FoundError;
 use cartwheel_server::lifecycle::renew::RenewError;
 
-/// Why a scenario could not be played: never that the cluster did not do as it should.
+/// Why a scenario could not be run. A cluster that violates a guarantee is not an error: it is in the scenario's result.
 #[derive(Debug, thiserror::Error)]
 pub enum FaultsError {
-    /// The system refused something.
+    /// The operating system refused something.
     #[error("cannot {what}: {source}")]
     System {
         /// What was tried.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A command failed.
     #[error("`{command}` failed: {said}")]
     Command {
-        /// The command.
+        /// The command line.
         command: String,
-        /// What it said.
+        /// Its standard error.
         said: String,
     },
-    /// No cluster could be founded.
+    /// The cluster could not be bootstrapped.
     #[error(transparent)]
-    Found(#[from] FoundError),
-    /// A lost node could not be made anew.
+    Bootstrap(#[from] FoundError),
+    /// No new incarnation of a node could be made.
     #[error(transparent)]
     Renew(#[from] RenewError),
-    /// A node does not do what it must do for the scenario to go on.
+    /// A node is not in the state that the scenario needs to go on.
     #[error("{name} {what}; its log {} ends with:\n{tail}", .log.display())]
     Node {
         /// The node's name.
         name: String,
         /// What it did or did not do.
         what: String,
-        /// Its log.
+        /// The file of its log.
         log: PathBuf,
-        /// The end of the log.
+        /// The last lines of its log.
         tail: String,
     },
-    /// The client cannot be used.
+    /// A client could not be made, or a request that the scenario depends on failed.
     #[error(transparent)]
     Client(#[from] cartwheel_client::Error),
 }
 
 impl FaultsError {
-    /// What a failed attempt to do `what` becomes.
+    /// Makes the error of a failed attempt to do `what`.
     pub(crate) fn system<E: Into<io::Error>>(what: impl fmt::Display) -> impl FnOnce(E) -> Self {
         move |source| Self::System { what: what.to_string(), source: source.into() }
     }

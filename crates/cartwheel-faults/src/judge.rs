@@ -1,116 +1,116 @@
-//! What must hold after each scenario, and whether it does.
+//! What must hold after each scenario, and the violations of it.
 
 use std::time::Duration;
 
-use crate::ledger::{Counts, Kinds};
-use crate::proof::{Equality, Found};
+use crate::ledger::{Counts, FailureCounts};
+use crate::proof::{CartCheck, Equality};
 use crate::sides::Sides;
 
-/// How much is shown of a list that may be long.
+/// The number of items shown of a long list.
 const SHOWN: usize = 3;
 
-/// What must hold.
+/// The limits that a scenario's result must keep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expected {
-    /// At most so many requests to write are refused.
+    /// The most write requests that may be refused.
     pub writes_refused_max: u64,
-    /// At most so many updates are given up.
-    pub given_up_max: u64,
-    /// At most so many acknowledged adds are missing.
+    /// The most updates that no node may have accepted.
+    pub abandoned_max: u64,
+    /// The most acknowledged adds that may be missing.
     pub adds_lost_max: usize,
-    /// So long after the healing all replicas are equal.
+    /// The time after the healing within which all replicas must become equal.
     pub equal_within: Duration,
 }
 
-/// Of every scenario, for each leaves W nodes within every client's reach.
+/// The limits of every scenario: each leaves W nodes within every client's reach.
 pub const EXPECTED: Expected =
-    Expected { writes_refused_max: 0, given_up_max: 0, adds_lost_max: 0, equal_within: Duration::from_secs(60) };
+    Expected { writes_refused_max: 0, abandoned_max: 0, adds_lost_max: 0, equal_within: Duration::from_secs(60) };
 
-/// What came of a scenario.
+/// What a scenario led to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outcome {
-    /// What the clients met.
+    /// The counts of the clients' requests.
     pub counts: Counts,
-    /// What is there in the end.
-    pub found: Found,
+    /// The content of the carts at the end.
+    pub found: CartCheck,
     /// Whether all replicas became equal.
     pub equality: Equality,
-    /// A node that ended by itself.
+    /// The name of a node that ended without being stopped.
     pub died: Option<String>,
-    /// What is not where it should be.
-    pub trouble: Vec<String>,
-    /// Whether strong requests must have been refused on the smaller side of a cut, and on that alone.
+    /// Violations that were found on the way.
+    pub problems: Vec<String>,
+    /// Whether strong requests must have been refused on the minority side of a cut, and only there.
     pub was_cut: bool,
 }
 
 impl Outcome {
-    /// What is not as it should be: nothing, if all is well.
-    pub fn complaints(&self, expected: &Expected) -> Vec<String> {
-        let Self { counts, found, equality, died, trouble, was_cut } = self;
-        let mut complaints = Vec::new();
-        let mut complain = |count: u64, max: u64, what: &str, detail: String| {
+    /// The violations; empty if there are none.
+    pub fn violations(&self, expected: &Expected) -> Vec<String> {
+        let Self { counts, found, equality, died, problems, was_cut } = self;
+        let mut violations = Vec::new();
+        let mut check_limit = |count: u64, max: u64, what: &str, detail: String| {
             if count > max {
-                complaints.push(format!("{count} {what}, not {max}: {detail}"));
+                violations.push(format!("{count} {what}, more than {max}: {detail}"));
             }
         };
-        complain(
+        check_limit(
             total(&counts.writes_refused),
             expected.writes_refused_max,
             "refused writes",
-            listed(&counts.writes_refused),
+            list_counts(&counts.writes_refused),
         );
-        complain(counts.given_up, expected.given_up_max, "updates given up", "no node took them".to_owned());
-        complain(found.missing.len() as u64, expected.adds_lost_max as u64, "lost adds", some(&found.missing));
-        complain(found.invented.len() as u64, 0, "items that nobody bought", some(&found.invented));
-        complain(found.unreadable.len() as u64, 0, "carts that cannot be read", some(&found.unreadable));
+        check_limit(counts.abandoned, expected.abandoned_max, "abandoned updates", "no node accepted them".to_owned());
+        check_limit(found.missing.len() as u64, expected.adds_lost_max as u64, "lost adds", some(&found.missing));
+        check_limit(found.invented.len() as u64, 0, "items that were never bought", some(&found.invented));
+        check_limit(found.unreadable.len() as u64, 0, "carts that cannot be read", some(&found.unreadable));
         if let Equality::Not(said) = equality {
-            complaints.push(format!(
+            violations.push(format!(
                 "the replicas are not equal {} s after healing: {said}",
                 expected.equal_within.as_secs()
             ));
         }
         if let Some(name) = died {
-            complaints.push(format!("{name} ended by itself"));
+            violations.push(format!("{name} ended without being stopped"));
         }
-        complaints.extend(trouble.iter().take(SHOWN).cloned());
-        complaints.extend(self::sides(&counts.sides, *was_cut));
-        // Nothing was lost where nothing was written.
+        violations.extend(problems.iter().take(SHOWN).cloned());
+        violations.extend(self::sides(&counts.sides, *was_cut));
+        // Without writes there is nothing to lose.
         if counts.updates == 0 {
-            complaints.push("no update was acknowledged at all".to_owned());
+            violations.push("no update was acknowledged at all".to_owned());
         }
-        complaints
+        violations
     }
 }
 
-/// What is wrong about the two sides of a cut.
+/// The violation on one of the sides of a cut, if there is one.
 fn sides(sides: &Sides, was_cut: bool) -> Option<String> {
     let Sides { minority, majority } = sides;
     if minority.reads + minority.writes > 0 {
         return Some(format!(
-            "the side without a majority answered {} strong reads and {} strong writes",
+            "the minority side answered {} strong reads and {} strong writes",
             minority.reads, minority.writes
         ));
     }
     if was_cut && (minority.reads_refused == 0 || minority.writes_refused == 0) {
-        return Some("the side without a majority refused no strong requests: it was not cut off".to_owned());
+        return Some("the minority side refused no strong requests: it was not cut off".to_owned());
     }
     if was_cut && (majority.reads == 0 || majority.writes == 0) {
-        return Some("no strong requests went on where the majority is".to_owned());
+        return Some("the majority side answered no strong reads or no strong writes".to_owned());
     }
     None
 }
 
-/// How many there are of all kinds together.
-pub fn total(kinds: &Kinds) -> u64 {
-    kinds.values().sum()
+/// The number of failures of all counts_by_kind.
+pub fn total(counts_by_kind: &FailureCounts) -> u64 {
+    counts_by_kind.values().sum()
 }
 
-/// The kinds, and how many there are of each.
-pub fn listed(kinds: &Kinds) -> String {
-    kinds.iter().map(|(kind, count)| format!("{count} x {kind}")).collect::<Vec<_>>().join(", ")
+/// The counts_by_kind of failures with their numbers, as text.
+pub fn list_counts(counts_by_kind: &FailureCounts) -> String {
+    counts_by_kind.iter().map(|(kind, count)| format!("{count} x {kind}")).collect::<Vec<_>>().join(", ")
 }
 
-/// The first few of a list that may be long.
+/// The first few of a long list.
 fn some(list: &[String]) -> String {
     let more = if list.len() > SHOWN { "; ..." } else { "" };
     list[..list.len().min(SHOWN)].join("; ") + more
@@ -124,46 +124,46 @@ mod tests {
     fn good() -> Outcome {
         let counts = Counts { updates: 7, unreachable: 3, blind: 2, ..Counts::default() };
         let equality = Equality::After(Duration::from_secs(1));
-        let found = Found { carts: 5, ..Found::default() };
-        Outcome { counts, found, equality, died: None, trouble: Vec::new(), was_cut: false }
+        let found = CartCheck { carts: 5, ..CartCheck::default() };
+        Outcome { counts, found, equality, died: None, problems: Vec::new(), was_cut: false }
     }
 
     #[test]
-    fn what_is_well_is_not_complained_of() {
+    fn a_good_outcome_has_no_violations() {
         let mut outcome = good();
-        assert_eq!(outcome.complaints(&EXPECTED), [""; 0]);
+        assert_eq!(outcome.violations(&EXPECTED), [""; 0]);
         outcome.counts.reads_refused.insert("503 unverified".to_owned(), 9);
-        assert_eq!(outcome.complaints(&EXPECTED), [""; 0], "reads may be refused");
+        assert_eq!(outcome.violations(&EXPECTED), [""; 0], "reads may be refused");
     }
 
     #[test]
-    fn each_fault_is_complained_of() {
+    fn each_defect_is_a_violation() {
         let spoils: [fn(&mut Outcome); 10] = [
             |outcome| outcome.counts.updates = 0,
-            |outcome| outcome.counts.given_up = 1,
+            |outcome| outcome.counts.abandoned = 1,
             |outcome| *outcome.counts.writes_refused.entry("503 unavailable".to_owned()).or_default() += 1,
             |outcome| outcome.found.missing.push("customer 1: CD".to_owned()),
             |outcome| outcome.found.invented.push("customer 1: CD".to_owned()),
             |outcome| outcome.found.unreadable.push("customer 1".to_owned()),
             |outcome| outcome.equality = Equality::Not("3 keys differ".to_owned()),
             |outcome| outcome.died = Some("node-1".to_owned()),
-            |outcome| outcome.trouble.push("partition 1 is on its way still".to_owned()),
+            |outcome| outcome.problems.push("partition 1 is still in transfer".to_owned()),
             |outcome| outcome.counts.sides.minority.reads = 1,
         ];
         for spoil in spoils {
             let mut outcome = good();
             spoil(&mut outcome);
-            assert_eq!(outcome.complaints(&EXPECTED).len(), 1, "{outcome:?}");
+            assert_eq!(outcome.violations(&EXPECTED).len(), 1, "{outcome:?}");
         }
     }
 
     #[test]
-    fn a_cut_must_be_felt_on_the_smaller_side_alone() {
+    fn a_cut_must_stop_strong_requests_on_the_minority_side_only() {
         let mut outcome = good();
         outcome.was_cut = true;
         outcome.counts.sides.minority = Side { reads_refused: 1, writes_refused: 1, ..Side::default() };
         outcome.counts.sides.majority = Side { reads: 1, writes: 1, ..Side::default() };
-        assert_eq!(outcome.complaints(&EXPECTED), [""; 0]);
+        assert_eq!(outcome.violations(&EXPECTED), [""; 0]);
         let spoils: [fn(&mut Sides); 6] = [
             |sides| sides.minority.reads = 1,
             |sides| sides.minority.writes = 1,
@@ -175,7 +175,7 @@ mod tests {
         for spoil in spoils {
             let mut spoilt = outcome.clone();
             spoil(&mut spoilt.counts.sides);
-            assert_eq!(spoilt.complaints(&EXPECTED).len(), 1, "{spoilt:?}");
+            assert_eq!(spoilt.violations(&EXPECTED).len(), 1, "{spoilt:?}");
         }
     }
 }

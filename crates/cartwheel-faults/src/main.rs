@@ -1,66 +1,69 @@
-//! Plays faults on real processes and prints what came of them.
+//! Runs fault scenarios on real processes and prints their results.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cartwheel_faults::leftovers;
+use cartwheel_faults::cleanup;
 use cartwheel_faults::network::Network;
-use cartwheel_faults::play::Stage;
 use cartwheel_faults::random;
 use cartwheel_faults::report;
+use cartwheel_faults::runner::Runner;
 use cartwheel_faults::scenario::{Pace, Scenario};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs five real nodes in three zones, each in a network namespace of its own; lets clients put real purchases into carts; kills,
-/// pauses, cuts off, fills up, wipes, restarts, adds, removes and replaces nodes; and counts what was refused and lost. Needs root
-/// and iproute2.
+/// Run fault scenarios on real nodes
+///
+/// Five nodes in three zones run in network namespaces of their own while clients put real purchases into carts. The scenarios kill, pause,
+/// cut off, fill, wipe, restart, add, remove and replace nodes. A table shows the refused requests and lost writes. Needs root and iproute2.
+///
+/// Example: just faults kill-one cut-zone --short
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Which scenarios; all of them if none is named.
+    /// Scenarios to run [default: all]
     #[arg(value_parser = scenario)]
     scenarios: Vec<Scenario>,
-    /// A few seconds each, as for every commit.
+    /// Shorten each scenario to a few seconds
     #[arg(long)]
     short: bool,
-    /// How many at the same time, each on a cluster of its own.
+    /// Number of scenarios to run at the same time, each on a cluster of its own
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
     at_once: u8,
-    /// How many nodes, but in scenarios that need a certain number.
+    /// Number of nodes, except in scenarios that need a certain number
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(5..=30))]
     nodes: u8,
-    /// The cartwheel binary, if it is not beside this one; `cargo build --release` makes it.
+    /// Path of the cartwheel binary [default: beside this program]
     #[arg(long, value_name = "PATH", global = true)]
     bin: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Plays faults that are drawn from a seed
+    /// Run faults that are drawn from a seed
     ///
-    /// Each seed is a cluster of its own and three rounds of faults that overlap. After each round no acknowledged write may be missing,
-    /// replicas must be equal, and registers must have shown what they may. Prints each seed with its schedule. The same seed draws the
-    /// same schedule again.
+    /// Each seed draws a cluster and three rounds of overlapping faults. After each round, no acknowledged write may be missing, all
+    /// replicas must become equal, and reads of registers must have been consistent. Prints each seed with its schedule. The same seed
+    /// draws the same schedule.
     ///
     /// Example: just faults random --seed 1 --for 1h
     Random {
-        /// The first seed; drawn if not given.
+        /// First seed [default: random]
         #[arg(long)]
         seed: Option<u64>,
-        /// Ends after so many seeds.
+        /// Number of seeds to run
         #[arg(long)]
         runs: Option<u64>,
-        /// Begins no further seed after so long, such as 90m or 3h.
+        /// Start no further seed after this time, such as 90m or 3h
         #[arg(long = "for", value_parser = humantime::parse_duration, conflicts_with = "minutes")]
         within: Option<Duration>,
-        /// The same in minutes.
+        /// The same, in minutes
         #[arg(long)]
         minutes: Option<u64>,
-        /// Prints schedules only.
+        /// Print the schedules without running them
         #[arg(long)]
         dry_run: bool,
     },
@@ -71,7 +74,7 @@ impl Command {
         let Self::Random { seed, runs, within, minutes, dry_run } = self;
         let seed = seed.unwrap_or_else(|| fastrand::u64(..1_000_000_000));
         let within = within.or_else(|| minutes.map(|minutes| Duration::from_secs(60 * minutes)));
-        // Forever only if that is said.
+        // Without a limit, one seed is run.
         let runs = runs.or_else(|| within.is_none().then_some(1));
         if dry_run {
             for seed in (seed..).take(runs.unwrap_or(1).try_into().unwrap_or(usize::MAX)) {
@@ -79,14 +82,14 @@ impl Command {
             }
             return Ok(true);
         }
-        random::play_seeds(&bin, seed, runs, within).await.map_err(|error| error.to_string())
+        random::run_seeds(&bin, seed, runs, within).await.map_err(|error| error.to_string())
     }
 }
 
 fn scenario(name: &str) -> Result<Scenario, String> {
     let names =
         || Scenario::ALL.into_iter().chain(Scenario::CANARIES).map(Scenario::name).collect::<Vec<_>>().join(", ");
-    Scenario::of_name(name).ok_or_else(|| format!("there are {}", names()))
+    Scenario::of_name(name).ok_or_else(|| format!("unknown scenario; choose from {}", names()))
 }
 
 fn main() -> ExitCode {
@@ -108,44 +111,44 @@ fn failed(error: &str) -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<bool, String> {
-    leftovers::remove().map_err(|error| error.to_string())?;
+    cleanup::remove().map_err(|error| error.to_string())?;
     if let Some(why) = Network::unavailable() {
         return Err(format!("no network namespaces can be made here: {why}. Run it as root on Linux, with iproute2"));
     }
     let bin = args.bin.map_or_else(beside_this, Ok)?;
     let handle = |kind| signal(kind).map_err(|error| format!("cannot listen to signals: {error}"));
     let (mut interrupt, mut terminate) = (handle(SignalKind::interrupt())?, handle(SignalKind::terminate())?);
-    // Whatever is dropped half-way is removed.
+    // Dropping the runs removes all that they made.
     tokio::select! {
         is_good = async {
             match args.command {
                 Some(command) => command.run(bin).await,
                 None => {
                     let pace = if args.short { Pace::SHORT } else { Pace::LONG };
-                    let stage = Stage { bin, nodes: args.nodes, pace };
-                    Ok(play_named(&stage, args.scenarios, args.at_once).await)
+                    let runner = Runner { bin, nodes: args.nodes, pace };
+                    Ok(run_named(&runner, args.scenarios, args.at_once).await)
                 }
             }
         } => is_good,
         _ = interrupt.recv() => Err("interrupted".to_owned()),
-        _ = terminate.recv() => Err("told to stop".to_owned()),
+        _ = terminate.recv() => Err("terminated".to_owned()),
     }
 }
 
-async fn play_named(stage: &Stage, scenarios: Vec<Scenario>, at_once: u8) -> bool {
+async fn run_named(runner: &Runner, scenarios: Vec<Scenario>, at_once: u8) -> bool {
     let scenarios = if scenarios.is_empty() { Scenario::ALL.to_vec() } else { scenarios };
-    let rows = stage.play_all(&scenarios, usize::from(at_once)).await;
+    let rows = runner.run_all(&scenarios, usize::from(at_once)).await;
     println!("{}", report::table(&rows));
     rows.iter().all(report::is_good)
 }
 
-/// Where cargo puts the binary that this goes with.
+/// The cartwheel binary in the directory of this one, where cargo puts it.
 fn beside_this() -> Result<PathBuf, String> {
-    let this = std::env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))?;
+    let this = std::env::current_exe().map_err(|error| format!("cannot find the path of this program: {error}"))?;
     let bin = this.with_file_name("cartwheel");
     if bin.exists() {
         Ok(bin)
     } else {
-        Err(format!("{} is not there: build it with cargo build --release, or give --bin", bin.display()))
+        Err(format!("no binary at {}: build it with `cargo build --release` or pass --bin", bin.display()))
     }
 }

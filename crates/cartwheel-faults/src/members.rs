@@ -1,9 +1,9 @@
-//! What an administrator does: asks what changes of the members would lead to, makes them, and looks how far the data is.
+//! The actions of an administrator: plans and makes changes of the members, and follows their progress.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cartwheel_client::{Client, MemberChange, MembersPlan, Moves, PlannedMove};
+use cartwheel_client::{Client, MemberChange, MembersPlan, PlannedTransfer, Transfers};
 use tokio::task::JoinSet;
 
 use crate::FaultsError;
@@ -11,26 +11,26 @@ use crate::cluster::{Cluster, ZONES};
 use crate::node::Node;
 use crate::probe;
 
-/// How long a node may take to say how far it is.
-const LOOK_WITHIN: Duration = Duration::from_secs(2);
-/// How many records of a partition are listed at once.
+/// How long a node may take to report its transfers.
+const REPORT_WITHIN: Duration = Duration::from_secs(2);
+/// The number of records listed by one request.
 const PAGE: usize = 256;
-/// How many partitions are measured at the same time.
+/// The number of partitions measured at the same time.
 const MEASURED_AT_ONCE: usize = 8;
 
-/// What a node says of itself at one moment.
+/// The state of a node at one moment, as it reports it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Look {
-    /// The node.
+pub struct NodeReport {
+    /// The number of the node.
     pub node: usize,
-    /// What it knows to be on its way, if it answers.
-    pub moves: Option<Moves>,
+    /// The transfers that it knows of, if it answers.
+    pub moves: Option<Transfers>,
     /// Its metrics, if it answers.
     pub metrics: Option<String>,
 }
 
 impl Cluster {
-    /// What changes of the members would lead to.
+    /// What these changes of the members would lead to.
     ///
     /// # Errors
     /// If they are refused, or no node answers.
@@ -40,7 +40,7 @@ impl Cluster {
         Ok(self.network().inside(self.clients_of(ZONES - 1), asking).await??)
     }
 
-    /// Makes changes of the members that were planned on this version of the cluster.
+    /// Makes changes that were planned on this version of the membership history.
     ///
     /// # Errors
     /// If they are refused, or no node answers.
@@ -51,40 +51,40 @@ impl Cluster {
         Ok(())
     }
 
-    /// What each node that runs and holds data says of itself.
+    /// The state of each running member, as it reports it.
     ///
     /// # Errors
-    /// If nobody can be asked.
-    pub async fn looks(&self) -> Result<Vec<Look>, FaultsError> {
+    /// If no request can be made.
+    pub async fn node_reports(&self) -> Result<Vec<NodeReport>, FaultsError> {
         let running = |(_, node): &(usize, &Node)| node.is_in() && node.pid().is_some();
         let nodes = self.nodes().iter().enumerate().filter(running);
         let nodes: Vec<(usize, String)> = nodes.map(|(at, node)| (at, node.site.http_addr.clone())).collect();
-        let looking = move || async move {
-            let mut looks = JoinSet::new();
+        let reporting = move || async move {
+            let mut reports = JoinSet::new();
             for (node, addr) in nodes {
                 let client = Client::new([format!("http://{addr}")])?;
-                looks.spawn(async move {
-                    let moves = tokio::time::timeout(LOOK_WITHIN, client.moves()).await;
-                    Look { node, moves: moves.ok().and_then(Result::ok), metrics: probe::metrics(&addr).await }
+                reports.spawn(async move {
+                    let moves = tokio::time::timeout(REPORT_WITHIN, client.transfers()).await;
+                    NodeReport { node, moves: moves.ok().and_then(Result::ok), metrics: probe::metrics(&addr).await }
                 });
             }
-            Ok::<_, FaultsError>(looks.join_all().await)
+            Ok::<_, FaultsError>(reports.join_all().await)
         };
-        self.network().inside(self.clients_of(ZONES - 1), looking).await?
+        self.network().inside(self.clients_of(ZONES - 1), reporting).await?
     }
 
-    /// How many bytes of records all replicas have together that come to nodes which do not hold them: less cannot be moved.
+    /// The size of the records in all replicas that a plan copies to new homes: the least that the transfers can move.
     ///
     /// # Errors
-    /// If a node that holds some of them cannot be asked.
-    pub async fn bytes_that_come(&self, moves: &[PlannedMove]) -> Result<u64, FaultsError> {
+    /// If a node that holds one of the partitions cannot be asked.
+    pub async fn bytes_to_copy(&self, moves: &[PlannedTransfer]) -> Result<u64, FaultsError> {
         let addrs: BTreeMap<String, String> = self
             .nodes()
             .iter()
             .filter(|node| node.pid().is_some())
             .map(|node| (node.name.clone(), node.endpoint()))
             .collect();
-        let ask = |planned: &PlannedMove| {
+        let ask = |planned: &PlannedTransfer| {
             let come = planned.to.iter().filter(|node| !planned.from.contains(node)).count() as u64;
             let holder = planned.from.iter().find_map(|node| addrs.get(node).cloned());
             holder.filter(|_| come > 0).map(|holder| (planned.partition, come, holder))
@@ -110,14 +110,14 @@ impl Cluster {
         self.network().inside(self.clients_of(ZONES - 1), measuring).await?
     }
 
-    /// A client of all nodes that run.
+    /// A client of all running members.
     fn administrator(&self) -> Result<Client, FaultsError> {
         let running = self.nodes().iter().filter(|node| node.is_in() && node.pid().is_some());
         Ok(Client::new(running.map(Node::endpoint))?)
     }
 }
 
-/// How many bytes of records a node holds of a partition.
+/// The size of the records that a node holds of a partition as a home.
 async fn bytes_of(endpoint: &str, partition: u32) -> Result<u64, FaultsError> {
     let client = Client::new([endpoint])?;
     let (mut bytes, mut from) = (0, None);

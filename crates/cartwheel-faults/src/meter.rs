@@ -1,13 +1,13 @@
-//! What the nodes' metrics say of the bytes that a change of the members moves, though nodes die meanwhile and count from zero again.
+//! The growth of the nodes' byte counters during a change of the members. Nodes that die start again at zero, and the meter accounts for that.
 
 use std::collections::BTreeMap;
 
-/// Bytes of records that nodes were handed in bulk.
+/// The counter of bytes of records received by bulk transfers.
 pub const TRANSFERRED: &str = "cartwheel_transfer_received_bytes_total";
-/// Bytes of messages that nodes sent to compare replicas and to make them equal.
+/// The counter of bytes of messages that compare replicas and make them equal.
 pub const COMPARED: &str = "cartwheel_exchange_sent_bytes_total";
 
-/// Follows counters of several nodes. What a node counts between the last look and its death is missed.
+/// Follows counters of several nodes. It misses what a node counts between its last report and its death.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Meter {
     counters: BTreeMap<(usize, &'static str), Counter>,
@@ -21,34 +21,34 @@ struct Counter {
 }
 
 impl Meter {
-    /// From now on what the counters grow by is added up.
+    /// Counts all growth from now on.
     pub const fn begin(&mut self) {
         self.is_running = true;
     }
 
-    /// Takes in what a node says.
-    pub fn look(&mut self, node: usize, metrics: &str) {
+    /// Takes in a node's metrics.
+    pub fn record(&mut self, node: usize, metrics: &str) {
         for name in [TRANSFERRED, COMPARED] {
             let Some(now) = sum_of(metrics, name) else { continue };
-            // A node that is new has counted from zero.
+            // A new node has counted from zero.
             let new = Counter { last: if self.is_running { 0.0 } else { now }, grown: 0.0 };
             let counter = self.counters.entry((node, name)).or_insert(new);
             if self.is_running {
-                // So has one that was started again.
+                // So has a restarted one.
                 counter.grown += if now < counter.last { now } else { now - counter.last };
             }
             counter.last = now;
         }
     }
 
-    /// By how much a counter has grown on all nodes together; none if no node has it.
+    /// The growth of a counter on all nodes together; `None` if no node has it.
     pub fn grown(&self, name: &str) -> Option<u64> {
         let of_all = self.counters.iter().filter(|((_, of), _)| *of == name).map(|(_, counter)| counter.grown);
         of_all.reduce(|a, b| a + b).map(|bytes| bytes as u64)
     }
 }
 
-/// The sum of a counter over all its labels; none if it is not there.
+/// The sum of a counter over all its labels; `None` if it is not there.
 fn sum_of(metrics: &str, name: &str) -> Option<f64> {
     let value = |line: &str| {
         let rest = line.strip_prefix(name)?;
@@ -77,8 +77,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_node_counted_before_it_died_is_not_forgotten() {
-        let says = |meter: &mut Meter, node, value: u64| meter.look(node, &format!("{COMPARED} {value}\n"));
+    fn counts_before_a_restart_are_kept() {
+        let says = |meter: &mut Meter, node, value: u64| meter.record(node, &format!("{COMPARED} {value}\n"));
         let mut meter = Meter::default();
         says(&mut meter, 0, 100);
         meter.begin();

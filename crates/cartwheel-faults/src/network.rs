@@ -1,5 +1,5 @@
-//! A network of its own: hosts that are network namespaces, joined by a bridge in one more. Nothing of it is seen from outside, so
-//! two runs may use the same addresses.
+//! A virtual network: each host is a network namespace, and a bridge in one more namespace connects them. It is invisible from outside, so several
+//! runs can use the same addresses.
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
@@ -11,17 +11,17 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::sync::oneshot;
 
 use crate::FaultsError;
-use crate::leftovers;
+use crate::cleanup;
 
-/// Where `ip` keeps the namespaces that have names.
+/// The directory in which `ip` keeps named namespaces.
 pub(crate) const NAMESPACES: &str = "/run/netns";
 
-/// One host of a network, counted from 0.
+/// A host of a network, counted from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Host(pub u8);
 
 impl Host {
-    /// Its address.
+    /// The address of its only interface.
     pub const fn addr(self) -> Ipv4Addr {
         Ipv4Addr::new(10, 77, 0, self.0 + 1)
     }
@@ -31,7 +31,7 @@ impl Host {
     }
 }
 
-/// A network, which is gone when this is dropped.
+/// A network. Dropping it removes its namespaces.
 #[derive(Debug)]
 pub struct Network {
     name: String,
@@ -44,17 +44,17 @@ impl Network {
     /// # Errors
     /// If the system does not allow it.
     pub fn new(hosts: u8) -> Result<Self, FaultsError> {
-        let network = Self { name: leftovers::new_name(), hosts: hosts.min(200) };
-        network.lay()?;
+        let network = Self { name: cleanup::new_name(), hosts: hosts.min(200) };
+        network.set_up()?;
         Ok(network)
     }
 
-    /// Why no network can be made here; none if one can.
+    /// Why no network can be made on this machine; `None` if one can.
     pub fn unavailable() -> Option<String> {
         Self::new(1).err().map(|error| error.to_string())
     }
 
-    fn lay(&self) -> Result<(), FaultsError> {
+    fn set_up(&self) -> Result<(), FaultsError> {
         let switch = self.switch();
         let mut all = format!("netns add {switch}\n");
         for host in self.hosts() {
@@ -85,12 +85,12 @@ impl Network {
         Ok(())
     }
 
-    /// All its hosts.
+    /// All hosts of the network.
     pub fn hosts(&self) -> impl Iterator<Item = Host> + use<> {
         (0..self.hosts).map(Host)
     }
 
-    /// The name of a host's namespace.
+    /// The name of a host's network namespace.
     pub fn namespace(&self, host: Host) -> String {
         format!("{}-host{}", self.name, host.0)
     }
@@ -99,24 +99,29 @@ impl Network {
         format!("{}-switch", self.name)
     }
 
-    /// From now on all that a host of `from` sends to one of `to` is lost without a word; what those send arrives.
+    /// Drops all packets from the hosts in `from` to those in `to`. The sender gets no error, and the other direction works.
     ///
     /// # Errors
     /// If the system does not allow it.
     pub fn cut(&self, from: &[Host], to: &[Host]) -> Result<(), FaultsError> {
-        // A hardware address that nobody has: the bridge floods the frames, and everybody takes them for somebody else's.
-        self.point(from, to, |_| "02:00:00:00:ff:ff".to_owned())
+        // No port has this hardware address. The bridge floods the frames, and each host discards them as another host's.
+        self.set_neighbours(from, to, |_| "02:00:00:00:ff:ff".to_owned())
     }
 
-    /// What a host of `from` sends to one of `to` arrives again.
+    /// Delivers packets from the hosts in `from` to those in `to` again.
     ///
     /// # Errors
     /// If the system does not allow it.
-    pub fn join(&self, from: &[Host], to: &[Host]) -> Result<(), FaultsError> {
-        self.point(from, to, Host::hardware_addr)
+    pub fn reconnect(&self, from: &[Host], to: &[Host]) -> Result<(), FaultsError> {
+        self.set_neighbours(from, to, Host::hardware_addr)
     }
 
-    fn point(&self, from: &[Host], to: &[Host], hardware_addr: impl Fn(Host) -> String) -> Result<(), FaultsError> {
+    fn set_neighbours(
+        &self,
+        from: &[Host],
+        to: &[Host],
+        hardware_addr: impl Fn(Host) -> String,
+    ) -> Result<(), FaultsError> {
         for &host in from {
             let others = to.iter().filter(|&&other| other != host);
             let lines: String = others.map(|&other| neighbour(other, &hardware_addr(other))).collect();
@@ -125,10 +130,10 @@ impl Network {
         Ok(())
     }
 
-    /// Does `work` on a host, on a thread with a runtime of its own. It ends when this future is dropped.
+    /// Runs `work` on a host, on a thread with a runtime of its own. It is stopped when this future is dropped.
     ///
     /// # Errors
-    /// If the thread cannot get there, or panics.
+    /// If the thread cannot enter the namespace, or panics.
     pub fn inside<T, F, W>(&self, host: Host, work: W) -> impl Future<Output = Result<T, FaultsError>> + use<T, F, W>
     where
         W: FnOnce() -> F + Send + 'static,
@@ -137,7 +142,7 @@ impl Network {
     {
         let namespace = self.namespace(host);
         let what = format!("work inside {namespace}");
-        let (mut teller, told) = oneshot::channel();
+        let (mut sender, result) = oneshot::channel();
         let started = thread::Builder::new().name(format!("host{}", host.0)).spawn(move || {
             let ended = match enter(&namespace) {
                 Err(error) => Err(error),
@@ -145,26 +150,26 @@ impl Network {
                     let ended = runtime.block_on(async {
                         tokio::select! {
                             ended = work() => Some(ended),
-                            () = teller.closed() => None,
+                            () = sender.closed() => None,
                         }
                     });
                     let Some(ended) = ended else { return };
                     Ok(ended)
                 }
             };
-            let _ = teller.send(ended);
+            let _ = sender.send(ended);
         });
         async move {
             started.map_err(FaultsError::system(&what))?;
             let panicked = |_| FaultsError::System { what, source: std::io::Error::other("its thread panicked") };
-            told.await.map_err(panicked)?
+            result.await.map_err(panicked)?
         }
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // Some of it may not be there, if it could not be made.
+        // If it could not be made completely, some of the namespaces are missing.
         for namespace in self.hosts().map(|host| self.namespace(host)).chain([self.switch()]) {
             if Path::new(NAMESPACES).join(&namespace).exists() {
                 let _ = ip(&[], &format!("netns del {namespace}\n"));
@@ -187,7 +192,7 @@ fn enter(namespace: &str) -> Result<tokio::runtime::Runtime, FaultsError> {
     runtime.map_err(FaultsError::system("make a runtime"))
 }
 
-/// Runs `ip` with these flags for each of the lines.
+/// Runs `ip` with these flags on a batch of lines.
 pub(crate) fn ip(flags: &[&str], lines: &str) -> Result<(), FaultsError> {
     let command = format!("ip {} -batch -", flags.join(" "));
     let failed = || FaultsError::system(format!("run `{command}` (it is in the package iproute2)"));
@@ -200,7 +205,7 @@ pub(crate) fn ip(flags: &[&str], lines: &str) -> Result<(), FaultsError> {
         .spawn()
         .map_err(failed())?;
     if let Some(mut stdin) = child.stdin.take() {
-        // It may end early; then it says why.
+        // `ip` may exit early; its standard error says why.
         let _ = stdin.write_all(lines.as_bytes());
     }
     let output = child.wait_with_output().map_err(failed())?;
@@ -219,7 +224,7 @@ mod tests {
 
     use super::*;
 
-    /// Which of the hosts hear `from`.
+    /// The hosts that receive a packet from `from`.
     async fn heard(network: &Network, from: Host) -> Vec<u8> {
         let listen = |host: Host| {
             let (bound, is_bound) = oneshot::channel();
@@ -242,7 +247,7 @@ mod tests {
         let send = move || async move {
             let socket = UdpSocket::bind((from.addr(), 0)).await.unwrap();
             for host in others {
-                assert_eq!(socket.send_to(b"x", (host.addr(), 9)).await.unwrap(), 1, "not even the sender notices");
+                assert_eq!(socket.send_to(b"x", (host.addr(), 9)).await.unwrap(), 1, "the sender gets no error");
             }
         };
         network.inside(from, send).await.unwrap();
@@ -254,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cut_loses_what_goes_one_way_and_nothing_else() {
+    async fn a_cut_drops_packets_in_one_direction_only() {
         if let Some(why) = Network::unavailable() {
             let note = format!("*** SKIPPED: no network namespaces can be made here: {why} ***\n");
             std::io::stderr().write_all(note.as_bytes()).unwrap();
@@ -266,10 +271,10 @@ mod tests {
         network.cut(&[a], &[b]).unwrap();
         assert_eq!(heard(&network, a).await, [2]);
         assert_eq!(heard(&network, b).await, [0, 2]);
-        network.join(&[a], &[b, c]).unwrap();
+        network.reconnect(&[a], &[b, c]).unwrap();
         assert_eq!(heard(&network, a).await, [1, 2]);
 
-        // Another with the same addresses is another world, and neither outlives its value.
+        // A second network with the same addresses is independent of the first. Dropping them removes their namespaces.
         let other = Network::new(2).unwrap();
         other.cut(&[a], &[b]).unwrap();
         assert_eq!(heard(&network, a).await, [1, 2]);

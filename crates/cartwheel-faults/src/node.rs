@@ -1,4 +1,4 @@
-//! One node's process.
+//! The process of one node.
 
 use std::fs::File;
 use std::num::NonZeroU32;
@@ -13,74 +13,74 @@ use tokio::process::{Child, ChildStdin, Command};
 use crate::FaultsError;
 use crate::network::{Host, Network};
 
-/// How long a process that was killed may take to be gone.
+/// How long a killed process may take to end.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
-/// How long one that was asked to stop may take.
+/// How long a process may take to end after SIGTERM.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
-/// More than one, so that requests have to find theirs.
+/// More than one, so that requests are routed between shards.
 pub(crate) const SHARDS: NonZeroU32 = NonZeroU32::new(2).unwrap();
-/// How much of its log is shown.
+/// The number of lines of a log that are shown.
 const TAIL_LINES: usize = 12;
 
-/// A node, running or not. Its process is gone when this is dropped.
+/// A node, running or not. Dropping it kills its process.
 #[derive(Debug)]
 pub struct Node {
-    /// What it is called.
+    /// Its name, such as node-1.
     pub name: String,
     /// Its data directory.
     pub dir: PathBuf,
-    /// Where the cluster is told that it is.
+    /// The zone, host and addresses that the cluster records for it.
     pub site: Site,
-    /// In which zone that is, counted from 0.
+    /// The zone, counted from 0.
     pub zone: usize,
-    /// Where it runs.
+    /// The host of the virtual network that it runs on.
     pub host: Host,
-    /// What it is to the cluster.
-    pub standing: Standing,
-    /// Where the peers are that let it in; none of one that founded the cluster.
+    /// Its relation to the cluster.
+    pub membership: Membership,
+    /// The peers that it joins through; empty for a founder.
     pub seeds: Vec<String>,
-    /// Where it logs to.
+    /// The file of its log.
     pub log: PathBuf,
-    /// The file whose content shifts its clock.
+    /// The file with the offset of its clock.
     pub clock: PathBuf,
-    /// Its process.
+    /// The process, if it runs.
     pub process: Option<Running>,
 }
 
-/// What a node is to the cluster.
+/// A node's relation to the cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
-    /// No member yet.
+pub enum Membership {
+    /// Not a member yet.
     Outside,
     /// A member.
     Member,
-    /// A member that is to hand over what it holds, and to end then.
+    /// A removed member that hands over its data and then ends.
     Leaving,
-    /// Dead for good, or gone.
+    /// No member any more, or dead for good.
     Gone,
 }
 
-/// A node's process.
+/// A running process of a node.
 #[derive(Debug)]
 pub struct Running {
     process: Child,
     pid: Pid,
-    /// The node stops when it is closed, so not even a run that is killed leaves nodes behind.
+    /// The node stops when this pipe is closed. So no node outlives a run, even one that is killed.
     _stdin: Option<ChildStdin>,
 }
 
 impl Node {
-    /// Where clients reach it.
+    /// The node's address for clients.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.site.http_addr)
     }
 
-    /// Whether it holds data, and serves clients unless something keeps it from that.
+    /// Whether it holds data, and serves clients unless a fault prevents it.
     pub fn is_in(&self) -> bool {
-        matches!(self.standing, Standing::Member | Standing::Leaving)
+        matches!(self.membership, Membership::Member | Membership::Leaving)
     }
 
-    /// Its process, if it runs.
+    /// The id of its process, if it runs.
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(|running| running.pid.as_raw_nonzero().get().unsigned_abs())
     }
@@ -88,21 +88,21 @@ impl Node {
     /// Starts `BIN serve` on the node's host.
     ///
     /// # Errors
-    /// If it runs already, or cannot be started.
+    /// If it is already running, or cannot be started.
     pub fn start(&mut self, network: &Network, bin: &Path) -> Result<(), FaultsError> {
         if self.process.is_some() {
-            return Err(self.failed("is to be started and runs already"));
+            return Err(self.failed("cannot be started: it is already running"));
         }
         let failed = || FaultsError::system(format!("start {}", self.name));
         let log = File::options().create(true).append(true).open(&self.log).map_err(failed())?;
-        // `ip netns exec` becomes the node: the process stays the same.
+        // `ip netns exec` replaces itself with the node, so the process id stays the same.
         let mut serve = Command::new("ip");
         for variable in ["CARTWHEEL_CONFIG", "CARTWHEEL_HTTP_LISTEN", "CARTWHEEL_PEER_LISTEN"] {
             serve.env_remove(variable);
         }
         serve.env(cartwheel_server::TEST_CLOCK_OFFSET_FILE, &self.clock);
         serve.args(["netns", "exec", &network.namespace(self.host)]).arg(bin);
-        // All others of the network are this cluster's, and nobody else can connect.
+        // Only this cluster's nodes and clients are in this network, so the ports need no protection.
         serve.args(["serve", "--stop-with-stdin", "--insecure", "--dir"]).arg(&self.dir);
         if !self.seeds.is_empty() {
             let Site { zone, host, peer_addr, http_addr, .. } = &self.site;
@@ -115,27 +115,27 @@ impl Node {
             serve.args(["--shards", &SHARDS.to_string()]);
         }
         serve.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
-        // A terminal's Ctrl-C is for the run alone.
+        // Keeps a terminal's Ctrl-C from the node; the run itself handles it.
         let mut process = serve.process_group(0).kill_on_drop(true).spawn().map_err(failed())?;
         let pid = process.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
-        let pid = pid.ok_or_else(|| self.failed("ended at once"))?;
+        let pid = pid.ok_or_else(|| self.failed("ended immediately"))?;
         let stdin = process.stdin.take();
         self.process = Some(Running { process, pid, _stdin: stdin });
         Ok(())
     }
 
-    /// Kills it with SIGKILL, and waits until it is gone.
+    /// Kills it with SIGKILL, and waits until it has ended.
     ///
     /// # Errors
-    /// If it does not run.
+    /// If it is not running.
     pub async fn kill(&mut self) -> Result<(), FaultsError> {
         self.end(Signal::KILL, GONE_WITHIN).await
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Stops it with SIGTERM, and waits until it has ended.
     ///
     /// # Errors
-    /// If it does not run, or does not stop.
+    /// If it is not running, or does not end in time.
     pub async fn stop(&mut self) -> Result<(), FaultsError> {
         self.end(Signal::TERM, STOP_WITHIN).await
     }
@@ -150,32 +150,32 @@ impl Node {
         }
     }
 
-    /// Sends its process a signal.
+    /// Sends a signal to its process.
     ///
     /// # Errors
-    /// If it does not run.
+    /// If it is not running.
     pub fn signal(&self, signal: Signal) -> Result<(), FaultsError> {
-        let Some(running) = &self.process else { return Err(self.failed("does not run")) };
+        let Some(running) = &self.process else { return Err(self.failed("is not running")) };
         kill_process(running.pid, signal).map_err(FaultsError::system(format!("send {signal:?} to {}", self.name)))
     }
 
-    /// Whether it ends by itself and in order within this time. If it does not end, it is killed.
+    /// Whether it exits with success within this time. If it does not exit, it is killed.
     pub async fn ended_by_itself(&mut self, within: Duration) -> bool {
         let Some(mut running) = self.process.take() else { return true };
         let ended = tokio::time::timeout(within, running.process.wait()).await;
         if ended.is_err() {
-            // It is gone once this has waited for it, which dropping it would not.
+            // Wait until the process has ended; dropping it would not.
             let _ = running.process.kill().await;
         }
         matches!(ended, Ok(Ok(status)) if status.success())
     }
 
-    /// Whether it ended by itself.
+    /// Whether its process has ended without being killed or stopped.
     pub fn has_died(&mut self) -> bool {
         self.process.as_mut().is_some_and(|running| !matches!(running.process.try_wait(), Ok(None)))
     }
 
-    /// It ended by itself, and there is nothing to be killed.
+    /// Like [`Self::has_died`], and then forgets the process: there is none to kill.
     pub fn has_been_reaped(&mut self) -> bool {
         let has_died = self.has_died();
         if has_died {
@@ -184,7 +184,7 @@ impl Node {
         has_died
     }
 
-    /// The error that it did something that it should not.
+    /// The error that the node is not in the state that a scenario needs, with the end of its log.
     pub fn failed(&self, what: &str) -> FaultsError {
         FaultsError::Node {
             name: self.name.clone(),
@@ -194,7 +194,7 @@ impl Node {
         }
     }
 
-    /// The end of its log.
+    /// The last lines of its log.
     pub fn log_tail(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -207,7 +207,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         let Some(mut running) = self.process.take() else { return };
         let _ = running.process.start_kill();
-        // Its data can be removed only when it is gone.
+        // Its data can be removed only after it has ended.
         let begun = Instant::now();
         while matches!(running.process.try_wait(), Ok(None)) && begun.elapsed() < GONE_WITHIN {
             std::thread::sleep(Duration::from_millis(5));

@@ -1,12 +1,12 @@
-//! When which node could not be reached from where, because a scenario made it so. That such a node gives no answer is no refusal.
+//! The times at which a scenario makes nodes unreachable. A missing answer then is no refusal.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// All outages of a scenario.
+/// All outages and excuses of a scenario.
 #[derive(Debug, Default)]
 pub struct Outages {
-    silences: Mutex<Vec<Outage>>,
+    outages: Mutex<Vec<Outage>>,
     excuses: Mutex<Vec<Excuse>>,
 }
 
@@ -23,29 +23,29 @@ pub enum Cause {
 struct Outage {
     endpoint: String,
     cause: Cause,
-    /// Which zones' clients it cannot be reached by.
+    /// The zones whose clients cannot reach it.
     zones: Vec<usize>,
     begun: Instant,
     ended: Option<Instant>,
 }
 
-/// A time in which even answers may be errors.
+/// A time in which a node may answer with errors.
 #[derive(Debug)]
 struct Excuse {
-    /// Of which node; of all if none.
+    /// The node; `None` for all nodes.
     endpoint: Option<String>,
     begun: Instant,
     ended: Option<Instant>,
 }
 
 impl Outages {
-    /// From now on the node at `endpoint`, or every node, may refuse: its clock is off, or too few nodes are within reach.
+    /// Excuses refusals from now on, of one node or of all: its clock is off, or too few nodes can be reached.
     pub fn excuse(&self, endpoint: Option<&str>) {
         let excuse = Excuse { endpoint: endpoint.map(str::to_owned), begun: Instant::now(), ended: None };
         locked(&self.excuses).push(excuse);
     }
 
-    /// That is over.
+    /// Ends an excuse of one node or of all.
     pub fn end_excuse(&self, endpoint: Option<&str>) {
         let now = Instant::now();
         let mut all = locked(&self.excuses);
@@ -54,7 +54,7 @@ impl Outages {
         }
     }
 
-    /// Nothing is excused any more.
+    /// Ends all excuses.
     pub fn end_all_excuses(&self) {
         let now = Instant::now();
         locked(&self.excuses).iter_mut().for_each(|excuse| {
@@ -62,7 +62,7 @@ impl Outages {
         });
     }
 
-    /// Whether a request to the node at `endpoint`, or to whichever node, may have been refused.
+    /// Whether a request may have been refused: one to the node at `endpoint`, or to any node if that is `None`.
     pub fn excused(&self, endpoint: Option<&str>, begun: Instant, ended: Instant) -> bool {
         locked(&self.excuses).iter().any(|excuse| {
             (excuse.endpoint.is_none() || endpoint.is_some_and(|it| excuse.endpoint.as_deref() == Some(it)))
@@ -71,14 +71,14 @@ impl Outages {
         })
     }
 
-    /// From now on clients of `zones` may get no answer from the node at `endpoint`.
+    /// Begins an outage: clients in `zones` may get no answer from the node at `endpoint`.
     pub fn begin(&self, endpoint: &str, zones: &[usize], cause: Cause) {
         let outage =
             Outage { endpoint: endpoint.to_owned(), cause, zones: zones.to_vec(), begun: Instant::now(), ended: None };
         self.all().push(outage);
     }
 
-    /// From now on this is no reason any more why the node at `endpoint` should not answer.
+    /// Ends the outages of a node with this cause. Outages with another cause go on.
     pub fn end(&self, endpoint: &str, cause: Cause) {
         let now = Instant::now();
         let mut all = self.all();
@@ -88,8 +88,8 @@ impl Outages {
         });
     }
 
-    /// Whether the node at `endpoint` could not be reached from `zone` at any time from `begun` to `ended`.
-    pub fn touched(&self, endpoint: &str, zone: usize, begun: Instant, ended: Instant) -> bool {
+    /// Whether the node at `endpoint` could not be reached from `zone` at some time between `begun` and `ended`.
+    pub fn overlaps(&self, endpoint: &str, zone: usize, begun: Instant, ended: Instant) -> bool {
         self.all().iter().any(|outage| {
             outage.endpoint == endpoint
                 && outage.zones.contains(&zone)
@@ -99,7 +99,7 @@ impl Outages {
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Outage>> {
-        locked(&self.silences)
+        locked(&self.outages)
     }
 }
 
@@ -114,27 +114,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_excuses_what_overlaps_it_and_nothing_else() {
+    fn an_outage_excuses_only_requests_that_overlap_it() {
         let outages = Outages::default();
         let before = Instant::now();
         outages.begin("a", &[1], Cause::Process);
         let during = Instant::now();
-        assert!(outages.touched("a", 1, before, during));
-        assert!(!outages.touched("a", 0, before, during), "another zone can reach it");
-        assert!(!outages.touched("b", 1, before, during));
+        assert!(outages.overlaps("a", 1, before, during));
+        assert!(!outages.overlaps("a", 0, before, during), "another zone can reach it");
+        assert!(!outages.overlaps("b", 1, before, during));
         outages.end("a", Cause::Network);
-        assert!(outages.touched("a", 1, Instant::now(), Instant::now()), "it is dead still");
+        assert!(outages.overlaps("a", 1, Instant::now(), Instant::now()), "its process is still dead");
         outages.end("a", Cause::Process);
         let after = Instant::now() + Duration::from_millis(1);
-        assert!(outages.touched("a", 1, during, after), "it began while the node was away");
-        assert!(!outages.touched("a", 1, after, after));
+        assert!(outages.overlaps("a", 1, during, after), "the request began during the outage");
+        assert!(!outages.overlaps("a", 1, after, after));
         outages.begin("a", &[1], Cause::Process);
         outages.end("a", Cause::Process);
-        assert!(outages.touched("a", 1, before, after), "the first end stays the first");
+        assert!(outages.overlaps("a", 1, before, after), "a second outage does not move the first one's end");
     }
 
     #[test]
-    fn an_excuse_of_all_nodes_is_one_of_each_but_not_the_other_way_round() {
+    fn an_excuse_of_all_nodes_covers_each_of_them_but_not_vice_versa() {
         let outages = Outages::default();
         let now = Instant::now();
         outages.excuse(Some("a"));

@@ -1,4 +1,4 @@
-//! Looking at a node from outside, in as little HTTP as that takes.
+//! Probes of one node from outside, with a minimum of HTTP.
 
 use std::io;
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// More than a node says of anything.
+/// More than any answer has.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
-/// How long one look may take.
+/// How long one probe may take.
 const WITHIN: Duration = Duration::from_secs(1);
 
-/// Whether the node at `addr` is ready, and the process `pid`.
+/// Whether the node at `addr` is ready and its process is `pid`.
 pub async fn is_ready(addr: &str, pid: u32) -> bool {
     let answer = ask(addr, "/readyz").await.unwrap_or_default();
     answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("\"pid\":{pid}}}"))
 }
 
-/// The metrics of the node at `addr`, with the head of the answer; none if it does not give them.
+/// The metrics of the node at `addr`, with the head of the answer; `None` if it does not return them.
 pub async fn metrics(addr: &str) -> Option<String> {
     ask(addr, "/metrics").await.ok().filter(|answer| answer.starts_with("HTTP/1.1 200"))
 }

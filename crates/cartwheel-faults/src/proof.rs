@@ -1,4 +1,4 @@
-//! What is there in the end: whether all replicas are equal, and whether every acknowledged add is in its cart.
+//! The check at the end: whether all replicas are equal, and whether every acknowledged add is in its cart.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,33 +14,32 @@ use tokio::task::JoinSet;
 use crate::FaultsError;
 use crate::cluster::{Cluster, ZONES};
 use crate::ledger::{CartName, Carts, Ledger};
-use crate::node::Standing;
+use crate::node::Membership;
 
 const BETWEEN_TRIES: Duration = Duration::from_millis(250);
-/// How long the carts are read again while an add is missing, if nothing has said that the replicas are equal.
+/// How long carts are read again while an add is missing and the replicas are not proven equal.
 const READ_AGAIN_FOR: Duration = Duration::from_secs(10);
-/// How long all carts may take to be read once, on a machine that has other things to do.
+/// How long reading all carts once may take on a busy machine.
 const READ_WITHIN: Duration = Duration::from_secs(300);
-/// How many replicas each key has, each of them in a zone of its own.
+/// The number of replicas of each key, each in a zone of its own.
 const REPLICAS: usize = 3;
-/// How many carts are read at the same time.
+/// The number of carts read at the same time.
 const READERS: usize = 8;
-/// How much of what `verify` said is kept.
+/// How much of the output of `verify` is kept.
 const SAID_BYTES_MAX: usize = 600;
 
 /// Whether all replicas became equal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Equality {
-    /// `cartwheel verify` proved it, so long after the healing.
+    /// `cartwheel verify` proved it, this long after the healing.
     After(Duration),
-    /// It did not in the time it had; what it said last.
+    /// It was not proven in time; the last output of `verify`.
     Not(String),
-    /// It was not asked for.
+    /// It was not checked.
     NotAsked,
 }
 
-/// Runs `BIN verify` in the first zone until it proves that every key is equal on all its replicas, or `within` has passed since
-/// `healed`.
+/// Runs `BIN verify` in the first zone until it proves that every key is equal on all its replicas, or `within` has passed since `healed`.
 ///
 /// # Errors
 /// If it cannot be run.
@@ -50,13 +49,13 @@ pub async fn equality(
     healed: Instant,
     within: Duration,
 ) -> Result<Equality, FaultsError> {
-    let mut said = "it did not end in time".to_owned();
+    let mut said = "verify did not end in time".to_owned();
     let mut tries = async || loop {
-        // Traffic has ended, so nothing excuses a difference.
+        // Traffic has ended, so no difference is excused.
         let mut verify = Command::new("ip");
         verify.args(["netns", "exec", &cluster.network().namespace(cluster.clients_of(0))]).arg(bin);
         verify.args(["verify", "--settled", "--json", "--patience", "1"]);
-        cluster.nodes().iter().filter(|node| node.standing == Standing::Member).for_each(|node| {
+        cluster.nodes().iter().filter(|node| node.membership == Membership::Member).for_each(|node| {
             verify.args(["--node", &node.endpoint()]);
         });
         verify.stdin(Stdio::null()).kill_on_drop(true);
@@ -75,20 +74,20 @@ pub async fn equality(
     }
 }
 
-/// What the carts hold.
+/// The content of the carts, compared with what it should be.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Found {
-    /// Carts that were read.
+pub struct CartCheck {
+    /// The number of carts that were read.
     pub carts: usize,
-    /// Adds that were acknowledged and are not there.
+    /// Acknowledged adds that are not in their cart.
     pub missing: Vec<String>,
-    /// Items that nobody ever tried to put there.
+    /// Items that no client tried to put into their cart.
     pub invented: Vec<String>,
     /// Carts that could not be read.
     pub unreadable: Vec<String>,
 }
 
-impl Found {
+impl CartCheck {
     fn add(&mut self, other: Self) {
         self.carts += other.carts;
         self.missing.extend(other.missing);
@@ -101,23 +100,23 @@ impl Found {
     }
 }
 
-/// Reads every cart back and compares it with what was acknowledged. If `again`, what is missing is given a few seconds.
+/// Reads every cart and compares it with the acknowledged adds. With `again`, it repeats that for a few seconds while adds are missing.
 ///
 /// # Errors
-/// If the carts cannot be read at all.
-pub async fn read_back(cluster: &Cluster, ledger: &Arc<Ledger>, again: bool) -> Result<Found, FaultsError> {
+/// If no cart can be read.
+pub async fn read_back(cluster: &Cluster, ledger: &Arc<Ledger>, again: bool) -> Result<CartCheck, FaultsError> {
     let begun = Instant::now();
     loop {
-        // Beginning with the last zone's nodes: those that most scenarios leave alone.
+        // Begin with the last zone's nodes, which most scenarios do not touch.
         let (endpoints, carts) = (cluster.endpoints_for(2, 0), ledger.must_hold());
         let (ledger, total) = (ledger.clone(), carts.len());
         let reading = move || async move {
             let client = Client::new(endpoints)?;
-            let mut found = Found::default();
-            // Whatever happens, it ends, and says what it has not read.
+            let mut found = CartCheck::default();
+            // The time is bounded; carts that were not read in it are reported.
             let all = read_all(&client, &ledger, carts, &mut found);
             if tokio::time::timeout(READ_WITHIN, all).await.is_err() {
-                found.unreadable.push(format!("{} carts, for which there was no time", total - found.carts));
+                found.unreadable.push(format!("{} carts not read in time", total - found.carts));
             }
             Ok::<_, FaultsError>(found)
         };
@@ -129,7 +128,7 @@ pub async fn read_back(cluster: &Cluster, ledger: &Arc<Ledger>, again: bool) -> 
     }
 }
 
-async fn read_all(client: &Client, ledger: &Arc<Ledger>, carts: Carts, found: &mut Found) {
+async fn read_all(client: &Client, ledger: &Arc<Ledger>, carts: Carts, found: &mut CartCheck) {
     let (mut waiting, mut reading) = (carts.into_iter(), JoinSet::new());
     loop {
         while reading.len() < READERS
@@ -146,9 +145,9 @@ async fn read_all(client: &Client, ledger: &Arc<Ledger>, carts: Carts, found: &m
     }
 }
 
-async fn read_one(client: &Client, ledger: &Ledger, cart: &CartName, must_hold: &BTreeSet<String>) -> Found {
+async fn read_one(client: &Client, ledger: &Ledger, cart: &CartName, must_hold: &BTreeSet<String>) -> CartCheck {
     let (bucket, customer) = cart;
-    let mut found = Found { carts: 1, ..Found::default() };
+    let mut found = CartCheck { carts: 1, ..CartCheck::default() };
     match client.get(bucket, customer).await {
         Err(error) => found.unreadable.push(format!("customer {customer}: {error}")),
         Ok(read) => {
@@ -161,29 +160,29 @@ async fn read_one(client: &Client, ledger: &Ledger, cart: &CartName, must_hold: 
     found
 }
 
-/// What is wrong with the partitions in the end, or at any time when nothing is under way.
+/// What is wrong with the placement of the partitions. It must be empty when no transfer is under way.
 ///
 /// # Errors
 /// If no node can be asked.
-pub async fn misplaced(cluster: &Cluster) -> Result<Vec<String>, FaultsError> {
+pub async fn misplaced_partitions(cluster: &Cluster) -> Result<Vec<String>, FaultsError> {
     let endpoints: Vec<String> = (0..ZONES).flat_map(|zone| cluster.endpoints_for(zone, 0)).collect();
     let asking = move || async move {
         let client = Client::new(endpoints)?;
-        Ok::<_, FaultsError>((client.ring().await?, client.moves().await?))
+        Ok::<_, FaultsError>((client.ring().await?, client.transfers().await?))
     };
     let (ring, moves) = cluster.network().inside(cluster.clients_of(2), asking).await??;
     let mut misplaced = Vec::new();
-    // A zone may be left without a node that holds data.
+    // A zone may have no node left that holds data.
     let zones_there: BTreeSet<&str> = ring.members.iter().map(|member| member.zone.as_str()).collect();
     for (partition, homes) in ring.homes.iter().enumerate() {
         let zones: BTreeSet<&str> =
             homes.iter().filter_map(|&home| Some(ring.members.get(home)?.zone.as_str())).collect();
-        // A change of n may have added some.
+        // After a change of n there may be more homes than that.
         if homes.len() < REPLICAS || zones.len() < REPLICAS.min(zones_there.len()) {
             misplaced.push(format!("partition {partition} has {} replicas, in {} zones", homes.len(), zones.len()));
         }
     }
-    misplaced.extend(moves.moves.iter().map(|moved| format!("partition {} is on its way still", moved.partition)));
+    misplaced.extend(moves.moves.iter().map(|moved| format!("partition {} is still in transfer", moved.partition)));
     misplaced.extend(moves.leaving.iter().map(|node| format!("{node} has not left")));
     Ok(misplaced)
 }

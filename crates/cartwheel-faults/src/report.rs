@@ -1,59 +1,59 @@
-//! The table at the end.
+//! The report at the end of a run.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::FaultsError;
-use crate::judge::{EXPECTED, listed, total};
-use crate::play::Played;
+use crate::judge::{EXPECTED, list_counts, total};
 use crate::proof::Equality;
+use crate::runner::ScenarioResult;
 use crate::scenario::Scenario;
 use crate::sides::Sides;
 use crate::timing::Tails;
 
-/// A scenario, and how far it came.
-pub type Row = (Scenario, Result<Played, FaultsError>);
+/// A scenario and its result.
+pub type Row = (Scenario, Result<ScenarioResult, FaultsError>);
 
-/// Whether all is as it should be: nothing to complain of, unless that is what the scenario is for.
-pub fn is_good((scenario, played): &Row) -> bool {
-    played.as_ref().is_ok_and(|played| played.outcome.complaints(&EXPECTED).is_empty() != scenario.is_canary())
+/// Whether a scenario went as it should: without violations, or with some if it is a canary.
+pub fn is_good((scenario, result): &Row) -> bool {
+    result.as_ref().is_ok_and(|result| result.outcome.violations(&EXPECTED).is_empty() != scenario.is_canary())
 }
 
-/// What is not as it should be, a line for each scenario of which anything is to be said.
-pub fn complaints(rows: &[Row]) -> String {
+/// The violations of all scenarios, one line for each scenario that did not go as it should.
+pub fn violations(rows: &[Row]) -> String {
     let of_row = |row: &Row| match &row.1 {
         _ if is_good(row) => None,
-        Err(error) => Some(format!("{}: could not be played: {error}", row.0.name())),
-        Ok(_) if row.0.is_canary() => Some(format!("{}: nobody noticed", row.0.name())),
-        Ok(played) => Some(format!("{}: {}", row.0.name(), played.outcome.complaints(&EXPECTED).join("; "))),
+        Err(error) => Some(format!("{}: could not be run: {error}", row.0.name())),
+        Ok(_) if row.0.is_canary() => Some(format!("{}: its violations were not detected", row.0.name())),
+        Ok(result) => Some(format!("{}: {}", row.0.name(), result.outcome.violations(&EXPECTED).join("; "))),
     };
     rows.iter().filter_map(of_row).collect::<Vec<_>>().join("\n")
 }
 
-/// The table, and beneath it what is to be said of single scenarios.
+/// The report: a table of all scenarios, the changes of the members, and the details of each scenario.
 pub fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:<16}{:>8}{:>9}{:>9}{:>9}{:>7}{:>8}{:>6}{:>13}  {}\n",
-        "SCENARIO", "UPDATES", "REFUSED", "GIVEN UP", "SILENT", "BLIND", "CARTS", "LOST", "EQUAL AFTER", "VERDICT"
+        "{:<16}{:>8}{:>9}{:>11}{:>9}{:>7}{:>8}{:>6}{:>13}  {}\n",
+        "SCENARIO", "UPDATES", "REFUSED", "ABANDONED", "SILENT", "BLIND", "CARTS", "LOST", "EQUAL AFTER", "VERDICT"
     );
     for row in rows {
         let verdict = match (is_good(row), row.0.is_canary()) {
             (true, false) => "ok",
-            (true, true) => "noticed",
+            (true, true) => "detected",
             (false, false) => "FAILED",
-            (false, true) => "NOT NOTICED",
+            (false, true) => "NOT DETECTED",
         };
         let name = row.0.name();
         let _ = match &row.1 {
-            Err(_) => writeln!(text, "{name:<16}{:>69}  {verdict}", "could not be played"),
-            Ok(Played { outcome, .. }) => {
+            Err(_) => writeln!(text, "{name:<16}{:>71}  {verdict}", "could not be run"),
+            Ok(ScenarioResult { outcome, .. }) => {
                 let (counts, found) = (&outcome.counts, &outcome.found);
                 writeln!(
                     text,
-                    "{name:<16}{:>8}{:>9}{:>9}{:>9}{:>7}{:>8}{:>6}{:>13}  {verdict}",
+                    "{name:<16}{:>8}{:>9}{:>11}{:>9}{:>7}{:>8}{:>6}{:>13}  {verdict}",
                     counts.updates,
                     total(&counts.writes_refused),
-                    counts.given_up,
+                    counts.abandoned,
                     counts.unreachable,
                     counts.blind,
                     found.carts,
@@ -70,15 +70,15 @@ pub fn table(rows: &[Row]) -> String {
 }
 
 const LEGEND: &str = "
-UPDATES were acknowledged. REFUSED: requests to write that were answered with an error, or not at all by a node within reach.
-GIVEN UP: updates that no node took. SILENT: requests without an answer from a node that was made unreachable. BLIND: updates of
+UPDATES: acknowledged updates of carts. REFUSED: write requests answered with an error, or without an answer from a reachable node.
+ABANDONED: updates that no node accepted. SILENT: requests without an answer from a node that was made unreachable. BLIND: updates of
 carts that could not be read first. LOST: acknowledged adds that are in no cart.
 ";
 
-/// What changes of the members took.
+/// The table of the changes of the members.
 fn changes(rows: &[Row]) -> String {
-    let of_row = |(scenario, played): &Row| {
-        let Played { change, tails: (reads, writes), .. } = played.as_ref().ok()?;
+    let of_row = |(scenario, result): &Row| {
+        let ScenarioResult { change, tails: (reads, writes), .. } = result.as_ref().ok()?;
         let change = change.as_ref()?;
         let took = change.took.map_or_else(|| "-".to_owned(), |took| format!("{:.1} s", took.as_secs_f64()));
         Some(format!(
@@ -104,9 +104,9 @@ fn changes(rows: &[Row]) -> String {
 }
 
 const CHANGES_LEGEND: &str = "
-TOOK: from the change to nothing being left to move, the deaths of nodes included. REPLICAS of partitions came to nodes that did not hold
-them; MINIMUM: the MiB of their records. TRANSFERRED: MiB of records in bulk. COMPARED: MiB of messages that compared replicas and made them
-equal, with the ordinary comparisons of that time. P99: what clients waited before, during and after, with all retries.
+TOOK: from the change to the end of the last transfer, kills of nodes included. REPLICAS: copied to new homes. MINIMUM: MiB of their
+records. TRANSFERRED: MiB of records sent in bulk. COMPARED: MiB of messages that compared replicas and made them equal, ordinary
+anti-entropy included. P99: latency of the clients before, during and after, with all retries.
 ";
 
 fn mib(bytes: Option<u64>) -> String {
@@ -126,25 +126,25 @@ fn equal(equality: &Equality) -> String {
     }
 }
 
-fn details((scenario, played): &Row) -> String {
+fn details((scenario, result): &Row) -> String {
     let mut text = format!("\n{}: ", scenario.name());
-    let played = match played {
-        Err(error) => return text + &format!("could not be played: {error}\n"),
-        Ok(played) => played,
+    let result = match result {
+        Err(error) => return text + &format!("could not be run: {error}\n"),
+        Ok(result) => result,
     };
-    text += &played.done.join("; ");
+    text += &result.done.join("; ");
     text.push('\n');
-    let (writes, reads) = (&played.outcome.counts.writes_refused, &played.outcome.counts.reads_refused);
-    for (what, kinds) in [("writes", writes), ("reads", reads)] {
-        if !kinds.is_empty() {
-            let _ = writeln!(text, "  {what} refused: {}", listed(kinds));
+    let (writes, reads) = (&result.outcome.counts.writes_refused, &result.outcome.counts.reads_refused);
+    for (what, counts_by_kind) in [("writes", writes), ("reads", reads)] {
+        if !counts_by_kind.is_empty() {
+            let _ = writeln!(text, "  {what} refused: {}", list_counts(counts_by_kind));
         }
     }
-    if played.outcome.was_cut {
-        let Sides { minority, majority } = played.outcome.counts.sides;
+    if result.outcome.was_cut {
+        let Sides { minority, majority } = result.outcome.counts.sides;
         let _ = writeln!(
             text,
-            "  strong requests while cut: the minority refused {} reads and {} writes and answered {} and {}; the majority answered {} and {}",
+            "  strong requests during the cut: the minority side refused {} reads and {} writes and answered {} and {}; the majority side answered {} and {}",
             minority.reads_refused,
             minority.writes_refused,
             minority.reads,
@@ -153,14 +153,13 @@ fn details((scenario, played): &Row) -> String {
             majority.writes
         );
     }
-    let what = if scenario.is_canary() { "noticed" } else { "FAILED" };
-    for complaint in played.outcome.complaints(&EXPECTED) {
-        let _ = writeln!(text, "  {what}: {complaint}");
+    let what = if scenario.is_canary() { "detected" } else { "FAILED" };
+    for violation in result.outcome.violations(&EXPECTED) {
+        let _ = writeln!(text, "  {what}: {violation}");
     }
-    if let Some(remains) = &played.remains {
-        let _ =
-            writeln!(text, "  data and logs are in {} until the next run; the logs end with:", remains.dir.display());
-        for (name, tail) in &remains.logs {
+    if let Some(kept) = &result.kept {
+        let _ = writeln!(text, "  data and logs are in {} until the next run; the logs end with:", kept.dir.display());
+        for (name, tail) in &kept.logs {
             let _ = writeln!(text, "  {name}:\n    {}", tail.replace('\n', "\n    "));
         }
     }

@@ -1,4 +1,4 @@
-//! Faults that lost acknowledged writes once, or refused some: each played as it was found.
+//! Scenarios that once lost or refused acknowledged writes, each as it was found.
 
 use std::time::Duration;
 
@@ -6,44 +6,44 @@ use cart::purchases::Purchase;
 use cartwheel_client::{BucketChange, MemberChange, Options, Value};
 
 use crate::FaultsError;
-use crate::act::{Act, knock};
 use crate::change::Change;
 use crate::cluster::Cluster;
 use crate::ledger::Ledger;
-use crate::node::Standing;
+use crate::node::Membership;
 use crate::proof;
 use crate::scenario::Pace;
+use crate::scenario_run::{ScenarioRun, start_joiners};
 
-/// How many keys are written besides the traffic.
+/// The number of keys written besides the traffic.
 const KEYS: usize = 40;
-/// Among so many are those that are homed where they should be.
+/// The number of keys among which those with suitable homes are searched.
 const CANDIDATES: usize = 300;
-/// How far apart clocks may be before a node takes no writes. An acknowledged put that begins so long after another one has ended wins.
+/// A node whose clock is further off refuses writes. A put that begins this long after another one has ended must win.
 const CLOCK_BOUND: Duration = Duration::from_secs(10);
-/// How often a node of a crash loop is killed, and how long it incarnations between.
+/// The number of kills in a crash loop, and the time between them.
 const CRASHES: usize = 3;
-const INCARNATIONS: Duration = Duration::from_secs(1);
-/// More than all others together.
+const RUNS_FOR: Duration = Duration::from_secs(1);
+/// More than all other weights together.
 const HEAVY: u32 = 60_000;
-/// How long stand-ins may take to hand over what they hold, before it is looked where it is.
+/// How long stand-ins may take to hand over their hints before their records are checked.
 const HANDS_OVER_WITHIN: Duration = Duration::from_secs(5);
 
 const DEBTS: &str = "debts";
 const REGISTERS: &str = "registers";
 const COPIED: &str = "copied";
 
-/// Grows a cluster of one founder by all that wait but the last.
+/// Grows a cluster of one founder by all joiners but the last.
 pub(crate) async fn grow_from_one(cluster: &mut Cluster, ledger: &Ledger, pace: Pace) -> Result<(), FaultsError> {
-    let mut comers = cluster.all_that_are(Standing::Outside);
-    comers.pop();
-    knock(cluster, &comers).await?;
+    let mut joiners = cluster.nodes_that_are(Membership::Outside);
+    joiners.pop();
+    start_joiners(cluster, &joiners).await?;
     let name = |&node: &usize| cluster.nodes()[node].name.clone();
     let changes: Vec<MemberChange> =
-        comers.iter().map(|node| MemberChange::Add { node: name(node), weight: None }).collect();
+        joiners.iter().map(|node| MemberChange::Add { node: name(node), weight: None }).collect();
     let change = Change::make(cluster, ledger, &changes).await?;
-    for &node in &comers {
+    for &node in &joiners {
         cluster.ready(node).await?;
-        cluster.becomes(node, Standing::Member);
+        cluster.set_membership(node, Membership::Member);
     }
     change.settle(cluster, ledger, pace.change).await?;
     Ok(())
@@ -53,24 +53,24 @@ fn adds(keys: &[String], item: &str) -> Vec<Purchase> {
     keys.iter().map(|key| Purchase { customer: key.clone(), item: item.to_owned(), mark: 0 }).collect()
 }
 
-impl Act<'_> {
-    /// The founder is replaced; all homes of some keys die; the keys are written to stand-ins, which are restarted before the homes.
+impl ScenarioRun<'_> {
+    /// Replaces the founder, kills all homes of some keys, writes the keys to stand-ins, and restarts those before the homes.
     pub(crate) async fn restart_standins(&mut self) -> Result<(), FaultsError> {
-        let comers = self.cluster.all_that_are(Standing::Outside);
-        self.knock(&comers).await?;
-        let changes = [MemberChange::Replace { node: self.name(0), with: self.name(comers[0]) }];
+        let joiners = self.cluster.nodes_that_are(Membership::Outside);
+        self.start_joiners(&joiners).await?;
+        let changes = [MemberChange::Replace { node: self.name(0), with: self.name(joiners[0]) }];
         let change = Change::make(self.cluster, self.ledger, &changes).await?;
-        self.cluster.becomes(0, Standing::Leaving);
-        self.cluster.away(0);
-        self.let_in(&comers).await?;
+        self.cluster.set_membership(0, Membership::Leaving);
+        self.cluster.begin_outage(0);
+        self.admit(&joiners).await?;
         self.measured = Some(change.settle(self.cluster, self.ledger, self.pace.change).await?);
         self.redirect();
-        self.note(format!("the founder replaced by {}", self.name(comers[0])));
+        self.note(format!("founder replaced by {}", self.name(joiners[0])));
 
-        let members = self.cluster.all_that_are(Standing::Member);
+        let members = self.cluster.nodes_that_are(Membership::Member);
         let (homes, keys) = self.keys_of_one_home_set(members[0]).await?;
         let standins: Vec<usize> = members.into_iter().filter(|node| !homes.contains(node)).collect();
-        // Until the homes are back there are two nodes, and for a while one.
+        // Until the homes are back there are two nodes, and for a while only one.
         self.cluster.outages().excuse(None);
         self.cluster.kill_at_once(&homes).await?;
         self.sleep(self.pace.death).await;
@@ -90,16 +90,16 @@ impl Act<'_> {
         for &node in &homes {
             self.cluster.restart(node).await?;
         }
-        self.note(format!("{} stopped and started again, then the homes started", self.names(&standins)));
+        self.note(format!("{} stopped and restarted, then the homes started", self.names(&standins)));
         self.sleep(HANDS_OVER_WITHIN).await;
         self.cluster.outages().end_excuse(None);
         if alone == 0 {
-            self.trouble.push("no add was acknowledged by stand-ins alone: nothing was tried".to_owned());
+            self.problems.push("no add was acknowledged by stand-ins alone: the scenario tested nothing".to_owned());
         }
         Ok(())
     }
 
-    /// Three nodes, and some keys whose homes they are.
+    /// Finds three nodes and keys whose homes are exactly these.
     async fn keys_of_one_home_set(&self, node: usize) -> Result<(Vec<usize>, Vec<String>), FaultsError> {
         let (mut set, mut keys): (Vec<usize>, Vec<String>) = Default::default();
         for number in 0..CANDIDATES {
@@ -119,7 +119,7 @@ impl Act<'_> {
         Ok((set, keys))
     }
 
-    /// A node is killed and started a few times. What it then writes and deletes must not outlive what is written later elsewhere.
+    /// Kills and restarts a node several times. Its later puts and deletes must not win over puts that begin later at other nodes.
     pub(crate) async fn crash_loop(&mut self) -> Result<(), FaultsError> {
         let lww = BucketChange { conflict: Some("lww".to_owned()), ..BucketChange::default() };
         self.cluster.set_bucket(1, REGISTERS, lww).await??;
@@ -135,7 +135,7 @@ impl Act<'_> {
         for _ in 0..CRASHES {
             self.cluster.kill(0).await?;
             self.cluster.restart(0).await?;
-            self.sleep(INCARNATIONS).await;
+            self.sleep(RUNS_FOR).await;
         }
         for (key, _) in &keys {
             self.write(0, key, Some("before")).await?;
@@ -155,7 +155,7 @@ impl Act<'_> {
             CLOCK_BOUND.as_secs()
         ));
         if acknowledged.is_empty() {
-            self.trouble.push("no put was acknowledged: nothing was tried".to_owned());
+            self.problems.push("no put was acknowledged: the scenario tested nothing".to_owned());
         }
         let mut invisible = 0;
         for key in acknowledged {
@@ -164,15 +164,15 @@ impl Act<'_> {
             invisible += usize::from(read.values.first().is_none_or(|value| value.bytes != "after"));
         }
         if invisible > 0 {
-            self.trouble.push(format!(
-                "{invisible} puts cannot be seen that began {} s after everything else on their keys had ended",
+            self.problems.push(format!(
+                "{invisible} puts are lost that began {} s after all other writes of their keys had ended",
                 CLOCK_BOUND.as_secs()
             ));
         }
         Ok(())
     }
 
-    /// Puts or deletes a register through a node; says whether that was acknowledged.
+    /// Puts or deletes a register through one node. Returns whether the write was acknowledged.
     async fn write(&self, node: usize, key: &str, value: Option<&'static str>) -> Result<bool, FaultsError> {
         let key = key.to_owned();
         let written = self.cluster.through(node, move |client| async move {
@@ -188,7 +188,7 @@ impl Act<'_> {
         Ok(written.await?.is_ok())
     }
 
-    /// A snapshot of a running node is put back, and the node writes on before it can have learnt what it lacks.
+    /// Restarts a node on a snapshot that was taken while it ran, and writes through it before it can learn what it lacks.
     pub(crate) async fn hot_copy(&mut self) -> Result<(), FaultsError> {
         let mut keys = Vec::new();
         for number in 0..CANDIDATES {
@@ -206,16 +206,16 @@ impl Act<'_> {
         let is_served = self.start_copy(0).await?;
         let again = self.cluster.add_through(0, &ledger, COPIED, adds(&keys, "on the copy"), None).await?;
         self.note(format!(
-            "a copy of the running {} put back after kill -9 ({}); {} of {} adds acknowledged through it",
+            "a copy of the running {} restored after kill -9 ({}); {} of {} adds acknowledged through it",
             self.name(0),
-            if is_served { "it is served" } else { "it refuses to be served, and is renewed" },
+            if is_served { "the node starts on it" } else { "the node refuses to start on it, and is renewed" },
             again.len(),
             keys.len()
         ));
         Ok(())
     }
 
-    /// Starts a node on an old copy of its directory. It may serve that, or end and be renewed; says which.
+    /// Restarts a node on an old copy of its directory, or renews it if it refuses that. Returns whether it started on the copy.
     pub(crate) async fn start_copy(&mut self, node: usize) -> Result<bool, FaultsError> {
         match self.cluster.restart(node).await {
             Ok(()) => Ok(true),
@@ -228,27 +228,27 @@ impl Act<'_> {
         }
     }
 
-    /// A weight above all others together must not take a replica away.
+    /// Gives a node a weight above all others together. No replica may get lost by that.
     pub(crate) async fn heavy_weight(&mut self) -> Result<(), FaultsError> {
         let changes = [MemberChange::Weight { node: self.name(2), weight: HEAVY }];
         let change = Change::make(self.cluster, self.ledger, &changes).await?;
         self.measured = Some(change.settle(self.cluster, self.ledger, self.pace.change).await?);
-        self.trouble.extend(proof::misplaced(self.cluster).await?);
+        self.problems.extend(proof::misplaced_partitions(self.cluster).await?);
         self.cluster.kill(0).await?;
         self.note(format!("{} gets weight {HEAVY}, then kill -9 of {}", self.name(2), self.name(0)));
         self.sleep(self.pace.fault).await;
         self.cluster.restart(0).await
     }
 
-    /// Writes must go on on both sides of a cut while partitions are on their way.
+    /// Cuts off a zone while partitions are in transfer. Writes must go on on both sides.
     pub(crate) async fn cut_moving(&mut self) -> Result<(), FaultsError> {
         let node = self.cluster.nodes().len() - 1;
         let changes = [MemberChange::Weight { node: self.name(node), weight: 300 }];
         let mut change = Change::make(self.cluster, self.ledger, &changes).await?;
-        let left = change.look(self.cluster).await?.left;
+        let left = change.check_progress(self.cluster).await?.left;
         self.cluster.cut_off(0)?;
         self.note(format!("{} gets weight 300", self.name(node)));
-        self.cut(&format!("zone-1 cut off with {left} partitions on their way,")).await?;
+        self.cut(&format!("zone-1 cut off with {left} partitions in transfer")).await?;
         self.measured = Some(change.settle(self.cluster, self.ledger, self.pace.change).await?);
         Ok(())
     }

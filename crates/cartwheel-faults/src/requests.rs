@@ -1,4 +1,4 @@
-//! Single requests through one node, for scenarios that must know which node took what.
+//! Single requests through one node, for scenarios that need to know which node served them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::FaultsError;
 use crate::cluster::Cluster;
 use crate::ledger::Ledger;
 
-/// How long one node may take over one of them.
+/// How long one node may take for a request.
 const WITHIN: Duration = Duration::from_secs(5);
 
 impl Cluster {
-    /// Does something with a client of one node alone, from that node's zone.
+    /// Runs `work` with a client of one node, from that node's zone.
     ///
     /// # Errors
-    /// If nothing can be done there.
+    /// If no client can be made there.
     pub async fn through<T, F>(
         &self,
         node: usize,
@@ -32,10 +32,10 @@ impl Cluster {
         self.network().inside(self.clients_of(zone), move || work(client)).await
     }
 
-    /// The nodes that are homes of a key, as `node` knows.
+    /// The homes of a key, as `node` knows them.
     ///
     /// # Errors
-    /// If it does not say.
+    /// If the node does not answer.
     pub async fn homes_of(&self, node: usize, bucket: &'static str, key: &str) -> Result<Vec<usize>, FaultsError> {
         let key = key.to_owned();
         let location = self.through(node, move |client| async move { client.locate(bucket, &key).await }).await??;
@@ -44,10 +44,10 @@ impl Cluster {
         Ok(homes.filter_map(|home| place(&home.node)).collect())
     }
 
-    /// Changes a bucket's settings through `node`; says why not, if that is refused.
+    /// Changes a bucket's settings through `node`. The inner result is the node's answer.
     ///
     /// # Errors
-    /// If nothing can be done there.
+    /// If no client can be made there.
     pub async fn set_bucket(
         &self,
         node: usize,
@@ -57,11 +57,11 @@ impl Cluster {
         self.through(node, move |client| async move { client.set_bucket(bucket, &change).await.map(drop) }).await
     }
 
-    /// Puts one item each into carts, unseen, through one node. Those that are acknowledged must never be missing from then on, and are
-    /// returned.
+    /// Puts one item into each of several carts through one node, without reading them first. Returns the acknowledged adds, which must never be
+    /// missing from then on.
     ///
     /// # Errors
-    /// If nothing can be done there.
+    /// If no client can be made there.
     pub async fn add_through(
         &self,
         node: usize,
@@ -80,7 +80,7 @@ impl Cluster {
                 let value = Value::new(cart.encode(), "text/plain");
                 ledger.trying(bucket, &purchase);
                 if let Ok(written) = client.put_with(bucket, &purchase.customer, value, None, &options).await {
-                    ledger.stocked(bucket, &purchase);
+                    ledger.preloaded(bucket, &purchase);
                     let standins = written.acks.standin;
                     added.push(Added { purchase, standins });
                 }
@@ -91,11 +91,11 @@ impl Cluster {
     }
 }
 
-/// An add that was acknowledged.
+/// An acknowledged add.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Added {
-    /// What was put where.
+    /// The item and the cart.
     pub purchase: Purchase,
-    /// How many stand-ins acknowledged it.
+    /// The number of stand-ins that acknowledged it.
     pub standins: u32,
 }

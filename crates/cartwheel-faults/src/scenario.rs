@@ -1,59 +1,59 @@
-//! The scenarios: what happens to the cluster while clients in all zones write.
+//! The scenarios: faults of a cluster while clients in all zones write.
 
 use std::time::Duration;
 
-use crate::cluster::Cast;
-use crate::traffic::Writing;
+use crate::cluster::NodeCounts;
+use crate::traffic::Workload;
 
-/// What happens.
+/// A fault or a sequence of faults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scenario {
-    /// One node is killed and started again.
+    /// Kill one node and restart it.
     KillOne,
-    /// Two nodes in different zones are killed at once: of many keys only one home is left.
+    /// Kill two nodes of different zones at once: many keys have only one home left.
     KillTwo,
-    /// A zone of two nodes is cut off, and written to on both sides.
+    /// Cut off a zone of two nodes, with writes on both sides.
     CutZone,
-    /// What one node sends to one other is lost.
+    /// Drop all packets from one node to one other.
     CutOneWay,
-    /// What one node sends into other zones is lost, but it hears them.
+    /// Drop all packets from one node into other zones; the other direction works.
     MuteNode,
-    /// A node is paused.
+    /// Pause a node.
     Pause,
-    /// Something else fills a node's disk to the last byte.
+    /// Fill a node's disk to the last byte.
     FullDisk,
-    /// A node loses its disk and comes back empty.
+    /// Wipe a node's disk and renew the node.
     WipeDisk,
-    /// All nodes are stopped and started again, one after the other.
+    /// Stop and restart all nodes, one after another.
     RollingRestart,
-    /// A zone is cut off while clients on both sides make strong requests: the minority must refuse them.
+    /// Cut off a zone while clients on both sides make strong requests: the minority side must refuse them.
     CutStrong,
-    /// All nodes of a zone are killed at once, and lose their disks.
+    /// Kill all nodes of a zone at once, and wipe their disks.
     LoseZone,
-    /// Three nodes become six; one that hands over and one that comes are killed meanwhile.
+    /// Grow from three nodes to six, and kill a node that hands over and one that joins meanwhile.
     Grow,
-    /// Six nodes become three; one that leaves and one that stays are killed meanwhile.
+    /// Shrink from six nodes to three, and kill a node that leaves and one that stays meanwhile.
     Shrink,
-    /// A node is dead for good, and a fresh one takes its place and is killed meanwhile.
+    /// Kill a node for good, replace it with a new one, and kill that meanwhile.
     ReplaceDead,
-    /// The only founder is replaced; then stand-ins that alone hold writes are restarted.
+    /// Replace the only founder, then restart stand-ins that alone hold writes.
     RestartStandins,
-    /// A node is killed again and again, and the last write wins.
+    /// Kill a node again and again in a bucket where the last write wins.
     CrashLoop,
-    /// A snapshot of a running node's directory is put in the directory's place after a crash.
+    /// Restore a snapshot of a running node's directory after a crash.
     HotCopy,
-    /// A node gets a weight with which it could take all replicas, and another node dies.
+    /// Give a node a weight with which it could take all replicas, and kill another node.
     HeavyWeight,
-    /// A zone of two nodes is cut off while partitions are on their way.
+    /// Cut off a zone of two nodes while partitions are in transfer.
     CutMoving,
-    /// All nodes but one are killed: writes must be refused. Shows that refusals are noticed.
+    /// Kill all nodes but one. Writes must be refused: the checks must detect refusals.
     KillMost,
-    /// A node that alone acknowledged writes loses its disk: adds must be lost. Shows that losses are noticed.
+    /// Wipe the disk of a node that alone acknowledged writes. Adds must be lost: the checks must detect losses.
     LoseOnlyCopy,
 }
 
 impl Scenario {
-    /// Those in which nothing may go wrong.
+    /// The scenarios that must have no violations.
     pub const ALL: [Self; 19] = [
         Self::KillOne,
         Self::KillTwo,
@@ -76,7 +76,7 @@ impl Scenario {
         Self::CutMoving,
     ];
 
-    /// Those of them that every commit is tried with, a few seconds each.
+    /// The scenarios that every commit is tested with, a few seconds each.
     pub const SHORT: [Self; 14] = [
         Self::KillOne,
         Self::KillTwo,
@@ -94,10 +94,10 @@ impl Scenario {
         Self::ReplaceDead,
     ];
 
-    /// Those in which something must go wrong, or whoever looks for it is blind.
+    /// The scenarios that must have violations; otherwise the checks detect nothing.
     pub const CANARIES: [Self; 2] = [Self::KillMost, Self::LoseOnlyCopy];
 
-    /// Its name.
+    /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::KillOne => "kill-one",
@@ -124,15 +124,15 @@ impl Scenario {
         }
     }
 
-    /// The one of this name.
+    /// The scenario with this name.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().chain(Self::CANARIES).find(|scenario| scenario.name() == name)
     }
 
-    /// How the clients write meanwhile.
-    pub(crate) const fn writing(self, pace: Pace) -> Writing {
+    /// The clients' workload meanwhile.
+    pub(crate) const fn workload(self, pace: Pace) -> Workload {
         let replicas = if matches!(self, Self::LoseOnlyCopy) { Some(1) } else { None };
-        Writing { replicas, within: pace.write, strongly_too: self.is_strong(), round: 0 }
+        Workload { replicas, within: pace.write, with_strong: self.is_strong(), round: 0 }
     }
 
     /// Whether clients make strong requests too.
@@ -140,66 +140,66 @@ impl Scenario {
         matches!(self, Self::CutStrong | Self::LoseZone) || self.changes_members()
     }
 
-    /// Whether nodes come or go for good.
+    /// Whether the scenario adds, removes or replaces members.
     pub const fn changes_members(self) -> bool {
         matches!(self, Self::Grow | Self::Shrink | Self::ReplaceDead)
     }
 
-    /// Whether there is a stock of carts to move.
+    /// Whether the cluster holds carts beforehand, so that there is data to transfer.
     pub(crate) const fn has_stock(self) -> bool {
         self.changes_members() || matches!(self, Self::CutMoving)
     }
 
-    /// Whether strong requests must be refused on the smaller side of a cut, and go on on the other.
+    /// Whether a cut must make the minority side refuse strong requests, while the majority side goes on.
     pub const fn cuts_strong_requests(self) -> bool {
         matches!(self, Self::CutStrong)
     }
 
-    /// Who is in it, if there are so many nodes where that does not matter.
-    pub(crate) fn cast(self, nodes: u8) -> Cast {
-        let (founders, comers) = match self {
+    /// The numbers of nodes. `nodes` counts where the scenario needs no certain number.
+    pub(crate) fn node_counts(self, nodes: u8) -> NodeCounts {
+        let (founders, joiners) = match self {
             Self::Grow => (3, 3),
             Self::Shrink => (6, 0),
             // Each zone has more than one node to lose.
             Self::LoseZone => (nodes.max(6), 0),
             Self::ReplaceDead => (nodes, 1),
-            // Of its partitions' first configurations nothing is left once that one is replaced.
+            // Once that founder is replaced, none of the homes of the first configurations is left.
             Self::RestartStandins => (1, 5),
             Self::HeavyWeight => (3, 0),
             _ => (nodes, 0),
         };
-        Cast { founders, comers }
+        NodeCounts { founders, joiners }
     }
 
-    /// Whether something must go wrong.
+    /// Whether the scenario must have violations.
     pub const fn is_canary(self) -> bool {
         matches!(self, Self::KillMost | Self::LoseOnlyCopy)
     }
 }
 
-/// How long things take.
+/// The durations of a scenario's parts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pace {
-    /// Writes before and after the fault.
+    /// Undisturbed writes before and after the fault.
     pub calm: Duration,
-    /// A node is dead, or its disk is full.
+    /// The time for which a node is dead, or its disk full.
     pub fault: Duration,
-    /// The network is cut.
+    /// The time for which the network is cut.
     pub cut: Duration,
-    /// A node is paused.
+    /// The time for which a node is paused.
     pub pause: Duration,
-    /// One node may take so long over a write.
+    /// How long one node may take for a write.
     pub write: Duration,
-    /// A node is dead in the middle of the moves.
+    /// The time for which a node is dead during transfers.
     pub death: Duration,
-    /// A change of the members may take so long.
+    /// How long a change of the members may take.
     pub change: Duration,
-    /// How many carts are there before a change of the members.
+    /// The number of carts stored before a change of the members.
     pub stock: usize,
 }
 
 impl Pace {
-    /// Long enough for a cluster to settle down with the fault.
+    /// Long enough for a cluster to adapt to the fault.
     pub const LONG: Self = Self {
         calm: Duration::from_secs(5),
         fault: Duration::from_secs(15),

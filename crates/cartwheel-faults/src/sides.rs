@@ -1,17 +1,17 @@
-//! The two sides of a cut, as strong requests see them: the one with a minority of the homes must refuse, the other must go on.
+//! The two sides of a cut. The side with a minority of the homes must refuse strong requests, the other side must serve them.
 
 use std::time::Instant;
 
-/// How strong requests went on one side while the network was cut.
+/// The strong requests on one side of a cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Side {
-    /// Reads that were answered with what is there.
+    /// Reads with an answer.
     pub reads: u64,
-    /// Writes that were acknowledged.
+    /// Acknowledged writes.
     pub writes: u64,
-    /// Reads that were refused.
+    /// Refused reads.
     pub reads_refused: u64,
-    /// Writes that were refused.
+    /// Refused writes.
     pub writes_refused: u64,
 }
 
@@ -28,59 +28,59 @@ impl Side {
     }
 }
 
-/// How strong requests went on both sides.
+/// The strong requests on both sides of a cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sides {
-    /// Where no client reaches a majority of any key's homes. Only what began after the cut and ended before the healing counts as
-    /// answered.
+    /// The side on which no client reaches a majority of any key's homes. Answers count only for requests that began after the cut and ended before
+    /// the healing.
     pub minority: Side,
-    /// Where all clients do. What is refused here counts among all that is refused.
+    /// The side on which all clients reach a majority. Refusals here also count as refusals in general.
     pub majority: Side,
 }
 
-/// When and for whom the network was cut so that no majority can be reached.
+/// A cut of the network after which one zone reaches no majority.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cut {
-    /// The zone that is on the minority's side.
+    /// The zone on the minority side.
     pub zone: usize,
     begun: Instant,
     healed: Option<Instant>,
 }
 
-/// Where a request was when the network was cut.
+/// The place of a request in relation to a cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Whereabouts {
-    /// It was over, or had not begun.
-    Elsewhen,
-    /// On the majority's side.
+pub enum CutSide {
+    /// Before or after the cut, or partly so on the majority side.
+    Neither,
+    /// During the cut, on the majority side.
     Majority,
-    /// On the minority's side, from its beginning to its end.
+    /// During the cut from begin to end, on the minority side.
     Minority,
-    /// On the minority's side, for a part of its time.
+    /// Partly during the cut, on the minority side.
     PartlyMinority,
 }
 
 impl Cut {
-    /// The network was just cut.
+    /// Records that the network was just cut.
     pub fn begin(zone: usize) -> Self {
         Self { zone, begun: Instant::now(), healed: None }
     }
 
-    /// It is about to be healed.
+    /// Records that the cut is about to be healed.
     pub fn heal(&mut self) {
         self.healed = Some(Instant::now());
     }
 
-    /// Where a request was of a client in `zone`, from its beginning to its end.
-    pub fn of(&self, zone: usize, begun: Instant, ended: Instant) -> Whereabouts {
+    /// The place of a request of a client in `zone` that lasted from `begun` to `ended`.
+    pub fn of(&self, zone: usize, begun: Instant, ended: Instant) -> CutSide {
         let touched = ended >= self.begun && self.healed.is_none_or(|healed| begun <= healed);
         let within = begun >= self.begun && self.healed.is_none_or(|healed| ended <= healed);
         match (zone == self.zone, touched, within) {
-            (_, false, _) => Whereabouts::Elsewhen,
-            (true, true, true) => Whereabouts::Minority,
-            (true, true, false) => Whereabouts::PartlyMinority,
-            (false, true, true) => Whereabouts::Majority,
-            (false, true, false) => Whereabouts::Elsewhen,
+            (_, false, _) => CutSide::Neither,
+            (true, true, true) => CutSide::Minority,
+            (true, true, false) => CutSide::PartlyMinority,
+            (false, true, true) => CutSide::Majority,
+            (false, true, false) => CutSide::Neither,
         }
     }
 }
@@ -92,23 +92,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_lay_within_the_cut_was_wholly_on_a_side() {
+    fn only_requests_within_the_cut_are_on_a_side() {
         let mut cut = Cut::begin(1);
         let at = |ms: i64| {
             let away = Duration::from_millis(ms.unsigned_abs());
             if ms < 0 { cut.begun.checked_sub(away).unwrap() } else { cut.begun + away }
         };
         let [before, early, late, after] = [at(-9), at(5), at(10), at(30)];
-        assert_eq!(cut.of(1, early, late), Whereabouts::Minority, "it lasts still");
+        assert_eq!(cut.of(1, early, late), CutSide::Minority, "the cut is not over");
         cut.healed = Some(at(20));
         for (zone, begun, ended, expected) in [
-            (1, early, late, Whereabouts::Minority),
-            (1, before, late, Whereabouts::PartlyMinority),
-            (1, late, after, Whereabouts::PartlyMinority),
-            (1, before, before, Whereabouts::Elsewhen),
-            (1, after, after, Whereabouts::Elsewhen),
-            (0, early, late, Whereabouts::Majority),
-            (0, late, after, Whereabouts::Elsewhen),
+            (1, early, late, CutSide::Minority),
+            (1, before, late, CutSide::PartlyMinority),
+            (1, late, after, CutSide::PartlyMinority),
+            (1, before, before, CutSide::Neither),
+            (1, after, after, CutSide::Neither),
+            (0, early, late, CutSide::Majority),
+            (0, late, after, CutSide::Neither),
         ] {
             assert_eq!(cut.of(zone, begun, ended), expected);
         }

@@ -1,4 +1,4 @@
-//! What is there before a scenario begins, so that there is something to move.
+//! Carts that are stored before a scenario begins, so that there is data to transfer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,21 +12,20 @@ use crate::FaultsError;
 use crate::cluster::{Cluster, ZONES};
 use crate::ledger::Ledger;
 
-/// The bucket of the stock.
 const STOCK: &str = "stock";
-/// How many write at the same time.
+/// The number of concurrent writers.
 const WRITERS: usize = 24;
-/// How long the text of an item is, in bytes.
+/// The length of an item's text in bytes.
 const ITEM_BYTES: usize = 1_000;
 
-/// Puts so many carts with one large item each into a bucket of their own. From then on they must never be missing.
+/// Stores `carts` carts with one large item each in a bucket of their own. From then on they must never be missing.
 ///
 /// # Errors
-/// If one of them is not taken.
+/// If a cart is not stored.
 pub async fn fill(cluster: &Cluster, ledger: &Arc<Ledger>, carts: usize) -> Result<(), FaultsError> {
     let endpoints: Vec<Vec<String>> = (0..ZONES).map(|zone| cluster.endpoints_for(zone, 0)).collect();
     let ledger = ledger.clone();
-    let syncing = move || async move {
+    let filling = move || async move {
         let clients = endpoints.iter().map(Client::new).collect::<Result<Vec<_>, _>>()?;
         let (next, mut writers) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
         for client in clients.iter().cycle().take(WRITERS) {
@@ -37,7 +36,7 @@ pub async fn fill(cluster: &Cluster, ledger: &Arc<Ledger>, carts: usize) -> Resu
         }
         Ok(())
     };
-    cluster.network().inside(cluster.clients_of(0), syncing).await?
+    cluster.network().inside(cluster.clients_of(0), filling).await?
 }
 
 async fn write(client: Client, ledger: Arc<Ledger>, next: Arc<AtomicUsize>, carts: usize) -> Result<(), FaultsError> {
@@ -50,12 +49,12 @@ async fn write(client: Client, ledger: Arc<Ledger>, next: Arc<AtomicUsize>, cart
         let purchase = item(number);
         cart.add(&purchase);
         client.put(STOCK, &purchase.customer, cart.encode(), None).await?;
-        ledger.stocked(STOCK, &purchase);
+        ledger.preloaded(STOCK, &purchase);
     }
 }
 
 fn item(number: usize) -> Purchase {
-    // Such that it does not shrink to nothing on the disk.
+    // Pseudo-random text, which the store cannot compress away.
     let mut state = number as u64 + 1;
     let text: String = std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -71,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_item_is_another_one() {
+    fn all_items_differ() {
         let items: std::collections::BTreeSet<String> = (0..100).map(|number| item(number).item).collect();
         assert!(items.len() == 100 && items.iter().all(|item| item.len() == ITEM_BYTES && !item.contains('\n')));
     }

@@ -1,4 +1,4 @@
-//! How long clients waited before, during and after a change of the members.
+//! The clients' latencies before, during and after a change of the members.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -9,18 +9,18 @@ use std::time::Duration;
 pub enum Phase {
     /// Before the change.
     Before,
-    /// Until everything is where it is wished.
+    /// From the change until all transfers are done.
     During,
-    /// From then on.
+    /// After that.
     After,
-    /// What is no part of it: clients' waiting does not count.
+    /// Not part of the measurement: latencies are discarded.
     Between,
 }
 
-/// The 99th percentiles of each part, before, during and after; none where nothing was asked.
+/// The 99th percentile of each part (before, during, after); `None` for a part without requests.
 pub type Tails = [Option<Duration>; 3];
 
-/// How long clients waited. All retries of a request together are one time.
+/// Latencies, each of a request with all its retries.
 #[derive(Debug)]
 pub struct Stopwatch {
     phase: AtomicUsize,
@@ -36,12 +36,12 @@ impl Default for Stopwatch {
 }
 
 impl Stopwatch {
-    /// From now on it is this part.
+    /// Assigns the latencies from now on to `phase`.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as usize, Ordering::Relaxed);
     }
 
-    /// A request has ended, well or not.
+    /// Records a request that has ended, in success or failure.
     pub fn took(&self, is_write: bool, took: Duration) {
         let times = if is_write { &self.writes } else { &self.reads };
         if let Some(times) = times.get(self.phase.load(Ordering::Relaxed)) {
@@ -49,7 +49,7 @@ impl Stopwatch {
         }
     }
 
-    /// The 99th percentiles of reads, and of writes.
+    /// The 99th percentiles of reads and of writes.
     pub fn tails(&self) -> (Tails, Tails) {
         let tails = |all: &[Mutex<Vec<Duration>>; 3]| {
             std::array::from_fn(|phase| p99(all[phase].lock().unwrap_or_else(PoisonError::into_inner).clone()))
@@ -58,7 +58,7 @@ impl Stopwatch {
     }
 }
 
-/// The smallest of the times that at least 99 of a hundred do not exceed.
+/// The smallest time that at least 99 % of the times do not exceed.
 fn p99(mut times: Vec<Duration>) -> Option<Duration> {
     times.sort_unstable();
     let rank = (times.len() * 99).div_ceil(100);
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tail_is_what_one_in_a_hundred_exceeds() {
+    fn one_in_a_hundred_exceeds_the_99th_percentile() {
         let ms = Duration::from_millis;
         assert_eq!(p99(Vec::new()), None);
         assert_eq!(p99(vec![ms(7)]), Some(ms(7)));
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn each_time_counts_in_its_part() {
+    fn each_latency_counts_in_its_phase() {
         let watch = Stopwatch::default();
         let ms = |ms| Some(Duration::from_millis(ms));
         for (phase, took) in [(Phase::Before, 1), (Phase::During, 2), (Phase::Between, 9), (Phase::After, 3)] {

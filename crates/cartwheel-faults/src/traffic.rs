@@ -1,4 +1,4 @@
-//! The clients: in each zone some writers that put real purchases into their customers' carts, one after the other.
+//! The writers: clients in each zone that put real purchases into their customers' carts, one after another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,97 +12,96 @@ use tokio::task::JoinSet;
 
 use crate::FaultsError;
 use crate::cluster::{Cluster, ZONES};
-use crate::ledger::{Asker, Ledger};
+use crate::ledger::{Ledger, Requester};
 
-/// The bucket of the carts that are always to be had.
+/// The bucket of carts with eventual requests.
 pub const CARTS: &str = "carts";
-/// The bucket of the carts that are read and written strongly.
+/// The bucket of carts with strong requests.
 const STRONG_CARTS: &str = "strong-carts";
-/// How long a customer waits for the cart to be shown before an item is put into it unseen.
+/// How long a writer waits for a cart before it adds an item without having read it.
 const READ_WITHIN: Duration = Duration::from_secs(2);
-/// How long one node may take to show it.
+/// How long one node may take for a read.
 const ONE_READ_WITHIN: Duration = Duration::from_secs(1);
-/// A customer's moment between two updates: these are faults under traffic, not a bench.
+/// The pause of a writer between two updates. This is a test of faults under traffic, not of throughput.
 const BETWEEN_UPDATES: Duration = Duration::from_millis(3);
 
-/// How the writers write.
+/// How the writers work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Writing {
-    /// How many replicas must have stored a write or show a cart; what the bucket says, if not said.
+pub struct Workload {
+    /// The number of replicas that must store a write or answer a read; the bucket's setting if `None`.
     pub replicas: Option<u8>,
-    /// How long one node may take over a write. Much shorter than a fault lasts, or waiting for its end would do.
+    /// How long one node may take for a write. It must be much shorter than a fault, or a client could wait for the fault's end.
     pub within: Duration,
-    /// Whether two more in each zone make strong requests: one writes, and one only looks.
-    pub strongly_too: bool,
-    /// How often the purchases were all made before, so that none is made twice.
+    /// Whether two more clients in each zone make strong requests: one writes, the other reads.
+    pub with_strong: bool,
+    /// How often all purchases were made before; it keeps the items of different rounds distinct.
     pub round: usize,
 }
 
-/// What a writer does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Habit {
-    /// Buys, whatever happens.
-    Shops,
+enum WriterKind {
+    /// Buys by eventual requests.
+    Eventual,
     /// Buys by strong requests.
-    ShopsStrongly,
-    /// Looks into carts by strong requests: it would wait long for a write that is refused.
-    LooksStrongly,
+    Strong,
+    /// Reads carts by strong requests. A client that also wrote would spend most of its time on writes that are refused.
+    StrongReader,
 }
 
-impl Habit {
-    const ALL: [Self; 4] = [Self::Shops, Self::Shops, Self::ShopsStrongly, Self::LooksStrongly];
+impl WriterKind {
+    const ALL: [Self; 4] = [Self::Eventual, Self::Eventual, Self::Strong, Self::StrongReader];
 
-    /// What each writer of a zone does: each begins with another node.
-    fn all(writing: Writing) -> impl Iterator<Item = (usize, Self)> {
-        let is_wanted = move |habit: &Self| writing.strongly_too || *habit == Self::Shops;
+    /// The writers of a zone, each with a number. Each begins with another node.
+    fn all(workload: Workload) -> impl Iterator<Item = (usize, Self)> {
+        let is_wanted = move |kind: &Self| workload.with_strong || *kind == Self::Eventual;
         Self::ALL.into_iter().filter(is_wanted).enumerate()
     }
 }
 
-/// Writers at work. They end when this is dropped.
+/// Running writers. Dropping it stops them.
 #[derive(Debug)]
 pub struct Traffic {
     stop: watch::Sender<bool>,
-    /// For each zone, the nodes that each of its writers tries, in this order.
+    /// For each zone and each of its writers: the endpoints in the order in which it tries them.
     endpoints: Vec<watch::Sender<Vec<Vec<String>>>>,
-    writing: Writing,
+    workload: Workload,
     zones: JoinSet<Result<(), FaultsError>>,
 }
 
 impl Traffic {
-    /// Lets clients in all zones write, each from a host in its zone.
+    /// Starts the writers of all zones, each on a host in its zone.
     ///
     /// # Errors
     /// If the purchases cannot be read.
-    pub fn start(cluster: &Cluster, ledger: &Arc<Ledger>, writing: Writing) -> Result<Self, FaultsError> {
+    pub fn start(cluster: &Cluster, ledger: &Arc<Ledger>, workload: Workload) -> Result<Self, FaultsError> {
         let purchases = purchases::parse(purchases::CDNOW)
             .map_err(|error| FaultsError::system("read the purchases")(std::io::Error::other(error)))?;
-        let next = AtomicUsize::new(writing.round * purchases.len());
+        let next = AtomicUsize::new(workload.round * purchases.len());
         let queue = Arc::new(Queue { purchases, next });
         let (stop, stopped) = watch::channel(false);
         let (mut senders, mut zones) = (Vec::new(), JoinSet::new());
         for zone in 0..ZONES {
-            let (sender, endpoints) = watch::channel(endpoints_of(cluster, zone, writing));
+            let (sender, endpoints) = watch::channel(endpoints_of(cluster, zone, workload));
             senders.push(sender);
             let (queue, ledger, stopped) = (queue.clone(), ledger.clone(), stopped.clone());
-            let writers = Writers { zone, endpoints, queue, ledger, writing, stopped };
+            let writers = Writers { zone, endpoints, queue, ledger, workload, stopped };
             let inside = cluster.network().inside(cluster.clients_of(zone), move || writers.write());
             zones.spawn(async move { inside.await? });
         }
-        Ok(Self { stop, endpoints: senders, writing, zones })
+        Ok(Self { stop, endpoints: senders, workload, zones })
     }
 
-    /// Tells all writers which nodes serve now.
+    /// Gives all writers the addresses of the nodes that serve now.
     pub fn redirect(&self, cluster: &Cluster) {
         for (zone, endpoints) in self.endpoints.iter().enumerate() {
-            endpoints.send_replace(endpoints_of(cluster, zone, self.writing));
+            endpoints.send_replace(endpoints_of(cluster, zone, self.workload));
         }
     }
 
-    /// Lets all writers finish what they are at, and waits for that.
+    /// Lets all writers finish their requests, and waits for them.
     ///
     /// # Errors
-    /// If one of them failed.
+    /// If a writer failed.
     pub async fn stop(mut self) -> Result<(), FaultsError> {
         self.stop.send_replace(true);
         while let Some(ended) = self.zones.join_next().await {
@@ -112,9 +111,9 @@ impl Traffic {
     }
 }
 
-/// The nodes that each writer of a zone tries.
-fn endpoints_of(cluster: &Cluster, zone: usize, writing: Writing) -> Vec<Vec<String>> {
-    Habit::all(writing).map(|(number, _)| cluster.endpoints_for(zone, number)).collect()
+/// The endpoints of each writer of a zone.
+fn endpoints_of(cluster: &Cluster, zone: usize, workload: Workload) -> Vec<Vec<String>> {
+    WriterKind::all(workload).map(|(number, _)| cluster.endpoints_for(zone, number)).collect()
 }
 
 /// The purchases, each of which is made once.
@@ -124,13 +123,13 @@ struct Queue {
 }
 
 impl Queue {
-    /// One that may have been made lately.
-    fn made_before(&self) -> &Purchase {
+    /// A purchase that was probably made recently.
+    fn recent(&self) -> &Purchase {
         let at = self.next.load(Ordering::Relaxed).saturating_sub(1);
         &self.purchases[at % self.purchases.len()]
     }
 
-    /// After the last purchase all are made once more, as new ones.
+    /// The next purchase. After the last one all are made again, as different items.
     fn next(&self) -> Purchase {
         let at = self.next.fetch_add(1, Ordering::Relaxed);
         let (round, at) = (at / self.purchases.len(), at % self.purchases.len());
@@ -145,30 +144,29 @@ impl Queue {
 /// The writers of one zone.
 struct Writers {
     zone: usize,
-    /// Of each.
     endpoints: watch::Receiver<Vec<Vec<String>>>,
     queue: Arc<Queue>,
     ledger: Arc<Ledger>,
-    writing: Writing,
+    workload: Workload,
     stopped: watch::Receiver<bool>,
 }
 
 impl Writers {
     async fn write(self) -> Result<(), FaultsError> {
         let mut writers: JoinSet<Result<(), FaultsError>> = JoinSet::new();
-        for (number, habit) in Habit::all(self.writing) {
+        for (number, kind) in WriterKind::all(self.workload) {
             let (endpoints, ledger) = (self.endpoints.clone(), self.ledger.clone());
-            let asker = Asker { zone: self.zone, is_strong: habit != Habit::Shops };
-            let mut writer = Writer::new(number, endpoints, ledger, asker, self.writing)?;
+            let requester = Requester { zone: self.zone, is_strong: kind != WriterKind::Eventual };
+            let mut writer = Writer::new(number, endpoints, ledger, requester, self.workload)?;
             let (queue, stopped) = (self.queue.clone(), self.stopped.clone());
             writers.spawn(async move {
                 while !*stopped.borrow() {
-                    match habit {
-                        Habit::Shops | Habit::ShopsStrongly => writer.make(&queue.next()).await,
-                        Habit::LooksStrongly => drop(writer.read(&queue.made_before().customer).await),
+                    match kind {
+                        WriterKind::Eventual | WriterKind::Strong => writer.make(&queue.next()).await,
+                        WriterKind::StrongReader => drop(writer.read(&queue.recent().customer).await),
                     }
                     tokio::time::sleep(BETWEEN_UPDATES).await;
-                    writer.look_for_nodes()?;
+                    writer.update_endpoints()?;
                 }
                 Ok(())
             });
@@ -185,8 +183,8 @@ struct Writer {
     endpoints: watch::Receiver<Vec<Vec<String>>>,
     client: Client,
     ledger: Arc<Ledger>,
-    asker: Asker,
-    writing: Writing,
+    requester: Requester,
+    workload: Workload,
 }
 
 impl Writer {
@@ -194,22 +192,22 @@ impl Writer {
         number: usize,
         mut endpoints: watch::Receiver<Vec<Vec<String>>>,
         ledger: Arc<Ledger>,
-        asker: Asker,
-        writing: Writing,
+        requester: Requester,
+        workload: Workload,
     ) -> Result<Self, FaultsError> {
-        let client = client(&endpoints.borrow_and_update()[number], &ledger, asker)?;
-        Ok(Self { number, endpoints, client, ledger, asker, writing })
+        let client = client(&endpoints.borrow_and_update()[number], &ledger, requester)?;
+        Ok(Self { number, endpoints, client, ledger, requester, workload })
     }
 
-    /// Goes to other nodes if it was told to.
-    fn look_for_nodes(&mut self) -> Result<(), FaultsError> {
+    /// Changes to other endpoints if there are new ones.
+    fn update_endpoints(&mut self) -> Result<(), FaultsError> {
         if self.endpoints.has_changed().unwrap_or(false) {
-            self.client = client(&self.endpoints.borrow_and_update()[self.number], &self.ledger, self.asker)?;
+            self.client = client(&self.endpoints.borrow_and_update()[self.number], &self.ledger, self.requester)?;
         }
         Ok(())
     }
 
-    /// Read, merge, write. "Add to cart" is never refused for want of a read: then it is written beside whatever is there.
+    /// Reads, merges and writes a cart. If it cannot be read, the item is written without a context: an add is never refused for want of a read.
     async fn make(&self, purchase: &Purchase) {
         let bucket = self.bucket();
         self.ledger.trying(bucket, purchase);
@@ -222,17 +220,17 @@ impl Writer {
         };
         cart.add(purchase);
         let value = Value::new(cart.encode(), "text/plain");
-        let options = self.options(self.writing.within);
+        let options = self.options(self.workload.within);
         let begun = Instant::now();
         let put = self.client.put_with(bucket, &purchase.customer, value, context.as_ref(), &options).await;
         self.ledger.took(true, begun);
         match put {
             Ok(_) => self.ledger.acknowledged(bucket, purchase),
-            Err(_) => self.ledger.given_up(self.asker, begun),
+            Err(_) => self.ledger.abandoned(self.requester, begun),
         }
     }
 
-    /// The customer's cart, if it is shown in time.
+    /// The customer's cart, if it can be read in time.
     async fn read(&self, customer: &str) -> Option<Siblings> {
         let options = self.options(ONE_READ_WITHIN);
         let begun = Instant::now();
@@ -243,19 +241,19 @@ impl Writer {
     }
 
     const fn bucket(&self) -> &'static str {
-        if self.asker.is_strong { STRONG_CARTS } else { CARTS }
+        if self.requester.is_strong { STRONG_CARTS } else { CARTS }
     }
 
     fn options(&self, within: Duration) -> Options {
-        let consistency = if self.asker.is_strong { Consistency::Strong } else { Consistency::Eventual };
-        let replicas = self.writing.replicas;
+        let consistency = if self.requester.is_strong { Consistency::Strong } else { Consistency::Eventual };
+        let replicas = self.workload.replicas;
         Options { consistency, replicas, timeout: Some(within), ..Options::default() }
     }
 }
 
-fn client(endpoints: &[String], ledger: &Arc<Ledger>, asker: Asker) -> Result<Client, FaultsError> {
+fn client(endpoints: &[String], ledger: &Arc<Ledger>, requester: Requester) -> Result<Client, FaultsError> {
     let ledger = ledger.clone();
-    Ok(Client::new(endpoints)?.watched(move |attempt| ledger.attempted(asker, attempt)))
+    Ok(Client::new(endpoints)?.on_attempt(move |attempt| ledger.attempted(requester, attempt)))
 }
 
 #[cfg(test)]

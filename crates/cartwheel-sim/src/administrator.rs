@@ -1,4 +1,4 @@
-//! An administrator who changes buckets' settings while the cluster works.
+//! An administrator that changes the settings of buckets while the cluster works.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::rng::{Rng, Stream};
 use crate::run::Alarm;
 use crate::world::World;
 
-/// Changes R and W of a random bucket through a random node, now and then, and in some runs n, up and down. R and W never fall below
-/// those of the run's options, so that what every answer must at least stand on stays known.
+/// Changes R and W of a random bucket through a random node now and then, and in some runs n, up and down. R and W never fall below those of the
+/// run's options, so that the least number of replicas behind each answer stays known.
 #[derive(Debug)]
 pub struct Administrator {
     rng: Rng,
@@ -21,19 +21,19 @@ pub struct Administrator {
     changes_n: bool,
 }
 
-/// How many changes there are at most: each goes to every node, and every history has all of them.
+/// The most changes in a run: each goes to every node, and every history keeps all of them.
 const CHANGES_MAX: u32 = 60;
 
 impl Administrator {
-    /// The administrator of a run; most runs have none.
+    /// The administrator of a run; `None` in most runs.
     pub fn draw(rng: &mut Rng) -> Option<Self> {
         let own = Rng::new(rng.bits(), Stream::Settings);
         let every_us = rng.magnitude(50_000, 3_000_000);
         rng.chance(350).then_some(Self { rng: own, every_us, left: CHANGES_MAX, changes_n: false })
     }
 
-    /// Draws whether n is changed, too, and between which numbers. Where nodes come and go it is never more than the run's options say:
-    /// a cluster that is to become smaller than n stays as it is.
+    /// Draws whether n is changed too, and the range of n of each bucket. Where members change (`has_topology`), n is never above the run's
+    /// options: a cluster that is to become smaller than n stays as it is.
     pub fn draw_ns(&mut self, cluster: &mut Cluster, has_topology: bool) {
         self.changes_n = self.rng.chance(500);
         if !self.changes_n {
@@ -46,10 +46,10 @@ impl Administrator {
             (least, most)
         };
         let ns = cluster.spec().buckets.iter().map(&mut ns).collect();
-        cluster.let_n_change(ns);
+        cluster.set_ns(ns);
     }
 
-    /// Plans the next change, if there is to be one.
+    /// Schedules the next change, if changes are left.
     pub fn start(&mut self, world: &mut World) {
         if self.left == 0 {
             return;
@@ -59,7 +59,7 @@ impl Administrator {
         world.alarm(after_us, Alarm::Settings.number());
     }
 
-    /// Makes a change, and plans the next.
+    /// Makes a change and schedules the next.
     pub fn change(&mut self, world: &mut World) {
         self.start(world);
         let buckets = &world.cluster().spec().buckets;
@@ -69,8 +69,8 @@ impl Administrator {
         let mut quorum = |least: u8| Some(self.rng.range(u64::from(least), quorum_max) as u8);
         let (r, w) = (quorum(bucket.r), quorum(bucket.w));
         let n = (self.changes_n && self.rng.chance(500)).then(|| self.rng.range(n_least.into(), n_most.into()) as u8);
-        // The homes that are left are believed to hold what their trees are sums of. With one home nobody is left to heal what its disk has
-        // damaged since, as if that had happened later.
+        // With one home left, no other can heal what that home's disk has damaged: the homes that are left are assumed to hold what their trees
+        // say. So damage that happens before counts as if it had happened after the change.
         let n = n.filter(|&n| n > 1 || !world.has_damaged(bucket.name.as_bytes()));
         let settings = SettingsPatch { n, r, w, ..SettingsPatch::default() };
         let bucket = Bytes::copy_from_slice(bucket.name.as_bytes());

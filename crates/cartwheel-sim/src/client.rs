@@ -1,4 +1,4 @@
-//! Clients: each asks one thing at a time, remembers what it was shown, and writes down what it was told.
+//! Clients: each makes one request at a time, remembers what it was shown, and records the answers in the history.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,34 +21,33 @@ use crate::run::Alarm;
 use crate::workload;
 use crate::world::{Minted, World};
 
-/// How much later than its timeout a request may be answered: timers are exact here, and links to clients take no time.
+/// How much later than its timeout a request may be answered: timers are exact here, and messages between clients and nodes take no time.
 const SLACK_US: u64 = 1_000;
 
 /// The most attempts of one write.
 const ATTEMPTS_MAX: u32 = 4;
 
-/// A context that a client holds, with what it was shown under it.
+/// A context that a client holds, and the writes that it covers.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldContext {
     pub(crate) sealed: Bytes,
     pub(crate) shown: WriteSet,
     pub(crate) hlc: Hlc,
 }
 
-/// What a client remembers of one key.
+/// The contexts that a client holds of one key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
     /// The context of its last get.
-    pub(crate) got: Option<Held>,
+    pub(crate) got: Option<HeldContext>,
     /// The context of its last put.
-    pub(crate) put: Option<Held>,
+    pub(crate) put: Option<HeldContext>,
 }
 
-/// One client.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
     pub(crate) home: usize,
-    /// What it remembers, by key.
+    /// By key.
     pub(crate) memory: Vec<Memory>,
     pending: Option<Pending>,
     /// Whether its last request succeeded.
@@ -62,17 +61,17 @@ struct Pending {
     asked: Asked,
     request: Request,
     attempts: u32,
-    /// The attempt that is not answered, and where it was sent.
+    /// The attempt without an answer yet, and its node.
     attempt: Option<(ClientId, usize)>,
     sent_us: u64,
 }
 
-/// What a request is in the history.
+/// A request's entry in the history.
 #[derive(Clone, Debug)]
 pub(crate) enum Asked {
-    /// A read.
+    /// A read; `refused` if its context is invalid.
     Read { invoked: Moment, r: u8, strong: bool, seen: WriteSet, seen_hlc: Hlc, refused: bool },
-    /// A write, by its place; `refused`: its context is not good for it.
+    /// A write, by its index in the history; `refused` if its context is invalid.
     Write { place: usize, w: u8, refused: bool },
 }
 
@@ -89,12 +88,12 @@ pub struct Clients {
     begun: usize,
     order: u64,
     failure: Option<Failure>,
-    /// Requests that were answered with success, and all.
+    /// The numbers of successful and of all answers.
     answers: (u64, u64),
 }
 
 impl Clients {
-    /// The clients of a workload, and one more ([`Clients::extra`]) that acts only when told.
+    /// The clients of a workload, and one more ([`Clients::extra`]) that acts on command only.
     pub fn new(options: Workload, cluster: &Cluster, mut rng: Rng) -> Self {
         let mut histories = Vec::new();
         let mut buckets = Vec::new();
@@ -104,7 +103,7 @@ impl Clients {
                 let key = key(&bucket.name, &format!("k{name}"));
                 let (n, replicas) = (cluster.n_least(&key), cluster.replicas_max(&key));
                 histories.push(KeyHistory::new(key, number, bucket.conflict, bucket.strong_only, replicas));
-                // What a request needs follows from an n that may be any of them: no less than from the least.
+                // The least n of the run decides what a request needs.
                 buckets.push(BucketSpec { n, ..bucket.clone() });
             }
         }
@@ -130,22 +129,22 @@ impl Clients {
         }
     }
 
-    /// The client that acts only when told.
+    /// The client that acts on command only.
     pub fn extra(&self) -> usize {
         self.clients.len() - 1
     }
 
-    /// What was asked and told so far, by key.
+    /// The requests and answers so far, by key.
     pub fn histories(&self) -> &[KeyHistory] {
         &self.histories
     }
 
-    /// What was asked and told, when it is over.
+    /// The requests and answers of the whole run, by key.
     pub fn into_histories(self) -> Vec<KeyHistory> {
         self.histories
     }
 
-    /// Takes in what writes were stored as.
+    /// Records under which dots writes were stored.
     pub fn learn_minted(&mut self, world: &World) {
         let minted = world.minted();
         let clocks_within_us = world.clocks_within_us();
@@ -162,9 +161,9 @@ impl Clients {
             let stored = write.id.and_then(|id| minted.get(&id));
             write.earliest = stored.and_then(Minted::earliest);
             write.latest = stored.and_then(Minted::latest);
-            write.forgotten_from_us = write.id.and_then(|id| world.forgotten_from_us(id));
+            write.collected_from_us = write.id.and_then(|id| world.collected_from_us(id));
             write.forwards = stored.map_or(0, |stored| stored.forwards);
-            // The network may have delivered the forwarded write twice, and the refusal is that of one delivery.
+            // The network may deliver a forwarded write twice. A refusal then concerns one delivery only.
             if write.forwards > 0 && write.fate == Fate::Refused {
                 write.fate = Fate::Unknown;
             }
@@ -175,22 +174,22 @@ impl Clients {
         &mut self.histories[key]
     }
 
-    /// How many requests were answered with success, and how many in all.
+    /// The numbers of successful and of all answers.
     pub const fn answers(&self) -> (u64, u64) {
         self.answers
     }
 
-    /// Takes out what was found to be wrong, if anything was.
+    /// Takes the first failure, if there is one.
     pub const fn take_failure(&mut self) -> Option<Failure> {
         self.failure.take()
     }
 
-    /// Whether all that was to be asked has been asked and has ended.
+    /// Whether all requests of the workload have been made and have ended.
     pub fn are_done(&self) -> bool {
         self.begun >= self.options.operations && self.clients.iter().all(|client| client.pending.is_none())
     }
 
-    /// Whether a client waits for nothing.
+    /// Whether a client has no request under way.
     pub fn is_idle(&self, client: usize) -> bool {
         self.clients[client].pending.is_none()
     }
@@ -208,7 +207,7 @@ impl Clients {
         }
     }
 
-    /// A client has finished thinking.
+    /// Lets a client that has finished thinking make a request.
     pub fn wake(&mut self, world: &mut World, client: usize) {
         if self.clients[client].pending.is_none() {
             if self.begun >= self.options.operations {
@@ -234,12 +233,12 @@ impl Clients {
         Moment { order: self.order, at_us: world.now_us() }
     }
 
-    /// Gives a client a request to send.
+    /// Sets a client's next request.
     pub(crate) fn set_pending(&mut self, client: usize, key: usize, asked: Asked, request: Request) {
         self.clients[client].pending = Some(Pending { key, asked, request, attempts: 0, attempt: None, sent_us: 0 });
     }
 
-    /// Sends a client's pending request to `node`, or to one that it chooses.
+    /// Sends a client's pending request to `node`, or to one that the client chooses.
     pub(crate) fn send(&mut self, world: &mut World, client: usize, node: Option<usize>) {
         let up = world.up_nodes();
         let chosen = node.or_else(|| {
@@ -252,7 +251,7 @@ impl Clients {
         let sent =
             chosen.and_then(|node| Some((node, world.submit(node, &format!("c{client}"), pending.request.clone())?)));
         let Some((node, id)) = sent else {
-            self.give_up_or_wait(world, client);
+            self.wait_for_a_node(world, client);
             return;
         };
         pending.attempts += 1;
@@ -263,7 +262,7 @@ impl Clients {
             let write = &mut self.histories[pending.key].writes[place];
             write.attempts = pending.attempts;
             if pending.attempts > 1 {
-                // An attempt that was refused says nothing of this one.
+                // The refusal of an earlier attempt does not apply to this one.
                 write.fate = Fate::Unknown;
             }
         }
@@ -271,20 +270,19 @@ impl Clients {
         world.alarm(timeout_us + SLACK_US, Alarm::Deadline(id).number());
     }
 
-    /// No node is up to send to.
-    fn give_up_or_wait(&mut self, world: &mut World, client: usize) {
-        // Nobody has heard of the request: it can wait until somebody is up.
+    fn wait_for_a_node(&mut self, world: &mut World, client: usize) {
+        // No node has received the request: it can wait until one is up.
         world.alarm(10_000, Alarm::Client(client).number());
     }
 
-    /// A request should have been answered by now.
+    /// Checks that a request has been answered by its timeout.
     pub fn check_deadline(&mut self, world: &mut World, id: ClientId) {
         let Some(&client) = self.waiting.get(&id) else { return };
         let Some(pending) = &self.clients[client].pending else { return };
         let Some((_, node)) = pending.attempt.filter(|(attempt, _)| *attempt == id) else { return };
         let machine = world.machine(node);
         let timeout_us = pending.request.timeout.as_micros() as u64;
-        // A node that stood still may have taken the request in only when it went on.
+        // A paused node may have received the request only when it resumed.
         let since_us = pending.sent_us.max(machine.running_since_us());
         if machine.is_paused() || world.now_us() < since_us + timeout_us + SLACK_US {
             let at_us = if machine.is_paused() { world.now_us() } else { since_us } + timeout_us + SLACK_US;
@@ -300,14 +298,14 @@ impl Clients {
         self.failure.get_or_insert(Failure { check, key, at_us, message });
     }
 
-    /// The node crashed before it answered.
+    /// Handles the crash of a node that has not answered a request.
     pub fn broken(&mut self, world: &mut World, id: ClientId) {
         let short =
             cartwheel_core::message::client::Shortfall { answered: 0, needed: 0, why: "connection lost".to_owned() };
         self.replied(world, id, Err(Refusal::Unavailable(short)));
     }
 
-    /// A request was answered.
+    /// Handles the answer to a request.
     pub fn replied(&mut self, world: &mut World, id: ClientId, outcome: Outcome) {
         let Some(client) = self.waiting.remove(&id) else { return };
         let Some(pending) = self.clients[client].pending.take() else { return };
@@ -349,22 +347,22 @@ impl Clients {
             other => return self.wrong_answer(pending.key, answered, &other),
         };
         if u32::from(r) > got.acks.home + got.acks.standin {
-            let message = format!("a read that needs {r} homes stands on {:?}", got.acks);
-            return self.fail_at("an answer stands on enough replicas", pending.key, answered, message);
+            let message = format!("a read that needs {r} homes was answered by {:?}", got.acks);
+            return self.fail_at("an answer has enough acknowledgements", pending.key, answered, message);
         }
         let held = self.hold(pending.key, &got);
         self.clients[client].memory[pending.key].got = held;
-        // What stand-ins hold, reads of homes need not meet.
+        // Reads of homes need not see what stand-ins hold.
         let (r, siblings) = (homes(r, got.acks), got.siblings);
         self.histories[pending.key].reads.push(Read { invoked, answered, r, strong, seen, seen_hlc, siblings });
     }
 
-    /// The context of what was shown.
-    fn hold(&self, key: usize, got: &Got) -> Option<Held> {
+    /// The context of an answer, and the writes that it covers.
+    fn hold(&self, key: usize, got: &Got) -> Option<HeldContext> {
         let sealed = got.context.clone()?;
         let shown = self.histories[key].writes_of(&got.siblings);
         let hlc = got.siblings.iter().map(|sibling| sibling.hlc).max().unwrap_or_default();
-        Some(Held { sealed, shown, hlc })
+        Some(HeldContext { sealed, shown, hlc })
     }
 
     fn fail_at(&mut self, check: &'static str, key: usize, at: Moment, message: String) {
@@ -373,8 +371,8 @@ impl Clients {
     }
 
     fn wrong_answer(&mut self, key: usize, at: Moment, outcome: &Outcome) {
-        let message = format!("a client was told {outcome:?}");
-        self.fail_at("an answer fits its question", key, at, message);
+        let message = format!("a client got {outcome:?}");
+        self.fail_at("a response matches its request", key, at, message);
     }
 
     fn write_ended(
@@ -394,7 +392,7 @@ impl Clients {
                     write.fate = Fate::Refused;
                 }
             }
-            // The network may deliver a forwarded write twice. Of one with a name it is known; see `learn_minted`.
+            // The network may deliver a forwarded write twice. For a write with a name that is known; see `learn_minted`.
             Err(Refusal::DiskFull) => {
                 if pending.attempts == 1 && write.id.is_some() {
                     write.fate = Fate::Refused;
@@ -429,8 +427,8 @@ impl Clients {
             Err(error) => return self.fail_at("contexts are good for their key", key, at, error.to_string()),
         };
         if u32::from(w) > done.acks.home + done.acks.standin {
-            let message = format!("a write that needs {w} homes stands on {:?}", done.acks);
-            return self.fail_at("an answer stands on enough replicas", key, at, message);
+            let message = format!("a write that needs {w} homes was stored by {:?}", done.acks);
+            return self.fail_at("an answer has enough acknowledgements", key, at, message);
         }
         let write = &mut self.histories[key].writes[place];
         // A write that was replaced before this attempt is not in the context of the attempt's reply.
@@ -439,7 +437,7 @@ impl Clients {
             None => Some(context.seen.hlc).filter(|hlc| *hlc > write.shown_hlc),
         };
         write.fate = Fate::Acknowledged { at, w: homes(w, done.acks), hlc };
-        // A body is in the context too, and the delete has not replaced what it shows.
+        // A body is in the context too, but the delete has not replaced what the body shows.
         if write.shown == Shown::Unknown && pending.attempts == 1 && done.body.is_none() {
             let others = context.seen.ids.keys().copied().filter(|name| Some(*name) != write.id);
             write.shown = Shown::Names(others.collect());
@@ -447,14 +445,14 @@ impl Clients {
         let own = match write.shown {
             Shown::Writes(shown) => {
                 let shown = if hlc.is_some() { shown.union(WriteSet::of(place)) } else { shown };
-                Some(Held { sealed, shown, hlc: context.seen.hlc })
+                Some(HeldContext { sealed, shown, hlc: context.seen.hlc })
             }
             Shown::Names(_) | Shown::Unknown => None,
         };
         let (invoked, mut own) = (write.invoked, own);
         if let (Some(body), Some(held)) = (done.body, &mut own) {
             let (seen, seen_hlc) = (held.shown, held.hlc);
-            // A body shows all that is there, and the context covers it.
+            // A body shows all values, and the context covers it.
             held.shown = seen.union(self.histories[key].writes_of(&body.siblings));
             let read = Read { invoked, answered: at, r: 0, strong: false, seen, seen_hlc, siblings: body.siblings };
             self.histories[key].reads.push(read);
@@ -462,7 +460,7 @@ impl Clients {
         self.clients[client].memory[key].put = own;
     }
 
-    /// Has the extra client read a key at `r` homes through `node`.
+    /// Lets the extra client read a key at `r` homes through `node`.
     pub fn read_now(&mut self, world: &mut World, key: usize, node: usize, r: u8, consistency: Consistency) {
         let client = self.extra();
         workload::read(self, world, client, key, workload::Reading { consistency, r, seen: None, override_r: true });
@@ -470,7 +468,7 @@ impl Clients {
         self.send(world, client, Some(node));
     }
 
-    /// Has the extra client write a key through `node`, or delete it, with the context of its last get.
+    /// Lets the extra client write a key through `node`, or delete it, with the context of its last get.
     pub fn write_now(&mut self, world: &mut World, key: usize, node: usize, delete: bool) {
         let client = self.extra();
         let context = self.clients[client].memory[key].got.clone();
@@ -486,7 +484,7 @@ impl Clients {
     }
 }
 
-/// How many homes a request that wanted so many replicas is known to stand on.
+/// The number of homes that are known to have answered a request for `wanted` replicas.
 fn homes(wanted: u8, acks: Acks) -> u8 {
     wanted.min(u8::try_from(acks.home).unwrap_or(u8::MAX))
 }

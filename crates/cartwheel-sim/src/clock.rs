@@ -1,23 +1,23 @@
-//! The two clocks of a machine: one that never jumps, and one that tells the time and may be wrong.
+//! The two clocks of a machine: a monotonic clock, and a wall clock that may be wrong.
 
 use cartwheel_core::value::hlc::WallMs;
 use cartwheel_core::value::time::{Instant, Now};
 
-/// When every run begins, in milliseconds since the Unix epoch.
+/// The begin of every run, in milliseconds since the Unix epoch.
 pub const START_WALL_MS: u64 = 1_700_000_000_000;
 
 /// A machine's clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock {
-    /// What the monotonic clock showed when the simulation began. It differs between machines and between boots, as nothing
-    /// may rely on it elsewhere.
+    /// The value of the monotonic clock at the start of the simulation. It differs between machines and boots, because no node may rely on
+    /// another's.
     pub instant_offset_us: u64,
-    /// How far the wall clock is ahead, or behind if negative.
+    /// The error of the wall clock: positive if it is ahead.
     pub wall_offset_ms: i64,
 }
 
 impl Clock {
-    /// What the clocks read at `now_us` of simulated time.
+    /// The values of both clocks at `now_us` of simulated time.
     pub const fn read(&self, now_us: u64) -> Now {
         let wall = (START_WALL_MS + now_us / 1000).saturating_add_signed(self.wall_offset_ms);
         Now { instant: Instant(now_us + self.instant_offset_us), wall: WallMs(wall) }

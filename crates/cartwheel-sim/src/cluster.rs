@@ -1,4 +1,4 @@
-//! The cluster under test: who is in it, and how its nodes are made.
+//! The cluster under test: its nodes, its settings, and how its state machines are made.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,55 +31,55 @@ use cartwheel_core::wire::context::{ClusterKey, Sealer};
 pub struct BucketSpec {
     /// Its name.
     pub name: String,
-    /// Replicas of a key.
+    /// The number of replicas of a key.
     pub n: u8,
-    /// Replicas that a get waits for.
+    /// The number of replicas that a get waits for.
     pub r: u8,
-    /// Replicas that a put waits for.
+    /// The number of replicas that a put waits for.
     pub w: u8,
-    /// How it shows concurrent writes.
+    /// How concurrent writes are shown.
     pub conflict: Conflict,
-    /// When its writes are acknowledged.
+    /// When writes are acknowledged.
     pub durability: Durability,
-    /// Whether nodes may stand in for homes.
+    /// Whether stand-ins may store writes for homes.
     pub sloppy: bool,
-    /// Clients read and write it only strongly, so that its keys are linearizable.
+    /// Whether clients use only strong requests on it, so that its keys must be linearizable.
     pub strong_only: bool,
 }
 
-/// A node and where it stands.
+/// A node and its location.
 #[derive(Clone, Debug)]
 pub struct NodeSpec {
     /// Its name.
     pub name: String,
     /// Its zone.
     pub zone: String,
-    /// Its host.
+    /// Its physical machine.
     pub host: String,
 }
 
 /// A cluster's settings.
 #[derive(Clone, Debug)]
 pub struct ClusterSpec {
-    /// The nodes that there may be.
+    /// All nodes, including those that join later.
     pub nodes: Vec<NodeSpec>,
-    /// How many of them, the last, are no members at first.
+    /// The number of nodes, the last ones, that are not members at first.
     pub spares: usize,
-    /// One node founds the cluster alone, the others join it, and then the last of them replaces the founder before clients come.
+    /// One node bootstraps the cluster alone and the others join it. The last of them replaces the founder before clients start.
     pub outlives_founder: bool,
-    /// How many partitions the ring has.
+    /// The number of partitions of the ring.
     pub partitions: u32,
     /// The buckets.
     pub buckets: Vec<BucketSpec>,
-    /// How much a node takes on.
+    /// The nodes' limits.
     pub limits: Limits,
-    /// How long a node waits.
+    /// The nodes' timeouts and intervals.
     pub timing: Timing,
 }
 
 const CLUSTER: ClusterId = ClusterId(0xca27);
 
-/// A cluster's members and what they agree on.
+/// A cluster's nodes, and what is the same for all of them.
 #[derive(Debug)]
 pub struct Cluster {
     spec: ClusterSpec,
@@ -88,15 +88,15 @@ pub struct Cluster {
     view: Arc<View>,
     cluster_key: ClusterKey,
     broken: Broken,
-    /// Between which numbers an administrator changes the n of each bucket, if one does.
+    /// The range in which an administrator changes the n of each bucket; a single value if none does.
     ns: Vec<(u8, u8)>,
 }
 
 impl Cluster {
-    /// The cluster of these settings, with a rule of its protocol broken if a test of the tests wants it.
+    /// Makes a cluster. `broken` names a rule of the protocol to break, for tests of the simulator itself.
     ///
     /// # Panics
-    /// If the settings make no cluster.
+    /// If the settings are invalid.
     pub fn new(spec: ClusterSpec, broken: Broken) -> Self {
         let ids: Vec<NodeId> = spec.nodes.iter().map(|node| NodeId::of_name(&node.name)).collect();
         let indices = ids.iter().enumerate().map(|(index, &id)| (id, index)).collect();
@@ -110,52 +110,52 @@ impl Cluster {
         &self.spec
     }
 
-    /// How many members it has.
+    /// The number of nodes.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// How many nodes found the cluster.
+    /// The number of nodes that are members at the start of the clients.
     pub fn founders(&self) -> usize {
         self.ids.len() - self.spec.spares
     }
 
-    /// How many nodes the founding names.
+    /// The number of nodes that bootstrap the cluster.
     pub const fn first_members(&self) -> usize {
         first_members(&self.spec)
     }
 
-    /// A node as a member.
+    /// A node as a member of the cluster.
     pub fn member(&self, index: usize, incarnation: Incarnation) -> Member {
         member(index, &self.spec.nodes[index], incarnation)
     }
 
-    /// Whether it has no member.
+    /// Whether it has no nodes.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
-    /// A member's id.
+    /// A node's id.
     pub fn id(&self, index: usize) -> NodeId {
         self.ids[index]
     }
 
-    /// The member with this id.
+    /// The node with this id.
     pub fn index(&self, id: NodeId) -> Option<usize> {
         self.indices.get(&id).copied()
     }
 
-    /// A member's name.
+    /// A node's name.
     pub fn name(&self, index: usize) -> &str {
         &self.spec.nodes[index].name
     }
 
-    /// The name of the node with this id.
+    /// The name of the node with this id, also of one that is not in the cluster.
     pub fn name_of(&self, id: NodeId) -> &str {
         self.index(id).map_or("stranger", |index| self.name(index))
     }
 
-    /// What opens and makes the cluster's contexts.
+    /// The cluster's seal of contexts.
     pub fn sealer(&self) -> Sealer {
         Sealer::new(CLUSTER, self.cluster_key.clone(), self.broken)
     }
@@ -172,22 +172,22 @@ impl Cluster {
             .expect("clients use only the run's buckets")
     }
 
-    /// Whether any bucket acknowledges writes that are not synced.
+    /// Whether a bucket acknowledges writes before they are synced.
     pub fn leaves_writes_to_the_os(&self) -> bool {
         self.spec.buckets.iter().any(|bucket| bucket.durability == Durability::Os)
     }
 
-    /// How many replicas a key has at least, as far as settings say it: no more than there are nodes.
+    /// The least number of replicas that a key has by its bucket's settings: no more than there are nodes.
     pub fn replicas(&self, key: &Key) -> u8 {
         self.ns_of(key).0.min(self.founders() as u8)
     }
 
-    /// How many it has at most. Reads meet writes for certain where they would among so many.
+    /// The largest number of replicas that a key has. Where R and W overlap among so many, a read must see a write.
     pub fn replicas_max(&self, key: &Key) -> u8 {
         self.ns_of(key).1.min(self.founders() as u8)
     }
 
-    /// The least n that its bucket comes to have, however many nodes there are.
+    /// The least n that the key's bucket gets, however many nodes there are.
     pub fn n_least(&self, key: &Key) -> u8 {
         self.ns_of(key).0
     }
@@ -197,13 +197,13 @@ impl Cluster {
         self.ns[place.expect("clients use only the run's buckets")]
     }
 
-    /// Between which numbers an administrator changes the n of each bucket.
+    /// The range in which an administrator changes the n of each bucket.
     pub fn ns(&self) -> &[(u8, u8)] {
         &self.ns
     }
 
-    /// An administrator will change the n of each bucket, between these numbers.
-    pub fn let_n_change(&mut self, ns: Vec<(u8, u8)>) {
+    /// Sets the range in which an administrator changes the n of each bucket.
+    pub fn set_ns(&mut self, ns: Vec<(u8, u8)>) {
         self.ns = ns;
     }
 
@@ -212,12 +212,12 @@ impl Cluster {
         self.view.ring.partition_of(key.token())
     }
 
-    /// The ring and the settings as they were founded.
+    /// The view at bootstrap.
     pub const fn view(&self) -> &Arc<View> {
         &self.view
     }
 
-    /// A node's state machine as it starts from its disk. This is the one place that knows how a node is made.
+    /// Makes a node's state machine from its disk.
     pub fn make_node(
         &self,
         index: usize,
@@ -255,14 +255,14 @@ impl Cluster {
         Node::new(config, view)
     }
 
-    /// A node's control as it starts from what it has saved.
+    /// Makes a node's control state machine from its saved history.
     ///
     /// # Panics
-    /// If what it has saved makes no cluster.
+    /// If the history is invalid.
     pub fn make_control(&self, index: usize, start: Start, saved: Option<History>, seed: u64) -> Control {
         let (node, Start { incarnation, boot, epoch, epoch_floor, .. }) = (self.ids[index], start);
         let (cluster, broken) = (CLUSTER, self.broken);
-        // Not drawn, so that seeds stay what they were.
+        // Derived instead of drawn, so that runs of earlier seeds stay the same.
         let snapshot_after = if (self.spec.partitions / 2).is_multiple_of(2) { 4 } else { SNAPSHOT_AFTER };
         let shards = 1;
         let config = ControlConfig {
@@ -280,56 +280,54 @@ impl Cluster {
         Control::new(config, saved.unwrap_or_else(|| self.bootstrap())).expect("a history of a cluster")
     }
 
-    /// The changes that make the cluster.
+    /// The changes that bootstrap the cluster.
     pub fn bootstrap(&self) -> History {
         history(&self.spec)
     }
 }
 
-/// Which start of a node: the boot of an incarnation.
+/// One start of a node: a boot of an incarnation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Start {
-    /// The incarnation of its disk.
+    /// The incarnation of its data directory.
     pub incarnation: Incarnation,
-    /// Which of the incarnation's boots it is, from 1.
+    /// The number of the incarnation's boot, from 1.
     pub boot: u32,
-    /// Since when it goes on with its actors.
+    /// The boot since which it continues its actors.
     pub actors: ActorsSince,
-    /// The epoch that is on its disk.
+    /// The epoch on its disk.
     pub epoch: Epoch,
-    /// The epoch that was on another's disk when its disk was made.
+    /// The latest epoch on another node's disk when its disk was made.
     pub epoch_floor: Epoch,
 }
 
-/// The partition state in a partition that a disk remembers.
+/// A partition's state on a disk.
 ///
 /// # Panics
-/// If what it remembers is none.
+/// If it cannot be decoded.
 pub fn partition_state_in(disk: &Image, partition: PartitionId) -> Option<PartitionState> {
     let bytes = disk.named.get(partition_state_name(partition).as_bytes())?;
     Some(wire::decode_partition_state(bytes).expect("what was saved"))
 }
 
-/// What a disk remembers of other nodes' losses.
+/// The losses of other nodes on a disk.
 ///
 /// # Panics
-/// If what it remembers is none.
+/// If they cannot be decoded.
 pub fn losses_in(disk: &Image) -> LossBook {
     let bytes = disk.named.get(loss_book::NAME.as_bytes());
     bytes.map_or_else(LossBook::default, |bytes| LossBook::decode(bytes).expect("what was saved"))
 }
 
-/// The incarnation of a node's first disk.
+/// The incarnation of a node's first data directory.
 pub const fn first_incarnation(index: usize) -> Incarnation {
     Incarnation(index as u64 + 1)
 }
 
-/// How many nodes the founding names.
 const fn first_members(spec: &ClusterSpec) -> usize {
     if spec.outlives_founder { 1 } else { spec.nodes.len() - spec.spares }
 }
 
-/// The changes that make the cluster.
 fn history(spec: &ClusterSpec) -> History {
     let founders = spec.nodes.iter().take(first_members(spec)).enumerate();
     let members: Vec<Member> = founders.map(|(index, node)| member(index, node, first_incarnation(index))).collect();

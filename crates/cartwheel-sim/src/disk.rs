@@ -1,4 +1,4 @@
-//! A node's store: bytes that take time to be written, and more time to survive a crash.
+//! A node's store: writes take time, and until they are synced a crash may lose them.
 
 use std::collections::BTreeSet;
 
@@ -9,16 +9,15 @@ use cartwheel_core::store::image::Image;
 use crate::options::DiskOptions;
 use crate::rng::Rng;
 
-/// What is on a disk, and what of it is spoilt.
+/// The content of a disk, and what of it is damaged.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Medium {
     image: Image,
-    /// Damaged records that the store itself does not give out.
+    /// Damaged records whose damage the store itself detects.
     damaged: BTreeSet<Bytes>,
 }
 
 impl Medium {
-    /// The bytes on it.
     pub(crate) const fn image(&self) -> &Image {
         &self.image
     }
@@ -34,9 +33,9 @@ impl Medium {
 /// A command that is being carried out.
 #[derive(Clone, Debug)]
 pub struct Started {
-    /// When it ends, in microseconds from now.
+    /// The time until it ends, in microseconds from now.
     pub delay_us: u64,
-    /// How it will have ended.
+    /// The result that it will have.
     pub result: StoreResult,
     /// What is durable once it has ended.
     pub durable: Durable,
@@ -48,19 +47,19 @@ pub struct Durable(u64);
 
 /// One node's store.
 ///
-/// Commands take effect in the order in which they are started, so a read sees an earlier write that has not ended yet. A crash
-/// loses what was not synced: a prefix of the changes survives, at least up to the last synced one that has ended.
+/// Commands take effect in the order in which they are started, so a read sees an earlier write that has not ended yet. A crash keeps a prefix of
+/// the changes: at least up to the last synced one that has ended.
 #[derive(Debug)]
 pub struct Disk {
     options: DiskOptions,
     rng: Rng,
-    /// It takes no records for want of room.
+    /// Whether it refuses records for lack of space.
     full: bool,
-    /// As a running node sees it.
+    /// The content that a running node sees.
     current: Medium,
-    /// As it is after a crash that loses all it can.
+    /// The content after a crash that loses all it can.
     durable: Medium,
-    /// The changes that are in `current` and not in `durable`, the first of them numbered `pending_from`.
+    /// The changes that are in `current` and not in `durable`; the first is number `pending_from`.
     pending: Vec<StoreCommand>,
     pending_from: u64,
 }
@@ -79,7 +78,7 @@ impl Disk {
         }
     }
 
-    /// An empty one that behaves like it, and is as full.
+    /// An empty store with the same options, and as full.
     pub fn replaced(&self, rng: Rng) -> Self {
         Self { full: self.full, ..Self::new(self.options.clone(), rng) }
     }
@@ -119,7 +118,7 @@ impl Disk {
         }
     }
 
-    /// A scan names the damaged records that it comes by, and goes on.
+    /// Moves the damaged records of a scan from its records to its list of damaged ones.
     fn without_damaged(&self, mut result: StoreResult) -> StoreResult {
         if let StoreResult::Scanned(Ok(scanned)) = &mut result {
             let is_damaged = |(key, _): &(Bytes, Bytes)| self.current.damaged.contains(key);
@@ -146,7 +145,7 @@ impl Disk {
         Started { delay_us: delay_us + sync_us, result, durable }
     }
 
-    /// A command has ended.
+    /// Ends a command: makes durable what it says.
     pub fn end(&mut self, durable: Durable) {
         let count = durable.0.saturating_sub(self.pending_from).min(self.pending.len() as u64);
         self.keep(count as usize);
@@ -159,7 +158,7 @@ impl Disk {
         self.pending_from += count as u64;
     }
 
-    /// The records whose changes a crash may take away, in the order of the changes.
+    /// The records whose changes a crash may lose, in the order of the changes.
     pub fn unsynced(&self) -> impl Iterator<Item = Option<&Bytes>> {
         self.pending.iter().map(|change| match change {
             StoreCommand::Write { storage_key, .. } => Some(storage_key),
@@ -167,8 +166,8 @@ impl Disk {
         })
     }
 
-    /// The machine fails: some of what was not synced survives, in order, and at least `least` changes. Returns what records have
-    /// lost changes.
+    /// Crashes the machine: of the changes that were not synced, a random prefix of at least `least` survives. Returns the records that lost
+    /// changes.
     pub fn crash(&mut self, least: usize) -> Vec<Bytes> {
         let survivors = self.rng.below(self.pending.len() as u64 + 1) as usize;
         self.keep(survivors.max(least));
@@ -179,24 +178,24 @@ impl Disk {
         lost
     }
 
-    /// What is on it now, as somebody else copies it.
+    /// A copy of the present content.
     pub(crate) fn copy(&self) -> Medium {
         self.current.clone()
     }
 
-    /// A copy is in its place from now on.
-    pub(crate) fn put_back(&mut self, copy: Medium) {
+    /// Replaces the content with a copy.
+    pub(crate) fn restore_copy(&mut self, copy: Medium) {
         self.pending_from += self.pending.len() as u64;
         self.pending.clear();
         (self.current, self.durable) = (copy.clone(), copy);
     }
 
-    /// What a crash now could not take away.
+    /// The content that a crash cannot change.
     pub const fn durable(&self) -> &Image {
         &self.durable.image
     }
 
-    /// What the node would read now.
+    /// The content that the node reads.
     pub const fn current(&self) -> &Image {
         &self.current.image
     }
@@ -208,7 +207,7 @@ impl Disk {
             .any(|change| matches!(change, StoreCommand::Write { storage_key: key, .. } if key == storage_key))
     }
 
-    /// Flips one bit of a stored record. Half of the time the store notices by its own checksums.
+    /// Flips one bit of a stored record. Half of the time the store detects that by its own checksums.
     pub fn damage(&mut self, storage_key: &Bytes) {
         let Some(record) = self.current.image.records.get(storage_key) else { return };
         let mut bytes = record.to_vec();
@@ -223,17 +222,17 @@ impl Disk {
         self.durable.image.records.insert(storage_key.clone(), bytes);
     }
 
-    /// From now on there is room or not.
+    /// Makes the disk refuse records for lack of space, or accept them again.
     pub const fn set_full(&mut self, full: bool) {
         self.full = full;
     }
 
-    /// Whether there is no room.
+    /// Whether it refuses records for lack of space.
     pub const fn is_full(&self) -> bool {
         self.full
     }
 
-    /// From now on commands are quick and none fails.
+    /// Makes commands quick and free of failures from now on.
     pub const fn become_reliable(&mut self) {
         self.options.stall_per_mille = 0;
         self.options.read_fail_per_mille = 0;
@@ -242,7 +241,7 @@ impl Disk {
     }
 }
 
-/// The failure of a command that reads.
+/// The failed result of a command that reads.
 fn unreadable(command: &StoreCommand, why: ReadFailed) -> StoreResult {
     match command {
         StoreCommand::Scan { .. } => StoreResult::Scanned(Err(why)),
@@ -266,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_keeps_what_was_synced_and_a_prefix_of_the_rest() {
+    fn a_crash_keeps_synced_changes_and_a_prefix_of_the_others() {
         let mut outcomes = std::collections::BTreeSet::new();
         for seed in 0..50 {
             let mut disk = disk(seed);
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_end_of_a_command_from_before_a_crash_keeps_nothing_newer() {
+    fn a_command_from_before_a_crash_makes_nothing_newer_durable() {
         let mut disk = disk(1);
         let synced = disk.start(&write("a", "1", true));
         disk.crash(0);
@@ -303,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn some_damage_is_noticed_by_the_store_until_the_record_is_written_again() {
+    fn some_damage_is_detected_by_the_store_until_the_record_is_rewritten() {
         let read = StoreCommand::Read { storage_key: "a".into() };
         let mut noticed = 0;
         for seed in 0..20 {

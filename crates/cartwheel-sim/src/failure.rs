@@ -1,19 +1,19 @@
-//! What a run found to be wrong.
+//! The result of a failed check.
 
 use std::fmt;
 
 use cartwheel_core::value::key::Key;
 
-/// A broken promise.
+/// A violation of the protocol's guarantees.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
     /// The name of the check that failed.
     pub check: &'static str,
-    /// The key in question, if it is about one.
+    /// The key, if the check concerns one.
     pub key: Option<Key>,
-    /// When it became visible, in microseconds of simulated time.
+    /// When it was found, in microseconds of simulated time.
     pub at_us: u64,
-    /// What was expected and what was seen.
+    /// What was expected and what was found.
     pub message: String,
 }
 

@@ -1,4 +1,4 @@
-//! What strikes when: each kind of fault by its own rate, on a random victim.
+//! Faults: each kind strikes a random victim at its own rate, and ends after a while.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::rng::{Rng, Stream};
 use crate::run::Alarm;
 use crate::world::World;
 
-/// How many copies of one node's disk are kept.
+/// The most copies of one node's disk that are kept.
 const COPIES_MAX: usize = 3;
 
 /// A kind of fault.
@@ -22,25 +22,25 @@ const COPIES_MAX: usize = 3;
 pub enum Fault {
     /// One direction between two nodes is cut.
     Cut,
-    /// The nodes fall into two groups.
+    /// The nodes are split into two groups.
     Partition,
     /// A node crashes.
     Crash,
-    /// A node stands still.
+    /// A node is paused.
     Pause,
     /// A clock jumps.
     ClockJump,
     /// A record is damaged.
     Damage,
-    /// A disk is full; sometimes all are.
+    /// A disk is full; sometimes all disks are.
     FullDisk,
-    /// A node loses its disk, and comes back as a new incarnation.
+    /// A node loses its disk and comes back as a new incarnation.
     Wipe,
     /// All nodes crash.
     Outage,
-    /// A running node's disk is copied, and the copy is put in its place after a crash, of the same boot or a later one.
+    /// A running node's disk is copied, and the copy is restored after a crash, in the same boot or a later one.
     HotCopy,
-    /// All homes of a key crash, and those who stand in for them restart before the homes are back.
+    /// All homes of a key crash, and their stand-ins restart before the homes do.
     StandIns,
 }
 
@@ -77,38 +77,38 @@ impl Fault {
     }
 }
 
-/// What ends a fault.
+/// How a fault ends.
 #[derive(Clone, Debug)]
 enum Remedy {
     Links(Vec<(usize, usize)>),
     Start(usize),
-    /// These restart, and then those start.
+    /// The first nodes restart, then the others start.
     Restart(Vec<usize>, Vec<usize>),
     Resume(usize),
     Room(Vec<usize>),
-    /// Mends nothing: a copy is put back.
-    PutBack(usize),
+    /// A copy of the disk is restored.
+    RestoreCopy(usize),
 }
 
-/// Strikes and mends.
+/// Begins and ends faults.
 #[derive(Debug)]
 pub struct Faults {
     options: FaultOptions,
     clocks: ClockOptions,
     rng: Rng,
-    /// For full disks alone, so that the seeds of runs without them are what they were.
+    /// For full disks only. Each kind that was added later has its own generator, so that runs of earlier seeds stay the same.
     room_rng: Rng,
-    /// For lost disks alone.
+    /// For lost disks only.
     wipe_rng: Rng,
-    /// For orderly stops alone.
+    /// For orderly stops only.
     stops_rng: Rng,
-    /// For crashes of all alone.
+    /// For crashes of all nodes only.
     outages_rng: Rng,
-    /// For copies of disks alone.
+    /// For copies of disks only.
     copies_rng: Rng,
-    /// The last copies of each node's disk.
+    /// The latest copies of each node's disk.
     copies: BTreeMap<usize, Vec<DirCopy>>,
-    /// For restarts of stand-ins alone.
+    /// For restarts of stand-ins only.
     founders_rng: Rng,
     remedies: Vec<Option<Remedy>>,
     over: bool,
@@ -152,7 +152,7 @@ impl Faults {
         }
     }
 
-    /// Puts the clocks wrong and schedules the first of each kind.
+    /// Sets the clocks' errors and schedules the first fault of each kind.
     pub fn start(&mut self, world: &mut World) {
         for node in 0..world.cluster().len() {
             let skew_ms = self.offset_ms(self.clocks.skew_max_ms);
@@ -163,7 +163,7 @@ impl Faults {
         }
     }
 
-    /// No more faults, and nothing more to mend.
+    /// Stops all faults: none begins any more, and scheduled ends do nothing.
     pub const fn end(&mut self) {
         self.over = true;
     }
@@ -175,8 +175,8 @@ impl Faults {
         }
     }
 
-    /// The time of a fault has come. Returns the places of the keys whose records were damaged or lost, or lost writes that had
-    /// been acknowledged.
+    /// Begins a fault. Returns the indexes of the keys that may have lost data: those whose records were damaged or lost, or that lost acknowledged
+    /// writes.
     pub fn strike(&mut self, world: &mut World, fault: Fault, keys: &[&Key]) -> Vec<usize> {
         if self.over {
             return Vec::new();
@@ -197,19 +197,19 @@ impl Faults {
                 let is_orderly = self.stops_rng.chance(self.options.orderly_per_mille);
                 if is_orderly && !world.machine(victim).is_paused() {
                     let lost = world.stop(victim);
-                    self.mend_later(world, fault, Remedy::Start(victim));
+                    self.schedule_end(world, fault, Remedy::Start(victim));
                     return places_of(world, keys, &lost);
                 }
                 return self.crash(world, fault, victim, keys);
             }
             Fault::Pause if world.machine(victim).is_up() && !world.machine(victim).is_paused() => {
                 world.pause(victim);
-                self.mend_later(world, fault, Remedy::Resume(victim));
+                self.schedule_end(world, fault, Remedy::Resume(victim));
             }
             Fault::Crash | Fault::Pause => {}
             Fault::ClockJump => {
                 let offset_ms = world.clock_offset_ms(victim) + self.offset_ms(self.clocks.jump_max_ms);
-                // They jump, but do not drift apart for ever.
+                // They jump, but do not drift apart without bound.
                 let bound = (self.clocks.jump_max_ms + self.clocks.skew_max_ms) as i64;
                 world.set_clock(victim, offset_ms.clamp(-bound, bound));
             }
@@ -219,7 +219,7 @@ impl Faults {
                 let copies = self.copies.entry(victim).or_default();
                 copies.push(world.copy_disk(victim));
                 copies.drain(..copies.len().saturating_sub(COPIES_MAX));
-                self.mend_later(world, fault, Remedy::PutBack(victim));
+                self.schedule_end(world, fault, Remedy::RestoreCopy(victim));
             }
             Fault::HotCopy => {}
             Fault::StandIns => return self.crash_homes(world, keys),
@@ -227,16 +227,16 @@ impl Faults {
             Fault::FullDisk => {
                 let victims: Vec<_> = if self.room_rng.chance(200) { (0..nodes).collect() } else { vec![victim] };
                 victims.iter().for_each(|&victim| world.set_full(victim, true));
-                self.mend_later(world, fault, Remedy::Room(victims));
+                self.schedule_end(world, fault, Remedy::Room(victims));
             }
         }
         Vec::new()
     }
 
-    /// Crashes a node. Returns the places of the keys of which it lost writes that had been acknowledged.
+    /// Crashes a node. Returns the indexes of the keys of which it lost acknowledged writes.
     fn crash(&mut self, world: &mut World, fault: Fault, victim: usize, keys: &[&Key]) -> Vec<usize> {
         let lost = world.crash(victim, least_survivors(world, victim));
-        self.mend_later(world, fault, Remedy::Start(victim));
+        self.schedule_end(world, fault, Remedy::Start(victim));
         places_of(world, keys, &lost)
     }
 
@@ -258,11 +258,11 @@ impl Faults {
                 places_of(world, keys, &lost)
             })
             .collect();
-        self.mend_later(world, Fault::StandIns, Remedy::Restart(others, up));
+        self.schedule_end(world, Fault::StandIns, Remedy::Restart(others, up));
         lost
     }
 
-    /// Restarts stand-ins in order, and starts the homes that they stood in for.
+    /// Restarts stand-ins in order, and then schedules the start of their homes.
     fn restart(&mut self, world: &mut World, stand_ins: &[usize], homes: &[usize], keys: &[&Key]) -> Vec<usize> {
         let mut places = Vec::new();
         for &node in stand_ins {
@@ -273,12 +273,12 @@ impl Faults {
             }
         }
         for &node in homes {
-            self.mend_later(world, Fault::StandIns, Remedy::Start(node));
+            self.schedule_end(world, Fault::StandIns, Remedy::Start(node));
         }
         places
     }
 
-    /// Both directions between two groups; sometimes only one.
+    /// All links between two groups; sometimes only those in one direction.
     fn draw_partition(&mut self, nodes: usize) -> Vec<(usize, usize)> {
         let sides: Vec<bool> = (0..nodes).map(|_| self.rng.chance(500)).collect();
         let one_way = self.rng.chance(250);
@@ -291,18 +291,18 @@ impl Faults {
         for &(from, to) in &links {
             world.cut(from, to);
         }
-        self.mend_later(world, fault, Remedy::Links(links));
+        self.schedule_end(world, fault, Remedy::Links(links));
     }
 
-    fn mend_later(&mut self, world: &mut World, fault: Fault, remedy: Remedy) {
+    fn schedule_end(&mut self, world: &mut World, fault: Fault, remedy: Remedy) {
         let lasts_us = fault.rate(&self.options).map_or(0, |rate| rate.lasts_us);
         let after = 1 + self.rng(fault).waiting_us(lasts_us);
-        world.alarm(after, Alarm::Mend(self.remedies.len()).number());
+        world.alarm(after, Alarm::EndFault(self.remedies.len()).number());
         self.remedies.push(Some(remedy));
     }
 
-    /// The time of a remedy has come. Returns what [`Self::strike`] does.
-    pub fn mend(&mut self, world: &mut World, place: usize, keys: &[&Key]) -> Vec<usize> {
+    /// Ends a fault. Returns the same as [`Self::strike`].
+    pub fn end_fault(&mut self, world: &mut World, place: usize, keys: &[&Key]) -> Vec<usize> {
         if self.over {
             return Vec::new();
         }
@@ -311,39 +311,39 @@ impl Faults {
             Some(Remedy::Start(node)) if !world.machine(node).is_up() => world.start(node),
             Some(Remedy::Resume(node)) if world.machine(node).is_paused() => world.resume(node),
             Some(Remedy::Room(nodes)) => nodes.iter().for_each(|&node| world.set_full(node, false)),
-            Some(Remedy::PutBack(node)) => return self.put_back(world, node, keys),
+            Some(Remedy::RestoreCopy(node)) => return self.restore_copy(world, node, keys),
             Some(Remedy::Restart(stand_ins, homes)) => return self.restart(world, &stand_ins, &homes, keys),
             _ => {}
         }
         Vec::new()
     }
 
-    /// Puts a copy of the disk of `victim` in its place, where that loses nothing, no epoch has begun since, the node has made no
-    /// promise since, and nobody was told of a loss since: he would not count the node until its boots have come as far again, or the
-    /// loss is forgotten. Returns the places of the keys that lie on it.
-    fn put_back(&mut self, world: &mut World, victim: usize, keys: &[&Key]) -> Vec<usize> {
+    /// Restores a copy of the disk of `victim`, if that loses no data. It also requires that since the copy was made no epoch has begun, the
+    /// node has made no promise, and no other node has heard of a loss: those would not count the node until its boots have come as far again,
+    /// or the loss is forgotten. Returns the indexes of the keys that the node is a home of.
+    fn restore_copy(&mut self, world: &mut World, victim: usize, keys: &[&Key]) -> Vec<usize> {
         let Some(copies) = self.copies.get(&victim).filter(|copies| !copies.is_empty()) else { return Vec::new() };
         let copy = copies[self.copies_rng.index(copies.len())].clone();
         let machine = world.machine(victim);
         let is_fit = machine.start().incarnation == copy.incarnation
             && machine.start().epoch == copy.epoch
             && machine.has_partition_states_of(&copy)
-            && !world.others_heard_of_a_loss_after(victim, copy.boot);
+            && !world.others_know_of_a_loss_after(victim, copy.boot);
         if !is_fit || !can_lose(world, victim, keys) {
             return Vec::new();
         }
         world.crash(victim, 0);
-        world.put_back(victim, copy);
-        self.mend_later(world, Fault::HotCopy, Remedy::Start(victim));
+        world.restore_copy(victim, copy);
+        self.schedule_end(world, Fault::HotCopy, Remedy::Start(victim));
         (0..keys.len()).filter(|&place| world.homes(keys[place]).contains(&victim)).collect()
     }
 
-    /// A number of milliseconds, either way.
+    /// A random offset of at most `max_ms` in either direction.
     fn offset_ms(&mut self, max_ms: u64) -> i64 {
         self.rng.range(0, 2 * max_ms) as i64 - max_ms as i64
     }
 
-    /// Takes the disk of `victim` away where that loses nothing. Returns the places of the keys that lay on it.
+    /// Wipes the disk of `victim` if that loses no data. Returns the indexes of the keys that it is a home of.
     fn wipe(&mut self, world: &mut World, victim: usize, keys: &[&Key]) -> Vec<usize> {
         let is_home = |key: &Key| world.homes(key).contains(&victim);
         if !can_lose(world, victim, keys) {
@@ -352,11 +352,11 @@ impl Faults {
         let places = (0..keys.len()).filter(|&place| is_home(keys[place])).collect();
         world.crash(victim, 0);
         world.wipe(victim, Incarnation(self.wipe_rng.bits()), Rng::new(self.wipe_rng.bits(), Stream::Wipe));
-        self.mend_later(world, Fault::Wipe, Remedy::Start(victim));
+        self.schedule_end(world, Fault::Wipe, Remedy::Start(victim));
         places
     }
 
-    /// Damages a record of `victim` where that loses nothing.
+    /// Damages a record of `victim` if that loses no data.
     fn damage(&mut self, world: &mut World, victim: usize, keys: &[&Key]) -> Option<usize> {
         let place = self.rng.index(keys.len());
         let key = keys[place];
@@ -368,7 +368,7 @@ impl Faults {
     }
 }
 
-/// The places of the keys whose acknowledged writes may be among those that were lost.
+/// The indexes of the keys whose acknowledged writes may be among the lost changes.
 fn places_of(world: &World, keys: &[&Key], lost: &[Key]) -> Vec<usize> {
     (0..keys.len()).filter(|&place| leaves_to_the_os(world, keys[place]) && lost.contains(keys[place])).collect()
 }
@@ -377,8 +377,8 @@ fn leaves_to_the_os(world: &World, key: &Key) -> bool {
     world.cluster().bucket(key).durability == Durability::Os
 }
 
-/// How many of the changes that `victim` has not synced must survive a crash: an acknowledged write is lost only where other
-/// disks have it. What was to be synced has not been acknowledged.
+/// The number of unsynced changes of `victim` that must survive a crash. An acknowledged write may be lost only where other disks hold it. Changes
+/// that were to be synced have not been acknowledged.
 fn least_survivors(world: &World, victim: usize) -> usize {
     let is_needed = |storage_key: Option<&Bytes>| {
         let key = storage_key.and_then(|storage_key| Key::from_storage_key(storage_key).ok());
@@ -388,7 +388,7 @@ fn least_survivors(world: &World, victim: usize) -> usize {
     needed.iter().rposition(|&needed| needed).map_or(0, |last| last + 1)
 }
 
-/// Whether the other homes that are up durably hold all that `victim` would read of `key`.
+/// Whether the other running homes durably hold all that `victim` would read of `key`.
 fn others_hold(world: &World, victim: usize, key: &Key) -> bool {
     let Some(Ok(own)) = world.record(victim, key) else { return false };
     let mut others = State::default();
@@ -404,7 +404,7 @@ fn others_hold(world: &World, victim: usize, key: &Key) -> bool {
     notes && others.clock().covers(own.state.clock())
 }
 
-/// Whether nothing is lost with the disk of `victim`.
+/// Whether no data is lost with the disk of `victim`.
 fn can_lose(world: &World, victim: usize, keys: &[&Key]) -> bool {
     let is_home = |key: &Key| world.homes(key).contains(&victim);
     let can_spare = |key: &Key| holds_nothing(world, victim, key) || (is_home(key) && can_spare(world, victim, key));
@@ -415,13 +415,13 @@ fn can_lose(world: &World, victim: usize, keys: &[&Key]) -> bool {
         && keys.iter().all(|key| can_spare(key))
 }
 
-/// Whether `victim` holds nothing of `key`, and nothing is on its way to its disk.
+/// Whether `victim` holds nothing of `key`, and no write of it is on its way to the disk.
 fn holds_nothing(world: &World, victim: usize, key: &Key) -> bool {
     world.record(victim, key).is_none() && !world.machine(victim).disk().is_pending(&key.storage_key())
 }
 
-/// Whether the other homes that are up durably hold all that `victim` holds of `key`, and no copy is damaged already. A home that has lost its
-/// disk holds nothing until its new incarnation is a home: until then that loss has not been made good.
+/// Whether the other running homes durably hold all that `victim` holds of `key`, and no copy is damaged already. A home that has lost its disk
+/// does not count before its new incarnation is a home: until then that loss is not recovered.
 fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
     let homes = world.homes(key);
     if world.is_only_home(victim, key) {

@@ -1,4 +1,4 @@
-//! What clients asked and were told, key by key: the oracle's evidence.
+//! The requests and answers of clients, by key. This is the evidence that the oracle judges.
 
 use bytes::Bytes;
 use cartwheel_core::cluster::membership::Conflict;
@@ -7,13 +7,13 @@ use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Content, Sibling};
 use cartwheel_core::value::write_id::WriteId;
 
-/// How many writes a key gets at most in a run.
+/// The most writes of one key in a run.
 ///
-/// A key's state keeps notes of 64 replaced writes, and a context names 64 shown ones; with more, a late retry may leave a
-/// superfluous sibling. Below that, the oracle needs no exception.
+/// A key's state keeps notes of 64 replaced writes, and a context names 64 shown ones. With more writes, a late retry may leave a superfluous
+/// sibling; with fewer, the oracle needs no exception.
 pub const WRITES_MAX: usize = 60;
 
-/// A set of writes of one key, by their places in [`KeyHistory::writes`].
+/// A set of writes of one key, by their indexes in [`KeyHistory::writes`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct WriteSet(u64);
 
@@ -38,22 +38,22 @@ impl WriteSet {
         self.0 == 0
     }
 
-    /// The writes of either.
+    /// The writes in either set.
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The writes of this one that are not in the other.
+    /// The writes in this set and not in the other.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// The writes of both.
+    /// The writes in both sets.
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// The writes, ascending.
+    /// The indexes of the writes, ascending.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         (0..64).filter(move |&write| self.contains(write))
     }
@@ -65,46 +65,45 @@ impl FromIterator<usize> for WriteSet {
     }
 }
 
-/// A point in a run. Of two in one microsecond, `order` tells which came first.
+/// A point in a run. `order` decides between two in the same microsecond.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Moment {
-    /// Its place among all that clients did and were told.
+    /// The position among all requests and answers.
     pub order: u64,
-    /// When, in microseconds of simulated time.
+    /// The simulated time in microseconds.
     pub at_us: u64,
 }
 
-/// Which writes a write had been shown.
+/// The writes that a write had been shown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Shown {
-    /// These: the client knew.
+    /// Exactly these: the client knew them.
     Writes(WriteSet),
-    /// The ones with these names: a delete without a context, which deletes what its coordinator sees, was answered.
+    /// The writes with these names. It was a delete without a context, which deletes what its coordinator sees, and it was answered.
     Names(Vec<WriteId>),
-    /// Nobody knows: such a delete was not answered, or tried more than once.
+    /// Not known: such a delete was not answered, or had more than one attempt.
     Unknown,
 }
 
-/// How a write ended.
+/// The end of a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
-    /// It may have happened or may yet happen.
+    /// It may have been stored, or may yet be.
     Unknown,
-    /// It did not happen and never will.
+    /// It was not stored and never will be.
     Refused,
-    /// It was a delete and found nothing.
+    /// It was a delete and found nothing to delete.
     FoundNothing {
-        /// When the client was told.
+        /// When the client got the answer.
         at: Moment,
     },
     /// It is stored.
     Acknowledged {
-        /// When the client was told.
+        /// When the client got the answer.
         at: Moment,
-        /// By how many home replicas at least.
+        /// The number of home replicas that are known to have stored it.
         w: u8,
-        /// Its timestamp, as its reply's context has it. None if it had been replaced when this attempt came: then the
-        /// context says nothing of it.
+        /// Its timestamp by its reply's context. `None` if it had been replaced before this attempt: then the context does not name it.
         hlc: Option<Hlc>,
     },
 }
@@ -112,38 +111,38 @@ pub enum Fate {
 /// A client's write, with all its attempts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Write {
-    /// What was written.
+    /// The value or tombstone.
     pub content: Content,
     /// When it expires.
     pub expires: Option<WallMs>,
-    /// Its name, if the client named it.
+    /// Its name, if the client gave it one.
     pub id: Option<WriteId>,
-    /// What it had been shown.
+    /// The writes that it had been shown.
     pub shown: Shown,
     /// The highest timestamp that it had been shown.
     pub shown_hlc: Hlc,
-    /// When it was first asked for.
+    /// When its first attempt was made.
     pub invoked: Moment,
-    /// How often it was asked for.
+    /// The number of attempts.
     pub attempts: u32,
-    /// How it ended.
+    /// How it ended, as far as its client knows.
     pub fate: Fate,
-    /// The earliest timestamp that it was stored under, where a write that was tried more than once has several: one that
-    /// replaced it under one of them has replaced it under all.
+    /// The earliest timestamp under which it was stored. A write with several attempts may have several: a write that replaced it under one of them
+    /// has replaced it under all.
     pub earliest: Option<Hlc>,
-    /// The latest timestamp that it was stored under, likewise: under that it has replaced what is earlier, wherever it was.
+    /// The latest timestamp under which it was stored. Under that it has replaced everything earlier, wherever that was.
     pub latest: Option<Hlc>,
-    /// From when on it may be forgotten, if it is a delete.
-    pub forgotten_from_us: Option<u64>,
-    /// Whether only homes of the key gave it its dots, and the key's homes were the same all the time: each knew what all homes had acknowledged.
+    /// From when on it may be garbage collected, if it is a delete.
+    pub collected_from_us: Option<u64>,
+    /// Whether all its dots were made by homes of the key, and the homes never changed: then each had everything that all homes had acknowledged.
     pub made_at_homes: bool,
-    /// How often one node asked another to carry it out. A write that was carried out more than once may have replaced more than
-    /// its client was told; a client cannot see that, the simulator can.
+    /// How often a node forwarded it to another. A write that was carried out more than once may have replaced more than its client was told. Only
+    /// the simulator can see that, not a client.
     pub forwards: usize,
 }
 
 impl Write {
-    /// How often it may have been carried out, if each time it was asked for it was handed to one node at most.
+    /// The most times that it can have been carried out, if each attempt reached at most one node.
     pub const fn tries(&self) -> usize {
         self.attempts as usize
     }
@@ -156,12 +155,12 @@ impl Write {
         }
     }
 
-    /// Whether it is a delete that may be forgotten at this time.
-    pub fn may_be_forgotten(&self, at_us: u64) -> bool {
-        self.forgotten_from_us.is_some_and(|from_us| from_us <= at_us)
+    /// Whether it is a delete that may have been garbage collected at this time.
+    pub fn may_be_collected(&self, at_us: u64) -> bool {
+        self.collected_from_us.is_some_and(|from_us| from_us <= at_us)
     }
 
-    /// The acknowledgement's moment, if there was one.
+    /// When it was acknowledged, if it was.
     pub const fn acknowledged(&self) -> Option<Moment> {
         match self.fate {
             Fate::Acknowledged { at, .. } => Some(at),
@@ -170,51 +169,51 @@ impl Write {
     }
 }
 
-/// A read that was answered.
+/// A read with an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Read {
-    /// When it was asked for.
+    /// When it was sent.
     pub invoked: Moment,
     /// When it was answered.
     pub answered: Moment,
-    /// How many home replicas at least it stands on. The body that a put returns counts as a read that stands on none.
+    /// The number of home replicas that are known to have answered. The body that a put returns counts as a read with none.
     pub r: u8,
     /// Whether it belongs to the key's linearizable history.
     pub strong: bool,
-    /// What it had to show or account for: what the client had been shown under the context it gave.
+    /// What it had to show or account for: the writes that its context covers.
     pub seen: WriteSet,
-    /// The highest timestamp under that context.
+    /// The highest timestamp that its context covers.
     pub seen_hlc: Hlc,
-    /// What it showed.
+    /// The values that it showed.
     pub siblings: Vec<Sibling>,
 }
 
-/// All that happened to one key.
+/// All requests on one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyHistory {
     /// The key.
     pub key: Key,
-    /// Its place among the run's keys.
+    /// The key's index in the run.
     pub number: usize,
     /// How its bucket shows concurrent writes.
     pub conflict: Conflict,
-    /// Whether it was written and read only strongly.
+    /// Whether all requests on it were strong.
     pub strong_only: bool,
-    /// How many home replicas it has.
+    /// The largest number of home replicas that it has.
     pub replicas: u8,
-    /// The writes, in the order in which they were first asked for.
+    /// In the order of their first attempts.
     pub writes: Vec<Write>,
-    /// The reads, in the order in which they were answered.
+    /// In the order of their answers.
     pub reads: Vec<Read>,
-    /// Whether one of its records was damaged at some time.
+    /// Whether one of its records was damaged or lost at some time.
     pub damaged: bool,
-    /// By how much two timestamps can be apart at most, in microseconds, whose writes were made at the same time: as far apart as two nodes' clocks
-    /// ever were, and what the protocol adds. None if that is not known.
+    /// The most by which the timestamps of two simultaneous writes can differ, in microseconds: the largest difference of two nodes' clocks, and
+    /// what the protocol adds. `None` if it is not known.
     pub clocks_within_us: Option<u64>,
 }
 
 impl KeyHistory {
-    /// A key that nothing has happened to.
+    /// An empty history.
     pub const fn new(key: Key, number: usize, conflict: Conflict, strong_only: bool, replicas: u8) -> Self {
         Self {
             key,
@@ -229,12 +228,12 @@ impl KeyHistory {
         }
     }
 
-    /// The value of the write at `place`: unlike that of any other write of the run.
+    /// The value of the write with this index. It is unique in the run.
     pub fn value(&self, place: usize) -> Bytes {
         format!("k{}w{place}", self.number).into()
     }
 
-    /// Which write a sibling shows; none if nobody wrote it.
+    /// The write that a sibling shows; `None` if it was never written.
     pub fn write_of(&self, sibling: &Sibling) -> Option<usize> {
         let place = match &sibling.content {
             Content::Value { bytes, .. } => {
@@ -250,12 +249,12 @@ impl KeyHistory {
         same.then_some(place)
     }
 
-    /// The writes that siblings show; what nobody wrote is left out.
+    /// The writes that siblings show. Siblings that were never written are left out.
     pub fn writes_of<'a>(&self, siblings: impl IntoIterator<Item = &'a Sibling>) -> WriteSet {
         siblings.into_iter().filter_map(|sibling| self.write_of(sibling)).collect()
     }
 
-    /// The name of a write in messages.
+    /// A write's name in messages.
     pub fn name(&self, write: usize) -> String {
         match self.writes.get(write).map(|write| &write.content) {
             Some(Content::Tombstone) => format!("k{}w{write} (a delete)", self.number),
@@ -263,20 +262,20 @@ impl KeyHistory {
         }
     }
 
-    /// The names of writes in messages.
+    /// The names of several writes in messages.
     pub fn names(&self, writes: WriteSet) -> String {
         let names: Vec<String> = writes.iter().map(|write| self.name(write)).collect();
         if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
     }
 
-    /// The writes, a line each: what each had been shown and how it ended.
+    /// A line for each write: what it had been shown, and how it ended.
     pub fn describe_writes(&self) -> String {
         let line = |place: usize| {
             let write = &self.writes[place];
             let shown = match &write.shown {
                 Shown::Writes(shown) => self.names(*shown),
                 Shown::Names(names) => format!("{names:?}"),
-                Shown::Unknown => "nobody knows what".to_owned(),
+                Shown::Unknown => "it is not known what".to_owned(),
             };
             let id = write.id.map_or("unnamed".to_owned(), |id| format!("{id:?}"));
             let fate = match write.fate {

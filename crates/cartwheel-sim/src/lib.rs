@@ -1,10 +1,20 @@
-//! The seeded simulator: clusters of the real core over simulated networks, disks and clocks, with an oracle that knows what
-//! clients may be told.
+//! A deterministic simulator of Cartwheel. It runs clusters of the real core over simulated networks, disks and clocks, and an oracle checks every
+//! answer that clients get.
 //!
-//! A run is a function of its seed ([`run::run`]). [`world`] is the simulated world, which does what it is told; [`run`] drives
-//! it through a phase of faults and a phase of healing; [`oracle`] judges what clients were told.
+//! A run is a function of its seed: [`run::run`]. A phase of faults is followed by a phase of healing, in which the cluster must converge.
+//! [`placement`] is a simulation of another kind: it compares the paper's strategies of data placement, without messages or faults.
 //!
-//! [`placement`] is another kind of simulation: it compares the paper's strategies of placing data, without messages or faults.
+//! | module | holds |
+//! | --- | --- |
+//! | [`run`], [`options`], [`rng`] | a run from begin to end, its options and its random streams, all drawn from the seed |
+//! | [`world`], [`machine`], [`network`], [`disk`], [`clock`], [`cluster`] | the simulated world |
+//! | [`client`], [`workload`], [`history`] | the clients, their requests, and the record of all answers |
+//! | [`administrator`], [`topology`], [`faults`] | changes of settings, changes of members, and faults |
+//! | [`oracle`], [`linear`], [`failure`] | the checks, the search for linear orders, and the result of a failed check |
+//! | [`trace`], [`show`], [`report`] | the trace of a run, its text, and the report on a failed seed |
+//! | [`transcript`] | small scripted scenarios, as text that can be reviewed |
+//! | [`scale`] | a large cluster without data: the cost of gossip |
+//! | [`placement`] | the paper's figures 6 and 8 |
 #![forbid(unsafe_code)]
 
 pub mod administrator;

@@ -1,51 +1,51 @@
-//! Whether a history of concurrent operations could have happened one at a time (linearizability).
+//! A check of linearizability: whether the operations of a history could have happened one at a time.
 //!
-//! The search of Wing and Gong ("Testing and verifying concurrent objects", 1993), with Lowe's table of configurations already
-//! seen ("Testing for linearizability", 2017): a configuration is the set of operations placed so far and the state they
-//! lead to.
+//! It is the search of Wing and Gong ("Testing and verifying concurrent objects", 1993) with Lowe's table of configurations ("Testing for
+//! linearizability", 2017). A configuration is the set of operations placed so far and the state that they lead to.
 
 use std::collections::BTreeSet;
 
-/// The most operations that one history may have.
+/// The most operations of a history that is checked.
 pub const OPERATIONS_MAX: usize = 256;
 
-/// What the operations act on.
+/// The object on which the operations act.
 pub trait Model {
     /// A state of the object.
     type State: Clone + Ord;
-    /// An operation with its answer.
+    /// An operation together with its answer.
     type Operation;
 
     /// The state before the first operation.
     fn initial(&self) -> Self::State;
 
-    /// The state after `operation`, or none if it could not have had its answer in `state`.
+    /// The state after `operation`; `None` if `operation` cannot have had its answer in `state`.
     fn apply(&self, state: &Self::State, operation: &Self::Operation) -> Option<Self::State>;
 }
 
-/// An operation and when it was under way. All moments of a history are different.
+/// An operation and its times. All times of a history must differ.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interval<O> {
-    /// When it was asked for.
+    /// When it was invoked.
     pub invoked: u64,
-    /// When it was answered. Without an answer it takes effect at any time after it was asked for, or never.
+    /// When it was answered. Without an answer, it takes effect at some time after it was invoked, or never.
     pub answered: Option<u64>,
-    /// What it was.
+    /// The operation.
     pub operation: O,
 }
 
-/// What the search found.
+/// The result of the check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Linearity {
-    /// There is an order.
+    /// The history has a linear order.
     Linear,
-    /// There is none.
+    /// It has none.
     NotLinear,
-    /// There were more configurations to look at than allowed.
+    /// The search exceeded its bound.
     GaveUp,
 }
 
-/// Looks for an order of `history` that `model` allows, through at most `configurations_max` configurations.
+/// Searches for an order of `history` that `model` allows, through at most `configurations_max` configurations. The intervals must be sorted by
+/// `invoked`.
 pub fn check<M: Model>(model: &M, history: &[Interval<M::Operation>], configurations_max: usize) -> Linearity {
     if history.len() > OPERATIONS_MAX {
         return Linearity::GaveUp;
@@ -54,7 +54,6 @@ pub fn check<M: Model>(model: &M, history: &[Interval<M::Operation>], configurat
     search.place(Placed::default(), model.initial())
 }
 
-/// A set of operations.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 struct Placed([u64; OPERATIONS_MAX / 64]);
 
@@ -77,9 +76,9 @@ struct Search<'a, M: Model> {
 }
 
 impl<M: Model> Search<'_, M> {
-    /// Places one operation after the other behind those that are `placed`.
+    /// Places the remaining operations behind those that are `placed`.
     fn place(&mut self, placed: Placed, state: M::State) -> Linearity {
-        // Nothing that began after an operation was answered may come before it.
+        // An operation may not precede one that was answered before it was invoked.
         let open = || self.history.iter().enumerate().filter(|(at, _)| !placed.contains(*at));
         let Some(first_answer) = open().filter_map(|(_, interval)| interval.answered).min() else {
             return Linearity::Linear;
@@ -111,7 +110,6 @@ mod tests {
 
     use super::*;
 
-    /// A register that holds a number.
     struct Register;
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_has_a_bound() {
+    fn the_search_is_bounded() {
         let many: Vec<_> =
             (0..20).map(|at| (at, Some(100 + at), Write(at as u8))).chain([(200, Some(201), Read(99))]).collect();
         assert_eq!(check(&Register, &history(&many), 50), Linearity::GaveUp);
@@ -211,11 +209,11 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn it_agrees_with_trying_everything(
+        fn it_agrees_with_a_search_of_all_orders(
             accesses in prop::collection::vec((0_u64..12, 1_u64..8, any::<bool>(), any::<bool>(), 0_u8..3), 0..7)
         ) {
             let history: Vec<_> = accesses.iter().enumerate().map(|(at, &(from, length, answered, writes, value))| {
-                // Different moments for all: an answer and a question at one time would be no order.
+                // All times must differ: an answer and an invocation at the same time have no order.
                 let (invoked, end) = (from * 64 + 2 * at as u64, (from + length) * 64 + 2 * at as u64 + 1);
                 let operation = if writes { Write(value) } else { Read(value) };
                 Interval { invoked, answered: (answered || !writes).then_some(end), operation }

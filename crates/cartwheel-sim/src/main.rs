@@ -1,4 +1,4 @@
-//! `cartwheel-sim`: runs seeds, many quickly or one to be read.
+//! `cartwheel-sim`: runs many seeds, or replays one as readable text.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -7,25 +7,29 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cartwheel_core::mutation::Broken;
 use cartwheel_sim::report;
-use cartwheel_sim::run::{Report, Settings, Stats, run};
+use cartwheel_sim::run::{Report, RunSettings, Stats, run};
 use cartwheel_sim::scale::{self, Scale};
 use indicatif::{ProgressBar, ProgressStyle};
 
 const USAGE: &str = "\
-Runs simulated clusters of the Cartwheel core through seeded faults.
+Simulate clusters of the Cartwheel core under faults that are drawn from seeds
 
-  cartwheel-sim --seeds COUNT [--start SEED] [--jobs N]   run COUNT seeds, stop at the first failure
-  cartwheel-sim --seed SEED                               replay one seed and print what happens
-  cartwheel-sim --scale NODES [--start SEED]              what gossip costs in a large cluster, and how soon news is everywhere
+Usage:
+  cartwheel-sim --seeds COUNT [--start SEED] [--jobs N]   run COUNT seeds and stop at the first failure
+  cartwheel-sim --seed SEED                               replay one seed and print its trace
+  cartwheel-sim --scale NODES [--start SEED]              measure the cost and speed of gossip in a large cluster
 
-  --start SEED       the first seed (default 1)
+Options:
+  --start SEED       first seed (default 1)
   --keep-going       list all failing seeds instead of stopping at the first
-  --hashes           print each seed with the hash of its trace: a change that only moves or renames code leaves all hashes as they were
-  --jobs N           how many seeds to run at a time (default: one a core)
-  --day              everything takes hours, and a run about a day of simulated time
-  --mutation NAME    break a rule of the protocol; needs a build with `--features mutations`";
+  --hashes           print the hash of each seed's trace; a change that only moves or renames code leaves all hashes the same
+  --jobs N           number of seeds to run at a time (default: one for each core)
+  --day              slow everything down, so that a run takes about a day of simulated time
+  --mutation NAME    break a rule of the protocol (needs a build with `--features mutations`)
 
-/// What the command line asks for.
+Example:
+  cartwheel-sim --seeds 1000 --start 1";
+
 struct Arguments {
     seeds: u64,
     start: u64,
@@ -36,7 +40,7 @@ struct Arguments {
     prints_hashes: bool,
     takes_a_day: bool,
     broken: Broken,
-    /// What a replay command needs besides the seed, before the `--`.
+    /// The flags that a replay needs besides the seed, before the `--`.
     flags: String,
 }
 
@@ -92,11 +96,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
                 arguments.flags += &format!(" --mutation {name}");
             }
             "--help" | "-h" => return Err("cartwheel-sim".to_owned()),
-            other => return Err(format!("unknown argument {other}")),
+            other => return Err(format!("unknown argument {other}; see --help")),
         }
     }
     if arguments.replay.is_none() && arguments.scale.is_none() && arguments.seeds == 0 {
-        return Err("say how many seeds, or which".to_owned());
+        return Err("pass --seeds, --seed or --scale".to_owned());
     }
     Ok(arguments)
 }
@@ -106,7 +110,7 @@ fn mutation(name: &str) -> Result<Broken, String> {
     use cartwheel_core::mutation::Mutation;
     let found = Mutation::ALL.into_iter().find(|mutation| mutation.name() == name);
     let names = || Mutation::ALL.map(Mutation::name).join(", ");
-    found.map(Broken::rule).ok_or_else(|| format!("no mutation is called {name}; there are {}", names()))
+    found.map(Broken::rule).ok_or_else(|| format!("no mutation is named {name}; choose from {}", names()))
 }
 
 #[cfg(not(feature = "mutations"))]
@@ -116,7 +120,7 @@ fn mutation(_name: &str) -> Result<Broken, String> {
 
 fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
     let settings =
-        Settings { readable: true, until_us: None, takes_a_day: arguments.takes_a_day, broken: arguments.broken };
+        RunSettings { readable: true, until_us: None, takes_a_day: arguments.takes_a_day, broken: arguments.broken };
     let report = run(seed, settings);
     println!("{:#?}", cartwheel_sim::options::Options::draw(seed));
     print!("{}", report.trace.text());
@@ -138,7 +142,7 @@ fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
 
 fn run_many(arguments: &Arguments) -> ExitCode {
     let settings =
-        Settings { readable: false, until_us: None, takes_a_day: arguments.takes_a_day, broken: arguments.broken };
+        RunSettings { readable: false, until_us: None, takes_a_day: arguments.takes_a_day, broken: arguments.broken };
     let next = AtomicU64::new(arguments.start);
     let end = arguments.start + arguments.seeds;
     let stop = AtomicBool::new(false);
@@ -165,7 +169,7 @@ fn run_many(arguments: &Arguments) -> ExitCode {
                             bar.suspend(|| println!("seed {}: {}", report.seed, one_line(&report)));
                         }
                         let mut first = first_failure.lock().expect("no job panicked");
-                        // The lowest seed, so that the answer does not depend on which job was quicker.
+                        // Report the lowest seed, so that the result does not depend on which job was quicker.
                         if first.as_ref().is_none_or(|first| report.seed < first.seed) {
                             *first = Some(report);
                         }

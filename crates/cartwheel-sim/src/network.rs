@@ -1,14 +1,14 @@
-//! The links between nodes: how long a message takes, whether it comes at all, and how often.
+//! The links between nodes: the delay, loss and duplication of messages.
 
 use crate::options::NetworkOptions;
 use crate::rng::Rng;
 
-/// All links of a cluster. A link has a direction.
+/// All links of a cluster. A link has one direction.
 #[derive(Debug)]
 pub struct Network {
     options: NetworkOptions,
     rng: Rng,
-    /// How many reasons there are why nothing passes, by sender and receiver.
+    /// The number of cuts in effect, by sender and receiver.
     cuts: Vec<Vec<u32>>,
 }
 
@@ -18,38 +18,38 @@ impl Network {
         Self { options, rng, cuts: vec![vec![0; nodes]; nodes] }
     }
 
-    /// How long each copy of a message from `from` to `to` takes, in microseconds. No copy: it is lost.
+    /// The delay of each copy of a message from `from` to `to`, in microseconds. Without a copy the message is lost.
     pub fn send(&mut self, from: usize, to: usize) -> Vec<u64> {
         if self.is_cut(from, to) { Vec::new() } else { delays_us(&self.options, &mut self.rng) }
     }
 
-    /// As [`Self::send`], with randomness that is the caller's.
+    /// As [`Self::send`], with the caller's random generator.
     pub fn send_by(&self, rng: &mut Rng, from: usize, to: usize) -> Vec<u64> {
         if self.is_cut(from, to) { Vec::new() } else { delays_us(&self.options, rng) }
     }
 
-    /// Whether a message that was under way still arrives.
+    /// Whether a message in flight still arrives.
     pub fn arrives(&self, from: usize, to: usize) -> bool {
         !(self.options.cut_drops_in_flight && self.is_cut(from, to))
     }
 
-    /// Whether nothing passes from `from` to `to`.
+    /// Whether no message passes from `from` to `to`.
     pub fn is_cut(&self, from: usize, to: usize) -> bool {
         self.cuts[from][to] > 0
     }
 
-    /// Cuts one direction. Cuts add up: each is healed by itself.
+    /// Cuts one direction. Cuts add up, and each is healed by itself.
     pub fn cut(&mut self, from: usize, to: usize) {
         self.cuts[from][to] += 1;
     }
 
-    /// Takes back one cut of one direction.
+    /// Removes one cut of one direction.
     pub fn heal(&mut self, from: usize, to: usize) {
         let cuts = &mut self.cuts[from][to];
         *cuts = cuts.saturating_sub(1);
     }
 
-    /// Takes back all cuts; from now on every message arrives once, and soon.
+    /// Removes all cuts. From now on every message arrives once, without long delays.
     pub fn become_reliable(&mut self) {
         self.heal_all();
         self.options.loss_per_mille = 0;
@@ -57,7 +57,7 @@ impl Network {
         self.options.tail_per_mille = 0;
     }
 
-    /// Takes back all cuts.
+    /// Removes all cuts.
     pub fn heal_all(&mut self) {
         self.cuts.iter_mut().flatten().for_each(|cuts| *cuts = 0);
     }

@@ -1,4 +1,4 @@
-//! All options of a run, drawn from one seed (swarm testing: each kind of fault is on or off, with its own rate).
+//! The options of a run, all drawn from one seed. This is swarm testing: each kind of fault is on or off, with a rate of its own.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,91 +10,91 @@ use crate::cluster::{BucketSpec, ClusterSpec, NodeSpec};
 use crate::rng::{Rng, Stream};
 use crate::topology::CHANGES_MAX;
 
-/// What a run does.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Nodes, partitions, buckets.
+    /// Nodes, partitions and buckets.
     pub cluster: ClusterSpec,
-    /// How long messages take and how they get lost.
+    /// Delays and losses of messages.
     pub network: NetworkOptions,
-    /// How stores behave.
+    /// Delays and failures of stores.
     pub disks: DiskOptions,
-    /// How far clocks are off.
+    /// Errors of clocks.
     pub clocks: ClockOptions,
-    /// What strikes now and then.
+    /// The rates of faults.
     pub faults: FaultOptions,
-    /// What clients do.
+    /// The requests of clients.
     pub workload: Workload,
-    /// How members change, if they do.
+    /// The changes of members, if there are any.
     pub topology: Option<TopologyOptions>,
 }
 
-/// How messages travel.
+/// The behaviour of links.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkOptions {
-    /// The shortest way.
+    /// The least delay.
     pub delay_min_us: u64,
-    /// The mean of what comes on top, exponentially spread, so that messages overtake each other.
+    /// The mean of the additional delay. It is exponentially distributed, so that messages overtake each other.
     pub delay_mean_us: u64,
-    /// How many of a thousand messages take up to `tail_max_us` more.
+    /// The share of messages with a long delay, in a thousand.
     pub tail_per_mille: u32,
-    /// The longest extra delay.
+    /// The most additional delay of those.
     pub tail_max_us: u64,
-    /// How many of a thousand messages are lost.
+    /// The share of messages that are lost, in a thousand.
     pub loss_per_mille: u32,
-    /// How many of a thousand messages come twice.
+    /// The share of messages that arrive twice, in a thousand.
     pub duplicate_per_mille: u32,
-    /// Whether a cut also drops what is under way.
+    /// Whether a cut also drops messages in flight.
     pub cut_drops_in_flight: bool,
 }
 
-/// How stores behave.
+/// The behaviour of stores.
 #[derive(Clone, Debug, Default)]
 pub struct DiskOptions {
-    /// The shortest command.
+    /// The least time of a command.
     pub delay_min_us: u64,
-    /// The mean of what comes on top.
+    /// The mean of the additional time.
     pub delay_mean_us: u64,
-    /// What a sync takes on top, at most.
+    /// The most additional time of a sync.
     pub sync_max_us: u64,
-    /// How many of a thousand commands take up to `stall_max_us` more.
+    /// The share of commands that stall, in a thousand.
     pub stall_per_mille: u32,
     /// The longest stall.
     pub stall_max_us: u64,
-    /// How many of a thousand reads fail.
+    /// The share of reads that fail, in a thousand.
     pub read_fail_per_mille: u32,
-    /// How many of a thousand writes fail, stored or not.
+    /// The share of writes that fail, stored or not, in a thousand.
     pub write_fail_per_mille: u32,
 }
 
-/// How far clocks are off.
+/// The errors of clocks.
 #[derive(Clone, Debug, Default)]
 pub struct ClockOptions {
-    /// The most that a clock is off from the start.
+    /// The largest initial error.
     pub skew_max_ms: u64,
-    /// The most that a jump changes.
+    /// The largest jump.
     pub jump_max_ms: u64,
 }
 
 /// How often a fault strikes and how long it lasts.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// The mean time between two.
+    /// The mean time between two faults.
     pub every_us: u64,
-    /// The mean time until it ends.
+    /// The mean duration.
     pub lasts_us: u64,
 }
 
-/// Which faults strike; `None`: never.
+/// The faults of a run; a kind that is `None` never strikes.
 #[derive(Clone, Debug, Default)]
 pub struct FaultOptions {
     /// One direction between two nodes is cut.
     pub cut: Option<Rate>,
-    /// The nodes fall into two groups.
+    /// The nodes are split into two groups.
     pub partition: Option<Rate>,
-    /// A node crashes, and starts again.
+    /// A node crashes and restarts.
     pub crash: Option<Rate>,
-    /// A node stands still.
+    /// A node is paused.
     pub pause: Option<Rate>,
     /// A clock jumps.
     pub clock_jump: Option<Rate>,
@@ -106,51 +106,51 @@ pub struct FaultOptions {
     pub wipe: Option<Rate>,
     /// All nodes crash at once.
     pub outage: Option<Rate>,
-    /// A running node's disk is copied, and after a while the copy is put in its place.
+    /// A running node's disk is copied, and the copy is restored after a while.
     pub hot_copy: Option<Rate>,
-    /// All homes of a key are down for a while, and those who stand in for them restart meanwhile.
+    /// All homes of a key crash, and their stand-ins restart before the homes do.
     pub stand_ins: Option<Rate>,
-    /// How many of a thousand crashes are orderly stops instead.
+    /// The share of crashes that are orderly stops instead, in a thousand.
     pub orderly_per_mille: u32,
 }
 
-/// What clients do. The shares are weights.
+/// The requests of clients.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// Clients, each with one request at a time.
+    /// The number of clients, each with one request at a time.
     pub clients: usize,
-    /// Requests of all clients together, retries not counted.
+    /// The number of requests of all clients together, without retries.
     pub operations: usize,
-    /// Keys of each bucket: few, so that writes conflict.
+    /// The number of keys of each bucket: few, so that writes conflict.
     pub keys: usize,
-    /// The shortest and the longest time that a client waits.
+    /// The shortest and the longest timeout of a request.
     pub timeout: (Duration, Duration),
-    /// The mean time between an answer and the next request.
+    /// The mean time between an answer and the client's next request.
     pub think_us: u64,
-    /// How many of a thousand requests go to the client's own node.
+    /// The share of requests that go to the client's own node, in a thousand.
     pub sticky_per_mille: u32,
-    /// How many of a thousand unanswered writes are tried again under the same name.
+    /// The share of unanswered writes that are sent again under the same name, in a thousand.
     pub retry_per_mille: u32,
-    /// How many of a thousand requests on an eventual bucket are strong all the same.
+    /// The share of strong requests on buckets for eventual ones, in a thousand.
     pub strong_per_mille: u32,
-    /// How many of a thousand requests override r or w.
+    /// The share of requests that override r or w, in a thousand.
     pub override_per_mille: u32,
-    /// How many of a thousand values expire while a run lasts, and within what time at the latest.
+    /// The share of values that expire during the run, in a thousand.
     pub expires_per_mille: u32,
-    /// See there.
+    /// The longest lifetime of those.
     pub expires_within: Duration,
-    /// Weights of what is asked.
+    /// The mix of requests.
     pub shares: Shares,
 }
 
-/// Weights of what is asked.
+/// The weights of the kinds of requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shares {
-    /// A plain get.
+    /// A get without a context.
     pub get: u32,
-    /// A get that wants to see what the client has seen.
+    /// A get that must cover what the client has seen.
     pub get_seen: u32,
-    /// A blind put.
+    /// A put without a context.
     pub put_blind: u32,
     /// A put with the context of the client's last get.
     pub put_got: u32,
@@ -174,7 +174,7 @@ impl Workload {
 }
 
 impl Shares {
-    /// All weights together.
+    /// The sum of all weights.
     pub const fn total(&self) -> u32 {
         self.get
             + self.get_seen
@@ -188,17 +188,17 @@ impl Shares {
     }
 }
 
-/// How members change.
+/// The changes of members.
 #[derive(Clone, Debug)]
 pub struct TopologyOptions {
-    /// How often, in microseconds.
+    /// The mean time between two changes, in microseconds.
     pub every_us: u64,
-    /// Whether any are removed or replaced.
+    /// Whether members are removed or replaced.
     pub removes: bool,
 }
 
 impl Options {
-    /// The options of a seed.
+    /// Draws the options of a seed.
     pub fn draw(seed: u64) -> Self {
         let rng = &mut Rng::new(seed, Stream::Options);
         let cluster = draw_cluster(rng);
@@ -214,9 +214,9 @@ impl Options {
         if rng.chance(120) {
             options.crowd_one_strong_key(rng);
         }
-        // Drawn apart, so that the seeds of runs without them are what they were.
+        // Drawn from streams of their own, so that runs of earlier seeds stay the same.
         options.leave_to_the_os(&mut Rng::new(seed, Stream::Power));
-        options.have_others_stand_in(&mut Rng::new(seed, Stream::StandIns));
+        options.add_stand_ins(&mut Rng::new(seed, Stream::StandIns));
         let rng = &mut Rng::new(seed, Stream::Room);
         if rng.chance(250) {
             let (every_us, lasts_us) = (rng.magnitude(20_000, 3_000_000), rng.magnitude(5_000, 3_000_000));
@@ -230,21 +230,21 @@ impl Options {
         options.compare_replicas(&mut Rng::new(seed, Stream::Exchange));
         let rng = &mut Rng::new(seed, Stream::Epochs);
         if rng.chance(100) {
-            options.take_long(rng);
+            options.slow_down(rng);
         }
-        options.let_expire(&mut Rng::new(seed, Stream::Expiry));
-        options.let_members_change(&mut Rng::new(seed, Stream::Topology));
+        options.add_expiry(&mut Rng::new(seed, Stream::Expiry));
+        options.add_member_changes(&mut Rng::new(seed, Stream::Topology));
         let rng = &mut Rng::new(seed, Stream::Copies);
         if rng.chance(250) {
             let (every_us, lasts_us) = (rng.magnitude(20_000, 3_000_000), rng.magnitude(5_000, 3_000_000));
             options.faults.hot_copy = Some(Rate { every_us, lasts_us });
         }
-        options.outlive_the_founder(&mut Rng::new(seed, Stream::Founders));
+        options.remove_the_founder(&mut Rng::new(seed, Stream::Founders));
         options
     }
 
-    /// In some runs no founder is left, the homes of keys are down together now and then, and those who stand in for them restart.
-    fn outlive_the_founder(&mut self, rng: &mut Rng) {
+    /// In some runs the founder leaves before clients start. Now and then all homes of a key are down together, and their stand-ins restart.
+    fn remove_the_founder(&mut self, rng: &mut Rng) {
         if !rng.chance(60) {
             return;
         }
@@ -268,8 +268,8 @@ impl Options {
         workload.shares.put_blind += 5;
     }
 
-    /// In some runs nodes come and go.
-    fn let_members_change(&mut self, rng: &mut Rng) {
+    /// In some runs members change.
+    fn add_member_changes(&mut self, rng: &mut Rng) {
         if !rng.chance(350) {
             return;
         }
@@ -289,12 +289,12 @@ impl Options {
             self.crowd_few_keys(rng);
             every_us = (self.workload.lasts_us() / u64::from(CHANGES_MAX)).max(30_000);
         }
-        // Whoever is removed unheard takes along what it alone acknowledged.
+        // A node that is removed while it is down takes along the writes that it alone has acknowledged.
         let removes = self.cluster.buckets.iter().all(|bucket| bucket.w >= 2 || bucket.strong_only);
         self.topology = Some(TopologyOptions { every_us, removes });
     }
 
-    /// All clients at few keys, whose reads ask few homes, or whose writes do: what a home does not hold shows.
+    /// All clients use few keys, and reads or writes ask few homes: then it shows if a home lacks a write.
     fn crowd_few_keys(&mut self, rng: &mut Rng) {
         let nodes_len = (self.cluster.nodes.len() - self.cluster.spares) as u8;
         for bucket in &mut self.cluster.buckets {
@@ -310,27 +310,27 @@ impl Options {
     }
 
     /// In some runs values expire.
-    fn let_expire(&mut self, rng: &mut Rng) {
+    fn add_expiry(&mut self, rng: &mut Rng) {
         if rng.chance(300) {
             self.workload.expires_per_mille = *rng.pick(&[100, 300, 800]);
             self.workload.expires_within = Duration::from_micros(rng.magnitude(10_000, 90_000_000));
             if rng.chance(300) {
-                // What a clock says that is far ahead must not count.
+                // The time of a clock that is far ahead must not count.
                 self.clocks.jump_max_ms = 90_000;
                 self.faults.clock_jump = Some(Rate { every_us: rng.magnitude(1_000_000, 30_000_000), lasts_us: 0 });
             }
         }
     }
 
-    /// Replicas are compared often enough for what goes on in a run, and their trees grow deep over few keys.
+    /// Makes exchanges frequent enough for a run's length, and Merkle trees deep though keys are few.
     fn compare_replicas(&mut self, rng: &mut Rng) {
         if rng.chance(200) && self.cluster.buckets.iter().all(|bucket| bucket.name != "crowd") {
-            // Many keys to a tree.
+            // Many keys in a tree.
             self.cluster.partitions = self.cluster.nodes.len() as u32;
             self.workload.keys = rng.range(4, 10) as usize;
         }
         let timing = &mut self.cluster.timing;
-        // Many partitions are many comparisons.
+        // Many partitions have many exchanges.
         let low = 300_000 + u64::from(self.cluster.partitions) * 100_000;
         timing.exchange_every = Some(Duration::from_micros(rng.magnitude(low, 20_000_000)));
         timing.scan_pause = Duration::from_micros(rng.magnitude(100, 20_000));
@@ -339,20 +339,20 @@ impl Options {
         self.faults.orderly_per_mille = *rng.pick(&[0, 300, 300, 700]);
     }
 
-    /// The options of a seed for a run of about a day: everything takes hours that takes seconds elsewhere, and nodes are away for long.
+    /// Draws the options of a seed for a run of about a day: what takes seconds elsewhere takes hours, and nodes are away for long.
     pub fn draw_a_day(seed: u64) -> Self {
         const MINUTE_US: u64 = 60 * 1_000_000;
         let mut options = Self::draw(seed);
         let rng = &mut Rng::new(seed, Stream::Days);
         let founders = options.cluster.nodes.len() - options.cluster.spares;
         options.cluster.nodes.truncate(founders.min(4));
-        // No more answers are wanted than there are nodes.
+        // No request needs more answers than there are nodes.
         let nodes_len = options.cluster.nodes.len() as u8;
         for bucket in &mut options.cluster.buckets {
             (bucket.r, bucket.w) = (bucket.r.min(nodes_len), bucket.w.min(nodes_len));
         }
         (options.cluster.spares, options.topology) = (0, None);
-        options.take_long(rng);
+        options.slow_down(rng);
         options.cluster.timing.exchange_every = Some(Duration::from_secs(20));
         options.cluster.timing.scrub_every = Duration::from_secs(6 * 60 * 60);
         let workload = &mut options.workload;
@@ -373,9 +373,9 @@ impl Options {
         options
     }
 
-    /// In some runs many epochs go by: clients think long, deletes are many, faults last, and some messages are so late that what they
-    /// carry was deleted and forgotten long ago.
-    fn take_long(&mut self, rng: &mut Rng) {
+    /// Makes many epochs pass: clients think long, deletes are many, and faults last. Some messages arrive after the garbage collection of what
+    /// they carry.
+    fn slow_down(&mut self, rng: &mut Rng) {
         self.cluster.partitions = self.cluster.nodes.len() as u32;
         let timing = &mut self.cluster.timing;
         timing.exchange_every = Some(Duration::from_micros(rng.range(1_000_000, 1_500_000)));
@@ -401,7 +401,7 @@ impl Options {
         }
     }
 
-    /// In some runs, some buckets acknowledge writes that are not synced.
+    /// In some runs, some buckets acknowledge writes before they are synced.
     fn leave_to_the_os(&mut self, rng: &mut Rng) {
         if rng.chance(250) {
             for bucket in self.cluster.buckets.iter_mut().filter(|_| rng.chance(700)) {
@@ -410,8 +410,8 @@ impl Options {
         }
     }
 
-    /// In some runs there are more nodes than keys need, and in some buckets none of them stands in for another.
-    fn have_others_stand_in(&mut self, rng: &mut Rng) {
+    /// In some runs there are more nodes than homes, and in some buckets no node stands in for another.
+    fn add_stand_ins(&mut self, rng: &mut Rng) {
         if rng.chance(500) {
             let zones = self.cluster.nodes.iter().map(|node| node.zone.clone()).collect::<BTreeSet<_>>().len() as u64;
             for _ in 0..rng.range(1, 3) {
@@ -426,8 +426,8 @@ impl Options {
         }
     }
 
-    /// All clients at one key that is read and written strongly, over links whose delays vary much: two writes reach different
-    /// replicas first and two reads meet in between, which is where a strong read can go wrong.
+    /// All clients use one key with strong requests, over links with widely varying delays. Two writes reach different replicas first and two reads
+    /// come in between, which is where a strong read can go wrong.
     fn crowd_one_strong_key(&mut self, rng: &mut Rng) {
         let n = *rng.pick(&[3, 3, 4, 5]).min(&(self.cluster.nodes.len() as u8));
         let conflict = *rng.pick(&[Conflict::Siblings, Conflict::Siblings, Conflict::Lww]);
@@ -445,7 +445,7 @@ impl Options {
     }
 }
 
-/// One of `usual` mostly, otherwise one of `low..=high`.
+/// `usual` in most cases, otherwise a number of `low..=high`.
 fn biased(rng: &mut Rng, usual: u64, low: u64, high: u64) -> u64 {
     if rng.chance(600) { usual.clamp(low, high) } else { rng.range(low, high) }
 }
@@ -460,7 +460,7 @@ fn draw_cluster(rng: &mut Rng) -> ClusterSpec {
             host: format!("h{}", number % hosts),
         })
         .collect();
-    // Every node owns a partition: one that owns none is on no preference list.
+    // Every node owns a partition, because a node without one is on no preference list.
     let partitions = rng.magnitude(nodes_len, 64) as u32;
     let mut buckets = Vec::new();
     for (conflict, name) in [(Conflict::Siblings, "cart"), (Conflict::Lww, "last")] {
@@ -474,7 +474,7 @@ fn draw_cluster(rng: &mut Rng) -> ClusterSpec {
             buckets.push(BucketSpec { name, n: n as u8, r, w, conflict, durability, sloppy, strong_only });
         }
     }
-    // Every run leaves some buckets out, so that the others' keys see more traffic.
+    // Leave some buckets out, so that the others' keys get more traffic.
     while buckets.len() > 1 && rng.chance(400) {
         buckets.remove(rng.index(buckets.len()));
     }
@@ -485,8 +485,8 @@ fn draw_cluster(rng: &mut Rng) -> ClusterSpec {
     if rng.chance(50) {
         limits.operations_max = rng.range(1, 4) as usize;
     }
-    // In every second run contexts leave out what a long chain of writes would make them leave out. Not drawn, so that seeds stay what they
-    // were.
+    // In every second run, contexts leave out what they would leave out after a long chain of writes. Derived instead of drawn, so that runs of
+    // earlier seeds stay the same.
     if (partitions / 2).is_multiple_of(2) {
         limits.idle_actors_max = 0;
     }
@@ -548,7 +548,7 @@ fn draw_disks(rng: &mut Rng) -> DiskOptions {
 
 fn draw_clocks(rng: &mut Rng) -> ClockOptions {
     let skew_max_ms = if rng.chance(600) { rng.magnitude(1, 4_000) } else { 0 };
-    // Over 10 s a node refuses writes: worth a look, but not in every run.
+    // A node whose clock is more than 10 s off refuses writes. That is worth testing, but not in every run.
     let jump_max_ms = if rng.chance(100) { 60_000 } else { rng.magnitude(1, 4_000) };
     ClockOptions { skew_max_ms, jump_max_ms }
 }

@@ -1,10 +1,9 @@
-//! Randomness from the seed, one stream for each purpose.
+//! Random numbers from the seed, in a separate stream for each purpose.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
-/// What randomness is drawn for. Each purpose has a stream of its own, so that one more draw in one place does not change
-/// everything else.
+/// The purpose of random numbers. Each purpose has a stream of its own, so that one more draw for one purpose does not change the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stream {
     /// The run's options.
@@ -13,43 +12,43 @@ pub enum Stream {
     Network = 2,
     /// Delays and failures of stores.
     Disks = 3,
-    /// When which fault strikes whom.
+    /// Times and victims of faults.
     Faults = 4,
-    /// What clients do.
+    /// Requests of clients.
     Clients = 5,
-    /// Where the nodes' own randomness starts.
+    /// Seeds of the nodes' own generators.
     Nodes = 6,
-    /// When settings are changed, and how the changes travel.
+    /// Changes of settings, and delays of their messages.
     Settings = 7,
-    /// When whose disk is full.
+    /// Full disks.
     Room = 8,
-    /// Which buckets leave their writes to the operating system, and what a power failure takes.
+    /// Buckets with unsynced writes, and the losses of power failures.
     Power = 9,
-    /// How many nodes there are beyond those that keys need, and which buckets do without them.
+    /// Nodes beyond those that keys need, and buckets that do not use them.
     StandIns = 12,
-    /// How nodes' probes of each other travel, and which runs end with a death.
+    /// Delays of probes, and runs that end with a crash.
     Probes = 10,
-    /// Whose disk is lost when, and what its new incarnation is called.
+    /// Lost disks, and the new incarnations.
     Wipe = 11,
-    /// How often replicas are compared, and which stops are orderly.
+    /// The interval of exchanges, and orderly stops.
     Exchange = 13,
-    /// Epochs.
+    /// Delays of messages about epochs.
     Epochs = 14,
-    /// Runs of a day.
+    /// Options of runs of a day.
     Days = 15,
-    /// Which values expire while a run lasts.
+    /// Values that expire during the run.
     Expiry = 16,
     /// Nodes, keys and requests of [`crate::placement`].
     Placement = 17,
-    /// When which members come, go and change.
+    /// Changes of members.
     Topology = 18,
-    /// When all nodes crash at once.
+    /// Crashes of all nodes at once.
     Outages = 19,
-    /// Which runs end with the loss of majorities.
+    /// Runs that end with the loss of majorities.
     Losses = 20,
-    /// When whose disk is copied, and put back.
+    /// Copies of disks, and their restores.
     Copies = 31,
-    /// Clusters whose founder is gone, and when their stand-ins restart.
+    /// Clusters whose founder leaves, and the restarts of their stand-ins.
     Founders = 32,
 }
 
@@ -72,11 +71,11 @@ impl Rng {
 
     /// A number below `bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        // The bias of a multiplication is below 2^-32 for the small bounds used here.
+        // The bias of the multiplication is below 2^-32 for the small bounds used here.
         ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A number of `low..=high`.
+    /// A number in `low..=high`.
     pub fn range(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high.saturating_sub(low) + 1)
     }
@@ -91,26 +90,26 @@ impl Rng {
         &items[self.index(items.len())]
     }
 
-    /// True in `per_mille` of a thousand cases.
+    /// True with a probability of `per_mille` in a thousand.
     pub fn chance(&mut self, per_mille: u32) -> bool {
         per_mille > 0 && self.below(1000) < u64::from(per_mille)
     }
 
-    /// A number of `low..=high` whose order of magnitude is evenly spread; `low` must be above 0.
+    /// A number in `low..=high` with an even distribution of its order of magnitude; `low` must be above 0.
     pub fn magnitude(&mut self, low: u64, high: u64) -> u64 {
         let (mut top, span) = (low, 64 - (high / low.max(1)).leading_zeros());
         top = top.saturating_shl(self.below(u64::from(span)) as u32).min(high);
         self.range(low, top.saturating_mul(2).min(high))
     }
 
-    /// A waiting time with about the given mean: exponential, so that events come independently of each other.
+    /// An exponentially distributed time with about the given mean, for events that are independent of each other.
     ///
-    /// The logarithm is taken in whole numbers (piecewise linear), so that every machine draws the same.
+    /// The logarithm is computed in integers (piecewise linear), so that all machines draw the same.
     pub fn waiting_us(&mut self, mean_us: u64) -> u64 {
         const LN_2: u64 = 45_426; // 2^16 ln 2
         let bits = self.bits() | 1;
         let zeros = bits.leading_zeros();
-        // A number of 1..2 in 16 bits after the point.
+        // A number in 1..2, with 16 bits after the point.
         let mantissa = (bits << zeros) >> 47;
         let minus_log2 = (u64::from(zeros) << 16) + (2 << 16) - mantissa;
         ((u128::from(mean_us) * u128::from(minus_log2 * LN_2)) >> 32) as u64

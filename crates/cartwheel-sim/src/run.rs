@@ -1,5 +1,5 @@
-//! One run: a phase in which everything goes wrong and nothing may be told that is not so, then a phase in which nothing goes
-//! wrong and everything must come right.
+//! One run of a seed. In the first phase faults strike, and every answer must be correct. In the second phase all faults have ended, and the
+//! cluster must converge.
 
 mod loss;
 
@@ -20,91 +20,91 @@ use crate::oracle::{self, converged, trees};
 use crate::rng::{Rng, Stream};
 use crate::topology::Topology;
 use crate::trace::Trace;
-use crate::world::{Happening, World};
+use crate::world::{World, WorldEvent};
 
-/// How long the healed cluster is left alone before it is judged: longer than any message or request is under way.
+/// How long the healed cluster is left alone before it is checked: longer than any message or request is under way.
 const QUIET_US: u64 = 30_000_000;
 
-/// How long hints may wait in a healed cluster.
+/// How long a healed cluster may take to hand over all hints.
 const HAND_OVER_US: u64 = 10_000_000;
-/// Within what time a healthy cluster has forgotten what was deleted: some ten epochs.
-const RECLAIMED_US: u64 = 10 * 60 * 1_000_000;
+/// How long a healthy cluster may take to collect deletes: some ten epochs.
+const COLLECTED_US: u64 = 10 * 60 * 1_000_000;
 
-/// How many runs in a thousand end with a death.
-const DEATHS_PER_MILLE: u32 = 125;
-/// How often, and how long each time, the replicas are given to become equal by themselves.
+/// The share of runs that end with the crash of a node, in a thousand.
+const CRASHES_PER_MILLE: u32 = 125;
+/// How often, and for how long each time, the cluster is waited for until its replicas are equal.
 const WAITS_MAX: u32 = 12;
 const WAIT_US: u64 = 5_000_000;
-/// How often as long the partitions are given to come to where they are wished.
+/// How often [`WAIT_US`] is waited for until all partitions have their target configurations.
 const SETTLE_WAITS_MAX: u32 = 60;
 
-/// How often all keys are read until their replicas must be equal. The first rounds may fail: nodes must hear from each other
-/// that clocks agree again, and replicas that lost records must merge them back.
+/// The number of rounds of reads of all keys after which replicas must be equal. Reads may fail in the first rounds: nodes must hear from each
+/// other that clocks agree again, and replicas must recover lost records.
 const ROUNDS_MAX: usize = 6;
 const ROUNDS_MAY_FAIL: usize = 3;
 
-/// How often a write is tried in a healed cluster, with reads by all nodes in between.
+/// The most attempts at a write in a healed cluster, with reads through all nodes in between.
 const WRITE_ATTEMPTS_MAX: u32 = 4;
 
-/// Longer than a node looks back when it compares clocks.
+/// Longer than the window in which a node compares clocks.
 const CLOCK_WINDOW_US: u64 = 31_000_000;
 
-/// A run that takes longer than this in simulated time has got stuck.
+/// The longest simulated time of a run.
 const TIME_MAX_US: u64 = 3600 * 1_000_000;
-/// The same of one that is to take a day.
+/// The same for a run of a day.
 const DAYS_MAX_US: u64 = 96 * 3600 * 1_000_000;
 
-/// How much of a run is kept, and whether it is broken on purpose.
+/// The settings of a run, apart from its seed.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Settings {
-    /// Keep the trace's text.
+pub struct RunSettings {
+    /// Keep the text of the trace.
     pub readable: bool,
-    /// Stop at this time, to see what is held then.
+    /// Stop at this simulated time, in microseconds, to look at the stores.
     pub until_us: Option<u64>,
-    /// Everything takes hours: the run lasts about a day.
+    /// Slow everything down: the run lasts about a day of simulated time.
     pub takes_a_day: bool,
-    /// The rule of the protocol that is broken; none but in a test of the tests.
+    /// The rule of the protocol to break, for tests of the simulator itself.
     pub broken: Broken,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Report {
     /// The seed.
     pub seed: u64,
-    /// Differs for different runs.
+    /// The hash of the trace: equal for equal runs.
     pub trace_hash: u64,
-    /// What happened, in numbers.
+    /// The counts of the run.
     pub stats: Stats,
-    /// The first broken promise.
+    /// The first violation.
     pub failure: Option<Failure>,
-    /// What happened, if it was to be kept.
+    /// The trace; without text unless it was to be kept.
     pub trace: Trace,
-    /// What the homes of each key hold in the end, to be read by people; empty unless the trace is kept.
+    /// The records of the homes of each key at the end, as text; empty unless the trace's text is kept.
     pub holdings: Vec<(Key, String)>,
-    /// What clients asked and were told.
+    /// The requests and answers of clients, by key.
     pub histories: Vec<KeyHistory>,
 }
 
-/// A run in numbers.
+/// The counts of one or more runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
-    /// Requests that were answered with success.
+    /// Requests with a successful answer.
     pub succeeded: u64,
-    /// Requests that were answered.
+    /// Requests with an answer.
     pub answered: u64,
     /// Messages sent.
     pub messages: u64,
-    /// Keys whose linear order could not be decided.
+    /// Keys for which the search for a linear order exceeded its bound.
     pub inconclusive: u64,
-    /// Keys judged.
+    /// Keys checked.
     pub keys: u64,
-    /// How long it took, in microseconds of simulated time.
+    /// The simulated time, in microseconds.
     pub simulated_us: u64,
 }
 
 impl Stats {
-    /// Adds another run's numbers.
+    /// Adds another run's counts.
     pub const fn add(&mut self, other: &Self) {
         self.succeeded += other.succeeded;
         self.answered += other.answered;
@@ -115,35 +115,35 @@ impl Stats {
     }
 }
 
-/// What a run's alarms are for.
+/// The purpose of an alarm.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Alarm {
     /// A client has finished thinking.
     Client(usize),
-    /// A request should have been answered.
+    /// A request must have been answered.
     Deadline(ClientId),
     /// A fault strikes.
     Fault(Fault),
     /// A fault ends.
-    Mend(usize),
-    /// An administrator changes a bucket's settings.
+    EndFault(usize),
+    /// The administrator changes a bucket's settings.
     Settings,
-    /// An administrator changes the members.
+    /// The administrator changes the members.
     Topology,
-    /// The driver has waited long enough.
+    /// A wait of the run is over.
     Phase,
 }
 
 const KIND_SHIFT: u32 = 56;
 
 impl Alarm {
-    /// The alarm as a number, for the world.
+    /// The alarm as a number, for [`World::alarm`].
     pub const fn number(self) -> u64 {
         let (kind, value) = match self {
             Self::Client(client) => (0, client as u64),
             Self::Deadline(id) => (1, id.0),
             Self::Fault(fault) => (2, fault as u64),
-            Self::Mend(place) => (3, place as u64),
+            Self::EndFault(place) => (3, place as u64),
             Self::Phase => (4, 0),
             Self::Settings => (5, 0),
             Self::Topology => (6, 0),
@@ -158,7 +158,7 @@ impl Alarm {
             0 => Self::Client(value as usize),
             1 => Self::Deadline(ClientId(value)),
             2 => Self::Fault(Fault::ALL[value as usize]),
-            3 => Self::Mend(value as usize),
+            3 => Self::EndFault(value as usize),
             5 => Self::Settings,
             6 => Self::Topology,
             _ => Self::Phase,
@@ -166,8 +166,8 @@ impl Alarm {
     }
 }
 
-/// Runs a seed.
-pub fn run(seed: u64, settings: Settings) -> Report {
+/// Runs a seed. The same seed and settings give the same run, byte for byte.
+pub fn run(seed: u64, settings: RunSettings) -> Report {
     let mut run = Run::new(seed, settings);
     let failure = run.all_phases().err();
     run.report(seed, failure)
@@ -176,9 +176,9 @@ pub fn run(seed: u64, settings: Settings) -> Report {
 /// Why a run ends early.
 #[derive(Debug)]
 enum Stop {
-    /// Something is wrong.
+    /// A check failed.
     Failed(Box<Failure>),
-    /// [`Settings::until_us`] has come.
+    /// [`RunSettings::until_us`] has come.
     Until,
 }
 
@@ -186,24 +186,24 @@ struct Run {
     world: World,
     clients: Clients,
     faults: Faults,
-    settings: Settings,
+    settings: RunSettings,
     administrator: Option<Administrator>,
     topology: Option<Topology>,
-    /// Who dies for a while in the end.
-    dies: Option<usize>,
-    /// The end of the run loses majorities.
-    loses: Option<Rng>,
-    /// It has: what clients were told holds no more.
-    is_promise_over: bool,
+    /// The node that crashes at the end, if one does.
+    crashes_at_end: Option<usize>,
+    /// The generator for the loss of majorities at the end, if the run ends with that.
+    loss_rng: Option<Rng>,
+    /// Whether majorities have been lost: from then on the guarantees do not hold.
+    are_guarantees_over: bool,
     rng: Rng,
     phase_over: bool,
     inconclusive: u64,
-    /// How late the latest message may be.
+    /// The longest delay of a message.
     latest_us: u64,
 }
 
 impl Run {
-    fn new(seed: u64, settings: Settings) -> Self {
+    fn new(seed: u64, settings: RunSettings) -> Self {
         let options = if settings.takes_a_day { Options::draw_a_day(seed) } else { Options::draw(seed) };
         let trace = if settings.readable { Trace::readable() } else { Trace::default() };
         let latest_us = options.network.tail_max_us;
@@ -217,7 +217,7 @@ impl Run {
         let topology_rng = Rng::new(seed, Stream::Topology);
         let topology = options.topology.clone().map(|options| Topology::new(options, topology_rng));
         let mut probes_rng = Rng::new(seed, Stream::Probes);
-        let dies = probes_rng.chance(DEATHS_PER_MILLE).then(|| probes_rng.index(cluster.founders()));
+        let crashes_at_end = probes_rng.chance(CRASHES_PER_MILLE).then(|| probes_rng.index(cluster.founders()));
         let world = World::new(
             cluster,
             options.network,
@@ -253,9 +253,9 @@ impl Run {
             settings,
             administrator,
             topology,
-            dies,
-            loses: loss::draw(seed),
-            is_promise_over: false,
+            crashes_at_end,
+            loss_rng: loss::draw(seed),
+            are_guarantees_over: false,
             rng,
             phase_over: false,
             inconclusive: 0,
@@ -287,32 +287,32 @@ impl Run {
         if let Some(failure) = self.world.judge_settings() {
             return Err(Stop::Failed(Box::new(failure)));
         }
-        if let Err(message) = converged::nothing_is_owed(&self.world) {
-            return Err(self.fail("hints go home", None, message));
+        if let Err(message) = converged::no_hint_is_left(&self.world) {
+            return Err(self.fail("all hints are handed over", None, message));
         }
-        self.all_seem_alive()?;
+        self.all_are_seen_alive()?;
         self.become_equal()?;
         let states = self.converge()?;
         self.judge(&states)?;
         self.reads_agree(&states)?;
         self.writes_succeed(false)?;
-        // A stand-in may have taken the last of them.
+        // A stand-in may have taken the last of these writes.
         self.quiet(HAND_OVER_US)?;
-        if let Err(message) = converged::nothing_is_owed(&self.world) {
-            return Err(self.fail("hints go home", None, message));
+        if let Err(message) = converged::no_hint_is_left(&self.world) {
+            return Err(self.fail("all hints are handed over", None, message));
         }
         let states = self.converge()?;
         self.judge(&states)?;
         if self.settings.takes_a_day {
-            self.deletes_leave_nothing()?;
-        } else if let Some(rng) = self.loses.take() {
+            self.deletes_leave_no_records()?;
+        } else if let Some(rng) = self.loss_rng.take() {
             return self.majorities_are_lost(rng, &states);
         }
-        let dies = self.dies.filter(|node| self.world.members().contains(node));
-        dies.map_or(Ok(()), |node| self.death_is_seen(node))
+        let crashes_at_end = self.crashes_at_end.filter(|node| self.world.members().contains(node));
+        crashes_at_end.map_or(Ok(()), |node| self.crash_is_detected(node))
     }
 
-    /// The others join the node that founded the cluster, and the last of them replaces it.
+    /// Lets the other nodes join the founder, and the last of them replace it.
     fn replace_founder(&mut self) -> Result<(), Stop> {
         let spares = self.world.spares();
         let (&last, joining) = spares.split_last().expect("nodes that join");
@@ -321,7 +321,7 @@ impl Run {
         self.change_members(&[last], |world, node| ChangeKind::Replace { old, new: world.member_of(node) })
     }
 
-    /// Makes each of these spare machines a member, and waits until what is wished holds.
+    /// Makes each of these spare machines a member, and waits until their configurations are in effect.
     fn change_members(&mut self, come: &[usize], change: impl Fn(&World, usize) -> ChangeKind) -> Result<(), Stop> {
         while let Some(next) = come.iter().find(|node| !self.world.members().contains(node)) {
             let change = change(&self.world, *next);
@@ -331,20 +331,20 @@ impl Run {
         self.settle()
     }
 
-    /// When every key is deleted, nothing is left of any of them some minutes later, on any disk.
-    fn deletes_leave_nothing(&mut self) -> Result<(), Stop> {
+    /// Deletes every key, and checks that no disk holds anything of them some minutes later.
+    fn deletes_leave_no_records(&mut self) -> Result<(), Stop> {
         for place in 0..self.keys().len() {
             let node = self.any_member();
             let replicas = self.world.cluster().replicas(&self.keys()[place]);
             self.read(place, node, replicas, Consistency::Eventual)?;
         }
         self.writes_succeed(true)?;
-        self.quiet(RECLAIMED_US)?;
+        self.quiet(COLLECTED_US)?;
         for index in self.world.members() {
             let (name, image) = (self.world.cluster().name(index), self.world.machine(index).disk().current());
             if !image.records.is_empty() || !image.index.is_empty() {
                 let message = format!("{name} holds {} records and {} entries", image.records.len(), image.index.len());
-                return Err(self.fail("what is deleted leaves nothing", None, message));
+                return Err(self.fail("deleted keys leave no records", None, message));
             }
         }
         Ok(())
@@ -355,7 +355,7 @@ impl Run {
         members[self.rng.index(members.len())]
     }
 
-    /// What is wished comes to hold.
+    /// Waits until all partitions have their target configurations.
     fn settle(&mut self) -> Result<(), Stop> {
         for _ in 0..SETTLE_WAITS_MAX {
             if self.world.unsettled().is_none() {
@@ -364,31 +364,31 @@ impl Run {
             }
             self.quiet(WAIT_US)?;
         }
-        self.world.unsettled().map_or(Ok(()), |why| Err(self.fail("the target configuration comes to hold", None, why)))
+        self.world.unsettled().map_or(Ok(()), |why| Err(self.fail("the target configuration is reached", None, why)))
     }
 
-    fn all_seem_alive(&self) -> Result<(), Stop> {
+    fn all_are_seen_alive(&self) -> Result<(), Stop> {
         self.world.judge_liveness().map_or(Ok(()), |failure| Err(Stop::Failed(Box::new(failure))))
     }
 
-    /// A node dies, and the others see that; it starts again, and they see that too.
-    fn death_is_seen(&mut self, node: usize) -> Result<(), Stop> {
+    /// Crashes a node, and checks that the others detect that; then restarts it, and checks that they detect that too.
+    fn crash_is_detected(&mut self, node: usize) -> Result<(), Stop> {
         let unsynced = self.world.machine(node).disk().unsynced().count();
         self.world.crash(node, unsynced);
-        self.quiet(self.world.seems_alive_max_us())?;
+        self.quiet(self.world.detected_within_us())?;
         self.world.start(node);
         self.quiet(QUIET_US)?;
-        self.all_seem_alive()
+        self.all_are_seen_alive()
     }
 
-    /// Lets one thing happen.
+    /// Advances to the next event of the world and handles it.
     fn turn(&mut self) -> Result<(), Stop> {
-        let happening = self.world.advance();
-        match happening {
-            Some(Happening::Replied(id, outcome)) => self.clients.replied(&mut self.world, id, outcome),
-            Some(Happening::Broken(id)) => self.clients.broken(&mut self.world, id),
-            Some(Happening::Alarm(number)) => self.ring(Alarm::of_number(number)),
-            None => return Err(self.stuck("nothing is going to happen any more")),
+        let event = self.world.advance();
+        match event {
+            Some(WorldEvent::Replied(id, outcome)) => self.clients.replied(&mut self.world, id, outcome),
+            Some(WorldEvent::Broken(id)) => self.clients.broken(&mut self.world, id),
+            Some(WorldEvent::Alarm(number)) => self.handle_alarm(Alarm::of_number(number)),
+            None => return Err(self.stuck("there are no more events")),
         }
         if let Some(failure) = self.world.take_failure().or_else(|| self.clients.take_failure()) {
             return Err(Stop::Failed(Box::new(failure)));
@@ -397,24 +397,24 @@ impl Run {
             return Err(Stop::Until);
         }
         let time_max_us = if self.settings.takes_a_day { DAYS_MAX_US } else { TIME_MAX_US };
-        if self.world.now_us() > time_max_us { Err(self.stuck("the run goes on and on")) } else { Ok(()) }
+        if self.world.now_us() > time_max_us { Err(self.stuck("the run takes too long")) } else { Ok(()) }
     }
 
     fn stuck(&self, why: &str) -> Stop {
-        self.fail("a run comes to its end", None, why.to_owned())
+        self.fail("every run ends", None, why.to_owned())
     }
 
     fn fail(&self, check: &'static str, key: Option<Key>, message: String) -> Stop {
         Stop::Failed(Box::new(Failure { check, key, at_us: self.world.now_us(), message }))
     }
 
-    fn ring(&mut self, alarm: Alarm) {
+    fn handle_alarm(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::Client(client) => self.clients.wake(&mut self.world, client),
             Alarm::Deadline(id) => self.clients.check_deadline(&mut self.world, id),
-            Alarm::Mend(place) => {
+            Alarm::EndFault(place) => {
                 let keys: Vec<&Key> = self.clients.histories().iter().map(|history| &history.key).collect();
-                for place in self.faults.mend(&mut self.world, place, &keys) {
+                for place in self.faults.end_fault(&mut self.world, place, &keys) {
                     self.clients.history_mut(place).damaged = true;
                 }
             }
@@ -452,7 +452,7 @@ impl Run {
         self.clients.histories().iter().map(|history| history.key.clone()).collect()
     }
 
-    /// Without anybody reading or writing, the replicas become equal and the trees are what they add up to.
+    /// Checks that, without reads and writes, the replicas become equal and the trees match the data.
     fn become_equal(&mut self) -> Result<(), Stop> {
         let keys = self.keys();
         let mut waits = 0;
@@ -460,7 +460,7 @@ impl Run {
             let unequal = keys.iter().find_map(|key| Some((key, converged::common_content(&self.world, key).err()?)));
             let (check, key, message) = match (unequal, trees::judge(&self.world)) {
                 (None, None) => return Ok(()),
-                (Some((key, holdings)), _) => ("replicas become equal unread", Some(key.clone()), holdings),
+                (Some((key, holdings)), _) => ("replicas become equal without reads", Some(key.clone()), holdings),
                 (None, Some(wrong)) => ("trees match the data", None, wrong),
             };
             if waits == WAITS_MAX {
@@ -480,11 +480,11 @@ impl Run {
                 let replicas = self.replicas(key);
                 let answered = self.read(place, node, replicas, Consistency::Eventual)?;
                 if !answered && round >= ROUNDS_MAY_FAIL {
-                    let message = format!("a get failed: {}", self.world.who_is_there(node));
+                    let message = format!("a get failed: {}", self.world.describe_members(node));
                     return Err(self.fail("a healed cluster answers", Some(key.clone()), message));
                 }
                 if !answered {
-                    // A home that lost its record does not count until it has merged the others' in a read of its own.
+                    // A home that lost its record does not count until it has recovered it by a read of its own.
                     for home in self.world.homes(key) {
                         self.read(place, home, replicas / 2 + 1, Consistency::Eventual)?;
                     }
@@ -503,19 +503,19 @@ impl Run {
         Err(self.fail("replicas become equal", Some(key), message))
     }
 
-    /// How many replicas a key has. Administrators who did not know of each other may have left fewer nodes than there should be.
+    /// The number of replicas of a key. Concurrent changes by administrators may have left fewer nodes than it should have.
     fn replicas(&self, key: &Key) -> u8 {
         let homes = self.world.homes(key).len().max(1);
         self.world.cluster().replicas(key).min(homes.try_into().unwrap_or(u8::MAX))
     }
 
-    /// Has a key read, and says whether that succeeded.
+    /// Reads a key through a node, twice if necessary, and returns whether that succeeded.
     fn read(&mut self, place: usize, node: usize, r: u8, consistency: Consistency) -> Result<bool, Stop> {
         self.clients.read_now(&mut self.world, place, node, r, consistency);
         if self.answer()? {
             return Ok(true);
         }
-        // The node may still be busy with repairs of the reads before, and take on no more.
+        // The node may still be busy with repairs of earlier reads, and refuse more work.
         self.quiet(1_000_000)?;
         self.clients.read_now(&mut self.world, place, node, r, consistency);
         self.answer()
@@ -529,14 +529,14 @@ impl Run {
         Ok(self.clients.succeeded(client))
     }
 
-    /// Every node must answer every read, and the history must hold with what the replicas have come to.
+    /// Checks that every node answers every read, and that the answers agree with what the replicas hold.
     fn reads_agree(&mut self, states: &[State]) -> Result<(), Stop> {
         for (place, key) in self.keys().iter().enumerate() {
             for node in self.world.members() {
                 let r = self.rng.range(1, u64::from(self.replicas(key))) as u8;
                 let consistency = *self.rng.pick(&[Consistency::Eventual, Consistency::Strong]);
                 if !self.read(place, node, r, consistency)? {
-                    let message = format!("a get with r={r} failed: {}", self.world.who_is_there(node));
+                    let message = format!("a get with r={r} failed: {}", self.world.describe_members(node));
                     return Err(self.fail("a healed cluster answers", Some(key.clone()), message));
                 }
                 self.clients.learn_minted(&self.world);
@@ -546,10 +546,10 @@ impl Run {
                     Conflict::Siblings => history.writes_of(states[place].distinct_siblings()),
                     Conflict::Lww => history.writes_of(states[place].latest()),
                 };
-                let forgotten: WriteSet = (0..history.writes.len())
-                    .filter(|&place| history.writes[place].may_be_forgotten(u64::MAX))
+                let collected: WriteSet = (0..history.writes.len())
+                    .filter(|&place| history.writes[place].may_be_collected(u64::MAX))
                     .collect();
-                if shown.map(|shown| shown.without(forgotten)) != Some(held.without(forgotten)) {
+                if shown.map(|shown| shown.without(collected)) != Some(held.without(collected)) {
                     let message =
                         format!("a get through {} differs from what all homes hold", self.world.cluster().name(node));
                     return Err(self.fail("a healed cluster agrees", Some(key.clone()), message));
@@ -559,10 +559,10 @@ impl Run {
         Ok(())
     }
 
-    /// Every key that has W replicas takes a write, or a delete, through any node.
+    /// Checks that every key with at least W replicas takes a write, or a delete, through any node.
     ///
-    /// A node remembers for a minute that its clock was off its peers', and it must hear from them to learn that it is right
-    /// again: so a failed write is tried again, after some reads, a bounded number of times.
+    /// A node remembers for a minute that its clock differed from its peers', and must hear from them to learn that it is right again. So a
+    /// failed write is tried again after some reads, a bounded number of times.
     fn writes_succeed(&mut self, delete: bool) -> Result<(), Stop> {
         for (place, key) in self.keys().iter().enumerate() {
             if self.replicas(key) < self.world.cluster().bucket(key).w {
@@ -585,7 +585,7 @@ impl Run {
                         self.read(place, through, 1, Consistency::Eventual)?;
                     }
                 }
-                // What the reads repair in the background counts as work too.
+                // Background repairs after the reads count as work of the nodes too.
                 self.quiet(1_000_000)?;
             }
         }
@@ -612,7 +612,7 @@ impl Run {
             Some(Stop::Until) | None => None,
         };
         if self.settings.until_us.is_none()
-            && !self.is_promise_over
+            && !self.are_guarantees_over
             && let Some(stopped) = failure.take()
         {
             failure = Some(self.earliest(stopped));
@@ -642,7 +642,7 @@ impl Run {
         }
     }
 
-    /// What was wrong first: the histories may already tell of something that happened before `stopped` was noticed.
+    /// The first violation: the histories may show one that happened before `stopped` was found.
     fn earliest(&mut self, stopped: Failure) -> Failure {
         self.clients.learn_minted(&self.world);
         let told = self

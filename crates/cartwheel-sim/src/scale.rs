@@ -1,8 +1,8 @@
-//! A large cluster's controls, without their data: what gossip costs, and how soon news is everywhere.
+//! A large cluster's control state machines without data: the cost of gossip, and how soon a change is known everywhere.
 //!
-//! All nodes hold the founding history from the start; their shards finish each epoch some seconds after it began. The network has
-//! random delays and loses some messages. One run goes through four phases: the nodes get to know each other; nothing happens; a
-//! change of the membership is recorded at one node; a tenth of the nodes is down, and the same again.
+//! All nodes have the bootstrap history from the start, and their shards finish each epoch some seconds after it began. The network delays messages
+//! randomly and loses some. A run has four phases: the nodes introduce themselves to each other; nothing changes; one node records a change of the
+//! members; a tenth of the nodes is down, and the second and third phases are repeated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,94 +29,94 @@ use crate::rng::{Rng, Stream};
 
 const CLUSTER: ClusterId = ClusterId(0x5ca1e);
 const SECOND_US: u64 = 1_000_000;
-/// How long a message is under way, in microseconds, and how many of a thousand are lost.
+/// The delay of a message, in microseconds, and the share of messages that are lost, in a thousand.
 const DELAY_US: (u64, u64) = (1_000, 50_000);
 const LOST_PER_MILLE: u32 = 10;
-/// How long a history or an epoch takes to be saved, in microseconds.
+/// The time to save a history or an epoch, in microseconds.
 const SAVE_US: (u64, u64) = (1_000, 10_000);
-/// How long the shards take to finish an epoch, in microseconds.
+/// The time in which shards finish an epoch, in microseconds.
 const FINISH_US: (u64, u64) = (3 * SECOND_US, 10 * SECOND_US);
-/// How many nodes one gets to know in a second: it introduces itself to 32, and so many introduce themselves to it.
+/// The number of nodes that a node meets in a second: it introduces itself to 32, and as many introduce themselves to it.
 const INTRODUCTIONS: u64 = 64;
-/// What a frame costs beside its envelope, in bytes.
+/// The size of a frame without its envelope, in bytes.
 const FRAME_BYTES: u64 = 4;
 
-/// What is simulated.
+/// The parameters of a simulation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scale {
-    /// How many nodes the cluster has.
+    /// The number of nodes.
     pub nodes: usize,
-    /// How many partitions its ring has.
+    /// The number of partitions of the ring.
     pub partitions: u32,
-    /// For how long traffic is measured while nothing changes.
+    /// How long traffic is measured while nothing changes.
     pub quiet: Duration,
-    /// How long nodes have to find out who is down.
+    /// How long the nodes have to detect which others are down.
     pub settle: Duration,
-    /// How long a change may take until it counts as not spread.
+    /// How long a change may take to be known everywhere.
     pub patience: Duration,
-    /// Where randomness starts.
+    /// The seed.
     pub seed: u64,
 }
 
 impl Scale {
-    /// A cluster of so many nodes, as the tests measure it.
+    /// The parameters of the tests, for a cluster of this size.
     pub const fn of(nodes: usize, seed: u64) -> Self {
         let seconds = Duration::from_secs;
         Self { nodes, partitions: 16_384, quiet: seconds(8), settle: seconds(20), patience: seconds(60), seed }
     }
 }
 
-/// What nodes sent and received, in bytes a node and second.
+/// The traffic of nodes, in bytes for each node and second.
 #[derive(Clone, Debug, Default)]
 pub struct Traffic {
-    /// Of all that are up.
+    /// The mean of all nodes that are up.
     pub mean_sent: u64,
-    /// Of the one that sent most.
+    /// The node that sent most.
     pub worst_sent: u64,
-    /// Of the one that received most.
+    /// The node that received most.
     pub worst_received: u64,
     /// The mean that was sent, by kind of notice.
     pub by_kind: BTreeMap<&'static str, u64>,
 }
 
-/// What was measured while a part of the nodes was up.
+/// The measurements while a certain part of the nodes was up.
 #[derive(Clone, Debug, Default)]
 pub struct Phase {
-    /// How many nodes were up.
+    /// The number of nodes that were up.
     pub up: usize,
-    /// While nothing changed.
+    /// The traffic while nothing changed.
     pub quiet: Traffic,
-    /// How long a change took from the node that recorded it to all that were up; none if it never came to all.
+    /// The time until a change was known to all nodes that were up; `None` if it took too long.
     pub known_after: Option<Duration>,
-    /// What the nodes sent until then, in bytes a node and second.
+    /// The traffic during that time.
     pub spreading: Traffic,
 }
 
-/// What a run has measured.
+/// The measurements of a simulation.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     /// With all nodes up.
     pub whole: Phase,
-    /// How often an epoch ended meanwhile.
+    /// The number of epochs that ended meanwhile.
     pub epochs: u64,
-    /// The longest from when the last node had finished an epoch until all were in the next.
+    /// The longest time from the moment at which the last node finished an epoch until all nodes were in the next one.
     pub epoch_turns_within: Duration,
-    /// With a tenth of them down.
+    /// With a tenth of the nodes down.
     pub part: Phase,
-    /// Of the pairs of a node that is up and one that is down, in how many the latter seems alive, once the nodes had time to find
-    /// out, of a thousand.
+    /// The share of pairs of a running and a dead node in which the dead one still seems alive, once the nodes had time to detect that. In a
+    /// thousand.
     pub unnoticed_per_mille: u64,
 }
 
-/// Views that all controls share: each history is folded once.
+/// The views by version of their history, so that each history is folded once.
 #[derive(Debug, Default)]
-struct Made(BTreeMap<RingVersion, Arc<View>>);
+struct ViewCache(BTreeMap<RingVersion, Arc<View>>);
 
-/// The same, as each control has it.
+/// The cache that all controls share.
 #[derive(Clone, Debug, Default)]
-struct Shared(Arc<Mutex<Made>>);
+struct SharedViews(Arc<Mutex<ViewCache>>);
 
-impl Views for Shared {
+impl Views for SharedViews {
     fn view(&mut self, history: &History) -> Option<Arc<View>> {
         let mut views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let version = history.version();
@@ -155,28 +155,29 @@ struct World {
     now_us: u64,
     rng: Rng,
     by_kind: BTreeMap<&'static str, u64>,
-    /// Who does not go by the latest history yet.
+    /// The nodes that do not apply the latest history yet.
     behind: BTreeSet<usize>,
     latest: RingVersion,
-    /// When the last node finished each epoch, and when the last one left it.
+    /// When the last node finished each epoch.
     finished_us: BTreeMap<Epoch, u64>,
+    /// The number of nodes that have entered each epoch, and when the last one did.
     entered_us: BTreeMap<Epoch, (usize, u64)>,
 }
 
 /// Simulates a large cluster.
 ///
 /// # Panics
-/// If the nodes make no cluster.
+/// If there are no nodes, or more than partitions.
 pub fn run(scale: Scale) -> Figures {
     let mut world = World::new(scale);
     let warm_up_us = (3 + scale.nodes as u64 / INTRODUCTIONS) * SECOND_US;
-    world.pass(warm_up_us);
+    world.advance(warm_up_us);
     let mut figures = Figures { whole: world.measure(), ..Figures::default() };
     (figures.epochs, figures.epoch_turns_within) = world.epochs();
     for place in (0..scale.nodes).filter(|place| place % 10 == 5) {
         world.machines[place].up = false;
     }
-    world.pass(scale.settle.as_micros() as u64);
+    world.advance(scale.settle.as_micros() as u64);
     figures.unnoticed_per_mille = world.unnoticed_per_mille();
     figures.part = world.measure();
     figures
@@ -207,7 +208,7 @@ impl World {
         let (founder, strategy) = (members[0].id, Strategy::Balanced);
         let found = ChangeKind::Bootstrap { cluster: CLUSTER, partitions, strategy, members, name: String::new() };
         bootstrap.record(Hlc::at(WallMs(1)), founder, found);
-        let views = Shared::default();
+        let views = SharedViews::default();
         let control = |place: usize| {
             let config = ControlConfig {
                 cluster: CLUSTER,
@@ -257,13 +258,13 @@ impl World {
         self.schedule(at_us, Event::Input(place, ControlInput::Finished(0, epoch)));
     }
 
-    fn pass(&mut self, us: u64) {
+    fn advance(&mut self, us: u64) {
         let until_us = self.now_us + us;
         while self.step(until_us) {}
         self.now_us = until_us;
     }
 
-    /// Lets the next thing happen, if it happens by then.
+    /// Handles the next event, if it is due until `until_us`.
     fn step(&mut self, until_us: u64) -> bool {
         let Some(first) = self.events.first_entry().filter(|first| first.key().0 <= until_us) else { return false };
         self.now_us = first.key().0;
@@ -333,7 +334,7 @@ impl World {
         *self.by_kind.entry(kind(&envelope.message)).or_default() += bytes;
         let delay_us = self.rng.range(DELAY_US.0, DELAY_US.1);
         let is_lost = self.rng.chance(LOST_PER_MILLE);
-        // A member may have been added that was never started.
+        // The change adds a member that is never started.
         if let Some(&to) = self.places.get(&to).filter(|_| !is_lost) {
             self.schedule(self.now_us + delay_us, Event::Arrives(to, Box::new(envelope), bytes));
         }
@@ -343,7 +344,7 @@ impl World {
         self.machines.iter().filter(|machine| machine.up)
     }
 
-    /// What was sent and received since the last time, `us` ago.
+    /// The traffic since the last call, `us` ago. Resets the counters.
     fn traffic(&mut self, us: u64) -> Traffic {
         let count = self.up().count() as u64;
         let each_second = |bytes: u64| bytes * SECOND_US / us.max(1);
@@ -361,11 +362,11 @@ impl World {
         traffic
     }
 
-    /// Measures some quiet time, and then how a change spreads.
+    /// Measures some quiet time, and then the spread of a change.
     fn measure(&mut self) -> Phase {
         self.traffic(1);
         let quiet_us = self.scale.quiet.as_micros() as u64;
-        self.pass(quiet_us);
+        self.advance(quiet_us);
         let quiet = self.traffic(quiet_us);
         let begun_us = self.now_us;
         self.change();
@@ -376,9 +377,10 @@ impl World {
         Phase { up: self.up().count(), quiet, known_after, spreading: self.traffic(took_us) }
     }
 
-    /// An administrator's node has told another of a node more: that one is the first to save it.
+    /// Tells one node of the addition of a member, as another node would that an administrator has asked for it. It is the first to save the
+    /// change.
     fn change(&mut self) {
-        let (first, teller) = (0, 1);
+        let (first, sender) = (0, 1);
         let before = self.machines[first].control.history().clone();
         let mut after = before.clone();
         let number = self.scale.nodes + before.len();
@@ -388,8 +390,8 @@ impl World {
         let (since, version, changes) = (before.version(), self.latest, after.without(&before));
         let envelope = Envelope {
             cluster: CLUSTER,
-            from: member(teller).id,
-            from_incarnation: incarnation(teller),
+            from: member(sender).id,
+            from_incarnation: incarnation(sender),
             from_boot: 1,
             sent: Now { wall: self.now().wall, ..Now::default() },
             config_stamp: ConfigStamp::default(),
@@ -399,7 +401,7 @@ impl World {
         self.input(first, ControlInput::Message(Box::new(envelope)));
     }
 
-    /// How many epochs have ended everywhere, and how long the slowest took to turn.
+    /// The number of epochs that have ended everywhere, and the longest time that the turn to the next took.
     fn epochs(&self) -> (u64, Duration) {
         let turned = self.entered_us.iter().filter(|(_, entered)| entered.0 == self.machines.len());
         let took_us: Vec<u64> = turned
@@ -448,7 +450,7 @@ impl fmt::Display for Phase {
         let known = self.known_after.map_or("not in time".to_owned(), |after| format!("after {after:?}"));
         write!(
             f,
-            "{} nodes up\n  nothing changes: {}\n  a change is known everywhere {known}; meanwhile {}",
+            "{} nodes up\n  without changes: {}\n  a change is known everywhere {known}; meanwhile {}",
             self.up, self.quiet, self.spreading
         )
     }
@@ -459,8 +461,8 @@ impl fmt::Display for Figures {
         let Self { whole, epochs, epoch_turns_within, part, unnoticed_per_mille } = self;
         writeln!(
             f,
-            "{whole}\n  {epochs} epochs have ended, each within {epoch_turns_within:?} of the last node's finishing it"
+            "{whole}\n  {epochs} epochs ended, each at most {epoch_turns_within:?} after the last node finished it"
         )?;
-        write!(f, "{part}\n  of the nodes that are down, {unnoticed_per_mille} in 1000 seem alive to another")
+        write!(f, "{part}\n  of the nodes that are down, {unnoticed_per_mille} in 1000 still seem alive to another")
     }
 }

@@ -1,4 +1,4 @@
-//! Values and messages in a form that people can read: nodes by name, clocks as the paper writes them.
+//! Values, messages and events as readable text: nodes by name, and clocks as the paper writes them.
 
 use cartwheel_core::cluster::losses::Loss;
 use cartwheel_core::event::Event;
@@ -15,9 +15,9 @@ use cartwheel_core::value::state::{Content, Sibling, State};
 
 use crate::cluster::Cluster;
 
-/// How actors are called.
+/// Names for actors.
 pub trait Naming {
-    /// The actor's name.
+    /// The name under which an actor is shown.
     fn actor(&self, actor: Actor) -> String;
 }
 
@@ -28,7 +28,7 @@ impl Naming for Cluster {
     }
 }
 
-/// A clock, as `[n1,3][n2,1]` in the order of the names; counters beyond a gap as `[n1,3+5]`.
+/// A clock, as `[n1,3][n2,1]` in the order of the names. Counters beyond a gap are added as in `[n1,3+5]`.
 pub fn clock(names: &impl Naming, clock: &Clock) -> String {
     let entry = |run: Run| {
         let beyond: Vec<String> = run.beyond.iter().map(|counter| format!("+{counter}")).collect();
@@ -43,7 +43,7 @@ fn dot(names: &impl Naming, dot: Dot) -> String {
     format!("{}:{}", names.actor(dot.actor), dot.counter)
 }
 
-/// What was written.
+/// The content of a write.
 pub fn content(content: &Content) -> String {
     match content {
         Content::Value { bytes, .. } => bytes.escape_ascii().to_string(),
@@ -72,11 +72,11 @@ pub fn record(names: &impl Naming, record: &Record) -> String {
     let own = record.header.own.map_or(String::new(), |own| {
         format!(" own {}.{}:{}", own.since.0 >> 40, own.since.0 & ((1 << 40) - 1), own.count)
     });
-    let behind = if record.header.recovering.is_some() { " catching up" } else { "" };
-    format!("{}{own}{behind}", state(names, &record.state))
+    let recovering = if record.header.recovering.is_some() { " recovering" } else { "" };
+    format!("{}{own}{recovering}", state(names, &record.state))
 }
 
-/// What marks the part of a node that asks; nothing for the coordinator.
+/// The part of a node that makes the request; empty for the coordinator.
 const fn whose(requester: Requester) -> &'static str {
     match requester {
         Requester::Coordinator => "",
@@ -114,9 +114,9 @@ pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
             )
         }
         Message::Fetched(asked, Fetched::Refused(why)) => format!("{} {why:?}", request_id(*asked)),
-        Message::ClocksRequest(asked) => format!("{} what do your clocks read?", request_id(*asked)),
-        Message::Clocks(asked) => format!("{} says what its clocks read", request_id(*asked)),
-        Message::Reconfiguration(partition, word) => format!("{partition:?} {word:?}"),
+        Message::ClocksRequest(asked) => format!("{} asks for clocks", request_id(*asked)),
+        Message::Clocks(asked) => format!("{} sends its clocks", request_id(*asked)),
+        Message::Reconfiguration(partition, message) => format!("{partition:?} {message:?}"),
         Message::Notice(notice) => format!("{notice:?}"),
     }
 }
@@ -127,9 +127,9 @@ fn ask(names: &impl Naming, what: &ReplicaRequest) -> String {
         ReplicaRequest::Read { key, want: Want::State, role } => format!("read {key:?}{}", as_role(*role)),
         ReplicaRequest::Read { key, want: Want::Digest, role } => format!("digest {key:?}{}", as_role(*role)),
         ReplicaRequest::Merge { key, state: sent, epoch, heals, confirm, stands_in_for } => {
-            let exactly = if *confirm == Confirm::Exactly { ", say what you hold" } else { "" };
+            let exactly = if *confirm == Confirm::Exactly { ", confirm what is held" } else { "" };
             let heals = if heals.is_some() { ", it heals" } else { "" };
-            let place = stands_in_for.map_or(String::new(), |home| format!(" in the place of {home}"));
+            let place = stands_in_for.map_or(String::new(), |home| format!(" as a stand-in for {home}"));
             format!("merge {key:?} {} epoch {}{heals}{exactly}{place}", state(names, sent), epoch.0)
         }
     }
@@ -187,7 +187,7 @@ fn got(names: &impl Naming, got: &Got) -> String {
     format!("{} from {} homes", siblings(names, got.siblings.iter()), got.acks.home)
 }
 
-/// A request's end.
+/// The end of a request.
 pub fn outcome(names: &impl Naming, how: &Outcome) -> String {
     match how {
         Ok(Reply::Got(seen)) => got(names, seen),
@@ -228,7 +228,7 @@ fn key_name(storage_key: &[u8]) -> String {
     cartwheel_core::value::key::Key::from_storage_key(storage_key).map_or("?".to_owned(), |key| format!("{key:?}"))
 }
 
-/// How a command to a store ended.
+/// The end of a store command.
 pub fn store_result(result: &StoreResult) -> &'static str {
     match result {
         StoreResult::Read(Ok(Some(_))) => "read",
@@ -242,23 +242,23 @@ pub fn store_result(result: &StoreResult) -> &'static str {
         }
         StoreResult::Written(Ok(())) => "wrote",
         StoreResult::Written(Err(WriteFailed::Uncertain)) => "could not write",
-        StoreResult::Written(Err(WriteFailed::DiskFull)) => "has no room to write",
+        StoreResult::Written(Err(WriteFailed::DiskFull)) => "has no space to write",
     }
 }
 
-/// What a node reports.
+/// An event that a node reports.
 pub fn event(cluster: &Cluster, event: &Event) -> String {
     match event {
         Event::Repaired(key, node, how) => format!("repaired {key:?} on {} ({})", cluster.name_of(*node), how.name()),
-        Event::NotAHome(node) => format!("refuses what {} wants of another's key", cluster.name_of(*node)),
+        Event::NotAHome(node) => format!("refuses a request of {} for a key of other homes", cluster.name_of(*node)),
         Event::HintsHeld { home, now, .. } => {
-            format!("keeps {} records for {}", now.records, cluster.name_of(*home))
+            format!("keeps {} hints for {}", now.records, cluster.name_of(*home))
         }
         Event::HintsFull { is_full, .. } => {
-            format!("keeps {} for others", if *is_full { "all that it may" } else { "less than it may" })
+            format!("{} the limit of its hints", if *is_full { "has reached" } else { "is below" })
         }
-        Event::HintDelivered(node) => format!("has handed a record to {}", cluster.name_of(*node)),
-        Event::StrayMessage(node) => format!("drops a stray message of {}", cluster.name_of(*node)),
+        Event::HintDelivered(node) => format!("has delivered a hint to {}", cluster.name_of(*node)),
+        Event::StrayMessage(node) => format!("drops a stray message from {}", cluster.name_of(*node)),
         other => format!("{other:?}"),
     }
 }

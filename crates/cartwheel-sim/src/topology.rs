@@ -1,4 +1,4 @@
-//! An administrator who adds, removes, replaces, weighs and moves nodes while the cluster works.
+//! An administrator that adds, removes, replaces, weighs and moves nodes while the cluster works.
 
 use cartwheel_core::cluster::configuration::Home;
 use cartwheel_core::cluster::membership::ChangeKind;
@@ -8,13 +8,13 @@ use crate::rng::Rng;
 use crate::run::Alarm;
 use crate::world::World;
 
-/// How many changes there are at most.
+/// The most changes in a run.
 pub const CHANGES_MAX: u32 = 12;
 
-/// The weights that are given. The extreme ones ask for more, or less, than a node can hold.
+/// The weights to choose from. The extreme ones ask for more, or less, than a node can hold.
 const WEIGHTS: [u32; 6] = [1, 50, 100, 200, 60_000, u32::MAX];
 
-/// Changes the members through a random node, now and then. Now and then two do so at once, through two nodes.
+/// Changes the members through a random node now and then, and sometimes makes two changes at once through two nodes.
 #[derive(Debug)]
 pub struct Topology {
     rng: Rng,
@@ -28,7 +28,7 @@ impl Topology {
         Self { rng, options, left: CHANGES_MAX }
     }
 
-    /// Plans the next change, if there is to be one.
+    /// Schedules the next change, if changes are left.
     pub fn start(&mut self, world: &mut World) {
         if self.left == 0 {
             return;
@@ -38,7 +38,7 @@ impl Topology {
         world.alarm(after_us, Alarm::Topology.number());
     }
 
-    /// Makes a change, or two at once, and plans the next.
+    /// Makes a change, or two at once, and schedules the next.
     pub fn change(&mut self, world: &mut World) {
         self.start(world);
         for _ in 0..if self.rng.chance(200) { 2 } else { 1 } {

@@ -1,18 +1,19 @@
-//! Protocol stories that people can read and review: commands to a small cluster without random faults, and what it answers.
+//! Transcripts: small scripted scenarios as text that can be read and reviewed. Commands run on a small cluster without random faults, and the text
+//! shows the answers.
 //!
-//! A transcript is a text of blocks in the manner of data-driven tests: command lines, a line `----`, and the output up to
-//! an empty line. Lines that begin with `#` tell the reader what to make of it.
+//! A transcript is a text of blocks, as in data-driven tests: command lines, a line `----`, and the output up to an empty line. Lines that begin
+//! with `#` are comments.
 //!
-//! | command | does |
+//! | command | effect |
 //! | --- | --- |
-//! | `cluster n1[:ZONE] n2 n3 [n=3] [r=2] [w=2] [lww] [strict]` | a new cluster of these nodes, with one bucket |
-//! | `put NODE KEY VALUE [after NAME] [as NAME] [strong] [w=N]` | a write with the context called NAME; its reply's context gets a name |
-//! | `delete NODE KEY [after NAME] [as NAME] [strong] [w=N]` | likewise |
-//! | `get NODE KEY [after NAME] [as NAME] [strong] [r=N]` | a read that must cover the context called NAME |
-//! | `cut n1 n2 \| n3` | nothing passes between the two sides |
-//! | `heal` | everything passes again |
-//! | `crash NODE`, `start NODE` | a node goes down, and comes back with its disk |
-//! | `stored KEY` | what each home holds, and what stand-ins keep for which of them |
+//! | `cluster n1[:ZONE] n2 n3 [n=3] [r=2] [w=2] [lww] [strict]` | makes a new cluster of these nodes, with one bucket |
+//! | `put NODE KEY VALUE [after NAME] [as NAME] [strong] [w=N]` | writes with the context NAME, and names the context of the reply |
+//! | `delete NODE KEY [after NAME] [as NAME] [strong] [w=N]` | deletes likewise |
+//! | `get NODE KEY [after NAME] [as NAME] [strong] [r=N]` | reads, with an answer that must cover the context NAME |
+//! | `cut n1 n2 \| n3` | cuts all links between the two sides |
+//! | `heal` | heals all links |
+//! | `crash NODE`, `start NODE` | stops a node, and starts it again with its disk |
+//! | `stored KEY` | shows what each home holds, and the hints of stand-ins |
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,87 +31,87 @@ use crate::cluster::{BucketSpec, Cluster, ClusterSpec, NodeSpec, key};
 use crate::options::{DiskOptions, NetworkOptions};
 use crate::show::{self, Naming};
 use crate::trace::Trace;
-use crate::world::{Happening, World};
+use crate::world::{World, WorldEvent};
 
 const BUCKET: &str = "story";
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the cluster is left to finish what it does in the background after each command.
+/// How long the cluster is left alone after each command, to finish its background work.
 const SETTLE_US: u64 = 3_000_000;
 
-/// Tells the story of `text` again: the same commands, with the output that they have now.
+/// Runs the commands of a transcript and returns it with the present outputs.
 ///
 /// # Errors
-/// If a command makes no sense, with its line.
-pub fn retell(text: &str) -> Result<String, String> {
-    let mut told = String::new();
-    let mut stage = None;
+/// The first command that makes no sense, and why.
+pub fn replay(text: &str) -> Result<String, String> {
+    let mut output = String::new();
+    let mut session = None;
     let mut commands: Vec<&str> = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
-        told.push_str(line);
-        told.push('\n');
+        output.push_str(line);
+        output.push('\n');
         if line != "----" {
             commands.push(line);
             continue;
         }
         for command in commands.drain(..).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let output = act(&mut stage, command).map_err(|why| format!("{command}: {why}"))?;
-            told.push_str(&output);
+            let answer = run_command(&mut session, command).map_err(|why| format!("{command}: {why}"))?;
+            output.push_str(&answer);
         }
-        // What was told before goes up to the next empty line.
+        // The old output ends at the next empty line.
         if lines.by_ref().any(str::is_empty) {
-            told.push('\n');
+            output.push('\n');
         }
     }
-    Ok(told)
+    Ok(output)
 }
 
-/// Carries out one command and returns what it prints.
-fn act(stage: &mut Option<Stage>, command: &str) -> Result<String, String> {
+/// Runs one command and returns its output.
+fn run_command(session: &mut Option<Session>, command: &str) -> Result<String, String> {
     let words: Vec<&str> = command.split_whitespace().collect();
     let (&verb, arguments) = words.split_first().ok_or("no command")?;
     if verb == "cluster" {
-        *stage = Some(Stage::new(arguments)?);
+        *session = Some(Session::new(arguments)?);
         return Ok(String::new());
     }
-    let stage = stage.as_mut().ok_or("there is no cluster yet")?;
+    let session = session.as_mut().ok_or("there is no cluster yet")?;
     let output = match (verb, arguments) {
-        ("get", [node, key, how @ ..]) => stage.get(node, key, &How::parse(how)?)?,
-        ("put", [node, key, value, how @ ..]) => stage.put(node, key, Some(value), &How::parse(how)?)?,
-        ("delete", [node, key, how @ ..]) => stage.put(node, key, None, &How::parse(how)?)?,
-        ("stored", [key]) => stage.stored(key),
-        ("cut", sides) => stage.cut(sides)?,
+        ("get", [node, key, how @ ..]) => session.get(node, key, &RequestOptions::parse(how)?)?,
+        ("put", [node, key, value, how @ ..]) => session.put(node, key, Some(value), &RequestOptions::parse(how)?)?,
+        ("delete", [node, key, how @ ..]) => session.put(node, key, None, &RequestOptions::parse(how)?)?,
+        ("stored", [key]) => session.stored(key),
+        ("cut", sides) => session.cut(sides)?,
         ("heal", []) => {
-            stage.world.heal_links();
+            session.world.heal_links();
             String::new()
         }
         ("crash", [node]) => {
-            let node = stage.node(node)?;
-            stage.world.crash(node, 0);
+            let node = session.node(node)?;
+            session.world.crash(node, 0);
             String::new()
         }
         ("start", [node]) => {
-            let node = stage.node(node)?;
-            stage.world.start(node);
+            let node = session.node(node)?;
+            session.world.start(node);
             String::new()
         }
         _ => return Err("unknown command".to_owned()),
     };
-    stage.settle();
+    session.settle();
     Ok(output)
 }
 
-/// The words behind a request.
+/// The options of a request.
 #[derive(Default)]
-struct How<'a> {
+struct RequestOptions<'a> {
     after: Option<&'a str>,
     name: Option<&'a str>,
     strong: bool,
     quorum: Option<u8>,
 }
 
-impl<'a> How<'a> {
+impl<'a> RequestOptions<'a> {
     fn parse(mut words: &[&'a str]) -> Result<Self, String> {
         let mut how = Self::default();
         while let Some((&word, rest)) = words.split_first() {
@@ -136,13 +137,13 @@ fn number(word: &str, name: &str) -> Result<u8, String> {
     digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| format!("{word} is not understood"))
 }
 
-/// A cluster and the contexts that its clients hold, by name.
-struct Stage {
+/// A cluster, and the contexts that its clients hold, by name.
+struct Session {
     world: World,
     contexts: BTreeMap<String, Bytes>,
 }
 
-impl Stage {
+impl Session {
     fn new(words: &[&str]) -> Result<Self, String> {
         let mut bucket = BucketSpec {
             name: BUCKET.to_owned(),
@@ -172,7 +173,7 @@ impl Stage {
             return Err("a cluster has nodes".to_owned());
         }
         let partitions = nodes.len() as u32;
-        // Stories are about what clients ask for.
+        // Transcripts show the effects of requests only, so there is no anti-entropy.
         let (limits, timing) = (Limits::default(), Timing { exchange_every: None, ..Timing::default() });
         let spec = ClusterSpec {
             nodes,
@@ -186,9 +187,9 @@ impl Stage {
         let network = NetworkOptions { delay_min_us: 1_000, ..NetworkOptions::default() };
         let disks = DiskOptions { delay_min_us: 100, ..DiskOptions::default() };
         let world = World::new(Cluster::new(spec, Broken::default()), network, &disks, 0, Trace::default(), None);
-        let mut stage = Self { world, contexts: BTreeMap::new() };
-        stage.settle();
-        Ok(stage)
+        let mut session = Self { world, contexts: BTreeMap::new() };
+        session.settle();
+        Ok(session)
     }
 
     fn node(&self, name: &str) -> Result<usize, String> {
@@ -196,16 +197,16 @@ impl Stage {
         (0..cluster.len()).find(|&index| cluster.name(index) == name).ok_or_else(|| format!("there is no node {name}"))
     }
 
-    fn context(&self, how: &How<'_>) -> Result<Option<Bytes>, String> {
+    fn context(&self, how: &RequestOptions<'_>) -> Result<Option<Bytes>, String> {
         let named = |name: &str| self.contexts.get(name).cloned().ok_or_else(|| format!("there is no context {name}"));
         how.after.map(named).transpose()
     }
 
-    /// Lets the cluster finish what it does in the background.
+    /// Lets the cluster finish its background work.
     fn settle(&mut self) {
         self.world.alarm(SETTLE_US, 0);
-        while let Some(happening) = self.world.advance() {
-            if matches!(happening, Happening::Alarm(_)) {
+        while let Some(event) = self.world.advance() {
+            if matches!(event, WorldEvent::Alarm(_)) {
                 return;
             }
         }
@@ -218,17 +219,17 @@ impl Stage {
         };
         loop {
             match self.world.advance() {
-                Some(Happening::Replied(id, outcome)) if id == asked => {
+                Some(WorldEvent::Replied(id, outcome)) if id == asked => {
                     return Ok(outcome.map_err(|refusal| show::refused(&refusal)));
                 }
-                Some(Happening::Broken(id)) if id == asked => return Ok(Err("connection lost".to_owned())),
+                Some(WorldEvent::Broken(id)) if id == asked => return Ok(Err("connection lost".to_owned())),
                 Some(_) => {}
-                None => return Err("nothing happens any more".to_owned()),
+                None => return Err("there are no more events".to_owned()),
             }
         }
     }
 
-    fn get(&mut self, node: &str, name: &str, how: &How<'_>) -> Result<String, String> {
+    fn get(&mut self, node: &str, name: &str, how: &RequestOptions<'_>) -> Result<String, String> {
         let key = key(BUCKET, name);
         let seen = self.context(how)?;
         let get = Get { key: key.clone(), consistency: how.consistency(), r: how.quorum, seen };
@@ -239,7 +240,7 @@ impl Stage {
         })
     }
 
-    fn put(&mut self, node: &str, name: &str, value: Option<&str>, how: &How<'_>) -> Result<String, String> {
+    fn put(&mut self, node: &str, name: &str, value: Option<&str>, how: &RequestOptions<'_>) -> Result<String, String> {
         let key = key(BUCKET, name);
         let content = value.map_or(Content::Tombstone, |value| Content::typed(value.to_owned(), "text/plain"));
         let (context, consistency, w) = (self.context(how)?, how.consistency(), how.quorum);
@@ -258,14 +259,14 @@ impl Stage {
         })
     }
 
-    fn show_got(&mut self, key: &Key, how: &How<'_>, got: &Got) -> String {
+    fn show_got(&mut self, key: &Key, how: &RequestOptions<'_>, got: &Got) -> String {
         let values = side_by_side(&got.siblings);
         let clock = self.remember(key, how, got.context.clone());
         format!("{values}, context {clock}\n")
     }
 
-    /// Keeps a reply's context under its name, and shows its clock.
-    fn remember(&mut self, key: &Key, how: &How<'_>, sealed: Option<Bytes>) -> String {
+    /// Keeps a reply's context under its name, and returns its clock as text.
+    fn remember(&mut self, key: &Key, how: &RequestOptions<'_>, sealed: Option<Bytes>) -> String {
         let Some(sealed) = sealed else { return "none".to_owned() };
         let clock = match self.world.cluster().sealer().open(&sealed, key) {
             Ok(context) => show::clock(&self.actors(key), &context.seen.clock),
@@ -306,7 +307,7 @@ impl Stage {
         text
     }
 
-    /// Cuts both directions between the nodes left and right of the bar.
+    /// Cuts both directions between the nodes on the left and on the right of the bar.
     fn cut(&mut self, words: &[&str]) -> Result<String, String> {
         let sides: Vec<&[&str]> = words.split(|&word| word == "|").collect();
         let [left, right] = sides[..] else { return Err("name two sides".to_owned()) };
@@ -320,7 +321,7 @@ impl Stage {
         Ok(String::new())
     }
 
-    /// The actors that any home knows of, so that each can be called by its node's name.
+    /// The actors that the homes know, so that each can be shown under its node's name.
     fn actors(&self, key: &Key) -> Actors<'_> {
         let cluster = self.world.cluster();
         let mut known: BTreeMap<NodeId, Vec<Actor>> = BTreeMap::new();
@@ -344,7 +345,7 @@ fn side_by_side<'a>(siblings: impl IntoIterator<Item = &'a Sibling>) -> String {
     if values.is_empty() { "nothing".to_owned() } else { values.join(" | ") }
 }
 
-/// Calls a node's first actor of a key by the node's name, as the paper does, and later ones `n1'`, `n1''`.
+/// Shows a node's first actor of a key under the node's name, as the paper does, and later ones as `n1'`, `n1''`.
 struct Actors<'a> {
     cluster: &'a Cluster,
     known: BTreeMap<NodeId, Vec<Actor>>,
@@ -362,23 +363,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outputs_are_replaced_and_everything_else_is_kept() {
+    fn outputs_are_replaced_and_all_other_lines_are_kept() {
         let story = "# A note.\ncluster n1\nput n1 k v\n----\nwrong\n\nget n1 k\n----\n";
-        let told = retell(story).expect("a sound story");
+        let output = replay(story).expect("a valid transcript");
         assert_eq!(
-            told,
+            output,
             "# A note.\ncluster n1\nput n1 k v\n----\nunavailable: too few replicas stored it in time; the write may yet \
              appear: 1 of 2 replicas answered\n\nget n1 k\n----\nunavailable: too few replicas can be reached: 1 of 2 \
              replicas answered\n"
         );
-        assert_eq!(retell(&told).as_deref(), Ok(told.as_str()));
+        assert_eq!(replay(&output).as_deref(), Ok(output.as_str()));
     }
 
     #[test]
-    fn nonsense_is_named() {
-        assert_eq!(retell("get n1 k\n----\n"), Err("get n1 k: there is no cluster yet".to_owned()));
-        assert_eq!(retell("cluster n1\nfly n1\n----\n"), Err("fly n1: unknown command".to_owned()));
-        assert_eq!(retell("cluster n1\nget n2 k\n----\n"), Err("get n2 k: there is no node n2".to_owned()));
-        assert_eq!(retell("cluster n1\nget n1 k q=1\n----\n"), Err("get n1 k q=1: q=1 is not understood".to_owned()));
+    fn errors_name_the_command() {
+        assert_eq!(replay("get n1 k\n----\n"), Err("get n1 k: there is no cluster yet".to_owned()));
+        assert_eq!(replay("cluster n1\nfly n1\n----\n"), Err("fly n1: unknown command".to_owned()));
+        assert_eq!(replay("cluster n1\nget n2 k\n----\n"), Err("get n2 k: there is no node n2".to_owned()));
+        assert_eq!(replay("cluster n1\nget n1 k q=1\n----\n"), Err("get n1 k q=1: q=1 is not understood".to_owned()));
     }
 }

@@ -1,4 +1,4 @@
-//! What clients ask: gets and puts of every kind, drawn by the run's weights.
+//! The requests of clients: gets and puts of every kind, drawn by the run's weights.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use cartwheel_core::value::hlc::WallMs;
 use cartwheel_core::value::state::Content;
 use cartwheel_core::value::write_id::WriteId;
 
-use crate::client::{Asked, Clients, Held};
+use crate::client::{Asked, Clients, HeldContext};
 use crate::clock::START_WALL_MS;
 use crate::history::{Fate, Shown, WRITES_MAX, Write};
 use crate::options::Shares;
 use crate::world::World;
 
-/// Writes kept back for the end of the run.
+/// The number of writes of a key that are reserved for the end of the run.
 const WRITES_LEFT: usize = 4;
 
-/// Far enough that nothing expires while a run lasts: it is only to be kept.
+/// An expiry after the end of any run: it is only stored.
 pub(crate) const EXPIRES_LATE: WallMs = WallMs(START_WALL_MS + 1_000_000_000);
 
-/// What a client may ask.
+/// A kind of request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Get,
@@ -35,41 +35,41 @@ enum Kind {
     Forged,
 }
 
-/// How to read.
+/// The parameters of a read.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) consistency: Consistency,
-    /// How many homes it takes.
+    /// The number of homes that must answer.
     pub(crate) r: u8,
     pub(crate) override_r: bool,
-    pub(crate) seen: Option<(Held, Good)>,
+    pub(crate) seen: Option<(HeldContext, Good)>,
 }
 
-/// How to write.
+/// The parameters of a write.
 #[derive(Debug)]
 pub(crate) struct Writing {
     pub(crate) delete: bool,
-    pub(crate) context: Option<(Held, Good)>,
-    /// Draw consistency, w, name and expiry as the run's options say.
+    pub(crate) context: Option<(HeldContext, Good)>,
+    /// Whether consistency, w, name and expiry are drawn by the run's options.
     pub(crate) varied: bool,
 }
 
 impl Writing {
-    /// A value, or a delete, with the context of what was seen, if anything was.
-    pub(crate) fn plain(context: Option<Held>, delete: bool) -> Self {
+    /// A write of a value, or a delete, with this context.
+    pub(crate) fn plain(context: Option<HeldContext>, delete: bool) -> Self {
         Self { delete, context: context.map(|held| (held, Good::Yes)), varied: false }
     }
 }
 
-/// Whether a context is good for its request.
+/// Whether a context is valid for its request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Good {
     Yes,
-    /// It belongs to another key, or was damaged.
+    /// It belongs to another key, or is damaged.
     No,
 }
 
-/// Gives `client` something to ask.
+/// Draws the next request of `client`.
 pub(crate) fn begin(clients: &mut Clients, world: &World, client: usize) {
     let key = clients.rng.index(clients.histories().len());
     let mut kind = draw_kind(clients);
@@ -82,7 +82,7 @@ pub(crate) fn begin(clients: &mut Clients, world: &World, client: usize) {
     } else {
         memory.put.clone().or(memory.got.clone())
     };
-    let good = |held: Option<Held>| held.map(|held| (held, Good::Yes));
+    let good = |held: Option<HeldContext>| held.map(|held| (held, Good::Yes));
     match kind {
         Kind::Get => get(clients, world, client, key, None),
         Kind::GetSeen => get(clients, world, client, key, good(any)),
@@ -125,7 +125,7 @@ fn draw_kind(clients: &mut Clients) -> Kind {
 }
 
 /// A context of another key, or a damaged one of this key.
-fn bad_context(clients: &mut Clients, client: usize, key: usize, kind: Kind) -> Option<(Held, Good)> {
+fn bad_context(clients: &mut Clients, client: usize, key: usize, kind: Kind) -> Option<(HeldContext, Good)> {
     let memory = &clients.clients[client].memory;
     let from = if kind == Kind::Forged {
         key
@@ -150,7 +150,7 @@ fn draw_consistency(clients: &mut Clients, key: usize) -> Consistency {
     }
 }
 
-fn get(clients: &mut Clients, world: &World, client: usize, key: usize, seen: Option<(Held, Good)>) {
+fn get(clients: &mut Clients, world: &World, client: usize, key: usize, seen: Option<(HeldContext, Good)>) {
     let consistency = draw_consistency(clients, key);
     let override_r = clients.rng.chance(clients.options.override_per_mille);
     let replicas = u64::from(clients.histories()[key].replicas.min(clients.buckets[key].n));
@@ -158,7 +158,7 @@ fn get(clients: &mut Clients, world: &World, client: usize, key: usize, seen: Op
     read(clients, world, client, key, Reading { consistency, r, override_r, seen });
 }
 
-/// How many homes an operation takes: as many as it says, or a majority of n if it is strong.
+/// The number of homes that a request needs: `homes`, or a majority of n if it is strong.
 const fn effective(consistency: Consistency, homes: u8, replicas: u8, n: u8) -> u8 {
     match consistency {
         Consistency::Strong => n / 2 + 1,
@@ -172,7 +172,7 @@ fn timeout(clients: &mut Clients) -> Duration {
     Duration::from_millis(clients.rng.range(low.as_millis() as u64, high.as_millis() as u64))
 }
 
-/// Gives `client` a read to ask.
+/// Sets a read as the next request of `client`.
 pub(crate) fn read(clients: &mut Clients, world: &World, client: usize, key: usize, how: Reading) {
     let replicas = clients.histories()[key].replicas;
     let r = effective(how.consistency, how.r, replicas, clients.buckets[key].n);
@@ -190,16 +190,23 @@ pub(crate) fn read(clients: &mut Clients, world: &World, client: usize, key: usi
     clients.set_pending(client, key, Asked::Read { invoked, r, strong, seen, seen_hlc, refused }, request);
 }
 
-fn put(clients: &mut Clients, world: &World, client: usize, key: usize, delete: bool, context: Option<(Held, Good)>) {
+fn put(
+    clients: &mut Clients,
+    world: &World,
+    client: usize,
+    key: usize,
+    delete: bool,
+    context: Option<(HeldContext, Good)>,
+) {
     write(clients, world, client, key, Writing { delete, context, varied: true });
 }
 
-/// Gives `client` a write to ask.
+/// Sets a write as the next request of `client`.
 pub(crate) fn write(clients: &mut Clients, world: &World, client: usize, key: usize, how: Writing) {
     let refused = matches!(how.context, Some((_, Good::No)));
     let consistency = draw_consistency(clients, key);
     let overrides = how.varied && clients.rng.chance(clients.options.override_per_mille);
-    // A delete and what last write wins decides on cannot be told by values alone.
+    // Deletes, and writes to buckets where the last write wins, cannot be told apart by their values alone, so they need a name.
     let expires = draw_expiry(clients, world, &how);
     let is_kept = expires.is_none_or(|expires| expires == EXPIRES_LATE);
     let must_name = how.delete || !how.varied || !is_kept || clients.histories()[key].conflict == Conflict::Lww;
@@ -236,7 +243,7 @@ fn draw_expiry(clients: &mut Clients, world: &World, how: &Writing) -> Option<Wa
     clients.rng.chance(100).then_some(EXPIRES_LATE)
 }
 
-/// Writes a write down before anybody hears of it.
+/// Records a write in the history before it is sent.
 fn add_write(
     clients: &mut Clients,
     world: &World,
@@ -270,7 +277,7 @@ fn add_write(
         fate,
         earliest: None,
         latest: None,
-        forgotten_from_us: None,
+        collected_from_us: None,
         made_at_homes: false,
         forwards: 0,
     });

@@ -1,5 +1,4 @@
-//! The simulated world: machines, links and time. It does what it is told; who tells it, and what is right, is decided
-//! elsewhere.
+//! The simulated world: machines, links and time. It carries out what its driver asks for; the driver decides what happens, and what is right.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -29,7 +28,7 @@ use crate::network::Network;
 use crate::options::{DiskOptions, NetworkOptions};
 use crate::rng::{Rng, Stream};
 use crate::show;
-use crate::trace::{Kind, Trace};
+use crate::trace::{Trace, TraceKind};
 
 mod controls;
 mod epochs;
@@ -39,41 +38,41 @@ mod members;
 
 use controls::{Controls, MachineControl};
 
-/// What the world tells whoever drives it.
+/// An event that the world reports to its driver.
 #[derive(Debug)]
-pub enum Happening {
+pub enum WorldEvent {
     /// A request was answered.
     Replied(ClientId, Outcome),
-    /// The node that a request was sent to has crashed before it answered.
+    /// The node of a request has crashed before it answered.
     Broken(ClientId),
-    /// The time of an alarm has come.
+    /// An alarm is due.
     Alarm(u64),
 }
 
-/// What is going to happen.
+/// An event in the future.
 #[derive(Debug)]
 enum Event {
-    /// A message arrives: the only copy of it, or one of two.
+    /// A message arrives: its only copy, or one of two.
     Deliver { from: usize, to: usize, number: u64, is_only: bool, envelope: Box<Envelope> },
     /// A store command of this boot ends.
     Stored { machine: usize, boot: u32, id: StoreId, result: StoreResult, durable: Durable },
-    /// A node wanted a tick at this time.
+    /// A tick of a node is due.
     Tick { machine: usize, boot: u32 },
     /// A notice arrives.
     DeliverNotice { from: usize, to: usize, envelope: Box<Envelope> },
-    /// A control's history is on its disk, or not.
+    /// A control's history has been saved, or not.
     SettingsSaved { machine: usize, boot: u32, history: Bytes, stored: bool, failed: bool },
-    /// A control hears how that ended.
+    /// A control hears the result of that.
     SettingsEnded { machine: usize, boot: u32, failed: bool },
-    /// An epoch is on a node's disk, or not, and its control hears of that.
+    /// An epoch has been saved, or not, and the control hears the result.
     EpochSaved { machine: usize, boot: u32, epoch: Epoch, stored: bool, failed: bool },
-    /// A control wanted a tick at this time.
+    /// A tick of a control is due.
     ControlTick { machine: usize, boot: u32 },
-    /// The driver wanted to be told.
+    /// An alarm of the driver is due.
     Alarm(u64),
 }
 
-/// An event and its place in time. Events of one instant happen in the order in which they were scheduled.
+/// An event and its time. Events of the same time happen in the order in which they were scheduled.
 #[derive(Debug)]
 struct Scheduled {
     at_us: u64,
@@ -101,42 +100,42 @@ impl Ord for Scheduled {
     }
 }
 
-/// The world.
+/// The simulated world.
 #[derive(Debug)]
 pub struct World {
     cluster: Cluster,
     machines: Vec<Machine>,
     machine_controls: Vec<MachineControl>,
-    /// None if the nodes have no controls: their settings stay as they were founded.
+    /// `None` if the nodes have no controls: then their settings stay as they were at bootstrap.
     controls: Option<Controls>,
     network: Network,
     nodes_rng: Rng,
     now_us: u64,
     sequence: u64,
     messages: u64,
-    /// In which boot of its receiver the first copy arrived of each message that was sent twice. Both come over one connection, so what a
-    /// node has had does not come again after its restart.
+    /// For each message that was sent twice, the boot of its receiver in which the first copy arrived. Both copies use one connection, so a copy
+    /// does not arrive after a restart if the node has had the other one before.
     arrived_in: BTreeMap<u64, u32>,
     clients: u64,
     queue: BinaryHeap<Reverse<Scheduled>>,
-    happenings: VecDeque<Happening>,
+    world_events: VecDeque<WorldEvent>,
     trace: Trace,
     failure: Option<Failure>,
-    /// What each write was stored as, anywhere.
+    /// The dots under which each write was stored, on any node.
     minted: BTreeMap<WriteId, Minted>,
-    /// How far most clocks were ahead, at the most.
+    /// The largest median of the clocks' errors.
     most_ahead_ms: i64,
-    /// The least and the most that any clock was ever ahead.
+    /// The least and the greatest error that any clock ever had.
     clocks_ms: (i64, i64),
-    /// When a node first entered each epoch.
+    /// When the first node entered each epoch.
     epochs: BTreeMap<Epoch, u64>,
-    /// In which epoch of its node each operation first asked another.
+    /// For each operation, the epoch of its node when it sent its first request.
     operations: BTreeMap<(usize, u64), Epoch>,
 }
 
 impl World {
-    /// A world in which all nodes of `cluster` have just started with empty disks and right clocks. With `controls` they have
-    /// controls, for which settings travel by the first and probes by the second.
+    /// Makes a world in which all founders of `cluster` have just started, with empty disks and right clocks. `controls` are the generators for the
+    /// delays of settings, probes and epochs; without them the nodes have no controls.
     pub fn new(
         cluster: Cluster,
         network: NetworkOptions,
@@ -165,7 +164,7 @@ impl World {
             arrived_in: BTreeMap::new(),
             clients: 0,
             queue: BinaryHeap::new(),
-            happenings: VecDeque::new(),
+            world_events: VecDeque::new(),
             trace,
             failure: None,
             minted: BTreeMap::new(),
@@ -185,7 +184,7 @@ impl World {
         world
     }
 
-    /// Simulated time, in microseconds since the start.
+    /// The simulated time, in microseconds since the start.
     pub const fn now_us(&self) -> u64 {
         self.now_us
     }
@@ -205,34 +204,34 @@ impl World {
         (0..self.machines.len()).filter(|&index| self.machines[index].is_up()).collect()
     }
 
-    /// What each write was stored as, anywhere. A write that was tried more than once may have several dots.
+    /// The dots under which each write was stored, on any node. A write with several attempts may have several.
     pub const fn minted(&self) -> &BTreeMap<WriteId, Minted> {
         &self.minted
     }
 
-    /// How many messages were sent.
+    /// The number of messages sent.
     pub const fn messages(&self) -> u64 {
         self.messages
     }
 
-    /// What happened, when it is over.
+    /// The trace of the whole run.
     pub fn into_trace(self) -> Trace {
         self.trace
     }
 
-    /// What happened so far.
+    /// The trace so far.
     pub const fn trace(&self) -> &Trace {
         &self.trace
     }
 
-    /// What a machine would read under `key` now; none if nothing is stored there.
+    /// The record of `key` that a machine would read now; `None` if there is none.
     pub fn record(&self, index: usize, key: &Key) -> Option<Result<Record, RecordError>> {
         let storage_key = key.storage_key();
         let bytes = self.machines[index].disk.current().records.get(&storage_key)?;
         Some(Record::decode(bytes, &storage_key))
     }
 
-    /// What a machine has durably stored under `key`; none if nothing is stored there.
+    /// The record of `key` that a machine has durably stored; `None` if there is none.
     pub fn durable_record(&self, index: usize, key: &Key) -> Option<Result<Record, RecordError>> {
         let storage_key = key.storage_key();
         let bytes = self.machines[index].disk.durable().records.get(&storage_key)?;
@@ -248,13 +247,13 @@ impl World {
         })
     }
 
-    /// Notes something that the driver did.
-    pub fn note(&mut self, kind: Kind, bytes: &[u8], text: impl FnOnce(&Cluster) -> String) {
+    /// Records an action of the driver in the trace.
+    pub fn note(&mut self, kind: TraceKind, bytes: &[u8], text: impl FnOnce(&Cluster) -> String) {
         let cluster = &self.cluster;
         self.trace.note(self.now_us, kind, &[bytes], || text(cluster));
     }
 
-    /// Takes out what was found to be wrong, if anything was.
+    /// Takes the first failure, if there is one.
     pub const fn take_failure(&mut self) -> Option<Failure> {
         self.failure.take()
     }
@@ -269,24 +268,24 @@ impl World {
         self.queue.push(Reverse(Scheduled { at_us: at_us.max(self.now_us), sequence: self.sequence, event }));
     }
 
-    /// Asks for [`Happening::Alarm`] after `after_us` microseconds.
+    /// Schedules [`WorldEvent::Alarm`] in `after_us` microseconds.
     pub fn alarm(&mut self, after_us: u64, number: u64) {
         self.schedule(self.now_us + after_us, Event::Alarm(number));
     }
 
-    /// Goes on until something happens that the driver wants to know; none if nothing will.
-    pub fn advance(&mut self) -> Option<Happening> {
+    /// Advances to the next event that concerns the driver; `None` if there is none.
+    pub fn advance(&mut self) -> Option<WorldEvent> {
         loop {
-            if let Some(happening) = self.happenings.pop_front() {
-                return Some(happening);
+            if let Some(event) = self.world_events.pop_front() {
+                return Some(event);
             }
             let Reverse(next) = self.queue.pop()?;
             self.now_us = next.at_us;
-            self.happen(next.event);
+            self.handle(next.event);
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
             Event::Deliver { from, to, number, is_only, envelope } => {
                 self.deliver((from, to), number, is_only, *envelope);
@@ -308,16 +307,16 @@ impl World {
                 self.epoch_saved(machine, boot, epoch, stored, failed);
             }
             Event::ControlTick { machine, boot } => self.control_tick(machine, boot),
-            Event::Alarm(number) => self.happenings.push_back(Happening::Alarm(number)),
+            Event::Alarm(number) => self.world_events.push_back(WorldEvent::Alarm(number)),
         }
     }
 
     fn deliver(&mut self, (from, to): (usize, usize), number: u64, is_only: bool, envelope: Envelope) {
         let is_connected = number >= self.machines[from].connected_from.max(self.machines[to].connected_from);
         let is_heard = is_connected && self.machines[to].is_up() && self.network.arrives(from, to);
-        let arrives = is_heard && (is_only || self.may_come_again(number, self.machines[to].boot));
+        let arrives = is_heard && (is_only || self.arrives_again(number, self.machines[to].boot));
         let cluster = &self.cluster;
-        self.trace.note(self.now_us, Kind::Deliver, &[&number.to_le_bytes(), &[u8::from(arrives)]], || {
+        self.trace.note(self.now_us, TraceKind::Deliver, &[&number.to_le_bytes(), &[u8::from(arrives)]], || {
             let (from, to) = (cluster.name(from), cluster.name(to));
             format!("{to} {} m{number} of {from}", if arrives { "gets" } else { "does not get" })
         });
@@ -326,9 +325,9 @@ impl World {
         }
     }
 
-    /// Whether a copy of a message that was sent twice arrives in this boot of its receiver: the first does, and the second if the first did not
-    /// arrive in another.
-    fn may_come_again(&mut self, number: u64, boot: u32) -> bool {
+    /// Whether a copy of a message that was sent twice arrives in this boot of its receiver. The first copy does; the second does if the first
+    /// arrived in the same boot.
+    fn arrives_again(&mut self, number: u64, boot: u32) -> bool {
         match self.arrived_in.remove(&number) {
             Some(first) => first == boot,
             None => self.arrived_in.insert(number, boot).is_none(),
@@ -345,14 +344,14 @@ impl World {
         let failed = matches!(result, StoreResult::Read(Err(_)) | StoreResult::Written(Err(_)));
         self.trace.note(
             self.now_us,
-            Kind::Stored,
+            TraceKind::Stored,
             &[&(machine as u64).to_le_bytes(), &id.0.to_le_bytes(), &[u8::from(failed)]],
             || format!("{} {} s{}", cluster.name(machine), show::store_result(&result), id.0),
         );
         self.input(machine, Input::Stored(id, result));
     }
 
-    /// Hands an input to a node, or keeps it while the node stands still.
+    /// Gives an input to a node, or keeps it while the node is paused.
     fn input(&mut self, index: usize, input: Input) {
         let machine = &mut self.machines[index];
         if machine.paused {
@@ -385,7 +384,7 @@ impl World {
             self.report(index, &event);
         }
         if let Some(epoch) = effects.finished {
-            self.note(Kind::Report, &[index as u8], |cluster| {
+            self.note(TraceKind::Report, &[index as u8], |cluster| {
                 format!("{} has finished epoch {epoch}", cluster.name(index))
             });
             self.judge_finished(index, epoch);
@@ -399,7 +398,7 @@ impl World {
         }
         let machine = &mut self.machines[index];
         if machine.node.is_none() {
-            // It has heard meanwhile that it has left.
+            // It has just learned that it has left the cluster.
             return;
         }
         let wake_at_us = effects.wake_at.map(|at| machine.clock.simulated_us(at).max(self.now_us));
@@ -423,7 +422,7 @@ impl World {
         let delays = self.network.send(from, to);
         let cluster = &self.cluster;
         let route = [from as u8, to as u8, delays.len() as u8];
-        self.trace.note(self.now_us, Kind::Send, &[&route, &frame], || {
+        self.trace.note(self.now_us, TraceKind::Send, &[&route, &frame], || {
             let fate = ["lost: ", "", "twice: "][delays.len().min(2)];
             let (from, to, said) = (cluster.name(from), cluster.name(to), show::envelope(cluster, &envelope));
             format!("{from} -> {to} m{number} {fate}{said}")
@@ -447,7 +446,7 @@ impl World {
         let cluster = &self.cluster;
         let bytes: &[u8] = match &command {
             StoreCommand::Write { storage_key, record: Some(record), .. } => {
-                // What a full disk refuses was never stored, whatever else may fail.
+                // A write that a full disk refuses is never stored, whatever else may fail.
                 if !self.machines[index].disk.is_full() {
                     note_minted(&mut self.minted, storage_key, record);
                 }
@@ -456,10 +455,10 @@ impl World {
             StoreCommand::Remember { value, .. } => value,
             _ => &[],
         };
-        self.trace.note(self.now_us, Kind::Store, &[&(index as u64).to_le_bytes(), bytes], || {
+        self.trace.note(self.now_us, TraceKind::Store, &[&(index as u64).to_le_bytes(), bytes], || {
             format!("{} s{} {}", cluster.name(index), id.0, show::store_command(cluster, &command))
         });
-        self.judge_forgetting(index, &command);
+        self.judge_collection(index, &command);
         let machine = &mut self.machines[index];
         let started = machine.disk.start(&command);
         let boot = machine.boot;
@@ -474,19 +473,19 @@ impl World {
             Ok(Reply::Put(done)) => done.context.clone().unwrap_or_default(),
             Err(refusal) => Bytes::from_static(refusal.code().as_bytes()),
         };
-        self.trace.note(self.now_us, Kind::Reply, &[&client.0.to_le_bytes(), &bytes], || {
+        self.trace.note(self.now_us, TraceKind::Reply, &[&client.0.to_le_bytes(), &bytes], || {
             format!("{} answers q{}: {}", cluster.name(index), client.0, show::outcome(cluster, &outcome))
         });
         if self.machines[index].unanswered.remove(&client) {
-            self.happenings.push_back(Happening::Replied(client, outcome));
+            self.world_events.push_back(WorldEvent::Replied(client, outcome));
         } else {
-            self.fail("each request gets one reply", None, format!("q{} was answered twice, or never asked", client.0));
+            self.fail("each request gets one reply", None, format!("q{} was answered twice, or never sent", client.0));
         }
     }
 
     fn report(&mut self, index: usize, event: &Reported) {
         let cluster = &self.cluster;
-        self.trace.note(self.now_us, Kind::Report, &[&[index as u8]], || {
+        self.trace.note(self.now_us, TraceKind::Report, &[&[index as u8]], || {
             format!("{} reports: {}", cluster.name(index), show::event(cluster, event))
         });
         if let Reported::TreeWrong(partition) = event {
@@ -494,72 +493,75 @@ impl World {
             self.fail("trees match the data", None, message);
         }
         if let Reported::DotCollision(key) = event {
-            let who = self.cluster.name(index).to_owned();
-            self.fail("no dot is made twice", Some(key.clone()), format!("{who} saw one dot with two contents"));
+            let name = self.cluster.name(index).to_owned();
+            self.fail("no dot is made twice", Some(key.clone()), format!("{name} saw one dot with two contents"));
         }
     }
 
-    /// Sends a client's request to a node; none if the node is down, and nothing was sent.
-    pub fn submit(&mut self, index: usize, who: &str, request: Request) -> Option<ClientId> {
+    /// Sends the request of the client named `sender` to a node; `None` if the node is down.
+    pub fn submit(&mut self, index: usize, sender: &str, request: Request) -> Option<ClientId> {
         if !self.machines[index].is_up() {
             return None;
         }
         self.clients += 1;
         let client = ClientId(self.clients);
         let cluster = &self.cluster;
-        self.trace.note(self.now_us, Kind::Ask, &[&client.0.to_le_bytes(), &[index as u8]], || {
+        self.trace.note(self.now_us, TraceKind::Ask, &[&client.0.to_le_bytes(), &[index as u8]], || {
             let asked = show::operation(&request.operation);
-            format!("{who} asks {} q{}: {asked}, waits {:?}", cluster.name(index), client.0, request.timeout)
+            format!("{sender} asks {} q{}: {asked}, waits {:?}", cluster.name(index), client.0, request.timeout)
         });
         self.machines[index].unanswered.insert(client);
         self.input(index, Input::Client(client, request));
         Some(client)
     }
 
-    /// Whether a node has yet to answer a request.
+    /// Whether a node has not yet answered a request.
     pub fn is_unanswered(&self, index: usize, client: ClientId) -> bool {
         self.machines[index].unanswered.contains(&client)
     }
 
-    /// A node crashes: what was not synced is lost, but for the first `least` changes. Returns the keys whose records have lost
-    /// changes.
+    /// Crashes a node. Unsynced changes are lost, except the first `least`. Returns the keys whose records lost changes.
     pub fn crash(&mut self, index: usize, least: usize) -> Vec<Key> {
-        self.note(Kind::Fault, &[1, index as u8], |cluster| format!("{} crashes", cluster.name(index)));
+        self.note(TraceKind::Fault, &[1, index as u8], |cluster| format!("{} crashes", cluster.name(index)));
         let (unanswered, lost) = self.machines[index].crash(least);
         self.machines[index].down_since_us = self.now_us;
         self.machine_controls[index].crash();
-        self.happenings.extend(unanswered.into_iter().map(Happening::Broken));
+        self.world_events.extend(unanswered.into_iter().map(WorldEvent::Broken));
         lost.iter().filter_map(|storage_key| Key::from_storage_key(storage_key).ok()).collect()
     }
 
-    /// A node that is down loses its disk. What comes in its place is empty but for the history that an administrator put there.
+    /// Replaces the disk of a node that is down. The new one holds nothing but the membership history, which an administrator put there.
     pub fn wipe(&mut self, index: usize, incarnation: Incarnation, rng: Rng) {
-        self.note(Kind::Fault, &[10, index as u8], |cluster| format!("the disk of {} is lost", cluster.name(index)));
+        self.note(TraceKind::Fault, &[10, index as u8], |cluster| {
+            format!("the disk of {} is lost", cluster.name(index))
+        });
         let floor = self.epoch_floor_for(index);
         self.machines[index].wipe(incarnation, floor, rng);
         self.renew_control(index);
     }
 
-    /// A copy of a running node's disk, for [`Self::put_back`].
+    /// Copies a running node's disk, for [`Self::restore_copy`].
     pub(crate) fn copy_disk(&mut self, index: usize) -> DirCopy {
-        self.note(Kind::Fault, &[12, index as u8], |cluster| format!("the disk of {} is copied", cluster.name(index)));
+        self.note(TraceKind::Fault, &[12, index as u8], |cluster| {
+            format!("the disk of {} is copied", cluster.name(index))
+        });
         self.machines[index].copy()
     }
 
-    /// A node that is down gets a copy of its disk in the place of the disk, and nobody notices.
+    /// Replaces the disk of a node that is down with a copy. The node is not told.
     ///
-    /// What the disk lacks then no protocol could know of, so the node counts as one that knows of a loss; but it knows nothing of
-    /// when the copy was made, and its next boot has a number that another one has had.
-    pub(crate) fn put_back(&mut self, index: usize, copy: DirCopy) {
-        self.note(Kind::Fault, &[13, index as u8], |cluster| {
+    /// No protocol can know what the disk then lacks, so the node counts as one that knows of a loss. But it does not know when the copy was
+    /// made, and its next boot has the number of an earlier one.
+    pub(crate) fn restore_copy(&mut self, index: usize, copy: DirCopy) {
+        self.note(TraceKind::Fault, &[13, index as u8], |cluster| {
             format!("the disk of {} is a copy of boot {} from now on", cluster.name(index), copy.boot)
         });
         self.machines[index].connected_from = self.messages + 1;
-        self.machines[index].put_back(copy);
+        self.machines[index].restore_copy(copy);
     }
 
-    /// Whether another node was told of a loss of `index` in a boot after this one.
-    pub(crate) fn others_heard_of_a_loss_after(&self, index: usize, boot: u32) -> bool {
+    /// Whether another node has heard of a loss of `index` in a boot after this one.
+    pub(crate) fn others_know_of_a_loss_after(&self, index: usize, boot: u32) -> bool {
         let (home, next) = (self.home(index), Since::boot(boot + 1));
         let heard = |machine: &Machine| {
             let saved = losses_in(machine.disk().current()).latest_of(home);
@@ -569,15 +571,15 @@ impl World {
         self.machines.iter().any(heard)
     }
 
-    /// The latest epoch that the disks of the others know.
+    /// The latest epoch on the disks of the others.
     fn epoch_floor_for(&self, index: usize) -> Epoch {
         let others = self.machines.iter().enumerate().filter(|(other, _)| *other != index);
         others.map(|(_, other)| other.epoch.max(other.epoch_floor)).max().unwrap_or_default()
     }
 
-    /// A node stops in order: it remembers what it wants to, and all it has written is synced.
+    /// Stops a node in order: it saves what it wants to, and all its writes are synced.
     pub fn stop(&mut self, index: usize) -> Vec<Key> {
-        self.note(Kind::Fault, &[11, index as u8], |cluster| format!("{} stops in order", cluster.name(index)));
+        self.note(TraceKind::Fault, &[11, index as u8], |cluster| format!("{} stops in order", cluster.name(index)));
         self.input(index, Input::Stop);
         let all = self.machines[index].disk.unsynced().count();
         let lost = self.crash(index, all);
@@ -585,7 +587,7 @@ impl World {
         lost
     }
 
-    /// A node starts from its disk.
+    /// Starts a node from its disk.
     pub fn start(&mut self, index: usize) {
         self.retire();
         if self.machines[index].status != MachineStatus::Member {
@@ -603,10 +605,11 @@ impl World {
             machine.actors = ActorsSince { boot: machine.start().boot, drawn: seed };
         }
         let start = machine.start();
-        // It may have been saved by a node that died before it knew.
+        // It may have been saved by a node that crashed before it heard of that.
         self.epochs.entry(start.epoch).or_insert(self.now_us);
         let Start { incarnation, boot, .. } = start;
-        if std::mem::take(&mut machine.went_back) || boot > 1 && self.cluster.leaves_writes_to_the_os() && !was_stopped
+        if std::mem::take(&mut machine.was_restored)
+            || boot > 1 && self.cluster.leaves_writes_to_the_os() && !was_stopped
         {
             machine.loss_floor = Since::boot(boot);
         } else if boot == 1 && incarnation != first_incarnation(index) {
@@ -615,21 +618,23 @@ impl World {
         let loss_floor = machine.loss_floor;
         let view = self.machine_controls[index].view().unwrap_or_else(|| self.cluster.view().clone());
         machine.node = Some(self.cluster.make_node(index, start, loss_floor, machine.disk.current(), view, seed));
-        self.note(Kind::Fault, &[2, index as u8], |cluster| format!("{} starts, boot {boot}", cluster.name(index)));
-        // Its control is there first, to hear what the node says of what holds.
+        self.note(TraceKind::Fault, &[2, index as u8], |cluster| {
+            format!("{} starts, boot {boot}", cluster.name(index))
+        });
+        // The control must exist before the node's first input, to hear of its configurations.
         self.start_control(index);
         self.input(index, Input::Tick);
     }
 
-    /// A node stands still.
+    /// Pauses a node.
     pub fn pause(&mut self, index: usize) {
-        self.note(Kind::Fault, &[3, index as u8], |cluster| format!("{} stands still", cluster.name(index)));
+        self.note(TraceKind::Fault, &[3, index as u8], |cluster| format!("{} is paused", cluster.name(index)));
         self.machines[index].paused = true;
     }
 
-    /// A node goes on, and takes in what came meanwhile.
+    /// Resumes a node, which handles the inputs that came meanwhile.
     pub fn resume(&mut self, index: usize) {
-        self.note(Kind::Fault, &[4, index as u8], |cluster| format!("{} goes on", cluster.name(index)));
+        self.note(TraceKind::Fault, &[4, index as u8], |cluster| format!("{} resumes", cluster.name(index)));
         let machine = &mut self.machines[index];
         machine.paused = false;
         machine.running_since_us = self.now_us;
@@ -638,31 +643,31 @@ impl World {
         }
     }
 
-    /// Cuts one direction between two nodes. Cuts add up: each is healed by itself.
+    /// Cuts one direction between two nodes. Cuts add up, and each is healed by itself.
     pub fn cut(&mut self, from: usize, to: usize) {
-        self.note(Kind::Fault, &[6, from as u8, to as u8], |cluster| {
+        self.note(TraceKind::Fault, &[6, from as u8, to as u8], |cluster| {
             format!("{} -> {} is cut", cluster.name(from), cluster.name(to))
         });
         self.network.cut(from, to);
     }
 
-    /// Takes back one cut of one direction.
+    /// Removes one cut of one direction.
     pub fn heal_link(&mut self, from: usize, to: usize) {
-        self.note(Kind::Fault, &[7, from as u8, to as u8], |cluster| {
+        self.note(TraceKind::Fault, &[7, from as u8, to as u8], |cluster| {
             format!("{} -> {} is healed", cluster.name(from), cluster.name(to))
         });
         self.network.heal(from, to);
     }
 
-    /// Takes back all cuts.
+    /// Removes all cuts.
     pub fn heal_links(&mut self) {
-        self.note(Kind::Fault, &[8], |_| "all links are healed".to_owned());
+        self.note(TraceKind::Fault, &[8], |_| "all links are healed".to_owned());
         self.network.heal_all();
     }
 
-    /// Sets how far a wall clock is ahead, or behind if negative.
+    /// Sets the error of a wall clock: positive if it is ahead.
     pub fn set_clock(&mut self, index: usize, wall_offset_ms: i64) {
-        self.note(Kind::Fault, &wall_offset_ms.to_le_bytes(), |cluster| {
+        self.note(TraceKind::Fault, &wall_offset_ms.to_le_bytes(), |cluster| {
             format!("the clock of {} is off by {wall_offset_ms} ms", cluster.name(index))
         });
         self.machines[index].clock.wall_offset_ms = wall_offset_ms;
@@ -673,35 +678,37 @@ impl World {
         self.most_ahead_ms = self.most_ahead_ms.max(offsets[(offsets.len() - 1) / 2]);
     }
 
-    /// By how much the timestamps of two writes can be apart at most that were made at the same time, in microseconds.
+    /// The most by which the timestamps of two simultaneous writes can differ, in microseconds.
     pub const fn clocks_within_us(&self) -> u64 {
         let (least, most) = self.clocks_ms;
         (most.abs_diff(least) + TIMESTAMPS_AHEAD_MS) * 1_000
     }
 
-    /// How far a wall clock is ahead, in milliseconds.
+    /// The error of a wall clock, in milliseconds.
     pub fn clock_offset_ms(&self, index: usize) -> i64 {
         self.machines[index].clock.wall_offset_ms
     }
 
-    /// Flips a bit of what a node has stored under `key`.
+    /// Flips a bit of a node's record of `key`.
     pub fn damage(&mut self, index: usize, key: &Key) {
-        self.note(Kind::Fault, &key.storage_key(), |cluster| format!("{key:?} is damaged on {}", cluster.name(index)));
+        self.note(TraceKind::Fault, &key.storage_key(), |cluster| {
+            format!("{key:?} is damaged on {}", cluster.name(index))
+        });
         self.machines[index].disk.damage(&key.storage_key());
     }
 
-    /// A node's disk is full, or has room again.
+    /// Makes a node's disk full, or gives it space again.
     pub fn set_full(&mut self, index: usize, full: bool) {
-        self.note(Kind::Fault, &[9, index as u8, u8::from(full)], |cluster| {
+        self.note(TraceKind::Fault, &[9, index as u8, u8::from(full)], |cluster| {
             let name = cluster.name(index);
-            if full { format!("the disk of {name} is full") } else { format!("the disk of {name} has room") }
+            if full { format!("the disk of {name} is full") } else { format!("the disk of {name} has space") }
         });
         self.machines[index].disk.set_full(full);
     }
 
-    /// All faults end: links are whole, disks good, clocks right, nodes up.
+    /// Ends all faults: heals links and disks, sets clocks right, and starts or resumes all nodes.
     pub fn heal(&mut self) {
-        self.note(Kind::Fault, &[5], |_| "all faults end".to_owned());
+        self.note(TraceKind::Fault, &[5], |_| "all faults end".to_owned());
         self.network.become_reliable();
         for index in 0..self.machines.len() {
             self.machines[index].disk.become_reliable();
@@ -716,22 +723,22 @@ impl World {
     }
 }
 
-/// How far a timestamp may be ahead of its node's clock though nothing that it replaced was: a forwarded write on a busy key is raised by up to a
-/// second, in steps.
+/// How far a timestamp may be ahead of its node's clock although no timestamp that it replaced was. A forwarded write on a busy key is raised by
+/// up to a second, in steps.
 const TIMESTAMPS_AHEAD_MS: u64 = 1_500;
 
-/// Under which dots a write was stored.
+/// The dots under which a write was stored.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Minted {
-    /// How often one node asked another to carry it out.
+    /// The number of times that a node forwarded it to another.
     pub forwards: usize,
-    /// The dots with their timestamps.
+    /// The dots and their timestamps.
     pub dots: BTreeMap<Dot, Hlc>,
-    /// The epoch of the delete that it is, if it is one, or the first in which a node found that it had expired.
+    /// The epoch of the write if it is a delete; otherwise the first epoch in which a node found it expired.
     pub deleted_in: Option<Epoch>,
     /// When it expires.
     pub expires: Option<WallMs>,
-    /// The earliest timestamp in a note of it: a dot that was replaced in the step that made it is never stored.
+    /// The earliest timestamp in a note of it. A dot that was replaced in the step that made it is never stored.
     pub noted: Option<Hlc>,
 }
 
@@ -753,7 +760,7 @@ fn note_minted(minted: &mut BTreeMap<WriteId, Minted>, storage_key: &[u8], recor
         let known = minted.entry(sibling.write_id).or_default();
         known.dots.insert(sibling.dot, sibling.hlc);
         let is_tombstone = sibling.content == Content::Tombstone;
-        // A value may be found to have expired when another of the key's has been found so for long.
+        // A value may be found expired in an epoch in which another value of the key was found so.
         let deleted_in = if is_tombstone { Some(sibling.epoch) } else { record.header.expired_since };
         known.expires = sibling.expires;
         if is_tombstone || sibling.expires.is_some() {

@@ -1,4 +1,4 @@
-//! Each rule of the protocol that is broken on purpose must be noticed.
+//! Each mutation (a rule of the protocol that is broken on purpose) must be detected.
 #![cfg(feature = "mutations")]
 
 use std::sync::Mutex;
@@ -6,13 +6,13 @@ use std::thread;
 
 use cartwheel_core::mutation::{Broken, Mutation};
 use cartwheel_sim::failure::Failure;
-use cartwheel_sim::run::{Settings, run};
+use cartwheel_sim::run::{RunSettings, run};
 
-/// In at most so many runs each mutation must be noticed. The rarest shows in one of some four thousand.
+/// The number of runs in which each mutation must be detected. The rarest shows in one of about four thousand.
 const SEEDS_MAX: u64 = 10_000;
 
-/// Rules that the simulator does not show the breaking of: the windows in which it would be seen are too short. The search of every state
-/// does (`cartwheel-core/tests/steps`).
+/// Mutations that the simulator does not detect, because the windows in which they show are too short. The exhaustive search in
+/// `cartwheel-core/tests/steps` does.
 const SHOWN_BY_SEARCH: [Mutation; 7] = [
     Mutation::SyncingCounts,
     Mutation::StaleStepAccepted,
@@ -23,8 +23,8 @@ const SHOWN_BY_SEARCH: [Mutation; 7] = [
     Mutation::SyncedTooEarly,
 ];
 
-/// Rules that hardly a seed shows the breaking of, and that a test of a few nodes does (`cartwheel-core/tests`, `cluster.rs` and `sloppy.rs`), or
-/// one of a single function (`record.rs`).
+/// Mutations that hardly a seed detects. A test with a few nodes does (`cluster.rs` and `sloppy.rs` in `cartwheel-core/tests`), or one of a single
+/// function (`record.rs`).
 const SHOWN_BY_TEST: [Mutation; 11] = [
     Mutation::ExchangeCountsAmnesiac,
     Mutation::StandInCountsForStrong,
@@ -39,7 +39,7 @@ const SHOWN_BY_TEST: [Mutation; 11] = [
     Mutation::HintDroppedThoughNewer,
 ];
 
-/// Seeds that show mutations which few do, to be tried first. It only costs time if they do not any more.
+/// Seeds that detect mutations which few seeds do. They are tried first, which saves time and is not required.
 const SHOWN_BY: [(Mutation, u64); 5] = [
     (Mutation::StrongGetUnchecked, 24),
     (Mutation::ActorsOutliveBoots, 905),
@@ -48,18 +48,18 @@ const SHOWN_BY: [(Mutation, u64); 5] = [
     (Mutation::OneSideWritten, 1_597),
 ];
 
-/// A seed whose run fails for a mutation, and passes without it, and how it fails.
+/// A seed that fails with a mutation and passes without it, and its failure.
 fn caught(mutation: Mutation) -> Option<(u64, Failure)> {
     let known = SHOWN_BY.into_iter().filter(|&(shown, _)| shown == mutation).map(|(_, seed)| seed);
-    let broken = Settings { broken: Broken::rule(mutation), ..Settings::default() };
+    let broken = RunSettings { broken: Broken::rule(mutation), ..RunSettings::default() };
     known.chain(1..=SEEDS_MAX).find_map(|seed| {
         let failure = run(seed, broken).failure?;
-        run(seed, Settings::default()).failure.is_none().then_some((seed, failure))
+        run(seed, RunSettings::default()).failure.is_none().then_some((seed, failure))
     })
 }
 
 #[test]
-fn every_mutation_is_caught() {
+fn every_mutation_is_detected() {
     let is_shown_here = |mutation: &Mutation| !SHOWN_BY_SEARCH.contains(mutation) && !SHOWN_BY_TEST.contains(mutation);
     let mutations = Mutation::ALL.into_iter().filter(is_shown_here);
     let (mutations, missed) = (Mutex::new(mutations), Mutex::new(Vec::new()));
@@ -76,5 +76,5 @@ fn every_mutation_is_caught() {
         (0..thread::available_parallelism().map_or(1, usize::from)).for_each(|_| drop(scope.spawn(try_them)));
     });
     let missed = missed.into_inner().expect("no thread panics");
-    assert!(missed.is_empty(), "not noticed in {SEEDS_MAX} seeds: {missed:?}");
+    assert!(missed.is_empty(), "not detected in {SEEDS_MAX} seeds: {missed:?}");
 }

@@ -1,4 +1,4 @@
-//! Each check of the oracle, on histories written by hand: one that it accepts and the smallest change that it must not.
+//! Each check of the oracle, on histories written by hand: one that it accepts, and one with a minimal change that it must reject.
 
 use cartwheel_core::cluster::membership::Conflict;
 use cartwheel_core::value::clock::Clock;
@@ -10,7 +10,7 @@ use cartwheel_sim::cluster::key;
 use cartwheel_sim::history::{Fate, KeyHistory, Moment, Read, Shown, Write, WriteSet};
 use cartwheel_sim::oracle::judge;
 
-/// A history under construction. Every entry takes one tick, or two: asked for, then answered.
+/// A history under construction. Each request takes one unit of time, or two if it is answered.
 struct Story {
     history: KeyHistory,
     order: u64,
@@ -30,7 +30,7 @@ impl Story {
         Moment { order: self.order, at_us: self.order }
     }
 
-    /// A write on two of three homes that had been shown `shown`.
+    /// A write, acknowledged by two of three homes, that had been shown `shown`.
     fn write(&mut self, shown: &[usize]) -> usize {
         let place = self.ask(shown);
         let at = self.moment();
@@ -38,7 +38,7 @@ impl Story {
         place
     }
 
-    /// A write that is not answered.
+    /// A write without an answer.
     fn ask(&mut self, shown: &[usize]) -> usize {
         let place = self.history.writes.len();
         let write = Write {
@@ -52,7 +52,7 @@ impl Story {
             fate: Fate::Unknown,
             earliest: None,
             latest: None,
-            forgotten_from_us: None,
+            collected_from_us: None,
             made_at_homes: false,
             forwards: 0,
         };
@@ -85,7 +85,7 @@ impl Story {
         State::from_parts(Clock::new(), present.iter().map(|&place| self.sibling(place)), Notes::new())
     }
 
-    /// The name of the check that fails.
+    /// The name of the check that fails, if one does.
     fn fails(&self, end: Option<&[usize]>) -> Option<&'static str> {
         judge(&self.history, end.map(|end| self.end(end)).as_ref()).failure.map(|failure| failure.check)
     }
@@ -100,35 +100,35 @@ fn id(place: usize) -> WriteId {
 }
 
 #[test]
-fn an_acknowledged_write_is_there_or_replaced_by_one_that_saw_it() {
+fn an_acknowledged_write_is_present_or_replaced_by_one_that_saw_it() {
     let mut story = Story::siblings();
     story.write(&[]);
     story.write(&[]);
     assert_eq!(story.fails(Some(&[0, 1])), None);
     assert_eq!(story.fails(Some(&[1])), Some("no acknowledged write is lost"));
     story.ask(&[0]);
-    assert_eq!(story.fails(Some(&[1, 2])), None, "a write that was not answered may replace one that was");
-    assert_eq!(story.fails(Some(&[0, 1])), None, "or it may not have happened");
+    assert_eq!(story.fails(Some(&[1, 2])), None, "an unanswered write may have replaced an acknowledged one");
+    assert_eq!(story.fails(Some(&[0, 1])), None, "or it may not have been stored");
     assert_eq!(story.fails(Some(&[2])), Some("no acknowledged write is lost"));
 }
 
 #[test]
-fn nothing_replaced_comes_back() {
+fn a_replaced_write_does_not_come_back() {
     let mut story = Story::siblings();
     story.write(&[]);
     story.write(&[0]);
     assert_eq!(story.fails(Some(&[1])), None);
-    assert_eq!(story.fails(Some(&[0, 1])), Some("nothing replaced comes back"));
+    assert_eq!(story.fails(Some(&[0, 1])), Some("a replaced write does not come back"));
     story.read(&[0, 1]);
-    assert_eq!(story.fails(None), Some("nothing replaced is shown again"));
+    assert_eq!(story.fails(None), Some("a replaced write is not shown again"));
 }
 
 #[test]
-fn a_read_that_meets_a_write_shows_it() {
+fn a_read_whose_quorum_overlaps_a_writes_shows_it() {
     let mut story = Story::siblings();
     story.write(&[]);
     story.read(&[]);
-    assert_eq!(story.fails(None), Some("a read shows what was acknowledged"));
+    assert_eq!(story.fails(None), Some("a read shows acknowledged writes"));
     story.history.reads[0].r = 1;
     assert_eq!(story.fails(None), None, "one home need not be among two of three");
     story.history.reads[0].r = 2;
@@ -137,29 +137,29 @@ fn a_read_that_meets_a_write_shows_it() {
 }
 
 #[test]
-fn a_damaged_key_asks_nothing_of_writes_below_a_majority() {
+fn nothing_is_required_of_writes_below_a_majority_on_a_damaged_key() {
     let mut story = Story::siblings();
     story.write(&[]);
     if let Fate::Acknowledged { w, .. } = &mut story.history.writes[0].fate {
         *w = 1;
     }
     story.read(&[]).r = 3;
-    assert_eq!(story.fails(None), Some("a read shows what was acknowledged"));
+    assert_eq!(story.fails(None), Some("a read shows acknowledged writes"));
     story.history.damaged = true;
     assert_eq!(story.fails(None), None);
 }
 
 #[test]
-fn only_what_was_written_is_shown() {
+fn only_written_values_are_shown() {
     let mut story = Story::siblings();
     story.ask(&[]);
     story.read(&[0]);
     assert_eq!(story.fails(None), None);
     story.history.writes[0].fate = Fate::Refused;
-    assert_eq!(story.fails(None), Some("what was refused did not happen"));
+    assert_eq!(story.fails(None), Some("a refused write is not stored"));
     story.history.writes[0].fate = Fate::Unknown;
     story.history.reads[0].siblings[0].content = Content::untyped("made up");
-    assert_eq!(story.fails(None), Some("only what was written is shown"));
+    assert_eq!(story.fails(None), Some("only written values are shown"));
 }
 
 #[test]
@@ -171,25 +171,25 @@ fn a_write_is_shown_once() {
 }
 
 #[test]
-fn a_session_sees_what_it_has_seen() {
+fn a_read_covers_its_context() {
     for conflict in [Conflict::Siblings, Conflict::Lww] {
         let mut story = Story::new(conflict, false);
         story.ask(&[]);
         story.read(&[0]);
         let read = story.read(&[]);
         (read.seen, read.seen_hlc) = (WriteSet::of(0), hlc(0));
-        assert_eq!(story.fails(None), Some("a session sees what it has seen"), "{conflict:?}");
+        assert_eq!(story.fails(None), Some("a read covers its context"), "{conflict:?}");
     }
 }
 
 #[test]
-fn a_write_is_later_than_what_it_has_seen() {
+fn a_writes_timestamp_is_above_those_that_it_has_seen() {
     let mut story = Story::siblings();
     story.write(&[]);
     story.write(&[0]);
     assert_eq!(story.fails(None), None);
     story.history.writes[1].shown_hlc = hlc(7);
-    assert_eq!(story.fails(None), Some("a write is later than what it has seen"));
+    assert_eq!(story.fails(None), Some("a write's timestamp is above those that it has seen"));
 }
 
 #[test]
@@ -197,26 +197,26 @@ fn the_last_write_wins() {
     let mut story = Story::new(Conflict::Lww, false);
     story.write(&[]);
     story.write(&[]);
-    // By their timestamps alone, as where it is not known how far apart the clocks were.
+    // By timestamps alone, as if it were not known how far apart the clocks were.
     story.history.clocks_within_us = None;
     assert_eq!(story.fails(Some(&[1])), None);
     assert_eq!(story.fails(Some(&[0])), Some("the last write wins"));
     assert_eq!(story.fails(Some(&[])), Some("a later write replaces an earlier one"));
-    // By the order in which they were made, whatever their timestamps say.
+    // By the order in which the writes were made, whatever their timestamps are.
     story.history.clocks_within_us = Some(0);
     assert_eq!(story.fails(Some(&[1])), None);
     assert_eq!(story.fails(Some(&[0])), Some("a later write replaces an earlier one"));
     assert_eq!(story.fails(Some(&[])), Some("a later write replaces an earlier one"));
     story.history.clocks_within_us = None;
     story.read(&[0]);
-    assert_eq!(story.fails(None), Some("a read shows what was acknowledged"));
+    assert_eq!(story.fails(None), Some("a read shows acknowledged writes"));
     story.read(&[0, 1]);
     story.history.reads.remove(0);
-    assert_eq!(story.fails(None), Some("one value is shown"));
+    assert_eq!(story.fails(None), Some("an lww read shows one value"));
 }
 
 #[test]
-fn a_try_that_nobody_was_told_of_may_have_replaced_a_later_write() {
+fn an_attempt_without_an_answer_may_have_replaced_a_later_write() {
     let mut story = Story::new(Conflict::Lww, false);
     story.write(&[]);
     let tried_twice = story.write(&[]);
@@ -227,13 +227,13 @@ fn a_try_that_nobody_was_told_of_may_have_replaced_a_later_write() {
     assert_eq!(story.fails(Some(&[2])), Some("the last write wins"));
     story.history.writes[tried_twice].earliest = Some(hlc(1));
     story.history.writes[tried_twice].latest = Some(hlc(6));
-    assert_eq!(story.fails(Some(&[2])), None, "the other try replaced it, and was replaced itself");
+    assert_eq!(story.fails(Some(&[2])), None, "the other attempt replaced it, and was replaced itself");
     story.history.writes[tried_twice].latest = Some(hlc(4));
     assert_eq!(story.fails(Some(&[2])), Some("the last write wins"));
 }
 
 #[test]
-fn strong_reads_do_not_go_back() {
+fn strong_reads_do_not_go_back_in_time() {
     for conflict in [Conflict::Siblings, Conflict::Lww] {
         let mut story = Story::new(conflict, true);
         story.ask(&[]);
@@ -245,7 +245,7 @@ fn strong_reads_do_not_go_back() {
 }
 
 #[test]
-fn a_delete_replaces_nothing_that_was_written_after_its_answer() {
+fn a_delete_replaces_no_write_that_began_after_its_answer() {
     let mut story = Story::siblings();
     let delete = story.ask(&[]);
     let at = story.moment();
@@ -262,7 +262,7 @@ fn a_delete_replaces_nothing_that_was_written_after_its_answer() {
 }
 
 #[test]
-fn a_write_that_only_a_delete_saw_has_happened() {
+fn a_write_that_only_a_delete_saw_counts_as_stored() {
     let mut story = Story::new(Conflict::Siblings, true);
     story.write(&[]);
     let unanswered = story.ask(&[0]);
@@ -271,5 +271,5 @@ fn a_write_that_only_a_delete_saw_has_happened() {
     story.read(&[delete]);
     assert_eq!(story.fails(None), None, "the unanswered write replaced the first, and the delete replaced it");
     story.history.writes[delete].shown = Shown::Names(vec![]);
-    assert_eq!(story.fails(None), Some("a read shows what was acknowledged"));
+    assert_eq!(story.fails(None), Some("a read shows acknowledged writes"));
 }

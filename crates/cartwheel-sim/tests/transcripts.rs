@@ -1,24 +1,24 @@
-//! Every story in `transcripts/` is told as it is written there. With `UPDATE_TRANSCRIPTS=1` they are written anew.
+//! Every transcript in `transcripts/` has the output that is written there. `UPDATE_TRANSCRIPTS=1` rewrites them.
 
 use std::path::Path;
 
 #[test]
 #[allow(
     clippy::disallowed_methods,
-    reason = "the environment says whether to rewrite the stories, not what happens in them"
+    reason = "the environment decides whether to rewrite the transcripts, not what happens in them"
 )]
-fn stories_are_told_as_written() {
+fn transcripts_have_the_written_output() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts");
     let mut paths: Vec<_> = std::fs::read_dir(&folder)
         .expect("the folder of transcripts")
         .map(|entry| entry.expect("a readable folder").path())
         .collect();
     paths.sort();
-    assert!(paths.len() >= 7, "the stories are there");
+    assert!(paths.len() >= 7, "the transcripts are there");
     for path in paths {
         let written = std::fs::read_to_string(&path).expect("a readable transcript");
         let told =
-            cartwheel_sim::transcript::retell(&written).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+            cartwheel_sim::transcript::replay(&written).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
         if std::env::var("UPDATE_TRANSCRIPTS").is_ok() {
             std::fs::write(&path, &told).expect("a writable transcript");
         } else {
@@ -27,10 +27,10 @@ fn stories_are_told_as_written() {
     }
 }
 
-/// Three zones with two nodes each, and keys of all partitions. Whichever zone is lost, every read and write of the others' succeeds,
-/// strong or not, and nothing that was written before or meanwhile is missing afterwards.
+/// Three zones with two nodes each, and keys of all partitions. Whichever zone is lost, every read and write through the others succeeds, strong or
+/// not. Nothing that was written before or meanwhile is missing afterwards.
 #[test]
-fn a_zone_that_is_lost_takes_nothing_along_and_stops_nobody() {
+fn the_loss_of_a_zone_loses_no_write_and_refuses_no_request() {
     for (lost, left) in [(["n1", "n2"], ["n3", "n6"]), (["n3", "n4"], ["n5", "n1"]), (["n5", "n6"], ["n2", "n4"])] {
         let [one, other] = left;
         let keys: Vec<String> = (0..10).map(|number| format!("k{number}")).collect();
@@ -55,7 +55,7 @@ fn a_zone_that_is_lost_takes_nothing_along_and_stops_nobody() {
         for key in &keys {
             tell(format!("get {} {key} r=3", lost[1]), "strongly,");
         }
-        let told = cartwheel_sim::transcript::retell(&(story + "----\n")).expect("a sound story");
+        let told = cartwheel_sim::transcript::replay(&(story + "----\n")).expect("a valid transcript");
         let (_, answers) = told.split_once("----\n").expect("the answers");
         let answers: Vec<&str> = answers.lines().collect();
         assert_eq!(answers.len(), expected.len(), "{told}");

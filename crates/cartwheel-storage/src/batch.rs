@@ -2,39 +2,38 @@ use bytes::Bytes;
 
 use crate::{KEY_BYTES_MAX, StoreError};
 
-/// Writes that are carried out together.
+/// Writes that are committed together.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     writes: Vec<Write>,
 }
 
-/// One write of a batch.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
-    /// A record in place of whatever is under its key.
+    /// Stores a record under a key, replacing the present one.
     Put(Bytes, Bytes),
-    /// No record under this key.
+    /// Removes the record of a key.
     Remove(Bytes),
-    /// Something to remember under a name.
+    /// Stores metadata under a name.
     PutMeta(Bytes, Bytes),
-    /// An entry of the index.
+    /// Adds an entry to the index.
     AddIndex(Bytes),
-    /// No such entry of the index.
+    /// Removes an entry from the index.
     RemoveIndex(Bytes),
 }
 
 impl Batch {
-    /// A batch that does nothing.
+    /// An empty batch.
     pub const fn new() -> Self {
         Self { writes: Vec::new() }
     }
 
-    /// Whether there is nothing to do.
+    /// Whether it has no writes.
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }
 
-    /// How many bytes of keys, names and values it writes.
+    /// The size of the keys, names and values that it writes, in bytes.
     pub fn bytes(&self) -> u64 {
         let bytes = |write: &Write| match write {
             Write::Put(key, value) => key.len() + value.len(),
@@ -44,17 +43,17 @@ impl Batch {
         self.writes.iter().map(|write| bytes(write) as u64).sum()
     }
 
-    /// Stores `record` under `key`, in place of whatever is there.
+    /// Stores `record` under `key`, replacing the present one.
     pub fn put(&mut self, key: Bytes, record: Bytes) {
         self.writes.push(Write::Put(key, record));
     }
 
-    /// Removes what is under `key`, if anything is.
+    /// Removes the record of `key`, if there is one.
     pub fn remove(&mut self, key: Bytes) {
         self.writes.push(Write::Remove(key));
     }
 
-    /// Remembers `value` under `name`, in place of whatever is remembered there.
+    /// Stores `value` as metadata under `name`, replacing the present one.
     pub fn put_meta(&mut self, name: impl Into<Bytes>, value: Bytes) {
         self.writes.push(Write::PutMeta(name.into(), value));
     }
@@ -64,12 +63,12 @@ impl Batch {
         self.writes.push(Write::AddIndex(entry));
     }
 
-    /// Takes `entry` out of the index, if it is there.
+    /// Removes `entry` from the index, if it is there.
     pub fn remove_index(&mut self, entry: Bytes) {
         self.writes.push(Write::RemoveIndex(entry));
     }
 
-    /// The writes, if the store can take all of them.
+    /// The writes, if the length of every key is valid.
     pub(crate) fn checked(self) -> Result<Vec<Write>, StoreError> {
         for write in &self.writes {
             let len = match write {

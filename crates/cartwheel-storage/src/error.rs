@@ -6,54 +6,53 @@ use bytes::Bytes;
 
 use crate::KEY_BYTES_MAX;
 
-/// Why a store could not do what it was asked.
+/// Why an operation of a store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A key has this many bytes.
-    #[error("a key of {0} bytes cannot be stored: it must have 1 to {KEY_BYTES_MAX}")]
+    /// A key is empty or too long; it has this many bytes.
+    #[error("a key of {0} bytes cannot be stored: the length must be 1 to {KEY_BYTES_MAX}")]
     KeyLength(usize),
     /// Another process has the store open.
-    #[error("{0} is in use by another process: stop that one first")]
+    #[error("{0} is in use by another process: stop that process first")]
     InUse(PathBuf),
     /// The directory holds no store that this build can open.
     #[error("the store in {dir} cannot be opened: {source}")]
     Open {
-        /// Where the store is.
+        /// The store's directory.
         dir: PathBuf,
-        /// What the storage engine says.
+        /// The storage engine's error.
         source: fjall::Error,
     },
-    /// The medium failed.
+    /// The disk or the storage engine failed.
     #[error("the storage engine failed: {0}")]
     Engine(fjall::Error),
-    /// What the medium returned is not what was written there.
+    /// The disk returned other bytes than were written.
     #[error("the files of the store are damaged: {0}")]
     Damaged(fjall::Error),
-    /// The record of this key is damaged; a scan goes on behind it.
+    /// The record of this key is damaged; a scan continues after it.
     #[error("a record in the files of the store is damaged: {1}")]
     DamagedRecord(Bytes, fjall::Error),
-    /// An earlier commit or the engine's own work in the background failed, and the store takes nothing until it is opened again.
-    #[error("the storage engine stopped after a failure, which the log has told of: it must be opened again")]
+    /// An earlier commit or the engine's background work failed. The store takes no writes until it is opened again.
+    #[error("the storage engine stopped after an earlier failure (see the log): the store must be opened again")]
     Poisoned,
-    /// The engine has not written out for so long what was committed before. Nothing of this commit was begun, and the store must be opened
-    /// again.
+    /// For this long the engine has not flushed what was committed before. This commit was not begun, and the store must be opened again.
     #[error(
-        "the storage engine has written nothing out for {} s, and must be opened again: the disk is too slow, or has failed",
+        "the storage engine has flushed nothing for {} s, and the store must be opened again: the disk is too slow or has failed",
         .0.as_secs()
     )]
     Stalled(Duration),
-    /// The journal could not be read and written again.
-    #[error("the journals in {dir} cannot be written again: {source}")]
+    /// The journals could not be rewritten.
+    #[error("cannot rewrite the journals in {dir}: {source}")]
     Journal {
-        /// Where the store is.
+        /// The store's directory.
         dir: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl StoreError {
-    /// Why an entry of a scan could not be read, of which the key may be known.
+    /// The error of an entry that a scan could not read. Its key may be known.
     pub(crate) fn of_entry(key: Option<Bytes>, error: fjall::Error) -> Self {
         match key {
             Some(key) if is_damage(&error) => Self::DamagedRecord(key, error),
@@ -72,8 +71,8 @@ impl From<fjall::Error> for StoreError {
     }
 }
 
-/// Whether the engine found by its own checksums and forms that a file is not as it was written, rather than that the disk does
-/// not answer. A file that ends too soon is damaged too.
+/// Whether the engine found, by its checksums and formats, that a file differs from what was written; other errors mean that the disk does not
+/// respond. A file that ends too soon counts as damaged.
 fn is_damage(error: &fjall::Error) -> bool {
     use fjall::{Error, LsmError};
     let is_cut = |error: &io::Error| matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData);

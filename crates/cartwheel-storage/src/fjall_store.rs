@@ -13,26 +13,25 @@ use crate::batch::Write;
 use crate::journal;
 use crate::{Batch, Durability, IndexScan, Keys, Reader, Scan, Store, StoreError};
 
-/// Records from this many bytes on live in files of their own, so that compaction moves their keys only.
+/// Records of at least this size are stored in files of their own, so that compaction moves only their keys.
 ///
-/// At 512 bytes a random read of a 1 kB record costs half the CPU time that it costs without.
+/// With 512 bytes, a random read of a record of 1 kB takes half the CPU time that it takes without separation.
 const SEPARATION_BYTES: u32 = 512;
 
-/// With so many memtables that wait to be written out, or so many runs that wait to be compacted, a commit waits before it begins. The
-/// engine itself does so after a commit, with one or two more of them, and without end: not even a background thread that has failed ends
-/// that.
+/// A commit waits before it begins while this many memtables wait to be flushed, or this many runs to be compacted. The engine itself waits after a
+/// commit, at one or two more of them, and without a limit: it would wait forever for a background thread that has failed.
 const SEALED_MAX: usize = 3;
 const RUNS_MAX: usize = 28;
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const CHECK_EVERY: Duration = Duration::from_millis(2);
 
-/// How a [`FjallStore`] uses the machine.
+/// The resources that a [`FjallStore`] uses.
 #[derive(Clone, Copy, Debug)]
 pub struct FjallOptions {
-    /// Memory for blocks that were read, in bytes.
+    /// The size of the cache of blocks, in bytes.
     pub cache_bytes: u64,
-    /// How much is written to memory before it is written out in order, in bytes. It is settled when the store is made.
+    /// The size at which a memtable is flushed, in bytes. It is fixed when the store is made.
     pub memtable_bytes: u64,
-    /// How long a commit waits for the engine to write out what was committed before, at most. Then the store is to be opened again.
+    /// How long a commit waits at most for earlier ones to be flushed. After that it fails with [`StoreError::Stalled`].
     pub flush_within: Duration,
 }
 
@@ -61,7 +60,7 @@ impl FjallStore {
     /// Opens the store in `dir`, or makes one there.
     ///
     /// # Errors
-    /// If another process has it open, or the files are not a store that this build understands, or the disk fails.
+    /// If another process has it open, the files are not a store that this build understands, or the disk fails.
     pub fn open(dir: &Path, options: FjallOptions) -> Result<Self, StoreError> {
         Self::open_with(dir, options, Database::builder(dir))
     }
@@ -78,20 +77,20 @@ impl FjallStore {
             database.keyspace("records", || keyspace().with_kv_separation(Some(separation))).map_err(failed)?;
         let meta = database.keyspace("meta", KeyspaceCreateOptions::default).map_err(failed)?;
         let index = database.keyspace("index", KeyspaceCreateOptions::default).map_err(failed)?;
-        // A process that was killed may have left writes that it never synced. What the recovery found is read from here on, so
-        // it must not be lost any more.
+        // A killed process may have left writes that it never synced. From here on the recovered writes can be read, so they must not be lost
+        // any more.
         database.persist(PersistMode::SyncAll).map_err(failed)?;
         Ok(Self { records, meta, index, database, flush_within: options.flush_within })
     }
 
-    /// Waits while the engine is behind with writing out what was committed, but not without end.
+    /// Waits while the engine is behind with its flushes, up to the time limit.
     fn wait_for_flushes(&self) -> Result<(), StoreError> {
         let begun = Instant::now();
         while self.is_behind() {
             if begun.elapsed() > self.flush_within {
                 return Err(StoreError::Stalled(self.flush_within));
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(CHECK_EVERY);
         }
         Ok(())
     }
@@ -102,20 +101,20 @@ impl FjallStore {
         [&self.records, &self.meta, &self.index].into_iter().any(behind)
     }
 
-    /// Opens the store in `dir` again after a commit failed in this process, which has dropped it.
+    /// Opens the store in `dir` again after a commit has failed in this process. The failed store must have been dropped.
     ///
     /// # Errors
-    /// As for [`Self::open`]; the store can be tried again later.
+    /// As for [`Self::open`]. The call can be repeated later.
     pub fn reopen(dir: &Path, options: FjallOptions) -> Result<Self, StoreError> {
         journal::write_again(dir).map_err(|source| StoreError::Journal { dir: dir.to_path_buf(), source })?;
         Self::open(dir, options)
     }
 }
 
-/// Bounds that the engine takes.
+/// Bounds for the engine.
 type Range<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
-/// From `start` up to `end`; none if nothing lies between them.
+/// The range from `start` up to and without `end`; `None` if it is empty.
 fn range<'a>(start: &'a [u8], end: Option<&'a [u8]>) -> Option<Range<'a>> {
     let is_empty = end.is_some_and(|end| end <= start);
     (!is_empty).then(|| (Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded)))
@@ -144,7 +143,7 @@ impl Store for FjallStore {
         Box::new(self.records.range::<&[u8], _>(range).map(|guard| {
             let seen = RefCell::new(None);
             let entry = guard.into_inner_if(|key| {
-                // The record may lie in another file than the key, and be damaged alone.
+                // The record may be in another file than the key, and only that file may be damaged.
                 seen.replace(Some(Bytes::copy_from_slice(key)));
                 true
             });
@@ -180,7 +179,7 @@ impl Store for FjallStore {
     }
 
     fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
-        // Without a mode of its own, a batch would stay in this process's memory until the next one.
+        // Without a mode, the batch would stay in this process's memory until the next commit.
         let mode = match durability {
             Durability::Os => PersistMode::Buffer,
             Durability::Synced => PersistMode::SyncData,
@@ -213,10 +212,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_commit_does_not_wait_without_end_for_an_engine_that_writes_nothing_out() {
+    fn a_commit_does_not_wait_forever_for_an_engine_that_flushes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let options = FjallOptions { flush_within: Duration::from_millis(50), ..FjallOptions::default() };
-        // Nobody carries out what the engine puts off.
+        // Without worker threads the engine does no background work.
         let mut store =
             FjallStore::open_with(dir.path(), options, Database::builder(dir.path()).worker_threads_unchecked(0))
                 .unwrap();
@@ -234,11 +233,11 @@ mod tests {
             store.records.rotate_memtable().unwrap();
         };
         assert!(matches!(refused, StoreError::Stalled(_)) && stored == SEALED_MAX, "{refused} after {stored}");
-        assert_eq!(store.get(b"k\x00").unwrap().as_deref(), Some(&b"milk"[..]), "it can be read meanwhile");
+        assert_eq!(store.get(b"k\x00").unwrap().as_deref(), Some(&b"milk"[..]), "reads go on");
         drop(store);
         let mut store = FjallStore::reopen(dir.path(), options).unwrap();
         assert!((0..stored).all(|key| store.get(&[b'k', key as u8]).unwrap().is_some()));
-        assert!(store.get(&[b'k', stored as u8]).unwrap().is_none(), "it was not begun");
+        assert!(store.get(&[b'k', stored as u8]).unwrap().is_none(), "the failed commit was not begun");
         store.commit(put(stored), Durability::Synced).unwrap();
     }
 }

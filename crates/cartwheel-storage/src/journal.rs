@@ -1,24 +1,24 @@
-//! What a failed sync leaves behind in an engine's journal.
+//! Repair of the engine's journals after a failed sync.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// The engine's journals end so.
+/// The file name extension of the engine's journals.
 const EXTENSION: &str = "jnl";
 
-/// How much is read and written at a time: a small part of a journal, whose unwritten rest is not to be filled up.
+/// The size of one read and write. It is small compared with a journal, so that the unused end of a journal stays unallocated.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Writes the journals in `dir` once more, in place, and syncs them.
+/// Rewrites the journals in `dir` in place with the same content, and syncs them.
 ///
-/// After a sync has failed, the system may hold pages in memory that it calls clean though they are not on the disk. A recovery
-/// would read them, and later syncs would succeed, and still a power failure would take them away, with all that was journaled
-/// after them. Written again, they are dirty again, and the next sync is an honest one.
+/// After a failed sync, the operating system may hold pages in memory that it considers clean although they are not on the disk. A recovery
+/// would read them, later syncs would succeed, and yet a power failure would lose them and all that was journaled after them. Rewriting makes
+/// them dirty again, so that the next sync really writes them.
 ///
 /// # Errors
-/// If the disk still fails. Nothing is worse than before.
+/// If the disk still fails. The call changes nothing for the worse, and can be repeated.
 pub(crate) fn write_again(dir: &Path) -> io::Result<()> {
     for entry in dir.read_dir()? {
         let path = entry?.path();
@@ -37,7 +37,7 @@ fn write_file_again(file: &File) -> io::Result<()> {
         if len == 0 {
             return file.sync_all();
         }
-        // A journal is made larger than it is, and that part takes up no room.
+        // A journal is allocated larger than its content, and the zeros at its end take no space.
         if chunk[..len].iter().any(|&byte| byte != 0) {
             file.write_all_at(&chunk[..len], offset)?;
         }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_changes_no_byte() {
+    fn rewriting_changes_no_byte() {
         let dir = tempfile::tempdir().unwrap();
         let mut content = vec![7; CHUNK_BYTES + 5];
         content.resize(4 * CHUNK_BYTES, 0);

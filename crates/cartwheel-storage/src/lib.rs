@@ -1,7 +1,14 @@
-//! Where a shard keeps its records: one ordered map for them, one ordered set by which some of them are found, one small map for
-//! what the node must remember about itself.
+//! The storage of a shard: an ordered map of records, an ordered set of index entries by which some records are found, and a small map of metadata
+//! that the node keeps about itself.
 //!
-//! A store has one owner, which groups the writes of many requests into one [`Batch`] and pays for one sync.
+//! A store has one owner, which groups the writes of many requests into one [`Batch`] and syncs once for all of them.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `batch` | [`Batch`]: writes that are committed together |
+//! | `fjall_store`, `journal` | [`FjallStore`]: the store on disk, and the repair of its journals after a failed sync |
+//! | `memory` | [`MemoryStore`]: the store of tests |
+//! | `error` | [`StoreError`] |
 
 mod batch;
 mod error;
@@ -16,10 +23,10 @@ pub use error::StoreError;
 pub use fjall_store::{FjallOptions, FjallStore};
 pub use memory::MemoryStore;
 
-/// The longest key that a store takes, in bytes. The shortest has one byte.
+/// The length of the longest key, in bytes. The shortest key has one byte.
 pub const KEY_BYTES_MAX: usize = 65_535;
 
-/// What a commit must survive before it returns.
+/// What a commit must survive once it has returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {
     /// The end of this process, but not a power failure.
@@ -28,36 +35,35 @@ pub enum Durability {
     Synced,
 }
 
-/// Records in the order of their keys.
+/// An iterator over keys and their records, in the order of the keys.
 pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), StoreError>> + 'a>;
 
-/// Keys in their order.
+/// An iterator over keys, in their order.
 pub type Keys<'a> = Box<dyn Iterator<Item = Result<Bytes, StoreError>> + 'a>;
 
-/// Entries of the index in their order.
+/// An iterator over index entries, in their order.
 pub type IndexScan<'a> = Box<dyn Iterator<Item = Result<Bytes, StoreError>> + 'a>;
 
-/// Reads what a store holds, on another thread than its owner's.
+/// Reads a store's records on another thread than its owner's.
 ///
-/// It keeps the store's files open: it must have been dropped before the store is opened again.
+/// It keeps the store's files open, so it must be dropped before the store is opened again.
 pub trait Reader: Send {
-    /// As [`Store::get`]. What was committed before it is called is seen.
+    /// As [`Store::get`]. It sees everything that was committed before the call.
     ///
     /// # Errors
     /// As for [`Store::get`].
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 }
 
-/// A shard's store.
+/// The store of a shard.
 pub trait Store: Send {
-    /// The record under `key`, if there is one.
+    /// The record of `key`, if there is one.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] if what is there is not what was written, or there is no telling whether anything was; otherwise the
-    /// medium cannot be read.
+    /// [`StoreError::Damaged`] if the record differs from what was written, or if that cannot be known. Another error if the disk cannot be read.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
-    /// How many bytes the record under `key` has, if there is one. Where records lie apart from their keys it is not read.
+    /// The size of the record of `key` in bytes, if there is one. It does not read records that are stored apart from their keys.
     ///
     /// # Errors
     /// As for [`Self::get`].
@@ -65,39 +71,39 @@ pub trait Store: Send {
         Ok(self.get(key)?.map(|record| record.len()))
     }
 
-    /// The records from `start` up to `end`, which is left out; all that follow `start` if there is no end. Behind
-    /// [`StoreError::DamagedRecord`] it goes on.
+    /// The records from `start` up to and without `end`, or all from `start` on without `end`. The scan continues after a
+    /// [`StoreError::DamagedRecord`].
     fn scan(&self, start: &[u8], end: Option<&[u8]>) -> Scan<'_>;
 
-    /// The keys from `start` up to `end`, as [`Self::scan`]. Where records lie apart from their keys they are not read, so a damaged
-    /// one does not hide its key.
+    /// The keys from `start` up to and without `end`. It does not read records that are stored apart from their keys, so a damaged record does
+    /// not hide its key.
     fn keys(&self, start: &[u8], end: Option<&[u8]>) -> Keys<'_> {
         Box::new(self.scan(start, end).map(|entry| entry.map(|(key, _)| key)))
     }
 
-    /// The entries of the index from `start` up to `end`, which is left out.
+    /// The index entries from `start` up to and without `end`.
     fn scan_index(&self, start: &[u8], end: &[u8]) -> IndexScan<'_>;
 
-    /// What is remembered under `name`, if anything is.
+    /// The metadata under `name`, if there is any.
     ///
     /// # Errors
-    /// If the medium cannot be read.
+    /// If the disk cannot be read.
     fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
-    /// A way to read it on another thread, if it has one.
+    /// A reader for another thread, if the store supports that.
     fn reader(&self) -> Option<Box<dyn Reader>> {
         None
     }
 
-    /// How much the store holds in memory and has yet to write in order, in bytes. So much room it will need, beside what it holds.
+    /// The size of the committed data that is not flushed yet, in bytes. Flushing needs that much disk space in addition to what the store uses.
     fn unflushed_bytes(&self) -> u64 {
         0
     }
 
-    /// Carries out all of `batch` or, after a crash, nothing of it. Its writes take effect in the order they were added.
+    /// Commits `batch` as a whole: after a crash, all of it is there or nothing. Its writes take effect in the order in which they were added.
     ///
     /// # Errors
-    /// If a key is empty or too long (nothing was done), or the medium failed (it may have been done or not, and further
-    /// commits may fail until the store is opened again).
+    /// If a key is empty or too long, in which case nothing was done. If the disk fails, the batch may have been committed or not, and further
+    /// commits may fail until the store is opened again.
     fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError>;
 }

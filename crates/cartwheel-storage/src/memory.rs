@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::batch::Write;
 use crate::{Batch, Durability, IndexScan, Scan, Store, StoreError};
 
-/// A store that is gone with its process. It makes no difference between what is synced and what is not.
+/// A store in memory, for tests. Its content ends with the process, and durability makes no difference.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     records: BTreeMap<Bytes, Bytes>,

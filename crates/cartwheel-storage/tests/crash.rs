@@ -1,4 +1,5 @@
-//! A process that is killed while it writes, again and again: what it had synced is there, batches are whole, and the store opens.
+//! Crash test of the store on disk: a writing process is killed again and again. What it has synced survives, batches are atomic, and the store
+//! opens.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -9,23 +10,23 @@ use std::time::Instant;
 use bytes::Bytes;
 use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, Store};
 
-/// Set for the process that writes: the directory of its store.
+/// The environment variable that makes the test process the writer. Its value is the store's directory.
 const WRITER: &str = "CARTWHEEL_TEST_WRITER_DIR";
 
-/// How often the writer is killed.
+/// The number of kills.
 const ROUNDS: u64 = 25;
 
-/// A writer that was never killed ends by itself after so many batches.
+/// The number of batches after which a writer that was not killed ends.
 const BATCHES_MAX: u64 = 200_000;
 
 const KEYS: u64 = 3_000;
 const WRITES: u64 = 16;
 
-/// Small, so that journals are sealed and files merged while it writes.
+// Small, so that journals are sealed and files merged while the writer runs.
 const OPTIONS: FjallOptions =
     FjallOptions { cache_bytes: 8 << 20, memtable_bytes: 256 << 10, flush_within: std::time::Duration::from_secs(60) };
 
-/// What batch `number` does: each is its own, and puts and removes records small and large.
+/// The writes of batch `number`. Batches differ, and contain puts of small and large records and removals.
 fn writes(number: u64) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
     (0..WRITES).map(move |place| {
         let mixed = (number * WRITES + place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -59,7 +60,7 @@ fn last_batch(store: &FjallStore) -> u64 {
     last.map_or(0, |last| std::str::from_utf8(&last).unwrap().parse().unwrap())
 }
 
-/// A process that is gone when the test ends, however it ends.
+/// A process that is killed when this is dropped.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -69,7 +70,7 @@ impl Drop for Killed {
     }
 }
 
-/// Has a writer go on in `dir`, kills it after some batches, and says which was the last that it had told of.
+/// Lets a writer continue in `dir`, kills it after some batches, and returns the last batch that it had reported as stored.
 fn write_and_kill(dir: &Path, batches: usize) -> u64 {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "writer", "--nocapture"]).env(WRITER, dir).stdout(Stdio::piped());
@@ -78,13 +79,13 @@ fn write_and_kill(dir: &Path, batches: usize) -> u64 {
     let mut stored = lines.filter_map(|line| line.strip_prefix("stored ").map(|number| number.parse::<u64>().unwrap()));
     let mut last = stored.by_ref().take(batches).last().expect("the writer writes");
     writer.0.kill().unwrap();
-    // What it had told of before it died is in the pipe.
+    // The pipe still holds what it reported before it was killed.
     last = stored.last().unwrap_or(last);
     last
 }
 
 #[test]
-fn what_was_synced_survives_many_kills() {
+fn synced_batches_survive_many_kills() {
     if std::env::var_os(WRITER).is_some() {
         return;
     }
@@ -98,8 +99,8 @@ fn what_was_synced_survives_many_kills() {
         let opened_ms = begun.elapsed().as_millis();
         slowest_ms = slowest_ms.max(opened_ms);
         let last = last_batch(&store);
-        println!("round {round}: {told} batches told of, {last} found, opened in {opened_ms} ms");
-        assert!(last >= told, "batch {told} was told of, and {last} is the last there is");
+        println!("round {round}: {told} batches reported, {last} found, opened in {opened_ms} ms");
+        assert!(last >= told, "batch {told} was reported as stored, but the last one found is {last}");
         for number in in_model + 1..=last {
             for (key, record) in writes(number) {
                 match record {
@@ -110,7 +111,7 @@ fn what_was_synced_survives_many_kills() {
         }
         in_model = last;
         let held: BTreeMap<Bytes, Bytes> = store.scan(&[], None).map(Result::unwrap).collect();
-        assert!(held == model, "round {round}: the store is not what its first {last} batches make");
+        assert!(held == model, "round {round}: the content differs from that of the first {last} batches");
     }
     println!("{in_model} batches, {ROUNDS} kills, slowest opening {slowest_ms} ms");
 }

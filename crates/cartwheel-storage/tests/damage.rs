@@ -1,4 +1,4 @@
-//! A byte that has changed on the disk is found when it is read, and a new version takes the place of what it spoiled.
+//! Damage on the disk: a changed bit is detected when it is read, and a new version of the record replaces the damaged one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, Store, StoreError};
 
-/// Small, so that records soon leave the journal for files of their own.
+// Small, so that records soon move from the journal to other files.
 const OPTIONS: FjallOptions =
     FjallOptions { cache_bytes: 1 << 20, memtable_bytes: 64 << 10, flush_within: std::time::Duration::from_secs(60) };
 
-/// Incompressible bytes of its own for each number.
+/// Incompressible bytes that differ for each number.
 fn record(number: u64, len: usize) -> Bytes {
     let mut x = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let next = || {
@@ -26,7 +26,7 @@ fn key(number: u64) -> Bytes {
     Bytes::from(format!("key-{number:06}"))
 }
 
-/// Writes records until the first one has left the journal; returns how many there are.
+/// Writes records until the first one has left the journal, and returns their number.
 fn fill(store: &mut FjallStore, len: usize) -> u64 {
     let count = (512 << 10) / len as u64;
     for number in 0..count {
@@ -42,7 +42,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Flips a bit of the middle of `bytes` wherever they are in a file of the engine other than a journal; returns how often.
+/// Flips a bit in the middle of `bytes` wherever they are in the engine's files, journals excepted. Returns the number of flips.
 fn flip(dir: &Path, bytes: &[u8]) -> usize {
     let mut flipped = 0;
     for path in files(dir).into_iter().filter(|path| path.extension().is_none_or(|extension| extension != "jnl")) {
@@ -60,12 +60,12 @@ fn flip(dir: &Path, bytes: &[u8]) -> usize {
     flipped
 }
 
-fn a_flipped_bit_is_found(len: usize) {
+fn a_flipped_bit_is_detected(len: usize) {
     let dir = tempfile::tempdir().unwrap();
     let mut store = FjallStore::open(dir.path(), OPTIONS).unwrap();
     let count = fill(&mut store, len);
     drop(store);
-    // A part from within, where compression has left it as it is.
+    // Use a part from the middle, which compression has left unchanged.
     let victim = record(0, len);
     assert!(flip(dir.path(), &victim[len / 2..len / 2 + 24]) > 0, "the record is still in the journal only");
 
@@ -73,13 +73,13 @@ fn a_flipped_bit_is_found(len: usize) {
     let found = store.get(&key(0));
     assert!(matches!(found, Err(StoreError::Damaged(_))), "{found:?}");
     let scanned: Vec<_> = store.scan(&key(0), Some(&key(1))).collect();
-    // A scan names the record where it can: one that lies in a file of its own.
+    // A scan can name the key of a damaged record if the record is in another file than the key.
     let is_found = matches!(scanned[..], [Err(StoreError::Damaged(_) | StoreError::DamagedRecord(..))]);
     assert!(is_found, "{scanned:?}");
     let whole =
         (0..count).filter(|&number| store.get(&key(number)).is_ok_and(|held| held == Some(record(number, len))));
     let lost = count - whole.count() as u64;
-    println!("{lost} of {count} records of {len} bytes were lost to one bit");
+    println!("{lost} of {count} records of {len} bytes were lost to one flipped bit");
     assert!(lost < count / 2);
 
     let mut batch = Batch::new();
@@ -88,22 +88,22 @@ fn a_flipped_bit_is_found(len: usize) {
     assert_eq!(store.get(&key(0)).unwrap(), Some(record(77, len)));
     drop(store);
     let store = FjallStore::open(dir.path(), OPTIONS).unwrap();
-    assert_eq!(store.get(&key(0)).unwrap(), Some(record(77, len)), "the new version is above the damage");
+    assert_eq!(store.get(&key(0)).unwrap(), Some(record(77, len)), "the new version hides the damaged one");
 }
 
 #[test]
-fn in_a_small_record_among_others() {
-    a_flipped_bit_is_found(300);
+fn a_flipped_bit_in_a_small_record_is_detected() {
+    a_flipped_bit_is_detected(300);
 }
 
 #[test]
-fn in_a_record_with_a_place_of_its_own() {
-    a_flipped_bit_is_found(2_000);
+fn a_flipped_bit_in_a_record_in_a_file_of_its_own_is_detected() {
+    a_flipped_bit_is_detected(2_000);
 }
 
-/// What is damaged is told apart from a disk that does not answer.
+/// Such damage is distinguished from a disk that does not respond.
 #[test]
-fn a_file_that_ends_too_soon_is_damaged() {
+fn a_file_that_ends_too_soon_counts_as_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = FjallStore::open(dir.path(), OPTIONS).unwrap();
     let count = fill(&mut store, 2_000);
@@ -119,9 +119,9 @@ fn a_file_that_ends_too_soon_is_damaged() {
     assert!(lost > 0);
 }
 
-/// What the engine does when its own work in the background meets a damaged block: it stops taking writes. It must not hang, and
-/// whatever it still gives out must be right.
-fn work_in_the_background(len: usize) {
+/// Lets the engine's background work meet a damaged block. The engine stops taking writes then. It must not hang, and all that it still returns
+/// must be right.
+fn background_work_meets_damage(len: usize) {
     let dir = tempfile::tempdir().unwrap();
     let mut store = FjallStore::open(dir.path(), OPTIONS).unwrap();
     let count = fill(&mut store, len);
@@ -131,7 +131,7 @@ fn work_in_the_background(len: usize) {
     for round in 0..3 {
         let mut store = match FjallStore::open(dir.path(), OPTIONS) {
             Ok(store) => store,
-            // Its work in the background begins while it is opened.
+            // Background work begins while the store is being opened.
             Err(StoreError::Open { source: fjall::Error::Poisoned, .. }) => {
                 println!("round {round}: the engine stopped before it was open");
                 told += 1;
@@ -139,7 +139,7 @@ fn work_in_the_background(len: usize) {
             }
             Err(other) => panic!("{other}"),
         };
-        // The same keys again, so that the damaged block is due.
+        // Write the same keys again, so that the damaged block is compacted.
         for number in 0..4 * count {
             let mut batch = Batch::new();
             batch.put(key(number % count), record(number % count, len));
@@ -161,22 +161,22 @@ fn work_in_the_background(len: usize) {
             }
         }
     }
-    println!("records of {len} bytes: {told} of 3 rounds ended so");
+    println!("records of {len} bytes: the engine stopped in {told} of 3 rounds");
 }
 
 #[test]
-fn work_in_the_background_that_meets_a_damaged_block_ends_in_an_error() {
-    work_in_the_background(300);
+fn background_work_that_meets_a_damaged_block_ends_in_an_error() {
+    background_work_meets_damage(300);
 }
 
 #[test]
-fn work_in_the_background_that_meets_a_damaged_large_record_ends_in_an_error() {
-    work_in_the_background(2_000);
+fn background_work_that_meets_a_damaged_large_record_ends_in_an_error() {
+    background_work_meets_damage(2_000);
 }
 
-/// A journal that is damaged is not opened, or what follows the damage is missing; nothing else is given out.
+/// Either the store with the damaged journal cannot be opened, or the records after the damage are missing. Nothing else is returned.
 #[test]
-fn a_flipped_bit_in_the_journal_never_gives_out_what_was_not_written() {
+fn a_flipped_bit_in_the_journal_never_returns_what_was_not_written() {
     const RECORDS: u64 = 12;
     let made = tempfile::tempdir().unwrap();
     let mut store = FjallStore::open(made.path(), OPTIONS).unwrap();
@@ -209,5 +209,5 @@ fn a_flipped_bit_in_the_journal_never_gives_out_what_was_not_written() {
             }
         }
     }
-    println!("{refused} journals refused, {cut} cut short without a word, {unhurt} as if nothing were");
+    println!("{refused} journals refused, {cut} cut short without an error, {unhurt} read completely");
 }

@@ -1,4 +1,4 @@
-//! Every store does what a `BTreeMap` does, and the one on disk still does after it was opened again.
+//! Every store behaves like a `BTreeMap`, and the store on disk still does after it was opened again.
 
 use std::collections::BTreeMap;
 
@@ -6,51 +6,51 @@ use bytes::Bytes;
 use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, MemoryStore, Store, StoreError};
 use proptest::prelude::*;
 
-/// What is under a key, and that the index has an entry of the same name.
+/// The expected records. The index has an entry for each key.
 type Model = BTreeMap<Bytes, Bytes>;
 
 #[derive(Clone, Debug)]
-enum ConfigVersion {
+enum Operation {
     Put(Vec<u8>, usize),
     Remove(Vec<u8>),
     Commit(bool),
     Reopen,
 }
 
-fn step() -> impl Strategy<Value = ConfigVersion> {
+fn operation() -> impl Strategy<Value = Operation> {
     let key = || prop::collection::vec(0_u8..4, 1..4);
     prop_oneof![
-        // Lengths on both sides of where records are kept in files of their own.
-        6 => (key(), prop_oneof![0_usize..4, 500_usize..2_000]).prop_map(|(key, len)| ConfigVersion::Put(key, len)),
-        2 => key().prop_map(ConfigVersion::Remove),
-        3 => any::<bool>().prop_map(ConfigVersion::Commit),
-        1 => Just(ConfigVersion::Reopen),
+        // Lengths on both sides of the size from which records are stored in files of their own.
+        6 => (key(), prop_oneof![0_usize..4, 500_usize..2_000]).prop_map(|(key, len)| Operation::Put(key, len)),
+        2 => key().prop_map(Operation::Remove),
+        3 => any::<bool>().prop_map(Operation::Commit),
+        1 => Just(Operation::Reopen),
     ]
 }
 
-/// Takes `steps` on a store and on a map; `reopen` gives the store back as it is after a restart.
-fn run<S: Store>(steps: Vec<ConfigVersion>, mut store: S, mut reopen: impl FnMut(S) -> S) {
+/// Carries out `operations` on a store and on a map. `reopen` returns the store as it is after a restart.
+fn run<S: Store>(operations: Vec<Operation>, mut store: S, mut reopen: impl FnMut(S) -> S) {
     let (mut model, mut ahead, mut batch) = (Model::new(), Model::new(), Batch::new());
-    for (number, step) in steps.into_iter().enumerate() {
-        match step {
-            ConfigVersion::Put(key, len) => {
+    for (number, operation) in operations.into_iter().enumerate() {
+        match operation {
+            Operation::Put(key, len) => {
                 let (key, record) = (Bytes::from(key), Bytes::from(vec![number as u8; len]));
                 batch.put(key.clone(), record.clone());
                 batch.add_index(key.clone());
                 ahead.insert(key, record);
             }
-            ConfigVersion::Remove(key) => {
+            Operation::Remove(key) => {
                 let key = Bytes::from(key);
                 batch.remove(key.clone());
                 batch.remove_index(key.clone());
                 ahead.remove(&key);
             }
-            ConfigVersion::Commit(synced) => {
+            Operation::Commit(synced) => {
                 let durability = if synced { Durability::Synced } else { Durability::Os };
                 store.commit(std::mem::take(&mut batch), durability).unwrap();
                 model.clone_from(&ahead);
             }
-            ConfigVersion::Reopen => {
+            Operation::Reopen => {
                 store = reopen(store);
                 batch = Batch::new();
                 ahead.clone_from(&model);
@@ -88,8 +88,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn memory_does_what_a_map_does(steps in prop::collection::vec(step(), 0..60)) {
-        run(steps, MemoryStore::default(), |store| store);
+    fn memory_behaves_like_a_map(operations in prop::collection::vec(operation(), 0..60)) {
+        run(operations, MemoryStore::default(), |store| store);
     }
 }
 
@@ -97,16 +97,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn fjall_does_what_a_map_does(steps in prop::collection::vec(step(), 0..60)) {
+    fn fjall_behaves_like_a_map(operations in prop::collection::vec(operation(), 0..60)) {
         let dir = tempfile::tempdir().unwrap();
-        run(steps, open(&dir), |store| {
+        run(operations, open(&dir), |store| {
             drop(store);
             open(&dir)
         });
     }
 }
 
-/// What both stores must do beside holding records; `reopen` as in [`run`].
+/// Checks of metadata and of refused batches, for both stores. `reopen` is as in [`run`].
 fn suite<S: Store>(mut store: S, reopen: impl FnOnce(S) -> S) {
     assert_eq!(store.get_meta(b"ceiling").unwrap(), None);
     let mut batch = Batch::new();
@@ -131,12 +131,12 @@ fn suite<S: Store>(mut store: S, reopen: impl FnOnce(S) -> S) {
 }
 
 #[test]
-fn memory_remembers() {
+fn memory_keeps_metadata_and_refuses_bad_keys() {
     suite(MemoryStore::default(), |store| store);
 }
 
 #[test]
-fn fjall_remembers() {
+fn fjall_keeps_metadata_and_refuses_bad_keys() {
     let dir = tempfile::tempdir().unwrap();
     suite(open(&dir), |store| {
         drop(store);
@@ -145,7 +145,7 @@ fn fjall_remembers() {
 }
 
 #[test]
-fn one_directory_has_one_owner() {
+fn a_directory_can_be_opened_only_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);
     let error = FjallStore::open(dir.path(), FjallOptions::default()).unwrap_err();
@@ -155,7 +155,7 @@ fn one_directory_has_one_owner() {
 }
 
 #[test]
-fn what_is_not_a_store_is_refused() {
+fn a_directory_without_a_store_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(&dir));
     std::fs::write(dir.path().join("version"), b"not a version").unwrap();

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use cart::cart::{Cart, MarkedCart, PlainCart, merged};
 use cart::cluster::Cluster as OwnCluster;
+use cart::experiment::Experiment;
 use cart::purchases::{self, Purchase};
-use cart::story::Story;
 use harness::{CARTWHEEL, Cluster};
 use stock::orders::{Place, Shop, numbers};
 
@@ -15,20 +15,20 @@ use stock::orders::{Place, Shop, numbers};
 async fn no_cart_loses_an_item_though_a_node_dies() {
     let mut purchases = purchases::parse(purchases::CDNOW).unwrap();
     purchases.truncate(3_000);
-    let removes = purchases.iter().filter(|purchase| purchase.is_taken_out(10)).count();
+    let removes = purchases.iter().filter(|purchase| purchase.is_removed(10)).count();
     let (purchases, bucket) = (purchases.into(), "carts".to_owned());
-    let story = Story { purchases, removes_percent: 10, bucket, writers: 12, silent: true };
+    let experiment = Experiment { purchases, removes_percent: 10, bucket, writers: 12, silent: true };
     let mut cluster = OwnCluster::start(Path::new(CARTWHEEL)).await.unwrap();
-    let ending = story.tell_with_a_death(&mut cluster).await.unwrap();
+    let result = experiment.run_with_a_kill(&mut cluster).await.unwrap();
     cluster.stop().await;
 
-    assert_eq!((ending.replayed.adds, ending.replayed.removes), (3_000, removes as u64));
-    assert!(ending.replayed.merges > 0, "the writers never met");
-    for proof in [&ending.plain, &ending.marked] {
-        assert_eq!((proof.found, proof.taken_out, &proof.faults[..]), (3_000 - removes, removes, &[][..]));
+    assert_eq!((result.replayed.adds, result.replayed.removes), (3_000, removes as u64));
+    assert!(result.replayed.merges > 0, "the writers never met");
+    for proof in [&result.plain, &result.marked] {
+        assert_eq!((proof.found, proof.removed, &proof.faults[..]), (3_000 - removes, removes, &[][..]));
     }
-    assert_eq!(ending.marked.resurfaced, 0);
-    assert_eq!(ending.verdict(), Ok(()));
+    assert_eq!(result.marked.resurfaced, 0);
+    assert_eq!(result.verdict(), Ok(()));
 }
 
 /// Two devices of one customer: one takes an item out while the other puts another in.

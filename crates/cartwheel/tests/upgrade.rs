@@ -82,7 +82,7 @@ impl Load {
         for node in 0..3 {
             for writer in 0..WRITERS {
                 let attempts = load.attempts.clone();
-                let client = cluster.client(node as u16 + 1).watched(move |attempt: &Attempt<'_>| {
+                let client = cluster.client(node as u16 + 1).on_attempt(move |attempt: &Attempt<'_>| {
                     let (node, outcome) = (attempt.endpoint.to_owned(), attempt.outcome.clone());
                     attempts.lock().unwrap().push(Ended { node, at: Instant::now(), took: attempt.took, outcome });
                 });

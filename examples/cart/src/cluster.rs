@@ -1,4 +1,4 @@
-//! A cluster of the example's own, which it can kill a node of: `cartwheel dev` in a temporary directory.
+//! A cluster for the example, made by `cartwheel dev` in a temporary directory. The example can kill and restart its nodes.
 
 use std::fmt;
 use std::net::TcpListener;
@@ -15,14 +15,14 @@ use tokio::process::{Child, ChildStdout, Command};
 /// How long nodes may take to start or to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Three nodes. They end with this process, in whichever way it ends.
+/// Three nodes. They end with this process, however it ends.
 #[derive(Debug)]
 pub struct Cluster {
     bin: PathBuf,
     dir: TempDir,
     dev: Child,
     nodes: Vec<Node>,
-    /// Nodes that were started again.
+    /// The processes of restarted nodes.
     restarted: Vec<Child>,
 }
 
@@ -31,13 +31,13 @@ pub struct Cluster {
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// Where it serves HTTP.
+    /// The address of its HTTP server.
     pub endpoint: String,
-    /// Its first process.
+    /// The id of its first process.
     pub pid: i32,
 }
 
-/// What went wrong with a process, and what to do.
+/// The failure of a process, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ClusterError(String);
@@ -50,7 +50,7 @@ impl Cluster {
     /// Starts `BIN dev` on free ports and waits until all nodes are ready.
     ///
     /// # Errors
-    /// If the binary is not there, or the nodes do not start.
+    /// If the binary does not exist, or the nodes do not start.
     pub async fn start(bin: &Path) -> Result<Self, ClusterError> {
         let dir = tempfile::tempdir().map_err(failed("cannot make a temporary directory"))?;
         let (http_base, peer_base) = free_bases()?;
@@ -60,17 +60,17 @@ impl Cluster {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(failed(format!("cannot start {} (build it with cargo build --release)", bin.display())))?;
-        let stdout = dev.stdout.take().ok_or_else(|| ClusterError("the nodes cannot be listened to".to_owned()))?;
+            .map_err(failed(format!("cannot start {} (build it with `cargo build --release`)", bin.display())))?;
+        let stdout = dev.stdout.take().ok_or_else(|| ClusterError("cannot read the nodes' output".to_owned()))?;
         let mut lines = BufReader::new(stdout).lines();
         let nodes = tokio::time::timeout(PATIENCE, read_table(&mut lines));
         let nodes = nodes.await.map_err(|_| ClusterError("the nodes were not ready in time".to_owned()))??;
-        // Whatever else it says must not block it.
+        // Read the rest of its output, so that a full pipe does not block it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(Self { bin: bin.to_owned(), dir, dev, nodes, restarted: Vec::new() })
     }
 
-    /// Its nodes.
+    /// All nodes.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
@@ -80,19 +80,19 @@ impl Cluster {
         self.nodes.iter().map(|node| node.endpoint.clone()).collect()
     }
 
-    /// Kills a node's first process with SIGKILL: it gets no chance to save anything.
+    /// Kills a node's first process with SIGKILL.
     ///
     /// # Errors
-    /// If it is gone already.
+    /// If it has ended already.
     pub fn kill(&self, node: &Node) -> Result<(), ClusterError> {
         let pid = Pid::from_raw(node.pid).ok_or_else(|| ClusterError(format!("{} has no process", node.name)))?;
         kill_process(pid, Signal::KILL).map_err(|error| failed(format!("cannot kill {}", node.name))(error.into()))
     }
 
-    /// Starts a node again on the data it left behind, and waits until it answers.
+    /// Restarts a node on its existing data, and waits until it answers.
     ///
     /// # Errors
-    /// If it does not.
+    /// If it does not answer in time.
     pub async fn restart(&mut self, node: &Node) -> Result<(), ClusterError> {
         let mut serve = Command::new(&self.bin);
         serve.args(["serve", "--stop-with-stdin", "--dir"]).arg(self.dir.path().join("data").join(&node.name));
@@ -108,7 +108,7 @@ impl Cluster {
         in_time.map_err(|_| ClusterError(format!("{} did not answer in time after its restart", node.name)))
     }
 
-    /// Stops all nodes in order, and removes what they stored.
+    /// Stops all nodes with SIGTERM, and removes their data.
     pub async fn stop(mut self) {
         for child in self.restarted.iter_mut().chain([&mut self.dev]) {
             let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
@@ -122,10 +122,10 @@ impl Cluster {
     }
 }
 
-/// Reads what `cartwheel dev` prints until all nodes are ready.
+/// Reads the output of `cartwheel dev` until all nodes are ready.
 async fn read_table(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<Vec<Node>, ClusterError> {
     let (mut header, mut nodes, mut said) = (Vec::new(), Vec::new(), String::new());
-    while let Some(line) = lines.next_line().await.map_err(failed("cannot listen to the nodes"))? {
+    while let Some(line) = lines.next_line().await.map_err(failed("cannot read the nodes' output"))? {
         if line.starts_with("NODE ") {
             header = line.split_whitespace().map(str::to_owned).collect();
         } else if line.starts_with("node-") {
@@ -149,7 +149,7 @@ fn parse_node(header: &[String], line: &str) -> Option<Node> {
     })
 }
 
-/// Bases from which the next three ports are free, below those that the system hands out by itself.
+/// Two base ports from each of which the next three ports are free, below the range that the system assigns itself.
 fn free_bases() -> Result<(u16, u16), ClusterError> {
     let free = |base: u16| (1..=3).all(|number| TcpListener::bind(("127.0.0.1", base + number)).is_ok());
     for _ in 0..1_000 {

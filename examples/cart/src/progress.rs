@@ -1,4 +1,4 @@
-//! How far the work is: a bar on a terminal, a line now and then elsewhere.
+//! The progress of the work: a bar on a terminal, otherwise a line every few seconds.
 
 use std::io::{self, IsTerminal as _};
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// A count of what is done, and whom it is shown to.
+/// A count of completed work, and how it is shown.
 #[derive(Debug)]
 pub struct Progress {
     what: &'static str,
@@ -28,7 +28,7 @@ enum Shown {
 }
 
 impl Progress {
-    /// Progress of `what` towards `total`, for whoever reads standard error.
+    /// Progress of `what` towards `total`, shown on standard error.
     pub fn shown(what: &'static str, total: u64) -> Self {
         let shown = if io::stderr().is_terminal() {
             let style = ProgressStyle::with_template("{msg:8} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
@@ -40,7 +40,7 @@ impl Progress {
         Self { what, total, done: AtomicU64::new(0), started: Instant::now(), shown }
     }
 
-    /// Progress that nobody sees.
+    /// Progress that is not shown.
     pub fn hidden(total: u64) -> Self {
         Self { what: "", total, done: AtomicU64::new(0), started: Instant::now(), shown: Shown::Nowhere }
     }
@@ -61,7 +61,7 @@ impl Progress {
         }
     }
 
-    /// Prints a line of the story without tearing the bar.
+    /// Prints a line without disturbing the bar.
     pub fn say(&self, line: &str) {
         match &self.shown {
             Shown::Bar(bar) => bar.suspend(|| println!("{line}")),
@@ -70,17 +70,17 @@ impl Progress {
         }
     }
 
-    /// How many are done.
+    /// The number completed so far.
     pub fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// How many were done a second.
+    /// The mean number completed in a second.
     pub fn per_second(&self) -> f64 {
         self.done() as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
     }
 
-    /// Ends the show.
+    /// Ends the progress bar.
     pub fn finish(&self) {
         if let Shown::Bar(bar) = &self.shown {
             bar.finish();

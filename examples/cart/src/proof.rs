@@ -1,4 +1,4 @@
-//! The proof: every cart read back, and compared item by item with what was bought.
+//! The proof: every cart is read and compared with the purchases, item by item.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,44 +11,43 @@ use crate::cart::{self, Cart};
 use crate::progress::Progress;
 use crate::purchases::{Purchase, by_customer};
 
-/// What the carts hold.
+/// The result of the comparison.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Proof {
-    /// Carts that were read.
+    /// The number of carts that were read.
     pub carts: usize,
-    /// Items found that were bought and not taken out.
+    /// The number of items found that were bought and not removed.
     pub found: usize,
-    /// Items that were taken out.
-    pub taken_out: usize,
-    /// Items that were taken out and are there again.
+    /// The number of items that were removed.
+    pub removed: usize,
+    /// The number of removed items that were found.
     pub resurfaced: usize,
-    /// Carts that were still siblings: concurrent writers were the last to write them.
+    /// The number of carts with several siblings: concurrent writers were the last to write them.
     pub unmerged: usize,
-    /// What should be there and is not, or is there and was never bought.
+    /// The carts with missing or surplus items.
     pub faults: Vec<Fault>,
 }
 
-/// A cart that is not what it should be.
+/// A cart that differs from the purchases.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
-    /// Whose cart.
+    /// The customer's number.
     pub customer: String,
-    /// Items that were acknowledged and are gone.
+    /// Acknowledged items that are missing.
     pub missing: Vec<String>,
-    /// Items that nobody bought.
+    /// Items that were never bought.
     pub surplus: Vec<String>,
 }
 
-/// What a customer bought.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Bought {
     customer: String,
     kept: BTreeSet<String>,
-    taken_out: BTreeSet<String>,
+    removed: BTreeSet<String>,
 }
 
-/// Reads every customer's cart in `bucket` from two replicas and compares it with the purchases, of which so many of a hundred
-/// were taken out again; one reader a client.
+/// Reads every customer's cart in `bucket` from two replicas and compares it with the purchases, of which `removes_percent` were removed again.
+/// Each client is one reader.
 ///
 /// # Errors
 /// If a cart cannot be read.
@@ -78,7 +77,7 @@ pub async fn prove<C: Cart>(
     }
     let mut proof = Proof::default();
     while let Some(ended) = readers.join_next().await {
-        proof.add(ended.map_err(|error| Error::Strange(format!("a reader that failed ({error})")))??);
+        proof.add(ended.map_err(|error| Error::UnexpectedResponse(format!("a reader that failed ({error})")))??);
     }
     proof.faults.sort_by(|a, b| a.customer.cmp(&b.customer));
     Ok(proof)
@@ -86,10 +85,10 @@ pub async fn prove<C: Cart>(
 
 fn bought(purchases: &[Purchase], removes_percent: u8) -> Vec<Bought> {
     let of_customer = |(customer, purchases): (&str, Vec<&Purchase>)| {
-        let (taken_out, kept): (Vec<_>, Vec<_>) =
-            purchases.into_iter().partition(|purchase| purchase.is_taken_out(removes_percent));
+        let (removed, kept): (Vec<_>, Vec<_>) =
+            purchases.into_iter().partition(|purchase| purchase.is_removed(removes_percent));
         let items = |purchases: Vec<&Purchase>| purchases.into_iter().map(|purchase| purchase.item.clone()).collect();
-        Bought { customer: customer.to_owned(), kept: items(kept), taken_out: items(taken_out) }
+        Bought { customer: customer.to_owned(), kept: items(kept), removed: items(removed) }
     };
     by_customer(purchases).into_iter().map(of_customer).collect()
 }
@@ -98,10 +97,10 @@ impl Proof {
     fn check(&mut self, bought: &Bought, found: &BTreeSet<String>) {
         self.carts += 1;
         self.found += bought.kept.intersection(found).count();
-        self.taken_out += bought.taken_out.len();
-        self.resurfaced += bought.taken_out.intersection(found).count();
+        self.removed += bought.removed.len();
+        self.resurfaced += bought.removed.intersection(found).count();
         let missing: Vec<_> = bought.kept.difference(found).cloned().collect();
-        let is_surplus = |item: &&String| !bought.kept.contains(*item) && !bought.taken_out.contains(*item);
+        let is_surplus = |item: &&String| !bought.kept.contains(*item) && !bought.removed.contains(*item);
         let surplus: Vec<_> = found.iter().filter(is_surplus).cloned().collect();
         if !missing.is_empty() || !surplus.is_empty() {
             self.faults.push(Fault { customer: bought.customer.clone(), missing, surplus });
@@ -111,7 +110,7 @@ impl Proof {
     fn add(&mut self, other: Self) {
         self.carts += other.carts;
         self.found += other.found;
-        self.taken_out += other.taken_out;
+        self.removed += other.removed;
         self.resurfaced += other.resurfaced;
         self.unmerged += other.unmerged;
         self.faults.extend(other.faults);
@@ -122,32 +121,32 @@ impl Proof {
 mod tests {
     use super::*;
 
-    fn check(kept: &[&str], taken_out: &[&str], found: &[&str]) -> Proof {
+    fn check(kept: &[&str], removed: &[&str], found: &[&str]) -> Proof {
         let owned = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect();
-        let bought = Bought { customer: "1".to_owned(), kept: owned(kept), taken_out: owned(taken_out) };
+        let bought = Bought { customer: "1".to_owned(), kept: owned(kept), removed: owned(removed) };
         let mut proof = Proof::default();
         proof.check(&bought, &owned(found));
         proof
     }
 
     #[test]
-    fn every_difference_is_noticed() {
+    fn every_difference_is_detected() {
         let whole = check(&["a", "b"], &["c"], &["b", "a"]);
-        assert_eq!((whole.found, whole.taken_out, whole.resurfaced, whole.faults.len()), (2, 1, 0, 0));
+        assert_eq!((whole.found, whole.removed, whole.resurfaced, whole.faults.len()), (2, 1, 0, 0));
         let one_gone = check(&["a", "b"], &[], &["b"]);
         assert_eq!((one_gone.found, &one_gone.faults[0].missing[..]), (1, &["a".to_owned()][..]));
         assert_eq!(check(&["a"], &[], &["a", "x"]).faults[0].surplus, ["x"]);
         assert_eq!(check(&["a"], &[], &[]).faults.len(), 1);
         let back = check(&["a"], &["b", "c"], &["a", "c"]);
-        assert_eq!((back.resurfaced, back.taken_out, back.faults.len()), (1, 2, 0));
+        assert_eq!((back.resurfaced, back.removed, back.faults.len()), (1, 2, 0));
     }
 
     #[test]
-    fn what_is_taken_out_is_expected_to_be_gone() {
+    fn removed_items_are_expected_to_be_missing() {
         let purchases = crate::purchases::parse(crate::purchases::CDNOW).unwrap();
         let all = bought(&purchases, 10);
-        let (kept, taken_out) = all.iter().fold((0, 0), |(k, t), b| (k + b.kept.len(), t + b.taken_out.len()));
-        assert_eq!(kept + taken_out, purchases.len(), "items are distinct");
-        assert_eq!(taken_out, purchases.iter().filter(|purchase| purchase.is_taken_out(10)).count());
+        let (kept, removed) = all.iter().fold((0, 0), |(k, t), b| (k + b.kept.len(), t + b.removed.len()));
+        assert_eq!(kept + removed, purchases.len(), "items are distinct");
+        assert_eq!(removed, purchases.iter().filter(|purchase| purchase.is_removed(10)).count());
     }
 }

@@ -1,8 +1,8 @@
-//! The purchases: what 23,570 customers of a music shop bought from January 1997 to June 1998.
+//! The purchases of 23,570 customers of a music shop from January 1997 to June 1998.
 
 use std::collections::BTreeMap;
 
-/// The data, as `data/README.md` describes it.
+/// The data, described in `data/README.md`.
 pub const CDNOW: &str = include_str!("../data/cdnow_master.txt");
 
 /// One purchase: one line of the data.
@@ -10,32 +10,32 @@ pub const CDNOW: &str = include_str!("../data/cdnow_master.txt");
 pub struct Purchase {
     /// The customer's number, as written.
     pub customer: String,
-    /// What is added to the customer's cart: the line's number, the date, the number of CDs and their price in dollars. The
-    /// line's number tells two equal purchases of one day apart.
+    /// The item in the cart: the line's number, the date, the number of CDs and their price in dollars. The line's number distinguishes equal
+    /// purchases of the same day.
     pub item: String,
-    /// The line's number: no other purchase has it. A shop would draw a random number.
+    /// The line's number, which is unique. A shop would draw a random number.
     pub mark: u64,
 }
 
 impl Purchase {
-    /// Whether the customer takes it out of the cart again: so many of a hundred purchases, always the same ones.
-    pub const fn is_taken_out(&self, percent: u8) -> bool {
-        // Knuth's multiplicative hash spreads line numbers evenly.
+    /// Whether the customer removes it from the cart again. That holds for `percent` of a hundred purchases, and always for the same ones.
+    pub const fn is_removed(&self, percent: u8) -> bool {
+        // Knuth's multiplicative hash distributes line numbers evenly.
         (self.mark.wrapping_mul(2_654_435_761) >> 16) % 100 < percent as u64
     }
 }
 
-/// A line does not have four columns.
+/// A line without exactly four columns.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("line {number} is no purchase (customer, date, number of CDs, dollars): {line:?}")]
+#[error("line {number} is not a purchase (customer, date, number of CDs, dollars): {line:?}")]
 pub struct BadLine {
-    /// Which line, counted from 1, the header included.
+    /// The line's number, from 1, including the header.
     pub number: usize,
-    /// What it says.
+    /// The line.
     pub line: String,
 }
 
-/// The purchases that `data` lists below its header line.
+/// Parses the purchases in `data` below its header line.
 ///
 /// # Errors
 /// If a line does not have four columns.
@@ -52,7 +52,7 @@ pub fn parse(data: &str) -> Result<Vec<Purchase>, BadLine> {
         .collect()
 }
 
-/// Each customer's purchases.
+/// The purchases of each customer.
 pub fn by_customer(purchases: &[Purchase]) -> BTreeMap<&str, Vec<&Purchase>> {
     let mut carts: BTreeMap<&str, Vec<&Purchase>> = BTreeMap::new();
     for purchase in purchases {
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_data_is_what_its_note_says() {
+    fn the_data_matches_its_description() {
         let purchases = parse(CDNOW).unwrap();
         assert_eq!(purchases.len(), 69_659);
         assert_eq!(by_customer(&purchases).len(), 23_570);
@@ -75,15 +75,15 @@ mod tests {
     }
 
     #[test]
-    fn so_many_of_a_hundred_are_taken_out() {
+    fn the_given_share_of_purchases_is_removed() {
         let purchases = parse(CDNOW).unwrap();
-        let taken_out = |percent| purchases.iter().filter(|purchase| purchase.is_taken_out(percent)).count();
-        assert_eq!((taken_out(0), taken_out(100)), (0, purchases.len()));
-        assert!((6_500..7_500).contains(&taken_out(10)), "{}", taken_out(10));
+        let removed = |percent| purchases.iter().filter(|purchase| purchase.is_removed(percent)).count();
+        assert_eq!((removed(0), removed(100)), (0, purchases.len()));
+        assert!((6_500..7_500).contains(&removed(10)), "{}", removed(10));
     }
 
     #[test]
-    fn a_line_that_is_no_purchase_is_named() {
+    fn a_bad_line_is_named() {
         let error = parse("header\n1 2 3 4\n1 2 3\n").unwrap_err();
         assert_eq!((error.number, &*error.line), (3, "1 2 3"));
     }

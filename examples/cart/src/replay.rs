@@ -1,4 +1,4 @@
-//! The replay: writers that take the purchases in their order, several at once, and so often the same customer's.
+//! The replay: several writers make the purchases in order, and so often change the same customer's cart concurrently.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,35 +11,35 @@ use crate::cart::{self, Cart, MarkedCart, PlainCart};
 use crate::progress::Progress;
 use crate::purchases::Purchase;
 
-/// For how long one change is tried again before the replay is given up.
+/// How long one change is tried again before the replay fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
-/// What is replayed.
+/// The parameters of a replay.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The purchases, in the order in which they are made.
+    /// In the order in which they are made.
     pub purchases: Arc<[Purchase]>,
-    /// How many of a hundred are taken out again, right after they were put in.
+    /// The share of purchases that are removed again, right after they were added.
     pub removes_percent: u8,
-    /// Where the plain carts are.
+    /// The bucket of the plain carts.
     pub plain: String,
-    /// Where the marked carts are. Each change is made to both at the same time.
+    /// The bucket of the marked carts. Each change is made to both at the same time.
     pub marked: String,
 }
 
-/// What a replay met.
+/// The counts of a replay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Replayed {
-    /// Purchases that were put into both carts: the cluster acknowledged it.
+pub struct ReplayCounts {
+    /// Purchases added to both carts and acknowledged.
     pub adds: u64,
-    /// Purchases that were then taken out of both.
+    /// Purchases removed from both again.
     pub removes: u64,
-    /// Changes of a cart that were tried anew because no node could take them.
+    /// Changes that were tried again because no node could make them.
     pub repeated: u64,
-    /// Reads that found siblings (answered with 300), which the writer then merged.
+    /// Reads that returned several siblings (status 300), which the writer then merged.
     pub merges: u64,
-    /// The most siblings that one read found.
+    /// The most siblings of one read.
     pub siblings_max: u64,
 }
 
@@ -52,20 +52,20 @@ struct Counts {
     siblings_max: AtomicU64,
 }
 
-/// Clients for `count` workers, each of which begins with another one of `nodes`, from the `first` on.
+/// Makes `count` clients. Each begins with another one of `nodes`, from the `first` on.
 ///
 /// # Errors
-/// If a node's address makes no sense.
+/// If a node's address is invalid.
 pub fn clients(nodes: &[String], count: usize, first: usize) -> Result<Vec<Client>, Error> {
     let rotated = |by: usize| nodes.iter().cycle().skip(by % nodes.len().max(1)).take(nodes.len());
     (first..first + count).map(|by| Client::new(rotated(by))).collect()
 }
 
-/// Makes every purchase, one writer a client.
+/// Makes every purchase. Each client is one writer.
 ///
 /// # Errors
 /// If a change fails for good.
-pub async fn replay(clients: Vec<Client>, plan: &Plan, progress: &Arc<Progress>) -> Result<Replayed, Error> {
+pub async fn replay(clients: Vec<Client>, plan: &Plan, progress: &Arc<Progress>) -> Result<ReplayCounts, Error> {
     let (next, counts) = (Arc::new(AtomicUsize::new(0)), Arc::new(Counts::default()));
     let mut writers = JoinSet::new();
     for client in clients {
@@ -83,11 +83,11 @@ pub async fn replay(clients: Vec<Client>, plan: &Plan, progress: &Arc<Progress>)
     while let Some(ended) = writers.join_next().await {
         match ended {
             Ok(ended) => ended?,
-            Err(error) => return Err(Error::Strange(format!("a writer that failed ({error})"))),
+            Err(error) => return Err(Error::UnexpectedResponse(format!("a writer that failed ({error})"))),
         }
     }
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    Ok(Replayed {
+    Ok(ReplayCounts {
         adds: count(&counts.adds),
         removes: count(&counts.removes),
         repeated: count(&counts.repeated),
@@ -109,7 +109,7 @@ impl Writer {
             self.change(&self.plan.marked, purchase, MarkedCart::add),
         )?;
         self.counts.adds.fetch_add(1, Ordering::Relaxed);
-        if purchase.is_taken_out(self.plan.removes_percent) {
+        if purchase.is_removed(self.plan.removes_percent) {
             tokio::try_join!(
                 self.change(&self.plan.plain, purchase, PlainCart::remove),
                 self.change(&self.plan.marked, purchase, MarkedCart::remove),
@@ -119,7 +119,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Changes the customer's cart in `bucket`, and does not give up while nodes come and go.
+    /// Changes the customer's cart in `bucket`, trying again while nodes are unavailable.
     async fn change<C: Cart>(
         &self,
         bucket: &str,
@@ -129,7 +129,7 @@ impl Writer {
         let begun = Instant::now();
         loop {
             match self.try_change(bucket, purchase, how).await {
-                // It may have been carried out. Making the same change again does no harm.
+                // The change may have been made. Making the same change again does no harm.
                 Err(Error::Unavailable { .. }) if begun.elapsed() < PATIENCE => {
                     self.counts.repeated.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(BETWEEN_TRIES).await;
@@ -139,7 +139,7 @@ impl Writer {
         }
     }
 
-    /// Read, merge, write: the whole of what a client of Dynamo has to do.
+    /// Read, merge, write: all that a client of Dynamo has to do.
     async fn try_change<C: Cart>(
         &self,
         bucket: &str,

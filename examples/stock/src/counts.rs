@@ -1,28 +1,27 @@
-//! The stock as a value that merges: what each shop has received and sold, counted by that shop alone.
+//! A stock that can be merged: the goods that each shop has received and sold, counted separately for each shop.
 
 use std::collections::BTreeMap;
 
 use cartwheel_client::Siblings;
 
-/// What one shop has received and sold so far. Both only grow.
+/// The goods that one shop has received and sold so far. Both numbers only grow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Count {
-    /// How many came in.
+    /// The number of received goods.
     pub received: u64,
-    /// How many were sold.
+    /// The number of sold goods.
     pub sold: u64,
 }
 
-/// A stock: one count a shop.
+/// A stock: one count for each shop.
 ///
-/// A number cannot be merged: of 7 and 6 left, nobody can say how many were sold. Counts can. Each is changed by one shop only
-/// and only grows, so of two versions of it the greater one is the later one. Merging is commutative, associative and
-/// idempotent.
+/// A plain number cannot be merged: 7 left and 6 left do not tell how many were sold. Counts can be merged. Each is changed by one shop only and
+/// only grows, so of two versions the greater one is the later one. Merging is commutative, associative and idempotent.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stock(BTreeMap<String, Count>);
 
 impl Stock {
-    /// All siblings together; none if one of them is no stock.
+    /// Merges all siblings; `None` if one of them is not a stock.
     pub fn merged(siblings: &Siblings) -> Option<Self> {
         let mut stock = Self::default();
         for value in &siblings.values {
@@ -31,14 +30,14 @@ impl Stock {
         Some(stock)
     }
 
-    /// Takes in all that `other` knows.
+    /// Merges `other` into this stock.
     pub fn merge(&mut self, other: &Self) {
         for (shop, count) in &other.0 {
             self.raise(shop, *count);
         }
     }
 
-    /// Raises a shop's count to at least this.
+    /// Raises a shop's count to at least this one.
     pub fn raise(&mut self, shop: &str, count: Count) {
         let held = self.0.entry(shop.to_owned()).or_default();
         *held = Count { received: held.received.max(count.received), sold: held.sold.max(count.sold) };
@@ -49,18 +48,18 @@ impl Stock {
         self.0.get(shop).copied().unwrap_or_default()
     }
 
-    /// How many are left. It is below zero if the shops have sold, without knowing of each other, more than there was: a store
-    /// that never refuses an order cannot prevent that, but nobody is left in doubt about it.
+    /// The number of goods left. It is negative if the shops have sold more than there was, without knowing of each other. A store that never
+    /// refuses an order cannot prevent that, but the shops find out.
     pub fn left(&self) -> i128 {
         self.0.values().map(|count| i128::from(count.received) - i128::from(count.sold)).sum()
     }
 
-    /// The form in which it is stored: a line a shop, `SHOP RECEIVED SOLD`.
+    /// The form in which it is stored: a line for each shop, `SHOP RECEIVED SOLD`.
     pub fn encode(&self) -> String {
         self.0.iter().map(|(shop, count)| format!("{shop} {} {}\n", count.received, count.sold)).collect()
     }
 
-    /// The stock that was stored so.
+    /// Reads a stored stock; `None` if the bytes are not a stock.
     pub fn decode(stored: &[u8]) -> Option<Self> {
         let mut stock = Self::default();
         for line in std::str::from_utf8(stored).ok()?.lines() {
@@ -108,20 +107,20 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_do_harm(bytes in prop::collection::vec(any::<u8>(), 0..60), text in "[a 0-9\n]{0,30}") {
+        fn any_bytes_can_be_decoded_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), text in "[a 0-9\n]{0,30}") {
             let _ = Stock::decode(&bytes);
             let _ = Stock::decode(text.as_bytes());
         }
     }
 
     #[test]
-    fn two_sales_at_once_are_two_sales() {
+    fn two_concurrent_sales_are_both_counted() {
         let before = stock(&[(0, 10, 0)]);
         let (mut one, mut other) = (before.clone(), before);
         one.raise("shop 1", Count { received: 0, sold: 3 });
         other.raise("shop 2", Count { received: 0, sold: 4 });
         assert_eq!(joined(&one, &other).left(), 3);
         other.raise("shop 2", Count { received: 0, sold: 8 });
-        assert_eq!(joined(&one, &other).left(), -1, "and a sale too many is known");
+        assert_eq!(joined(&one, &other).left(), -1, "selling too much shows");
     }
 }

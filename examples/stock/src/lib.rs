@@ -1,4 +1,5 @@
-//! A stock from which two shops sell at the same time, without asking each other.
+//! A stock from which two shops sell concurrently, without asking each other. [`counts`] is the stock as a value that can be merged, [`orders`]
+//! are the shops.
 
 pub mod counts;
 pub mod orders;

@@ -1,4 +1,4 @@
-//! Two orders at the same time, of 3 and of 4, from a stock of 10.
+//! Two concurrent orders, of 3 and of 4, from a stock of 10.
 
 use std::process::ExitCode;
 
@@ -6,14 +6,16 @@ use cartwheel_client::{Client, Error};
 use clap::Parser;
 use stock::orders::{Place, Shop, numbers};
 
-/// Takes two orders at the same time, of 3 and of 4, from a stock of 10, through two nodes: first with the stock kept as one
-/// number, then as counts of each shop's own.
+/// Take two concurrent orders from one stock
 ///
-/// Start a cluster first: `cargo run --release -- dev`.
+/// The stock is 10, and orders of 3 and of 4 arrive at the same time through two nodes. First the stock is kept as one number, then as
+/// a count for each shop.
+///
+/// Start a cluster first with `cargo run --release -- dev`.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Args {
-    /// The nodes: the first shop goes to the first, the second to the second, and the one who counts to the last.
+    /// Nodes: the first shop uses the first, the second shop the second, and the warehouse the last
     #[arg(
         long,
         value_delimiter = ',',
@@ -29,7 +31,7 @@ const ORDERS: [u64; 2] = [3, 4];
 async fn main() -> ExitCode {
     match run(&Args::parse()).await {
         Ok(3) => ExitCode::SUCCESS,
-        Ok(left) => failed(&format!("{left} are left, not 3")),
+        Ok(left) => failed(&format!("{left} left instead of 3")),
         Err(error) => failed(&error.to_string()),
     }
 }
@@ -43,12 +45,12 @@ async fn run(args: &Args) -> Result<i128, Error> {
     let clients = args.nodes.iter().map(|node| Client::new([node])).collect::<Result<Vec<_>, _>>()?;
     let client = |at: usize| clients[at % clients.len()].clone();
     let bucket = new_bucket()?;
-    println!("a stock of {STOCK}, and two orders at the same time, of {} and of {}\n", ORDERS[0], ORDERS[1]);
+    println!("a stock of {STOCK}, and two concurrent orders, of {} and of {}\n", ORDERS[0], ORDERS[1]);
     as_one_number(&bucket, [client(0), client(1), client(2)]).await?;
     as_counts(&bucket, [client(0), client(1), client(2)]).await
 }
 
-/// Both shops read 10, and each writes what is left after its own order. Whichever number is believed, an order is forgotten.
+/// Both shops read 10, and each writes what is left after its own order. Whichever number is taken as the last, one order is lost.
 async fn as_one_number(bucket: &str, [one, other, counter]: [Client; 3]) -> Result<(), Error> {
     let key = "one-number";
     counter.put(bucket, key, STOCK.to_string(), None).await?;
@@ -60,13 +62,13 @@ async fn as_one_number(bucket: &str, [one, other, counter]: [Client; 3]) -> Resu
         one.put(bucket, key, left(&a, ORDERS[0]), a.context.as_ref()),
         other.put(bucket, key, left(&b, ORDERS[1]), b.context.as_ref()),
     )?;
-    let mut said = numbers(&counter.get(bucket, key).await?);
-    said.sort_unstable();
-    println!("as one number   siblings {said:?}: whichever is taken for the last, one order is forgotten");
+    let mut found = numbers(&counter.get(bucket, key).await?);
+    found.sort_unstable();
+    println!("as one number   siblings {found:?}: whichever is taken as the last, one order is lost");
     Ok(())
 }
 
-/// Both shops read the same counts, and each writes its own count beside them. Merged, both orders are there.
+/// Both shops read the same counts, and each writes its own count besides the others. The merged stock has both orders.
 async fn as_counts(bucket: &str, [one, other, counter]: [Client; 3]) -> Result<i128, Error> {
     let at = Place { bucket, key: "counts" };
     let mut warehouse = Shop::new("warehouse", counter);
@@ -80,11 +82,11 @@ async fn as_counts(bucket: &str, [one, other, counter]: [Client; 3]) -> Result<i
     for line in seen.stock.encode().lines() {
         println!("                {line}");
     }
-    println!("                {} are left", seen.stock.left());
+    println!("                {} left", seen.stock.left());
     Ok(seen.stock.left())
 }
 
-/// A bucket that no run before used: there the shops would have sold already.
+/// A new bucket: in an old one the shops would have sold already.
 fn new_bucket() -> Result<String, Error> {
     let random = getrandom::u32()?;
     Ok(format!("stock-{random:08x}"))

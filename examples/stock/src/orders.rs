@@ -1,11 +1,11 @@
-//! Orders, as shops take them.
+//! Shops and their orders.
 
 use cartwheel_client::{Client, Context, Error, Siblings};
 
 use crate::counts::{Count, Stock};
 
-/// A shop. It goes by the count that it remembers itself and tells the store of it, so a read that is behind makes it forget no
-/// sale, and telling the store twice sells nothing twice.
+/// A shop. It remembers its own count and writes that to the store. So a read that returns an old stock makes it forget no sale, and writing the
+/// count twice sells nothing twice.
 #[derive(Clone, Debug)]
 pub struct Shop {
     name: String,
@@ -13,7 +13,7 @@ pub struct Shop {
     count: Count,
 }
 
-/// Where a stock lies.
+/// The place of a stock in the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place<'a> {
     /// The bucket.
@@ -22,44 +22,45 @@ pub struct Place<'a> {
     pub key: &'a str,
 }
 
-/// What a shop read before it sold.
+/// A stock that a shop has read.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// The stock, merged.
+    /// The stock, merged from all siblings.
     pub stock: Stock,
-    /// What the write that sells replaces.
+    /// The context for the write that replaces it.
     pub context: Option<Context>,
-    /// How many siblings it was merged from.
+    /// The number of siblings that it was merged from.
     pub siblings: usize,
 }
 
 impl Shop {
-    /// A shop that has sold nothing yet and talks to the nodes of `client`. Its name must be its own.
+    /// A shop that has sold nothing yet. Its name must be unique.
     pub fn new(name: &str, client: Client) -> Self {
         Self { name: name.to_owned(), client, count: Count::default() }
     }
 
-    /// Looks how much there is.
+    /// Reads the stock.
     ///
     /// # Errors
-    /// If no node can answer, or what is stored is no stock.
+    /// If no node can answer, or the stored value is not a stock.
     pub async fn look(&self, at: Place<'_>) -> Result<Seen, Error> {
         let read = self.client.get(at.bucket, at.key).await?;
-        let no_stock = || Error::Strange(format!("a value under {}/{} that is no stock", at.bucket, at.key));
-        let stock = Stock::merged(&read).ok_or_else(no_stock)?;
+        let not_a_stock =
+            || Error::UnexpectedResponse(format!("a value under {}/{} that is not a stock", at.bucket, at.key));
+        let stock = Stock::merged(&read).ok_or_else(not_a_stock)?;
         Ok(Seen { stock, context: read.context, siblings: read.values.len() })
     }
 
-    /// Puts goods into the stock.
+    /// Adds goods to the stock.
     ///
     /// # Errors
-    /// If no node can store it in time. It counts: tell the store again with the next change.
+    /// If no node can store it in time. The shop still counts the goods, and the next change writes that count again.
     pub async fn receive(&mut self, at: Place<'_>, seen: Seen, goods: u64) -> Result<(), Error> {
         self.count.received += goods;
         self.store(at, seen).await
     }
 
-    /// Sells from the stock that was `seen`.
+    /// Sells goods from the stock `seen`.
     ///
     /// # Errors
     /// As [`Self::receive`].
@@ -75,7 +76,7 @@ impl Shop {
     }
 }
 
-/// How many each of the siblings says are left, where the stock is kept as nothing but that number.
+/// The number of goods left by each sibling, where the stock is kept as one number.
 pub fn numbers(siblings: &Siblings) -> Vec<i64> {
     siblings.values.iter().filter_map(|value| std::str::from_utf8(&value.bytes).ok()?.parse().ok()).collect()
 }

@@ -1,6 +1,6 @@
-//! Faults at random: from a seed a cluster, its settings and a schedule of faults are drawn, played and judged, round after round.
+//! Random faults: draws a cluster's settings and a schedule of faults from a seed, runs them, and checks the result, round after round.
 
-mod perform;
+mod round_run;
 mod schedule;
 
 use std::path::Path;
@@ -10,54 +10,59 @@ use std::time::{Duration, Instant};
 use cartwheel_client::BucketChange;
 
 use crate::FaultsError;
-use crate::cluster::{Cast, Cluster};
+use crate::cluster::{Cluster, NodeCounts};
 use crate::judge::{EXPECTED, Outcome};
 use crate::ledger::Ledger;
-use crate::play::Remains;
 use crate::proof;
 use crate::registers::{RegisterTraffic, Registers};
-use crate::traffic::{CARTS, Traffic, Writing};
+use crate::runner::KeptFiles;
+use crate::traffic::{CARTS, Traffic, Workload};
 pub use schedule::Plan;
 
-use perform::Performance;
+use round_run::RoundRun;
 
-/// The nodes that found the cluster, and those that may come.
-const CAST: Cast = Cast { founders: schedule::FOUNDERS, comers: schedule::COMERS };
-/// Writes before and after each round's faults.
+/// The founders of the cluster, and the nodes that may join.
+const NODES: NodeCounts = NodeCounts { founders: schedule::FOUNDERS, joiners: schedule::JOINERS };
+/// The time of undisturbed writes before and after each round's faults.
 const CALM: Duration = Duration::from_secs(2);
-/// How long one node may take over a write.
+/// How long one node may take for a write.
 const WRITE_WITHIN: Duration = Duration::from_secs(3);
 
-/// What came of a seed.
+/// The result of a seed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Played {
-    /// What was done and counted, a line each.
+pub struct SeedResult {
+    /// The faults and the counts, one line each.
     pub notes: Vec<String>,
-    /// What is not as it should be; nothing, if all is well.
-    pub complaints: Vec<String>,
-    /// If something is to be complained of: where data and logs are left.
-    pub remains: Option<Remains>,
+    /// The violations; empty if there are none.
+    pub violations: Vec<String>,
+    /// The kept data and logs, if there are violations.
+    pub kept: Option<KeptFiles>,
 }
 
-/// Plays what is drawn from a seed, until something is to be complained of.
+/// Runs the plan of a seed, up to the first round with violations.
 ///
 /// # Errors
-/// If it cannot be played to its end. Then data and logs are left as well.
-pub async fn play(bin: &Path, plan: &Plan) -> Result<Played, FaultsError> {
-    let mut cluster = Cluster::start(bin, CAST, &[schedule::SMALL_DISK]).await?;
-    let mut played = Played::default();
-    let ended = play_on(bin, plan, &mut cluster, &mut played).await;
+/// If the cluster cannot be started. A later error is reported as a violation, so that data and logs are kept.
+pub async fn run(bin: &Path, plan: &Plan) -> Result<SeedResult, FaultsError> {
+    let mut cluster = Cluster::start(bin, NODES, &[schedule::SMALL_DISK]).await?;
+    let mut result = SeedResult::default();
+    let ended = run_rounds(bin, plan, &mut cluster, &mut result).await;
     if let Err(error) = &ended {
-        played.complaints.push(format!("it cannot go on: {error}"));
+        result.violations.push(format!("the run cannot go on: {error}"));
     }
-    if !played.complaints.is_empty() {
+    if !result.violations.is_empty() {
         let logs = cluster.nodes().iter().map(|node| (node.name.clone(), node.log_tail())).collect();
-        played.remains = Some(Remains { dir: cluster.keep(), logs });
+        result.kept = Some(KeptFiles { dir: cluster.keep(), logs });
     }
-    Ok(played)
+    Ok(result)
 }
 
-async fn play_on(bin: &Path, plan: &Plan, cluster: &mut Cluster, played: &mut Played) -> Result<(), FaultsError> {
+async fn run_rounds(
+    bin: &Path,
+    plan: &Plan,
+    cluster: &mut Cluster,
+    result: &mut SeedResult,
+) -> Result<(), FaultsError> {
     let ledger = Arc::new(Ledger::new(cluster.outages().clone()));
     let registers = Arc::new(Registers::default());
     Registers::make_buckets(cluster).await?;
@@ -69,15 +74,15 @@ async fn play_on(bin: &Path, plan: &Plan, cluster: &mut Cluster, played: &mut Pl
     }
     let mut before = ledger.counts();
     for (number, round) in plan.rounds.iter().enumerate() {
-        let writing = Writing { replicas: None, within: WRITE_WITHIN, strongly_too: false, round: number };
-        let traffic = Traffic::start(cluster, &ledger, writing)?;
+        let workload = Workload { replicas: None, within: WRITE_WITHIN, with_strong: false, round: number };
+        let traffic = Traffic::start(cluster, &ledger, workload)?;
         let users = RegisterTraffic::start(cluster, &ledger, &registers);
         tokio::time::sleep(CALM).await;
-        let mut performance = Performance::new(cluster, &traffic, plan.w);
-        let performed = performance.perform(round).await;
-        let trouble = std::mem::take(&mut performance.trouble);
-        played.notes.push(format!("round {}: {}", number + 1, performance.done.join("; ")));
-        performed?;
+        let mut round_run = RoundRun::new(cluster, &traffic, plan.w);
+        let ended = round_run.run(round).await;
+        let problems = std::mem::take(&mut round_run.problems);
+        result.notes.push(format!("round {}: {}", number + 1, round_run.done.join("; ")));
+        ended?;
         let healed = Instant::now();
         tokio::time::sleep(CALM).await;
         traffic.stop().await?;
@@ -85,11 +90,11 @@ async fn play_on(bin: &Path, plan: &Plan, cluster: &mut Cluster, played: &mut Pl
         cluster.outages().end_all_excuses();
 
         let mut outcome = judged(bin, cluster, &ledger, healed).await?;
-        outcome.trouble.extend(trouble);
-        // Strong requests may be refused where faults overlap. Whether their answers are right is judged below.
+        outcome.problems.extend(problems);
+        // Where faults overlap, strong requests may be refused. The registers check that their answers are right.
         outcome.counts.writes_refused.retain(|kind, _| !kind.starts_with("strong: "));
         let registers = registers.judge(cluster).await?;
-        played.notes.push(format!(
+        result.notes.push(format!(
             "  {} updates, {} excused, {} silent, {} registers ({} undecided), {:?}",
             outcome.counts.updates - before.updates,
             outcome.counts.excused - before.excused,
@@ -99,9 +104,9 @@ async fn play_on(bin: &Path, plan: &Plan, cluster: &mut Cluster, played: &mut Pl
             outcome.equality
         ));
         before = outcome.counts.clone();
-        played.complaints.extend(outcome.complaints(&EXPECTED));
-        played.complaints.extend(registers.wrong);
-        if !played.complaints.is_empty() {
+        result.violations.extend(outcome.violations(&EXPECTED));
+        result.violations.extend(registers.wrong);
+        if !result.violations.is_empty() {
             break;
         }
     }
@@ -116,38 +121,38 @@ async fn judged(
 ) -> Result<Outcome, FaultsError> {
     let equality = proof::equality(cluster, bin, healed, EXPECTED.equal_within).await?;
     let found = proof::read_back(cluster, ledger, true).await?;
-    let trouble = proof::misplaced(cluster).await?;
-    Ok(Outcome { counts: ledger.counts(), found, equality, died: cluster.died(), trouble, was_cut: false })
+    let problems = proof::misplaced_partitions(cluster).await?;
+    Ok(Outcome { counts: ledger.counts(), found, equality, died: cluster.died(), problems, was_cut: false })
 }
 
-/// Plays seeds one after the other, from this one on, until so many are played or the time is over, and says whether all went well.
+/// Runs seeds in order, beginning with `seed`, until `runs` have run or `within` has passed. Returns whether none had violations.
 ///
 /// # Errors
 /// If a cluster cannot be started.
-pub async fn play_seeds(
+pub async fn run_seeds(
     bin: &Path,
     seed: u64,
     runs: Option<u64>,
     within: Option<Duration>,
 ) -> Result<bool, FaultsError> {
-    let (begun, mut failed, mut played) = (Instant::now(), Vec::new(), 0_u64);
-    while runs.is_none_or(|runs| played < runs) && within.is_none_or(|within| begun.elapsed() < within) {
-        let seed = seed.wrapping_add(played);
+    let (begun, mut failed, mut done) = (Instant::now(), Vec::new(), 0_u64);
+    while runs.is_none_or(|runs| done < runs) && within.is_none_or(|within| begun.elapsed() < within) {
+        let seed = seed.wrapping_add(done);
         let plan = Plan::draw(seed);
         println!("seed {seed}: {plan}");
-        let result = play(bin, &plan).await?;
+        let result = run(bin, &plan).await?;
         result.notes.iter().for_each(|note| println!("  {note}"));
-        if !result.complaints.is_empty() {
+        if !result.violations.is_empty() {
             failed.push(seed);
-            result.complaints.iter().for_each(|complaint| println!("  FAILED: {complaint}"));
-            println!("  the same schedule again: just faults random --seed {seed} --runs 1");
+            result.violations.iter().for_each(|violation| println!("  FAILED: {violation}"));
+            println!("  to run this schedule again: just faults random --seed {seed} --runs 1");
         }
-        if let Some(Remains { dir, logs }) = &result.remains {
+        if let Some(KeptFiles { dir, logs }) = &result.kept {
             println!("  data and logs are in {} until the next run; the logs end with:", dir.display());
             logs.iter().for_each(|(name, tail)| println!("  {name}:\n    {}", tail.replace('\n', "\n    ")));
         }
-        played += 1;
+        done += 1;
     }
-    println!("{played} seeds in {} s; failed: {failed:?}", begun.elapsed().as_secs());
+    println!("{done} seeds in {} s; failed: {failed:?}", begun.elapsed().as_secs());
     Ok(failed.is_empty())
 }

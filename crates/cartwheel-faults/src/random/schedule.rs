@@ -1,68 +1,68 @@
-//! What is drawn from a seed: settings, and for each round which faults begin when and how long they last.
+//! Draws settings and rounds from a seed: the faults of each round, when each begins, and how long it lasts.
 //!
-//! What the contract excuses is not drawn: at any time each client reaches W nodes that reach each other, and fewer disks are lost in a
-//! round than acknowledge a write.
+//! It draws no combination that Cartwheel makes no promise for: at any time each client reaches W nodes that reach each other, and a round loses
+//! fewer disks than nodes acknowledge a write.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How long after a disk was lost others have taken over what it held.
+/// The time in which other nodes take over what a lost disk held.
 const REFILLED_AFTER: Duration = Duration::from_secs(12);
-/// The nodes that found the cluster: two in the first zone, two in the second, one in the third.
+/// The nodes that bootstrap the cluster: two in the first zone, two in the second, one in the third.
 pub(crate) const FOUNDERS: u8 = 5;
-/// The nodes that may come later.
-pub(crate) const COMERS: u8 = 2;
-/// The node with a small disk, which keeps it.
+/// The nodes that may join later.
+pub(crate) const JOINERS: u8 = 2;
+/// The node with a small disk, which it keeps.
 pub(crate) const SMALL_DISK: usize = 1;
 const ROUNDS: u64 = 3;
 const CANDIDATES: u64 = 6;
-/// Faults begin so long after a round does, at most.
+/// The latest begin of a fault in its round.
 const BEGIN_MS: u64 = 12_000;
 const LASTS_MS: std::ops::Range<u64> = 2_000..9_000;
-/// So long after a fault's end it may still be felt: a node starts, or is called again.
+/// How long a fault may have effects after its end: a node starts, or peers connect to it again.
 const AFTERMATH: Duration = Duration::from_secs(4);
-/// A clock further off than this keeps its node from taking writes.
+/// A node whose clock is off by more refuses writes.
 const CLOCK_BOUND_MS: i64 = 10_000;
-/// At most so many nodes are away at once.
+/// The most nodes that are unavailable at once.
 const AWAY_MAX: usize = 2;
 
-/// What happens. Nodes and zones are counted from 0.
+/// A fault. Nodes and zones are counted from 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
-    /// A node is killed, and started again at the end.
+    /// Kill a node; restart it at the end.
     Kill(usize),
-    /// A node is stopped in order, and started again at the end.
+    /// Stop a node with SIGTERM; restart it at the end.
     Stop(usize),
-    /// A node is paused.
+    /// Pause a node.
     Pause(usize),
-    /// A zone is cut off.
+    /// Cut off a zone.
     CutZone(usize),
-    /// What one node sends to the other is lost.
+    /// Drop all packets from the first node to the second.
     CutOneWay(usize, usize),
-    /// A small disk is filled to the last byte.
+    /// Fill the small disk to the last byte.
     FillDisk,
-    /// A node loses its disk, and is renewed at the end.
+    /// Wipe a node's disk; renew the node at the end.
     Wipe(usize),
-    /// A node's directory is copied while it runs; at the end it is killed, and served again from the copy.
+    /// Copy a node's directory while it runs; at the end kill the node and restart it on the copy.
     HotCopy(usize),
-    /// A node is killed, some blocks of its tables are damaged, and it runs until the end; then it is renewed.
+    /// Kill a node, damage blocks of its tables and restart it; renew it at the end.
     Damage(usize),
-    /// A node's clock jumps by so many milliseconds, and back at the end.
+    /// Shift a node's clock by this many milliseconds; back at the end.
     Clock(usize, i64),
-    /// All clocks jump together, and back at the end.
+    /// Shift all clocks together; back at the end.
     AllClocks(i64),
-    /// A member's weight is changed.
+    /// Change a member's weight.
     Weight(usize, u32),
-    /// The n of the carts is changed.
+    /// Change the n of the carts' bucket.
     Replicas(u8),
-    /// A member dies for good, and is replaced by one that comes.
+    /// Kill a member for good and replace it with a joiner.
     Replace(usize, usize),
-    /// One that comes is added.
+    /// Add a joiner.
     Add(usize),
 }
 
 impl Fault {
-    /// The node that it happens to, if it is one.
+    /// The node that the fault strikes, if it is one.
     const fn node(self) -> Option<usize> {
         match self {
             Self::Kill(node)
@@ -79,8 +79,8 @@ impl Fault {
         }
     }
 
-    /// Whether the node takes or stores nothing meanwhile, or not for all.
-    const fn takes_away(self) -> bool {
+    /// Whether the struck node takes or stores no writes meanwhile, or not those of all clients.
+    const fn is_unavailable(self) -> bool {
         match self {
             Self::Clock(_, ms) => ms.abs() > CLOCK_BOUND_MS / 2,
             _ => self.node().is_some(),
@@ -100,9 +100,9 @@ impl Fault {
     }
 }
 
-/// A fault and its time, from the round's beginning.
+/// A fault and its times since the round's begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct ConfigVersion {
+pub(crate) struct ScheduledFault {
     pub(crate) begin: Duration,
     pub(crate) end: Duration,
     pub(crate) fault: Fault,
@@ -111,21 +111,21 @@ pub(crate) struct ConfigVersion {
 /// All that is drawn from a seed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan {
-    /// How many nodes acknowledge a write to a cart.
+    /// The number of nodes that acknowledge a write.
     pub(crate) w: u8,
-    /// When a node acknowledges one.
+    /// When a node acknowledges a write: `fsync` or `os`.
     pub(crate) durability: &'static str,
     /// The faults of each round.
-    pub(crate) rounds: Vec<Vec<ConfigVersion>>,
+    pub(crate) rounds: Vec<Vec<ScheduledFault>>,
 }
 
 impl Plan {
-    /// Draws it.
+    /// Draws the plan of a seed.
     pub fn draw(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let w = [2, 2, 2, 3, 1][rng.usize(..5)];
         let durability = if rng.u8(..10) < 3 { "os" } else { "fsync" };
-        let mut draw = Draw { rng, w, members: (0..FOUNDERS.into()).collect(), comers: (5..7).collect() };
+        let mut draw = Draw { rng, w, members: (0..FOUNDERS.into()).collect(), joiners: (5..7).collect() };
         Self { w, durability, rounds: (0..ROUNDS).map(|_| draw.round()).collect() }
     }
 }
@@ -134,38 +134,38 @@ struct Draw {
     rng: fastrand::Rng,
     w: u8,
     members: Vec<usize>,
-    comers: Vec<usize>,
+    joiners: Vec<usize>,
 }
 
 impl Draw {
-    fn round(&mut self) -> Vec<ConfigVersion> {
-        let mut steps: Vec<ConfigVersion> = Vec::new();
+    fn round(&mut self) -> Vec<ScheduledFault> {
+        let mut schedule: Vec<ScheduledFault> = Vec::new();
         for _ in 0..CANDIDATES {
             let begin = Duration::from_millis(self.rng.u64(..BEGIN_MS));
             let end = begin + Duration::from_millis(self.rng.u64(LASTS_MS));
             let Some(fault) = self.fault() else { continue };
-            steps.push(ConfigVersion { begin, end, fault });
-            if !is_borne(&steps, &self.members, self.w) {
-                steps.pop();
+            schedule.push(ScheduledFault { begin, end, fault });
+            if !is_tolerable(&schedule, &self.members, self.w) {
+                schedule.pop();
             }
         }
-        for step in &steps {
-            match step.fault {
-                Fault::Replace(node, comer) => {
+        for scheduled in &schedule {
+            match scheduled.fault {
+                Fault::Replace(node, joiner) => {
                     self.members.retain(|&member| member != node);
-                    self.arrived(comer);
+                    self.arrived(joiner);
                 }
-                Fault::Add(comer) => self.arrived(comer),
+                Fault::Add(joiner) => self.arrived(joiner),
                 _ => {}
             }
         }
-        steps.sort_by_key(|step| step.begin);
-        steps
+        schedule.sort_by_key(|scheduled| scheduled.begin);
+        schedule
     }
 
-    fn arrived(&mut self, comer: usize) {
-        self.members.push(comer);
-        self.comers.retain(|&waiting| waiting != comer);
+    fn arrived(&mut self, joiner: usize) {
+        self.members.push(joiner);
+        self.joiners.retain(|&waiting| waiting != joiner);
     }
 
     fn fault(&mut self) -> Option<Fault> {
@@ -173,7 +173,7 @@ impl Draw {
         let other = self.members[self.rng.usize(..self.members.len())];
         let offsets = [300, -300, 4_000, -4_000, 60_000, -60_000, 3_600_000, -3_600_000];
         let ms = offsets[self.rng.usize(..offsets.len())];
-        let comer = self.comers.first().copied();
+        let joiner = self.joiners.first().copied();
         Some(match self.rng.u8(..17) {
             0 | 1 => Fault::Kill(node),
             2 => Fault::Stop(node),
@@ -188,41 +188,46 @@ impl Draw {
             12 => Fault::AllClocks(ms),
             13 => Fault::Weight(node, [20, 50, 300, 60_000][self.rng.usize(..4)]),
             14 => Fault::Replicas(self.rng.u8(self.w.max(2)..6)),
-            15 => Fault::Replace(node, comer?),
-            16 => Fault::Add(comer?),
+            15 => Fault::Replace(node, joiner?),
+            16 => Fault::Add(joiner?),
             _ => return None,
         })
     }
 }
 
-/// Whether a cluster must bear all of a round's faults without refusing an eventual write, or losing one.
-fn is_borne(steps: &[ConfigVersion], members: &[usize], w: u8) -> bool {
-    let faults = || steps.iter().map(|step| step.fault);
+/// Whether a cluster must tolerate all of a round's faults without refusing or losing an eventual write.
+fn is_tolerable(schedule: &[ScheduledFault], members: &[usize], w: u8) -> bool {
+    let faults = || schedule.iter().map(|scheduled| scheduled.fault);
     let at_most_one = |of: fn(Fault) -> bool| faults().filter(|&fault| of(fault)).count() <= 1;
     let disks = faults().filter(|fault| fault.loses_disk()).count();
     if disks >= usize::from(w) || !at_most_one(Fault::changes_configuration) {
         return false;
     }
-    // Two at a time may be two of three homes: what is acknowledged with w=3 is kept by the third, which alone cannot agree on new ones.
-    let losses = || steps.iter().filter(|step| step.fault.loses_disk());
+    // Two lost disks may be two of three homes. The third keeps what was acknowledged with w=3, but cannot agree on new homes alone.
+    let losses = || schedule.iter().filter(|scheduled| scheduled.fault.loses_disk());
     if losses().any(|one| losses().any(|other| other.begin > one.begin && other.begin < one.end + REFILLED_AFTER)) {
         return false;
     }
     if faults().filter(|fault| matches!(fault, Fault::Clock(..) | Fault::AllClocks(_))).count() > 1 {
         return false;
     }
-    // The small disk is a mount: it cannot be put somewhere else.
+    // The small disk is a mount, which cannot be replaced or moved.
     if faults().any(|fault| fault.loses_disk() && fault.node() == Some(SMALL_DISK)) {
         return false;
     }
-    // Registers take two acknowledgements at least, carts may take one.
+    // Registers need at least two acknowledgements, carts may need only one.
     let within_reach = usize::from(w.max(2));
-    steps.iter().all(|step| is_borne_at(steps, step.begin, members, within_reach))
+    schedule.iter().all(|scheduled| is_tolerable_at(schedule, scheduled.begin, members, within_reach))
 }
 
-fn is_borne_at(steps: &[ConfigVersion], at: Duration, members: &[usize], w: usize) -> bool {
-    let active = || steps.iter().filter(|step| step.begin <= at && at <= step.end + AFTERMATH).map(|step| step.fault);
-    let away: Vec<usize> = active().filter(|fault| fault.takes_away()).filter_map(Fault::node).collect();
+fn is_tolerable_at(schedule: &[ScheduledFault], at: Duration, members: &[usize], w: usize) -> bool {
+    let active = || {
+        schedule
+            .iter()
+            .filter(|scheduled| scheduled.begin <= at && at <= scheduled.end + AFTERMATH)
+            .map(|scheduled| scheduled.fault)
+    };
+    let away: Vec<usize> = active().filter(|fault| fault.is_unavailable()).filter_map(Fault::node).collect();
     let touched: Vec<usize> = active().filter_map(Fault::node).collect();
     let mut once = touched.clone();
     once.sort_unstable();
@@ -238,7 +243,7 @@ fn is_borne_at(steps: &[ConfigVersion], at: Duration, members: &[usize], w: usiz
     left(cut, true) >= w && left(cut, false) >= w
 }
 
-/// The zone that a node is in, as the cluster lays them out.
+/// The zone of a node, by the same rule as [`Cluster::start`](crate::cluster::Cluster::start).
 fn zone_of(node: usize) -> usize {
     let founders = usize::from(FOUNDERS);
     if node < founders { node * 3 / founders } else { (node - founders) % 3 }
@@ -248,7 +253,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "carts with w={} and durability {}", self.w, self.durability)?;
         for (number, round) in self.rounds.iter().enumerate() {
-            for ConfigVersion { begin, end, fault } in round {
+            for ScheduledFault { begin, end, fault } in round {
                 let (begin, end) = (begin.as_secs_f64(), end.as_secs_f64());
                 write!(f, "\n    round {}, {begin:.1} to {end:.1} s: {fault}", number + 1)?;
             }
@@ -265,15 +270,17 @@ impl fmt::Display for Fault {
             Self::Stop(node) => write!(f, "SIGTERM to {}", name(node)),
             Self::Pause(node) => write!(f, "SIGSTOP of {}", name(node)),
             Self::CutZone(zone) => write!(f, "zone-{} cut off", zone + 1),
-            Self::CutOneWay(node, other) => write!(f, "what {} sends to {} lost", name(node), name(other)),
+            Self::CutOneWay(node, other) => write!(f, "packets from {} to {} dropped", name(node), name(other)),
             Self::FillDisk => write!(f, "disk of {} filled to the last byte", name(SMALL_DISK)),
-            Self::Wipe(node) => write!(f, "{} loses its disk, then renewed", name(node)),
-            Self::HotCopy(node) => write!(f, "{} copied while it runs, then killed and the copy put back", name(node)),
+            Self::Wipe(node) => write!(f, "disk of {} wiped, then renewed", name(node)),
+            Self::HotCopy(node) => {
+                write!(f, "{} copied while running, then killed and restarted on the copy", name(node))
+            }
             Self::Damage(node) => write!(f, "blocks of {} damaged, then renewed", name(node)),
-            Self::Clock(node, ms) => write!(f, "clock of {} {ms:+} ms", name(node)),
-            Self::AllClocks(ms) => write!(f, "all clocks {ms:+} ms"),
-            Self::Weight(node, weight) => write!(f, "weight of {} {weight}", name(node)),
-            Self::Replicas(n) => write!(f, "n of the carts {n}"),
+            Self::Clock(node, ms) => write!(f, "clock of {} shifted by {ms:+} ms", name(node)),
+            Self::AllClocks(ms) => write!(f, "all clocks shifted by {ms:+} ms"),
+            Self::Weight(node, weight) => write!(f, "weight of {} set to {weight}", name(node)),
+            Self::Replicas(n) => write!(f, "n of the carts set to {n}"),
             Self::Replace(node, with) => write!(f, "{} killed for good and replaced by {}", name(node), name(with)),
             Self::Add(node) => write!(f, "{} added", name(node)),
         }
@@ -284,44 +291,44 @@ impl fmt::Display for Fault {
 mod tests {
     use super::*;
 
-    fn step(begin: u64, end: u64, fault: Fault) -> ConfigVersion {
-        ConfigVersion { begin: Duration::from_secs(begin), end: Duration::from_secs(end), fault }
+    fn scheduled(begin: u64, end: u64, fault: Fault) -> ScheduledFault {
+        ScheduledFault { begin: Duration::from_secs(begin), end: Duration::from_secs(end), fault }
     }
 
     #[test]
-    fn a_seed_draws_the_same_again_and_another_seed_something_else() {
+    fn the_same_seed_draws_the_same_plan() {
         assert_eq!(Plan::draw(7), Plan::draw(7));
         assert_ne!(Plan::draw(7).rounds, Plan::draw(8).rounds);
     }
 
     #[test]
-    fn every_kind_of_fault_is_drawn_and_what_is_drawn_is_borne() {
-        let mut kinds = std::collections::BTreeSet::new();
+    fn every_kind_of_fault_is_drawn_and_every_plan_is_tolerable() {
+        let mut counts_by_kind = std::collections::BTreeSet::new();
         for seed in 0..2_000 {
             let plan = Plan::draw(seed);
             for round in &plan.rounds {
-                kinds.extend(round.iter().map(|step| {
-                    let name = format!("{:?}", step.fault);
+                counts_by_kind.extend(round.iter().map(|scheduled| {
+                    let name = format!("{:?}", scheduled.fault);
                     name.split('(').next().unwrap_or_default().to_owned()
                 }));
-                let disks = round.iter().filter(|step| step.fault.loses_disk()).count();
+                let disks = round.iter().filter(|scheduled| scheduled.fault.loses_disk()).count();
                 assert!(disks < usize::from(plan.w), "seed {seed}: {plan}");
             }
         }
-        assert_eq!(kinds.len(), 15, "{kinds:?}");
+        assert_eq!(counts_by_kind.len(), 15, "{counts_by_kind:?}");
     }
 
     #[test]
-    fn what_no_cluster_can_bear_is_not_drawn() {
+    fn intolerable_combinations_are_not_drawn() {
         let members: Vec<usize> = (0..5).collect();
-        let two = [step(0, 5, Fault::Kill(0)), step(1, 5, Fault::Pause(2))];
-        assert!(is_borne(&two, &members, 2));
-        let in_a_cut = [step(0, 5, Fault::Kill(0)), step(1, 5, Fault::CutZone(0))];
-        assert!(!is_borne(&in_a_cut, &members, 2), "one node of the zone is left");
-        assert!(!is_borne(&[step(0, 5, Fault::CutZone(2))], &members, 2), "there is one node in the zone");
-        assert!(!is_borne(&[step(0, 5, Fault::CutZone(0))], &members, 3), "there are two nodes in the zone");
-        let disks = [step(0, 5, Fault::Wipe(0)), step(20, 25, Fault::Damage(2))];
-        assert!(!is_borne(&disks, &members, 2) && is_borne(&disks, &members, 3));
-        assert!(!is_borne(&disks[..1], &members, 1), "the only copy of a cart may be there");
+        let two = [scheduled(0, 5, Fault::Kill(0)), scheduled(1, 5, Fault::Pause(2))];
+        assert!(is_tolerable(&two, &members, 2));
+        let in_a_cut = [scheduled(0, 5, Fault::Kill(0)), scheduled(1, 5, Fault::CutZone(0))];
+        assert!(!is_tolerable(&in_a_cut, &members, 2), "one node of the zone is left");
+        assert!(!is_tolerable(&[scheduled(0, 5, Fault::CutZone(2))], &members, 2), "there is one node in the zone");
+        assert!(!is_tolerable(&[scheduled(0, 5, Fault::CutZone(0))], &members, 3), "there are two nodes in the zone");
+        let disks = [scheduled(0, 5, Fault::Wipe(0)), scheduled(20, 25, Fault::Damage(2))];
+        assert!(!is_tolerable(&disks, &members, 2) && is_tolerable(&disks, &members, 3));
+        assert!(!is_tolerable(&disks[..1], &members, 1), "the only copy of a cart may be there");
     }
 }

@@ -1,4 +1,4 @@
-//! Which writes account for which: a write that was replaced by one that had been shown it is not lost.
+//! Which writes account for which: a write is not lost if another that had been shown it replaced it.
 
 use std::collections::BTreeMap;
 
@@ -7,54 +7,54 @@ use cartwheel_core::value::write_id::WriteId;
 
 use crate::history::{KeyHistory, Shown, Write, WriteSet};
 
-/// Of each write of a key, what it replaces.
+/// For each write of a key, the writes that it replaces.
 #[derive(Debug)]
 pub struct Accounts {
-    surely: Vec<WriteSet>,
-    perhaps: Vec<WriteSet>,
+    certain: Vec<WriteSet>,
+    potential: Vec<WriteSet>,
 }
 
 impl Accounts {
-    /// The accounts of a key.
+    /// Makes the accounts of a key. `end` is what its replicas hold at the end, if they are equal.
     pub fn new(history: &KeyHistory, end: Option<&State>) -> Self {
         let places = places_by_name(history, end);
-        let (mut surely, mut perhaps) = (Vec::new(), Vec::new());
+        let (mut certain, mut potential) = (Vec::new(), Vec::new());
         for write in &history.writes {
             let (sure, possible) = match &write.shown {
                 Shown::Writes(writes) => (*writes, *writes),
-                // Carried out more than once, it replaced what each time saw, and the client was told of one.
+                // If it was carried out more than once, each time replaced what it saw, but the client was told of one time only.
                 Shown::Names(_) if write.forwards > 0 => (WriteSet::EMPTY, before_answer(history, write)),
                 Shown::Names(names) => {
                     let known = names.iter().filter_map(|name| places.get(name).copied()).collect();
-                    // A write that nobody named and nobody was ever shown may be behind an unknown name.
+                    // An unknown name may be that of an unnamed write that no read ever showed.
                     let complete = names.iter().all(|name| places.contains_key(name));
                     (known, if complete { known } else { before_answer(history, write) })
                 }
                 Shown::Unknown => (WriteSet::EMPTY, before_answer(history, write)),
             };
-            surely.push(sure);
-            perhaps.push(possible);
+            certain.push(sure);
+            potential.push(possible);
         }
-        Self { surely, perhaps }
+        Self { certain, potential }
     }
 
-    /// What `write` had been shown for sure: once it took effect, these are replaced.
+    /// The writes that `write` certainly replaces once it takes effect.
     pub fn replaced_by(&self, write: usize) -> WriteSet {
-        self.surely[write]
+        self.certain[write]
     }
 
-    /// Whether it is known what `write` had been shown.
+    /// Whether it is known exactly what `write` replaces.
     pub fn is_exact(&self, write: usize) -> bool {
-        self.surely[write] == self.perhaps[write]
+        self.certain[write] == self.potential[write]
     }
 
-    /// All writes that `shown` accounts for: those shown, those that they had been shown, and so on.
+    /// All writes that `shown` accounts for: those shown, those that these replaced, and so on.
     pub fn accounted(&self, shown: WriteSet) -> WriteSet {
         let mut accounted = shown;
         loop {
             let more = accounted
                 .iter()
-                .filter_map(|write| self.perhaps.get(write))
+                .filter_map(|write| self.potential.get(write))
                 .fold(accounted, |set, replaced| set.union(*replaced));
             if more == accounted {
                 return accounted;
@@ -67,19 +67,19 @@ impl Accounts {
     pub fn gone(&self, effective: WriteSet) -> WriteSet {
         effective
             .iter()
-            .filter_map(|write| self.surely.get(write))
+            .filter_map(|write| self.certain.get(write))
             .fold(WriteSet::EMPTY, |set, replaced| set.union(*replaced))
     }
 }
 
-/// All that `write` could have seen: nothing that was first asked for when it had been answered already.
+/// All that `write` can have seen: the writes that were invoked before it was answered.
 fn before_answer(history: &KeyHistory, write: &Write) -> WriteSet {
     let Some(answered) = write.answered() else { return WriteSet::ALL };
     let earlier = history.writes.iter().enumerate().filter(|(_, other)| other.invoked < answered);
     earlier.map(|(place, _)| place).collect()
 }
 
-/// The writes by name: as the client named them, or as a reply showed them.
+/// The writes by name, as given by the client or shown by a reply.
 fn places_by_name(history: &KeyHistory, end: Option<&State>) -> BTreeMap<WriteId, usize> {
     let mut places: BTreeMap<WriteId, usize> = BTreeMap::new();
     let named = history.writes.iter().enumerate().filter_map(|(place, write)| Some((write.id?, place)));

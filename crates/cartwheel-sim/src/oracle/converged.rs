@@ -1,4 +1,4 @@
-//! After all faults have ended replicas come to hold the same content by themselves, and reading a key makes them equal.
+//! Convergence: after all faults have ended, replicas come to hold the same content by themselves, and reads make them equal.
 
 use cartwheel_core::replica::hint;
 use cartwheel_core::store::record::Record;
@@ -9,10 +9,10 @@ use cartwheel_core::value::state::State;
 use crate::show;
 use crate::world::World;
 
-/// What all homes of a key hold, if it is the same.
+/// The state that all homes of a key hold, if it is the same.
 ///
 /// # Errors
-/// Who holds what, if they differ or one cannot be read.
+/// The state of each home, if they differ or one cannot be read.
 pub fn common_state(world: &World, key: &Key) -> Result<State, String> {
     let homes = world.homes(key);
     let mut states = Vec::new();
@@ -24,17 +24,17 @@ pub fn common_state(world: &World, key: &Key) -> Result<State, String> {
         }
     }
     match states.pop() {
-        // What keeps replaced writes away is forgotten by each in its own time.
+        // Each home forgets the notes of replaced writes in its own time, so only siblings are compared.
         Some(last) if states.iter().all(|state| state.siblings().eq(last.siblings())) => Ok(last),
         _ => Err(holdings(world, key)),
     }
 }
 
-/// That no node keeps anything for another any more.
+/// Checks that no node holds a hint, or a record that it is not a home of.
 ///
 /// # Errors
-/// Who keeps what.
-pub fn nothing_is_owed(world: &World) -> Result<(), String> {
+/// A node that does.
+pub fn no_hint_is_left(world: &World) -> Result<(), String> {
     let cluster = world.cluster();
     for index in world.members() {
         let image = world.machine(index).disk().current();
@@ -45,17 +45,17 @@ pub fn nothing_is_owed(world: &World) -> Result<(), String> {
         for storage_key in image.records.keys() {
             let Ok(key) = Key::from_storage_key(storage_key) else { continue };
             if !world.homes(&key).contains(&index) {
-                return Err(format!("{}, which is no home of {key:?}, holds it", cluster.name(index)));
+                return Err(format!("{} holds {key:?} without being a home of it", cluster.name(index)));
             }
         }
     }
     Ok(())
 }
 
-/// Whether all homes of a key hold the same content, and count.
+/// Checks that all homes of a key hold the same content, and that it counts.
 ///
 /// # Errors
-/// Who holds what, if they differ or one cannot be read.
+/// The state of each home, if they differ or one cannot be read.
 pub fn common_content(world: &World, key: &Key) -> Result<(), String> {
     let storage_key = key.storage_key();
     let content = |home| match world.record(home, key) {
@@ -68,7 +68,7 @@ pub fn common_content(world: &World, key: &Key) -> Result<(), String> {
     if is_common { Ok(()) } else { Err(holdings(world, key)) }
 }
 
-/// Whether what a node has stored of a key counts there: it was not lost, or was made good.
+/// Whether a node's record of a key counts: it was not lost, or is recovered.
 fn counts(world: &World, home: usize, key: &Key, record: &Record) -> bool {
     let machine = world.machine(home);
     let Some(node) = machine.node() else { return false };
@@ -78,7 +78,7 @@ fn counts(world: &World, home: usize, key: &Key, record: &Record) -> bool {
     node.exchange().is_recovered(node.exchange().trees().id_of(key))
 }
 
-/// What each home of a key has stored, a line each.
+/// The record of each home of a key, one line each.
 pub fn holdings(world: &World, key: &Key) -> String {
     let cluster = world.cluster();
     let line = |&home: &usize| {

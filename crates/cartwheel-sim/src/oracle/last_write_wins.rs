@@ -1,9 +1,9 @@
-//! Buckets in which the last write wins: the greatest (timestamp, dot).
+//! Checks of buckets in which the last write wins: the one with the greatest (timestamp, dot).
 //!
-//! Replies tell a write's timestamp but not its dot, so between equal timestamps nothing is asked.
+//! Replies show a write's timestamp but not its dot, so nothing is checked between equal timestamps.
 //!
-//! Timestamps alone do not show that the *last* write won: they may be wrong themselves. So writes are judged by the real order, too, where one was
-//! acknowledged before another was asked for ([`precedes`]).
+//! Timestamps alone do not show that the *last* write won, because they may be wrong themselves. So writes are also checked by their real order,
+//! where one was acknowledged before another was invoked ([`precedes`]).
 
 use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::value::state::{Content, Sibling, State};
@@ -14,13 +14,13 @@ use super::{END, failure, must_meet};
 use crate::failure::Failure;
 use crate::history::{Fate, KeyHistory, Moment, Read, Write, WriteSet};
 
-/// Longer than a request takes with all its tries.
+/// More than a request takes with all its attempts.
 const REQUEST_MAX_US: u64 = 20_000_000;
 
-/// Checks all reads of a key, and what its replicas hold in the end.
+/// Checks all reads of a key, and what its replicas hold at the end.
 ///
 /// # Errors
-/// The first broken promise.
+/// The first violation.
 pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Box<Failure>> {
     let accounts = Accounts::new(history, end);
     for read in &history.reads {
@@ -29,10 +29,10 @@ pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Box<Failur
     let Some(end) = end else { return Ok(()) };
     check_end_written(history, end)?;
     let acknowledged = |_: Moment, _: u8| true;
-    if let Some(message) = outlived(history, end.latest(), acknowledged) {
+    if let Some(message) = order_violation(history, end.latest(), acknowledged) {
         return Err(failure(history, "a later write replaces an earlier one", END, format!("in the end {message}")));
     }
-    let latest = reach(history, &accounts, end.latest(), END);
+    let latest = replaced_up_to(history, &accounts, end.latest(), END);
     if let Some((place, hlc)) = latest_known(history, |_, _| true).filter(|(_, hlc)| *hlc > latest) {
         let message = format!(
             "in the end there is {}@{latest:?}, but {}@{hlc:?} was acknowledged",
@@ -48,14 +48,14 @@ fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<
     check_written(history, read)?;
     if read.siblings.len() > 1 {
         let message = format!("a read shows {}", history.names(history.writes_of(&read.siblings)));
-        return Err(failure(history, "one value is shown", read.answered, message));
+        return Err(failure(history, "an lww read shows one value", read.answered, message));
     }
     let shown = read.siblings.first();
     let is_known = |at: Moment, w: u8| at < read.invoked && must_meet(history, read.r, w);
-    if let Some(message) = outlived(history, shown, is_known) {
+    if let Some(message) = order_violation(history, shown, is_known) {
         return Err(failure(history, "a later write replaces an earlier one", read.answered, message));
     }
-    let latest = reach(history, accounts, shown, read.answered);
+    let latest = replaced_up_to(history, accounts, shown, read.answered);
     let before = latest_known(history, |at, w| at < read.invoked && must_meet(history, read.r, w));
     if let Some((place, hlc)) = before.filter(|(_, hlc)| *hlc > latest) {
         let message = format!(
@@ -63,88 +63,89 @@ fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<
             shown_name(history, shown),
             history.name(place)
         );
-        return Err(failure(history, "a read shows what was acknowledged", read.answered, message));
+        return Err(failure(history, "a read shows acknowledged writes", read.answered, message));
     }
     let seen = seen_stamp(history, read);
     if latest < seen {
         let name = shown_name(history, shown);
         let message = format!("a read shows {name}@{latest:?}, but its context had shown {seen:?}");
-        return Err(failure(history, "a session sees what it has seen", read.answered, message));
+        return Err(failure(history, "a read covers its context", read.answered, message));
     }
     Ok(())
 }
 
-/// What is wrong if `shown` is what there is though all acknowledged writes were known that `is_known` picks by moment and number of homes: it was
-/// replaced by one of them; or nothing is shown, and nothing that came after one of them can have deleted that.
-fn outlived(history: &KeyHistory, shown: Option<&Sibling>, is_known: impl Fn(Moment, u8) -> bool) -> Option<String> {
+/// The violation if `shown` is the present value although all acknowledged writes were known that `is_known` selects by moment and number of homes:
+/// one of them replaces `shown`; or nothing is shown, and no write that came after one of them can have deleted its value.
+fn order_violation(
+    history: &KeyHistory,
+    shown: Option<&Sibling>,
+    is_known: impl Fn(Moment, u8) -> bool,
+) -> Option<String> {
     let is_known = |write: &Write| matches!(write.fate, Fate::Acknowledged { at, w, .. } if is_known(at, w));
     let mut known = history.writes.iter().enumerate().filter(|(_, write)| is_known(write));
     let Some(shown) = shown else {
-        let (place, _) = known.find(|(place, write)| lasts(history, *place, write))?;
+        let (place, _) = known.find(|(place, write)| is_permanent(history, *place, write))?;
         return Some(format!("nothing is shown, but {} was written and not deleted after that", history.name(place)));
     };
     let first = history.write_of(shown)?;
-    // One delete shows what another does: there is nothing.
+    // Two deletes show the same: nothing.
     let is_another = |later: &Write| shown.content != Content::Tombstone || later.content != Content::Tombstone;
     let (later, _) = known.find(|(_, later)| is_another(later) && precedes(history, &history.writes[first], later))?;
     let (first, later) = (history.name(first), history.name(later));
-    Some(format!(
-        "{first} is shown, but {later} was asked for after {first} was acknowledged, and was acknowledged too"
-    ))
+    Some(format!("{first} is shown, but {later} was invoked after {first} was acknowledged, and was acknowledged too"))
 }
 
-/// Whether a value is there for good: nothing that may have come after it deletes or expires.
-fn lasts(history: &KeyHistory, place: usize, write: &Write) -> bool {
+/// Whether a value stays: no write that may have come after it deletes it, and no write that expires may have replaced it.
+fn is_permanent(history: &KeyHistory, place: usize, write: &Write) -> bool {
     let goes = |write: &Write| write.content == Content::Tombstone || write.expires.is_some();
     let mut others = history.writes.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, write)| write);
     !goes(write) && others.all(|other| other.fate == Fate::Refused || !goes(other) || precedes(history, other, write))
 }
 
-/// Whether `later` must win over `first`, whatever their timestamps: `first` was acknowledged before `later` was asked for, and either no two clocks
-/// were so far apart, or the homes that gave `later` its dots held `first`.
+/// Whether `later` must win over `first`, whatever their timestamps: `first` was acknowledged before `later` was invoked, and either no two clocks
+/// were so far apart, or the homes that made the dots of `later` held `first`.
 ///
-/// Of a write that was tried more than once a try that seemed to have failed may surface later.
+/// It says nothing of a write with several attempts: one that seemed to have failed may take effect later.
 fn precedes(history: &KeyHistory, first: &Write, later: &Write) -> bool {
     let Fate::Acknowledged { at, w, .. } = first.fate else { return false };
     if at >= later.invoked || first.attempts > 1 {
         return false;
     }
     let is_apart = history.clocks_within_us.is_some_and(|within_us| later.invoked.at_us > at.at_us + within_us);
-    let is_held = w >= history.replicas && !history.damaged && !first.may_be_forgotten(later.invoked.at_us);
+    let is_held = w >= history.replicas && !history.damaged && !first.may_be_collected(later.invoked.at_us);
     is_apart || (is_held && later.made_at_homes)
 }
 
-/// The timestamp that a read may not fall behind: the latest that its context had shown. A write that was stored under several
-/// counts by its earliest, for one that replaced it under that has replaced it.
+/// The timestamp that a read must reach: the latest that its context covers. A write with several timestamps counts by its earliest, because a
+/// write that replaced it under that has replaced it under all.
 fn seen_stamp(history: &KeyHistory, read: &Read) -> Hlc {
     let earliest = read.seen.iter().filter_map(|place| history.writes.get(place)?.earliest).max();
     earliest.map_or(read.seen_hlc, |earliest| earliest.min(read.seen_hlc))
 }
 
-/// Up to which timestamp what is shown has replaced everything: its own, or that of a try of a write which what is shown had been
-/// shown by way of another try. That try has replaced all that is earlier, and went with its write.
-fn reach(history: &KeyHistory, accounts: &Accounts, shown: Option<&Sibling>, at: Moment) -> Hlc {
-    let own = shown.map_or(Hlc::ZERO, |sibling| sibling.hlc).max(forgotten_reach(history, shown, at));
+/// The timestamp up to which the shown value has replaced everything. That is its own, or the timestamp of another attempt of a write that the
+/// shown value has replaced: that attempt has replaced everything earlier, and was replaced together with its write.
+fn replaced_up_to(history: &KeyHistory, accounts: &Accounts, shown: Option<&Sibling>, at: Moment) -> Hlc {
+    let own = shown.map_or(Hlc::ZERO, |sibling| sibling.hlc).max(collected_up_to(history, shown, at));
     let Some(place) = shown.and_then(|sibling| history.write_of(sibling)) else { return own };
     let replaced = accounts.accounted(WriteSet::of(place)).iter().filter_map(|place| history.writes.get(place));
     let tries = replaced.filter(|write| write.earliest != write.latest).filter_map(|write| write.latest);
     tries.max().unwrap_or_default().max(own)
 }
 
-/// Up to which timestamp deletes have replaced everything that may be forgotten by now, if nothing is shown, or a write from after that:
-/// of what is not remembered nothing can be later. A delete that is shown shows nothing, too: of two deletes at once the later one may have been
-/// made in an earlier epoch, and goes first.
-fn forgotten_reach(history: &KeyHistory, shown: Option<&Sibling>, at: Moment) -> Hlc {
+/// The timestamp up to which garbage collected deletes have replaced everything, if nothing is shown, or a write from after the collection. A
+/// delete that is shown counts as nothing: of two concurrent deletes, the later one may have been made in an earlier epoch, and is collected first.
+fn collected_up_to(history: &KeyHistory, shown: Option<&Sibling>, at: Moment) -> Hlc {
     let shown = shown.filter(|shown| shown.content != Content::Tombstone);
     let shown = shown.and_then(|sibling| history.writes.get(history.write_of(sibling)?));
     let is_after = |delete: &&Write| {
         let is_later = |from_us: u64| shown.is_none_or(|write| write.invoked.at_us + REQUEST_MAX_US >= from_us);
-        delete.may_be_forgotten(at.at_us) && delete.forgotten_from_us.is_some_and(is_later)
+        delete.may_be_collected(at.at_us) && delete.collected_from_us.is_some_and(is_later)
     };
     history.writes.iter().filter(is_after).filter_map(|delete| delete.latest).max().unwrap_or_default()
 }
 
-/// The latest among the acknowledged writes that `counts` picks by moment and number of homes.
+/// The latest of the acknowledged writes that `counts` selects by moment and number of homes.
 fn latest_known(history: &KeyHistory, counts: impl Fn(Moment, u8) -> bool) -> Option<(usize, Hlc)> {
     let stamps = history.writes.iter().enumerate().filter_map(|(place, write)| match write.fate {
         Fate::Acknowledged { at, w, hlc: Some(hlc) } if counts(at, w) => {

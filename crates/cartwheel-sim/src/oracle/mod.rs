@@ -1,5 +1,5 @@
-//! What must hold of what clients asked and were told. Every check is a function of the histories and of what the replicas hold
-//! in the end, so each can be tried on a history written by hand.
+//! The oracle: what must hold of the answers that clients get. Each check is a function of the histories, and of what the replicas hold at the
+//! end, so it can be tested on histories written by hand.
 
 pub mod accounts;
 pub mod converged;
@@ -15,16 +15,16 @@ use cartwheel_core::value::state::State;
 use crate::failure::Failure;
 use crate::history::{KeyHistory, Moment};
 
-/// What a judgement of one key came to.
+/// The result of the checks of one key.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Verdict {
-    /// The first broken promise.
+    /// The first violation.
     pub failure: Option<Box<Failure>>,
-    /// Whether the search for a linear order was given up.
+    /// Whether the search for a linear order exceeded its bound.
     pub inconclusive: bool,
 }
 
-/// Judges a key's history. `end` is what its replicas hold in the end, when they are equal.
+/// Checks a key's history. `end` is what its replicas hold at the end, if they are equal.
 pub fn judge(history: &KeyHistory, end: Option<&State>) -> Verdict {
     let eventual = timestamps::check(history).and_then(|()| match history.conflict {
         Conflict::Siblings => siblings::check(history, end),
@@ -40,13 +40,13 @@ fn failure(history: &KeyHistory, check: &'static str, at: Moment, message: Strin
     Box::new(Failure { check, key: Some(history.key.clone()), at_us: at.at_us, message })
 }
 
-/// Whether every set of `r` homes meets every set of `w`, so that a read must know of an earlier write.
+/// Whether every set of `r` homes overlaps every set of `w`, so that a read must see an earlier write.
 ///
-/// A home that lost its record counts again once it has merged a majority of the others. A write on fewer homes than a majority
-/// may be missed by that, so on a key that was damaged nothing is asked for such a write.
+/// A home that lost its record counts again once it has merged the records of a majority of the others. That may miss a write on less than a
+/// majority of homes, so nothing is required of such a write on a damaged key.
 fn must_meet(history: &KeyHistory, r: u8, w: u8) -> bool {
     r + w > history.replicas && (!history.damaged || w > history.replicas / 2)
 }
 
-/// The end of the run, for messages.
+/// The end of the run, in messages.
 const END: Moment = Moment { order: u64::MAX, at_us: u64::MAX };

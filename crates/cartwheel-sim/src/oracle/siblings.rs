@@ -1,7 +1,7 @@
-//! Buckets that show concurrent writes as siblings.
+//! Checks of buckets that show concurrent writes as siblings.
 //!
-//! Every acknowledged write is present in the end, or replaced by a write that had been shown it and is itself present or
-//! replaced so. Nothing that was replaced comes back. The same holds of what a read shows, for the writes that it must know of.
+//! Every acknowledged write is present at the end, or was replaced by a write that had been shown it and that is itself present or replaced. No
+//! replaced write comes back. The same holds of each read, for the writes that it must see.
 
 use cartwheel_core::value::state::State;
 
@@ -10,10 +10,10 @@ use super::{END, failure, must_meet};
 use crate::failure::Failure;
 use crate::history::{Fate, KeyHistory, Moment, Read, Shown, Write, WriteSet};
 
-/// Checks all reads of a key, and what its replicas hold in the end.
+/// Checks all reads of a key, and what its replicas hold at the end.
 ///
 /// # Errors
-/// The first broken promise.
+/// The first violation.
 pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Box<Failure>> {
     let accounts = Accounts::new(history, end);
     for read in &history.reads {
@@ -29,7 +29,7 @@ fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<
         let message = format!("a read shows one write twice among {}", history.names(shown));
         return Err(failure(history, "a write is shown once", read.answered, message));
     }
-    let accounted = accounts.accounted(shown.union(repeated_deletes(history)).union(forgotten(history, read.answered)));
+    let accounted = accounts.accounted(shown.union(repeated_deletes(history)).union(collected(history, read.answered)));
     let missing = known_to(history, read).without(accounted);
     if !missing.is_empty() {
         let message = format!(
@@ -37,7 +37,7 @@ fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<
             history.names(shown),
             history.names(missing)
         );
-        return Err(failure(history, "a read shows what was acknowledged", read.answered, message));
+        return Err(failure(history, "a read shows acknowledged writes", read.answered, message));
     }
     let unseen = read.seen.without(accounted);
     if !unseen.is_empty() {
@@ -46,21 +46,20 @@ fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<
             history.names(shown),
             history.names(unseen)
         );
-        return Err(failure(history, "a session sees what it has seen", read.answered, message));
+        return Err(failure(history, "a read covers its context", read.answered, message));
     }
-    // What the shown writes had been shown is replaced in any state that has them; so is what was replaced by a write that
-    // the read must know of.
+    // A state that has the shown writes has replaced what these had been shown. So has a state with the writes that the read must see.
     let back = shown.intersection(accounts.gone(shown.union(known_to(history, read))));
     if !back.is_empty() {
         let message = format!("a read shows {}; already replaced: {}", history.names(shown), history.names(back));
-        return Err(failure(history, "nothing replaced is shown again", read.answered, message));
+        return Err(failure(history, "a replaced write is not shown again", read.answered, message));
     }
     Ok(())
 }
 
-/// Deletes without a context that were tried more than once. Each try sees for itself, so one of them may have deleted the
-/// tombstone of a delete that had deleted an earlier try's: both are gone, and nothing is missed, for a tombstone says nothing but
-/// what its dots say.
+/// Deletes without a context that had several attempts. Each attempt deletes what it sees itself. So one of them may have deleted the tombstone of
+/// another client's delete, which had deleted an earlier attempt's: then both tombstones are gone. Nothing is lost by that, because a tombstone
+/// says no more than its dots do.
 fn repeated_deletes(history: &KeyHistory) -> WriteSet {
     let is_repeated = |write: &Write| {
         let happened = !matches!(write.fate, Fate::Refused | Fate::FoundNothing { .. });
@@ -69,13 +68,13 @@ fn repeated_deletes(history: &KeyHistory) -> WriteSet {
     history.writes.iter().enumerate().filter(|(_, write)| is_repeated(write)).map(|(place, _)| place).collect()
 }
 
-/// Deletes that need not be shown any more.
-fn forgotten(history: &KeyHistory, at: Moment) -> WriteSet {
+/// Deletes that may have been garbage collected.
+fn collected(history: &KeyHistory, at: Moment) -> WriteSet {
     let writes = history.writes.iter().enumerate();
-    writes.filter(|(_, write)| write.may_be_forgotten(at.at_us)).map(|(place, _)| place).collect()
+    writes.filter(|(_, write)| write.may_be_collected(at.at_us)).map(|(place, _)| place).collect()
 }
 
-/// The writes that a read must know of.
+/// The writes that a read must see.
 fn known_to(history: &KeyHistory, read: &Read) -> WriteSet {
     let known = |fate: Fate| match fate {
         Fate::Acknowledged { at, w, .. } => at < read.invoked && must_meet(history, read.r, w),
@@ -84,21 +83,21 @@ fn known_to(history: &KeyHistory, read: &Read) -> WriteSet {
     history.writes.iter().enumerate().filter(|(_, write)| known(write.fate)).map(|(place, _)| place).collect()
 }
 
-/// Everything shown was written by somebody, and not by a write that was refused.
+/// Checks that everything shown was written, and not by a write that was refused.
 pub(super) fn check_written(history: &KeyHistory, read: &Read) -> Result<(), Box<Failure>> {
     for sibling in &read.siblings {
         match history.write_of(sibling) {
             None => {
                 let message = format!("a read shows {sibling:?}");
-                return Err(failure(history, "only what was written is shown", read.answered, message));
+                return Err(failure(history, "only written values are shown", read.answered, message));
             }
             Some(place) if history.writes[place].fate == Fate::Refused => {
                 let message = format!("a read shows {}, which was refused", history.name(place));
-                return Err(failure(history, "what was refused did not happen", read.answered, message));
+                return Err(failure(history, "a refused write is not stored", read.answered, message));
             }
             Some(place) if history.writes[place].invoked > read.answered => {
                 let message = format!("a read shows {}, which was written later", history.name(place));
-                return Err(failure(history, "only what was written is shown", read.answered, message));
+                return Err(failure(history, "only written values are shown", read.answered, message));
             }
             Some(_) => {}
         }
@@ -112,7 +111,7 @@ fn check_end(history: &KeyHistory, accounts: &Accounts, end: &State) -> Result<(
     let acknowledged: WriteSet =
         (0..history.writes.len()).filter(|&place| history.writes[place].acknowledged().is_some()).collect();
     let lost = acknowledged
-        .without(accounts.accounted(present.union(repeated_deletes(history)).union(forgotten(history, END))));
+        .without(accounts.accounted(present.union(repeated_deletes(history)).union(collected(history, END))));
     if !lost.is_empty() {
         let message =
             format!("in the end there is {}; acknowledged and lost: {}", history.names(present), history.names(lost));
@@ -123,21 +122,21 @@ fn check_end(history: &KeyHistory, accounts: &Accounts, end: &State) -> Result<(
     if !back.is_empty() {
         let message =
             format!("in the end there is {}; already replaced: {}", history.names(present), history.names(back));
-        return Err(failure(history, "nothing replaced comes back", END, message));
+        return Err(failure(history, "a replaced write does not come back", END, message));
     }
     Ok(())
 }
 
-/// Everything held in the end was written by somebody, and not by a write that was refused.
+/// Checks that everything held at the end was written, and not by a write that was refused.
 pub(super) fn check_end_written(history: &KeyHistory, end: &State) -> Result<(), Box<Failure>> {
     for sibling in end.siblings() {
         let Some(place) = history.write_of(sibling) else {
             let message = format!("in the end there is {sibling:?}");
-            return Err(failure(history, "only what was written is there", END, message));
+            return Err(failure(history, "only written values are held", END, message));
         };
         if history.writes[place].fate == Fate::Refused {
             let message = format!("in the end there is {}, which was refused", history.name(place));
-            return Err(failure(history, "what was refused did not happen", END, message));
+            return Err(failure(history, "a refused write is not stored", END, message));
         }
     }
     Ok(())

@@ -1,9 +1,10 @@
-//! Buckets that are written and read only strongly: linearizable, key by key.
+//! Checks of keys with strong requests only: they must be linearizable.
 //!
-//! A key of a `siblings` bucket is a set of live writes. A put takes out what it had been shown and adds itself; a get returns
-//! the set, tombstones included, as long as they are not forgotten. A key of an `lww` bucket is a
-//! register. A write with all its retries is one operation among siblings. A register has no memory of it, so there each try is
-//! an operation of its own that may have happened or not.
+//! A key of a `siblings` bucket is a set of live writes. A put removes what it had been shown and adds itself. A get returns the set, including
+//! tombstones that are not collected yet. A write with all its attempts is one operation.
+//!
+//! A key of an `lww` bucket is a register. It does not remember which write it holds, so each attempt is an operation of its own that may have
+//! happened or not.
 
 use cartwheel_core::cluster::membership::Conflict;
 
@@ -12,18 +13,18 @@ use super::{END, Verdict, failure};
 use crate::history::{Fate, KeyHistory, Moment, Shown, WriteSet};
 use crate::linear::{self, Interval, Linearity, Model};
 
-/// How many tries of one write are told apart: each is one more operation that may have happened at any time.
+/// The most attempts of one write that are told apart. Each is one more operation that may have happened at any time.
 const TRIES_MAX: usize = 3;
 
 const CONFIGURATIONS_MAX: usize = 200_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Operation {
-    /// A write that replaces these.
+    /// A write that replaces these writes.
     Put(usize, WriteSet),
-    /// A read that showed these.
+    /// A read that showed these writes.
     Get(WriteSet),
-    /// A delete that found no value.
+    /// A delete that found nothing to delete.
     FindNothing,
 }
 
@@ -31,8 +32,8 @@ struct Key {
     conflict: Conflict,
     /// Deletes, and values that may have expired.
     tombstones: WriteSet,
-    /// Those of them that may be forgotten while the run lasts.
-    forgotten: WriteSet,
+    /// The tombstones that may be garbage collected during the run.
+    collected: WriteSet,
 }
 
 impl Model for Key {
@@ -51,7 +52,7 @@ impl Model for Key {
             (Operation::Put(write, _), Conflict::Lww) => Some(WriteSet::of(*write)),
             (Operation::Get(shown), _) => {
                 let is_live =
-                    live.without(*shown).without(self.forgotten).is_empty() && shown.without(*live).is_empty();
+                    live.without(*shown).without(self.collected).is_empty() && shown.without(*live).is_empty();
                 is_live.then_some(*live)
             }
             (Operation::FindNothing, _) => live.without(self.tombstones).is_empty().then_some(*live),
@@ -59,7 +60,7 @@ impl Model for Key {
     }
 }
 
-/// Looks for a linear order of a key's history.
+/// Searches for a linear order of a key's history.
 pub fn check(history: &KeyHistory) -> Verdict {
     let Some(operations) = operations(history) else {
         return Verdict { inconclusive: true, ..Verdict::default() };
@@ -71,9 +72,9 @@ pub fn check(history: &KeyHistory) -> Verdict {
         })
         .map(|(place, _)| place)
         .collect();
-    let is_forgotten = |&place: &usize| history.writes[place].may_be_forgotten(u64::MAX);
-    let forgotten = (0..history.writes.len()).filter(is_forgotten).collect();
-    let model = Key { conflict: history.conflict, tombstones, forgotten };
+    let is_collected = |&place: &usize| history.writes[place].may_be_collected(u64::MAX);
+    let collected = (0..history.writes.len()).filter(is_collected).collect();
+    let model = Key { conflict: history.conflict, tombstones, collected };
     match linear::check(&model, &operations, CONFIGURATIONS_MAX) {
         Linearity::Linear => Verdict::default(),
         Linearity::GaveUp => Verdict { inconclusive: true, ..Verdict::default() },
@@ -92,7 +93,7 @@ pub fn check(history: &KeyHistory) -> Verdict {
     }
 }
 
-/// The key's operations; none if it is not known what one of them replaced.
+/// The key's operations; `None` if it is not known what one of them replaced.
 fn operations(history: &KeyHistory) -> Option<Vec<Interval<Operation>>> {
     let accounts = Accounts::new(history, None);
     let reads = || history.reads.iter().filter(|read| read.strong);
@@ -103,8 +104,8 @@ fn operations(history: &KeyHistory) -> Option<Vec<Interval<Operation>>> {
     for (place, write) in history.writes.iter().enumerate() {
         let operation = match (write.fate, &write.shown) {
             (Fate::Refused, _) => continue,
-            // Nobody saw it, so nothing replaced it and no read came after it: leaving it out changes nothing.
-            (Fate::Unknown, _) if !observed.contains(place) && !write.may_be_forgotten(u64::MAX) => continue,
+            // No read showed it and no write replaced it, so leaving it out changes nothing.
+            (Fate::Unknown, _) if !observed.contains(place) && !write.may_be_collected(u64::MAX) => continue,
             (Fate::FoundNothing { .. }, _) if write.attempts > 1 => return None,
             (Fate::FoundNothing { .. }, _) => Operation::FindNothing,
             (_, Shown::Writes(shown)) => Operation::Put(place, *shown),
@@ -128,7 +129,7 @@ fn operations(history: &KeyHistory) -> Option<Vec<Interval<Operation>>> {
     Some(operations)
 }
 
-/// The answer with which the history stops being linear.
+/// The first answer that no linear order explains.
 fn first_bad(model: &Key, operations: &[Interval<Operation>]) -> (u64, Option<Operation>) {
     let mut answers: Vec<(u64, Operation)> =
         operations.iter().filter_map(|interval| Some((interval.answered?, interval.operation))).collect();
@@ -141,7 +142,7 @@ fn first_bad(model: &Key, operations: &[Interval<Operation>]) -> (u64, Option<Op
                 answered: interval.answered.filter(|answered| *answered <= until),
                 ..interval.clone()
             })
-            // A read without an answer says nothing.
+            // A read without an answer constrains nothing.
             .filter(|interval| interval.answered.is_some() || matches!(interval.operation, Operation::Put(..)))
             .collect();
         if linear::check(model, &prefix, CONFIGURATIONS_MAX) == Linearity::NotLinear {

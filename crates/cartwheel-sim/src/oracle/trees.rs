@@ -1,4 +1,4 @@
-//! Each node's Merkle trees are what its records add up to.
+//! The check that each node's Merkle trees match its records.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use cartwheel_core::value::key::Key;
 
 use crate::world::World;
 
-/// The first tree that is not ready or not right, in words.
+/// The first tree that is not ready or does not match, as a message.
 pub fn judge(world: &World) -> Option<String> {
     world.members().into_iter().find_map(|index| judge_node(world, index))
 }
@@ -35,5 +35,5 @@ fn judge_node(world: &World, index: usize) -> Option<String> {
         }
     }
     let wrong = expected.iter().find(|(id, tree)| trees.get(**id) != Some(*tree));
-    wrong.map(|(id, _)| format!("{name}'s tree of {id:?} is not what its records add up to"))
+    wrong.map(|(id, _)| format!("{name}'s tree of {id:?} does not match its records"))
 }

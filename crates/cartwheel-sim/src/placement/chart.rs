@@ -1,49 +1,49 @@
-//! Line charts as SVG: as little as the two figures need, so no drawing library comes along.
+//! Line charts as SVG, with as little as the two figures need, so that no drawing library is necessary.
 
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 440.0;
-/// Where lines are drawn: from left, top to right, bottom; the rest is for labels.
+/// The area of the lines (left, top, right, bottom); the rest is for labels.
 const PLOT: [f64; 4] = [80.0, 50.0, 560.0, 380.0];
-/// Of lines in their order: they can be told apart without seeing colours by their markers, too.
+/// The colours of the lines. Their markers differ too, so that they can be told apart without colours.
 const COLOURS: [&str; 3] = ["#0072b2", "#d55e00", "#009e73"];
 
-/// A chart of some lines, whose x and y grow rightwards and upwards.
+/// A line chart. Its x axis grows to the right, its y axis upwards.
 #[derive(Clone, Debug, Default)]
 pub struct Chart {
-    /// What stands above it.
+    /// The title above the plot.
     pub title: String,
     /// The x axis.
     pub x: Axis,
     /// The y axis.
     pub y: Axis,
     /// The lines.
-    pub lines: Vec<Line>,
+    pub lines: Vec<Series>,
 }
 
 /// An axis of a chart.
 #[derive(Clone, Debug, Default)]
 pub struct Axis {
-    /// What it shows, with its unit.
+    /// The quantity and its unit.
     pub label: String,
-    /// Where it is marked and how that is written, in growing order. It reaches from the first mark to the last.
+    /// The marks and their texts, in ascending order. The axis reaches from the first mark to the last.
     pub marks: Vec<(f64, String)>,
-    /// Whether equal distances are equal factors.
+    /// Whether the scale is logarithmic.
     pub logarithmic: bool,
 }
 
 /// A line of a chart.
 #[derive(Clone, Debug)]
-pub struct Line {
-    /// What it is, for the legend.
+pub struct Series {
+    /// The name in the legend.
     pub name: String,
-    /// Its points (x, y), in growing order of x.
+    /// The points (x, y), in ascending order of x.
     pub points: Vec<(f64, f64)>,
 }
 
 impl Axis {
-    /// How far along the axis a value is, from 0 to 1.
+    /// The position of a value on the axis, from 0 to 1.
     fn place(&self, value: f64) -> f64 {
         let scale = |value: f64| if self.logarithmic { value.max(f64::MIN_POSITIVE).log2() } else { value };
         let end = |mark: Option<&(f64, String)>| mark.map_or(0.0, |(value, _)| scale(*value));
@@ -53,7 +53,7 @@ impl Axis {
 }
 
 impl Chart {
-    /// The chart as an SVG document of its own.
+    /// The chart as a complete SVG document.
     pub fn to_svg(&self) -> String {
         let mut svg = String::new();
         self.write(&mut svg).expect("a String takes everything");
@@ -90,7 +90,7 @@ impl Chart {
         writeln!(svg, "</svg>")
     }
 
-    fn write_line(&self, svg: &mut String, line: &Line, at: usize) -> std::fmt::Result {
+    fn write_line(&self, svg: &mut String, line: &Series, at: usize) -> std::fmt::Result {
         let colour = COLOURS[at % COLOURS.len()];
         let places: Vec<_> = line.points.iter().map(|(x, y)| (self.x_of(*x), self.y_of(*y))).collect();
         let points: Vec<_> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
@@ -136,25 +136,25 @@ mod tests {
             title: "A & B".into(),
             x: Axis { label: "size".into(), marks: marks(&[1.0, 4.0]), logarithmic: true },
             y: Axis { label: "share".into(), marks: marks(&[0.0, 0.5, 1.0]), logarithmic: false },
-            lines: vec![Line { name: "one".into(), points: vec![(1.0, 0.0), (2.0, 0.5), (4.0, 1.0)] }],
+            lines: vec![Series { name: "one".into(), points: vec![(1.0, 0.0), (2.0, 0.5), (4.0, 1.0)] }],
         }
     }
 
     #[test]
     fn points_lie_where_the_axes_say() {
         let svg = chart().to_svg();
-        // Left below, the middle, right above: 2 is half-way from 1 to 4 where factors count.
+        // Bottom left, centre, top right: on a logarithmic scale, 2 is half-way between 1 and 4.
         assert!(svg.contains(r#"<polyline points="80.0,380.0 320.0,215.0 560.0,50.0""#), "{svg}");
         assert!(svg.contains("<title>A &amp; B</title>") && svg.contains(">one</text>"), "{svg}");
         assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));
     }
 
     #[test]
-    fn what_is_off_the_axes_stays_on_the_chart() {
+    fn points_off_the_axes_stay_on_the_chart() {
         let mut off = chart();
         off.lines[0].points = vec![(0.0, 7.0), (9.0, -1.0)];
         assert!(off.to_svg().contains(r#"<polyline points="80.0,50.0 560.0,380.0""#));
         off.x.marks.clear();
-        assert!(off.to_svg().contains("80.0,50.0 80.0,380.0"), "no axis, but no number that is none");
+        assert!(off.to_svg().contains("80.0,50.0 80.0,380.0"), "an empty axis gives finite coordinates");
     }
 }

@@ -1,4 +1,4 @@
-//! The three strategies, with their parameters, and the membership state that each needs.
+//! The paper's three placement strategies, their parameters, and the size of the membership state that each needs.
 
 use std::num::NonZeroU32;
 
@@ -6,29 +6,29 @@ use cartwheel_core::ring::Partitions;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::token::Token;
 
-/// What a node keeps of one token of another: where it is, and whose.
+/// The size of the state for one token: its position and its node.
 pub const TOKEN_BYTES: u64 = (size_of::<Token>() + size_of::<NodeId>()) as u64;
 
-/// What a node keeps of one partition: who owns it.
+/// The size of the state for one partition: its owner.
 pub const PARTITION_BYTES: u64 = size_of::<NodeId>() as u64;
 
-/// How many partitions there are for each token under strategy 2. The paper only says that there are many more partitions than
-/// tokens (Q >> S*T, section 6.2).
+/// The number of partitions for each token under strategy 2. The paper only says that there are many more partitions than tokens (Q >> S*T,
+/// section 6.2).
 pub const PARTITIONS_PER_TOKEN: u64 = 8;
 
 /// One of the paper's strategies (section 6.2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Strategy {
-    /// 1: random tokens, and ranges that lie between them.
+    /// 1: random tokens, and the ranges between them.
     One,
-    /// 2: random tokens, and equal partitions that belong to the next token.
+    /// 2: random tokens, and equal partitions, each of which belongs to the next token.
     Two,
-    /// 3: equal partitions, shared out evenly. What Cartwheel does unless it is told otherwise.
+    /// 3: equal partitions, evenly assigned to the nodes. This is Cartwheel's default.
     Three,
 }
 
 impl Strategy {
-    /// All of them, in the paper's order.
+    /// All strategies, in the paper's order.
     pub const ALL: [Self; 3] = [Self::One, Self::Two, Self::Three];
 
     /// Its number in the paper.
@@ -41,31 +41,31 @@ impl Strategy {
     }
 }
 
-/// A strategy with its parameters: the paper's T (tokens a node) and Q (partitions of the ring).
+/// A strategy with its parameters: the paper's T (tokens of a node) and Q (partitions of the ring).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Design {
     /// Strategy 1.
     One {
-        /// How many tokens each node has.
+        /// The number of tokens of each node.
         tokens: NonZeroU32,
     },
     /// Strategy 2.
     Two {
-        /// How many tokens each node has.
+        /// The number of tokens of each node.
         tokens: NonZeroU32,
-        /// How many partitions the ring has.
+        /// The number of partitions of the ring.
         partitions: Partitions,
     },
     /// Strategy 3.
     Three {
-        /// How many partitions the ring has.
+        /// The number of partitions of the ring.
         partitions: Partitions,
     },
 }
 
 impl Design {
-    /// The finest design of `strategy` for so many nodes whose state takes at most `bytes` on each node; none if there is none, or if
-    /// it would need more partitions than a ring can have.
+    /// The finest design of `strategy` for `nodes` nodes whose state takes at most `bytes` on each node. `None` if even the coarsest takes more,
+    /// or if the ring would need more partitions than it can have.
     pub fn within(strategy: Strategy, nodes: u32, bytes: u64) -> Option<Self> {
         let tokens = |bytes_each: u64| {
             let tokens = bytes / (u64::from(nodes) * bytes_each).max(1);
@@ -83,7 +83,7 @@ impl Design {
         }
     }
 
-    /// The paper's T, where it matters.
+    /// The paper's T, for strategies with tokens.
     pub fn tokens(self) -> Option<u32> {
         match self {
             Self::One { tokens } | Self::Two { tokens, .. } => Some(tokens.get()),
@@ -91,7 +91,7 @@ impl Design {
         }
     }
 
-    /// The paper's Q, where the ring has equal partitions.
+    /// The paper's Q, for strategies with equal partitions.
     pub fn partitions(self) -> Option<u32> {
         match self {
             Self::One { .. } => None,
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_finest_that_fits() {
+    fn the_finest_design_within_the_bytes_is_chosen() {
         // 30 nodes with 11 tokens of 24 bytes are 7,920 bytes, with 12 they are 8,640.
         let one = Design::within(Strategy::One, 30, 8192).unwrap();
         assert_eq!((one.tokens(), one.partitions()), (Some(11), None));
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!((two.tokens(), two.partitions()), (Some(3), Some(720)));
         let three = Design::within(Strategy::Three, 30, 8192).unwrap();
         assert_eq!((three.tokens(), three.partitions()), (None, Some(1024)));
-        assert_eq!(Design::within(Strategy::Two, 30, 2000), None, "no token each");
+        assert_eq!(Design::within(Strategy::Two, 30, 2000), None, "less than a token for each node");
         assert_eq!(Design::within(Strategy::Three, 30, 1 << 30), None, "too many partitions");
     }
 }

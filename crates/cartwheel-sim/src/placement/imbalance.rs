@@ -1,13 +1,12 @@
-//! How many nodes are out of balance as the load falls: the paper's figure 6.
+//! The paper's figure 6: the share of nodes that are out of balance, by load.
 //!
-//! The paper counts, in windows of half an hour, the nodes whose requests are more than 15% off the mean (section 6.2). The fewer
-//! requests, the more of them: "during low loads (where load is 1/8th of the measured peak load), fewer popular keys are accessed,
-//! resulting in a higher load imbalance". Here a window at a part of the peak load has that part of the peak's requests, and they ask for that
-//! part of the peak's keys, which change from window to window; how often a key is asked for falls off with its rank as in Zipf's law. Every
-//! request is drawn, and goes to all homes of its key.
+//! The paper counts, in windows of half an hour, the nodes whose requests differ from the mean by more than 15% (section 6.2). With fewer
+//! requests there are more of them: "during low loads (where load is 1/8th of the measured peak load), fewer popular keys are accessed,
+//! resulting in a higher load imbalance". Here, a window at a fraction of the peak load has that fraction of the peak's requests and of its
+//! keys. The keys change from window to window, and their popularity follows Zipf's law. Every request is drawn, and goes to all homes of its key.
 //!
-//! Amazon's trace is not public, and neither its skew nor the number of its keys is in the paper. So the direction can be compared with
-//! figure 6 (20% of the nodes at low load, 10% at high load); the height depends on what is assumed of keys and skew.
+//! Amazon's trace is not public, and the paper gives neither its skew nor its number of keys. So only the trend can be compared with figure 6
+//! (20% of the nodes at low load, 10% at high load); the level depends on the assumed keys and skew.
 
 use cartwheel_core::value::token::Token;
 use serde::Serialize;
@@ -17,50 +16,50 @@ use super::draw_nodes;
 use super::placed::{Placed, out_of_balance};
 use crate::rng::{Rng, Stream};
 
-/// How far off the mean a node's load may be, as a part of it: the paper's 15%.
+/// The largest difference of a node in balance from the mean load, as a fraction of it: the paper's 15%.
 pub const THRESHOLD: f64 = 0.15;
 
-/// The levels of load that are compared, in eighths of the peak: the paper's low load is one.
+/// The levels of load to compare, in eighths of the peak. The paper's low load is 1.
 pub const LEVELS: std::ops::RangeInclusive<u32> = 1..=8;
 
-/// What to measure.
+/// The parameters of a measurement of imbalance.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// How many nodes there are.
+pub struct ImbalanceSettings {
+    /// The number of nodes.
     pub nodes: u32,
-    /// On how many of them each key lies.
+    /// The number of replicas of each key.
     pub replicas: usize,
-    /// How many bytes of membership state each node may keep, under each strategy.
+    /// The size of the membership state on each node, in bytes, for each strategy.
     pub state_bytes: u64,
-    /// In how many clusters, each of other nodes, these are counted at each level of load.
+    /// The number of clusters, each with other nodes.
     pub clusters: u32,
-    /// In how many windows of each cluster, each with other keys.
+    /// The number of windows in each cluster, each with other keys.
     pub windows: u32,
-    /// How many different keys are asked for in a window of peak load.
+    /// The number of keys in a window of peak load.
     pub keys: u32,
-    /// How many requests there are in a window of peak load.
+    /// The number of requests in a window of peak load.
     pub requests: u32,
-    /// How skewed they are: the key of rank r is asked for in proportion to 1 / r^skew. 0 is uniform.
+    /// The skew: the popularity of the key of rank r is proportional to 1 / r^skew. 0 is uniform.
     pub skew: f64,
-    /// What decides about clusters, keys and requests.
+    /// The seed of nodes, keys and requests.
     pub seed: u64,
 }
 
-/// How many nodes are out of balance at one level of load.
+/// The imbalance at one level of load.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Point {
+pub struct ImbalancePoint {
     /// The load, in eighths of the peak.
     pub load_eighths: u32,
-    /// How many requests a window has.
+    /// The number of requests in a window.
     pub requests: u32,
-    /// How many different keys they may ask for.
+    /// The number of keys that they may ask for.
     pub keys: u32,
-    /// The share of nodes that are out of balance, in strategies 1, 2 and 3; none where the state does not suffice.
+    /// The share of nodes out of balance under strategies 1, 2 and 3; `None` if a strategy needs more state.
     pub out_of_balance: [Option<f64>; 3],
 }
 
 /// Measures one level of load, in eighths of the peak.
-pub fn measure(settings: Settings, load_eighths: u32) -> Point {
+pub fn measure(settings: ImbalanceSettings, load_eighths: u32) -> ImbalancePoint {
     let part = |of: u32| (u64::from(of) * u64::from(load_eighths) / 8).max(1).min(u64::from(u32::MAX)) as u32;
     let (requests, keys) = (part(settings.requests), part(settings.keys));
     let ranks = Ranks::new(keys, settings.skew);
@@ -79,7 +78,7 @@ pub fn measure(settings: Settings, load_eighths: u32) -> Point {
     }
     let counted = f64::from(settings.nodes) * f64::from(settings.clusters.max(1)) * f64::from(settings.windows.max(1));
     let mut shares = off.iter().zip(designs).map(|(off, design)| design.map(|_| *off as f64 / counted));
-    Point { load_eighths, requests, keys, out_of_balance: std::array::from_fn(|_| shares.next().flatten()) }
+    ImbalancePoint { load_eighths, requests, keys, out_of_balance: std::array::from_fn(|_| shares.next().flatten()) }
 }
 
 fn loads(placed: &Placed, window: &[(Token, u32)]) -> Vec<f64> {
@@ -90,7 +89,7 @@ fn loads(placed: &Placed, window: &[(Token, u32)]) -> Vec<f64> {
     loads
 }
 
-/// The keys of a window that are asked for, and how often each is.
+/// The requested keys of a window, and the number of requests of each.
 fn draw_window(rng: &mut Rng, ranks: &Ranks, requests: u32) -> Vec<(Token, u32)> {
     let mut counts = vec![0_u32; ranks.up_to.len()];
     (0..requests).for_each(|_| counts[ranks.draw(rng)] += 1);
@@ -99,7 +98,7 @@ fn draw_window(rng: &mut Rng, ranks: &Ranks, requests: u32) -> Vec<(Token, u32)>
     (0..).zip(counts).filter(|(_, count)| *count > 0).map(|(rank, count)| (key(rank), count)).collect()
 }
 
-/// Keys by popularity, the most popular first.
+/// The popularity of keys, most popular first.
 struct Ranks {
     /// The sum of the weights of each rank and those before it.
     up_to: Vec<f64>,
@@ -115,10 +114,10 @@ impl Ranks {
         Self { up_to: up_to.collect() }
     }
 
-    /// The rank, from 0, of the key that a request asks for.
+    /// The rank, from 0, of a random request's key.
     fn draw(&self, rng: &mut Rng) -> usize {
         let total = self.up_to.last().copied().unwrap_or(0.0);
-        // 53 bits are what a fraction of f64 holds.
+        // A fraction in f64 has 53 bits.
         let point = (rng.bits() >> 11) as f64 / (1_u64 << 53) as f64 * total;
         self.up_to.partition_point(|up_to| *up_to <= point).min(self.up_to.len() - 1)
     }
@@ -128,7 +127,7 @@ impl Ranks {
 mod tests {
     use super::*;
 
-    const SETTINGS: Settings = Settings {
+    const SETTINGS: ImbalanceSettings = ImbalanceSettings {
         nodes: 30,
         replicas: 3,
         state_bytes: 1 << 16,
@@ -141,22 +140,22 @@ mod tests {
     };
 
     #[test]
-    fn popular_keys_are_asked_for_by_rank() {
+    fn keys_are_drawn_by_their_popularity() {
         let (ranks, mut rng) = (Ranks::new(3, 1.0), Rng::new(1, Stream::Placement));
         let mut counts = [0; 3];
         (0..11_000).for_each(|_| counts[ranks.draw(&mut rng)] += 1);
-        // 1 to 1/2 to 1/3 of eleven sixths.
+        // The weights 1, 1/2 and 1/3 have the sum 11/6.
         for (count, expected) in counts.iter().zip([6_000, 3_000, 2_000_i32]) {
             assert!((*count - expected).abs() < 250, "{counts:?}");
         }
     }
 
     #[test]
-    fn a_window_has_its_requests_and_keys() {
+    fn a_window_has_its_number_of_requests_and_keys() {
         let window = draw_window(&mut Rng::new(1, Stream::Placement), &Ranks::new(50, 0.0), 2_000);
         assert_eq!(window.len(), 50);
         assert_eq!(window.iter().map(|(_, count)| *count).sum::<u32>(), 2_000);
-        let point = measure(Settings { clusters: 1, ..SETTINGS }, 1);
+        let point = measure(ImbalanceSettings { clusters: 1, ..SETTINGS }, 1);
         assert_eq!((point.requests, point.keys), (5_000, 500));
     }
 
@@ -170,12 +169,12 @@ mod tests {
     }
 
     #[test]
-    fn a_uniform_load_on_equal_shares_is_in_balance_and_one_key_is_not() {
-        let uniform = Settings { skew: 0.0, keys: 40_000, requests: 400_000, clusters: 1, ..SETTINGS };
+    fn a_uniform_load_on_equal_shares_is_in_balance_and_a_single_key_is_not() {
+        let uniform = ImbalanceSettings { skew: 0.0, keys: 40_000, requests: 400_000, clusters: 1, ..SETTINGS };
         assert_eq!(measure(uniform, 8).out_of_balance[2], Some(0.0));
-        let one_key = Settings { keys: 1, ..SETTINGS };
+        let one_key = ImbalanceSettings { keys: 1, ..SETTINGS };
         assert_eq!(measure(one_key, 8).out_of_balance, [Some(1.0); 3]);
-        let no_room = Settings { state_bytes: 1 << 10, ..SETTINGS };
+        let no_room = ImbalanceSettings { state_bytes: 1 << 10, ..SETTINGS };
         assert_eq!(measure(no_room, 8).out_of_balance[1], None);
     }
 }

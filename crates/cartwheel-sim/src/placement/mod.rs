@@ -1,8 +1,7 @@
-//! The paper's three ways to place data, compared (section 6.2, figures 6 and 8).
+//! A comparison of the paper's three placement strategies (section 6.2, figures 6 and 8).
 //!
-//! Nodes are really placed, by the functions of [`cartwheel_core::ring`], and their loads are added up from the preference lists
-//! that come of it. [`efficiency`] is figure 8, [`imbalance`] figure 6, and [`ring_state`] says what membership costs as a cluster
-//! grows.
+//! Nodes are placed by the functions of [`cartwheel_core::ring`], and their loads are summed over the resulting preference lists. [`efficiency`] is
+//! figure 8, [`imbalance`] is figure 6, and [`ring_state`] measures the size of the membership state as a cluster grows.
 
 pub mod chart;
 pub mod design;
@@ -15,7 +14,7 @@ use cartwheel_core::value::dot::NodeId;
 
 use crate::rng::Rng;
 
-/// The ids of a cluster's nodes, drawn at random: they decide where the tokens of strategies 1 and 2 lie.
+/// Draws the ids of a cluster's nodes, which decide the positions of tokens under strategies 1 and 2.
 pub fn draw_nodes(rng: &mut Rng, count: u32) -> Vec<NodeId> {
     (0..count).map(|_| NodeId::new(rng.bits())).collect()
 }

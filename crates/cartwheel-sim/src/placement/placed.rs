@@ -1,4 +1,4 @@
-//! Nodes placed on a ring, the load of each, and what each must keep to find keys.
+//! A placed cluster: the load of each node, and the size of the state that it needs to find keys.
 
 use cartwheel_core::ring::balanced::{SPREAD, balanced};
 use cartwheel_core::ring::random::random;
@@ -16,7 +16,7 @@ pub struct Placed {
     /// Sorted.
     nodes: Vec<NodeId>,
     replicas: usize,
-    /// How many tokens are kept beside the table's partitions.
+    /// The number of tokens kept besides the table's partitions.
     tokens: u64,
 }
 
@@ -27,7 +27,7 @@ enum Table {
 }
 
 impl Placed {
-    /// Places `nodes`, each key on `replicas` of them (the paper's N), at most [`cartwheel_core::ring::N_MAX`]. None without nodes.
+    /// Places `nodes`, with each key on `replicas` of them (the paper's N), at most [`cartwheel_core::ring::N_MAX`]. `None` without nodes.
     pub fn new(design: Design, nodes: &[NodeId], replicas: usize) -> Option<Self> {
         let mut sorted = nodes.to_vec();
         sorted.sort_unstable();
@@ -49,17 +49,17 @@ impl Placed {
         (!sorted.is_empty()).then_some(Self { table, nodes: sorted, replicas, tokens })
     }
 
-    /// How many nodes there are.
+    /// The number of nodes.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Never: there is a node at least.
+    /// Always false: there is at least one node.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// Adds `load` to each home of a key with this token; `loads` has an entry a node.
+    /// Adds `load` to each home of a key with this token; `loads` has an entry for each node.
     pub fn add(&self, key: Token, load: f64, loads: &mut [f64]) {
         match &self.table {
             Table::Tokens(ring) => self.add_to(&ring.preference_list(key, self.replicas), load, loads),
@@ -73,8 +73,8 @@ impl Placed {
         }
     }
 
-    /// Each node's share of the requests, if all positions of the ring are asked for alike and each request goes to all homes: a
-    /// uniform load of very many keys. They sum up to the number of replicas.
+    /// Each node's share of the requests under a uniform load of very many keys, if each request goes to all homes. The sum is the number of
+    /// replicas.
     pub fn uniform_loads(&self) -> Vec<f64> {
         let mut loads = vec![0.0; self.nodes.len()];
         match &self.table {
@@ -82,7 +82,7 @@ impl Placed {
                 let tokens = ring.tokens().iter().map(|(token, _)| *token);
                 let before = tokens.clone().next_back().into_iter().chain(tokens.clone());
                 for (before, token) in before.zip(tokens) {
-                    // A token's range ends with it; the only one's is the whole ring.
+                    // A token's range ends at the token. A single token's range is the whole ring.
                     let length = token.position().wrapping_sub(before.position());
                     let share = if length == 0 { 1.0 } else { length as f64 / RING };
                     self.add(token, share, &mut loads);
@@ -98,15 +98,15 @@ impl Placed {
         loads
     }
 
-    /// How many bytes of membership each node must keep to find every key (paper, section 6.2), beyond the list of the nodes and their
-    /// addresses, which is the same for all strategies:
+    /// The size of the membership state that each node needs to find every key (paper, section 6.2), in bytes. The list of nodes and addresses,
+    /// which is the same for all strategies, is not counted.
     ///
-    /// - strategy 1: every token of every node, with its owner, since ranges follow from nothing else;
-    /// - strategy 2: the same, as tokens decide who takes a partition when nodes come and go, and each partition's owner, since
-    ///   partitions are what is looked up, stored and moved;
-    /// - strategy 3: each partition's owner, nothing else.
+    /// - Strategy 1: every token of every node with its owner, because ranges follow from nothing else.
+    /// - Strategy 2: the same, because tokens decide which node takes over a partition when nodes come and go; and each partition's owner, because
+    ///   partitions are what is looked up, stored and moved.
+    /// - Strategy 3: each partition's owner.
     ///
-    /// An owner is an id of 8 bytes and a token 16, in all strategies, without any compression.
+    /// An owner takes 8 bytes and a token 16 in all strategies, without compression.
     pub fn state_bytes(&self) -> u64 {
         let (tokens, partitions) = match &self.table {
             Table::Tokens(ring) => (ring.tokens().len() as u64, 0),
@@ -119,15 +119,14 @@ impl Placed {
 /// The length of the ring.
 const RING: f64 = 2.0 * (1_u128 << 127) as f64;
 
-/// How evenly loads are shared: the mean load of a node by that of the hottest one (the paper's load balancing efficiency, section
-/// 6.2). 1 is best; the inverse of the number of nodes, all on one, is worst. Without any load it is 1.
+/// The paper's load balancing efficiency (section 6.2): the mean load of the nodes divided by the load of the hottest. 1 is best; all load on one
+/// node gives the inverse of the number of nodes. Without any load it is 1.
 pub fn efficiency(loads: &[f64]) -> f64 {
     let (sum, most) = loads.iter().fold((0.0, 0.0_f64), |(sum, most), load| (sum + load, most.max(*load)));
     if most == 0.0 { 1.0 } else { sum / loads.len() as f64 / most }
 }
 
-/// How many nodes' loads are more than `threshold` off the mean, as a part of it: the paper's out-of-balance nodes (figure 6), where
-/// it is 0.15.
+/// The number of nodes whose load differs from the mean by more than `threshold`, as a fraction of the mean. It is 0.15 in the paper (figure 6).
 pub fn out_of_balance(loads: &[f64], threshold: f64) -> usize {
     let mean = loads.iter().sum::<f64>() / loads.len().max(1) as f64;
     loads.iter().filter(|load| (*load - mean).abs() > threshold * mean).count()
@@ -161,14 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn loads_known_by_hand() {
+    fn loads_match_hand_computed_ones() {
         // Node 1 has the three quarters up to its token, node 2 the last one.
         let one = tokens(&[(3, 1), (0, 2)], 1);
         assert_eq!(one.uniform_loads(), [0.75, 0.25]);
         assert_eq!(efficiency(&one.uniform_loads()), 0.5 / 0.75);
         assert_eq!(tokens(&[(3, 1), (0, 2)], 2).uniform_loads(), [1.0, 1.0]);
         assert_eq!(tokens(&[(2, 7)], 3).uniform_loads(), [1.0], "one token has the whole ring");
-        // Lists of two: 1 2, 2 3, 3 1 (the second 3 is skipped), 3 1.
+        // The lists of two are 1 2, 2 3, 3 1 (the second 3 is skipped) and 3 1.
         let lists = partitions(&[1, 2, 3, 3], 4, 2);
         assert_eq!(lists.uniform_loads(), [0.75, 0.5, 0.75, 0.0]);
         assert_eq!(efficiency(&lists.uniform_loads()), 0.5 / 0.75);
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn state_is_counted_from_what_is_there() {
+    fn the_size_of_the_state_follows_from_tokens_and_partitions() {
         let nodes: Vec<_> = (1..=30).map(NodeId::new).collect();
         let bytes = |design| Placed::new(design, &nodes, 3).unwrap().state_bytes();
         let (tokens, partitions) = (NonZeroU32::new(4).unwrap(), Partitions::new(1000).unwrap());
@@ -199,7 +198,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_shares_are_what_many_keys_find(seed: u64, nodes in 1u32..12, replicas in 1usize..4) {
+        fn uniform_loads_match_the_homes_of_many_keys(seed: u64, nodes in 1u32..12, replicas in 1usize..4) {
             let nodes = super::super::draw_nodes(&mut Rng::new(seed, Stream::Placement), nodes);
             let keys = 4_000;
             for strategy in Strategy::ALL {

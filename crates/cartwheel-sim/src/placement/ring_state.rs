@@ -1,4 +1,4 @@
-//! What membership costs as a cluster grows: on the wire and in memory.
+//! The size of the membership state as a cluster grows, on the wire and in memory.
 
 use bytes::Bytes;
 use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy, View};
@@ -8,12 +8,11 @@ use cartwheel_core::value::dot::{Incarnation, NodeId};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use serde::Serialize;
 
-/// The clusters that are looked at: how many nodes, and how many partitions. The default of 256 partitions where that is enough for
-/// every node to own some.
+/// The clusters to measure, as numbers of nodes and partitions. The default of 256 partitions is used where each node then owns some.
 pub const CLUSTERS: [(u32, u32); 6] =
     [(10, 256), (10, 16_384), (100, 256), (100, 16_384), (1_000, 16_384), (5_000, 16_384)];
 
-/// The founding of a cluster of so many nodes in three zones, whose names and addresses are as long as an operator's would be.
+/// The bootstrap of a cluster of `nodes` nodes in three zones, with names and addresses of realistic length.
 pub fn bootstrap(nodes: u32, partitions: Partitions) -> History {
     let members: Vec<_> = (0..nodes).map(member).collect();
     let by = NodeId::of_name("node-0");
@@ -25,7 +24,7 @@ pub fn bootstrap(nodes: u32, partitions: Partitions) -> History {
         members,
         name: String::new(),
     };
-    // A time of today, since formats write small numbers in fewer bytes.
+    // A present-day time, because small numbers are encoded in fewer bytes.
     history.record(Hlc::at(WallMs(1_750_000_000_000)), by, what);
     history
 }
@@ -47,23 +46,24 @@ fn member(serial: u32) -> Member {
     }
 }
 
-/// What the membership of one cluster takes up.
+/// The size of one cluster's membership state.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct RingState {
-    /// How many members there are.
+    /// The number of members.
     pub nodes: usize,
-    /// How many partitions the ring has.
+    /// The number of partitions of the ring.
     pub partitions: u32,
-    /// The history as it is sent, where two nodes differ, and saved. Equal ones only send its version, of 16 bytes.
+    /// The encoded history, as it is saved, and sent where two nodes' histories differ. Nodes with equal ones exchange only its version, of 16
+    /// bytes.
     pub history_bytes: usize,
-    /// The whole view in memory, the ring included ([`View::size_in_memory`]).
+    /// The whole view in memory, including the ring ([`View::size_in_memory`]).
     pub view_bytes: usize,
     /// The ring in memory ([`cartwheel_core::ring::Ring::size_in_memory`]).
     pub ring_bytes: usize,
 }
 
 impl RingState {
-    /// Of a cluster whose history has this encoded form, and folds into this view.
+    /// Measures a cluster with this encoded history, and the view that it folds into.
     pub fn new(encoded: &Bytes, view: &View) -> Self {
         Self {
             nodes: view.members().len(),
@@ -85,14 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn what_travels_grows_with_nodes_and_what_is_kept_with_partitions_too() {
+    fn the_history_grows_with_nodes_and_the_view_with_partitions_too() {
         let (small, fine, large) = (state(20, 256), state(20, 1024), state(40, 256));
         assert_eq!((small.nodes, small.partitions, large.nodes), (20, 256, 40));
-        assert!(fine.history_bytes - small.history_bytes <= 2, "owners do not travel");
+        assert!(fine.history_bytes - small.history_bytes <= 2, "owners are not sent");
         assert!((19..=21).contains(&(large.history_bytes * 10 / small.history_bytes)), "{small:?} {large:?}");
-        // An owner and a list of 16 nodes for each partition more.
+        // For each more partition, an owner and a list of 16 nodes.
         assert_eq!(fine.ring_bytes - small.ring_bytes, 768 * 17 * 8);
-        // A view keeps the founders' ring too.
+        // A view also keeps the ring at bootstrap.
         assert_eq!(fine.view_bytes - small.view_bytes, 2 * 768 * 17 * 8);
         assert!(large.view_bytes > small.view_bytes);
     }

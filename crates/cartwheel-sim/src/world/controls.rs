@@ -1,6 +1,6 @@
-//! The nodes' controls: settings that an administrator changes, and how they spread.
+//! The nodes' controls, the settings that an administrator changes, and their spread.
 //!
-//! They draw from a stream of their own, so what they say changes nothing about what happens to the data.
+//! Controls draw from a stream of their own, so their messages do not change what happens to the data.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,27 +18,27 @@ use cartwheel_core::value::hlc::Hlc;
 use super::{Event, World};
 use crate::failure::Failure;
 use crate::rng::Rng;
-use crate::trace::Kind;
+use crate::trace::TraceKind;
 
-/// What the world knows of the controls of all nodes.
+/// What the world knows of all nodes' controls.
 #[derive(Debug)]
 pub(super) struct Controls {
     rng: Rng,
-    /// Probes have a stream of their own: what is drawn for settings does not depend on them.
+    /// The generator for probes, which do not change what is drawn for settings.
     probes_rng: Rng,
-    /// So have epochs.
+    /// The generator for messages about epochs.
     pub(super) epochs_rng: Rng,
-    /// How many changes were asked for.
+    /// The number of changes that were asked for.
     asked: u32,
-    /// What names the changes that clients were told of: the `max_value_bytes` that no other change has.
-    told: BTreeSet<u32>,
-    /// Those that a node knew of which left unheard: what it alone knew is lost with it.
+    /// The marks of the changes that clients got an acknowledgement for. A mark is a `max_value_bytes` that no other change has.
+    acknowledged: BTreeSet<u32>,
+    /// The marks of changes that a node may have taken along when it left without a hand-over.
     excused: BTreeSet<u32>,
-    /// Some of what was recorded was known to such a node alone.
+    /// Whether such a node alone had some of what was recorded.
     has_excused: bool,
-    /// The buckets of which an administrator has asked that a key has one home, whether or not that came to anything yet.
-    lone: BTreeSet<Bytes>,
-    /// All changes that were ever on a disk, snapshots apart.
+    /// The buckets for which an administrator has asked for n = 1, whether or not that took effect.
+    single_home: BTreeSet<Bytes>,
+    /// All changes that were ever on a disk, without snapshots.
     recorded: History,
 }
 
@@ -46,23 +46,23 @@ pub(super) struct Controls {
 #[derive(Debug, Default)]
 pub(super) struct MachineControl {
     pub(super) control: Option<Control>,
-    /// The history on its disk; none if it is the founding.
+    /// The history on its disk; `None` if it is the bootstrap.
     saved: Option<Bytes>,
     wake_at_us: Option<u64>,
-    /// Another has heard from it, in this incarnation, that it has handed over everything, and what it knows.
-    was_heard_out: bool,
+    /// Whether another node has heard from it, in this incarnation, that it has handed over everything, and its history.
+    has_handed_over: bool,
 }
 
-/// How often it is looked whether a machine goes on that stands still.
+/// The interval at which an event for a paused machine is tried again.
 pub(super) const PAUSED_US: u64 = 100_000;
 
 /// Above every size that the workload uses.
 const MARK_BASE: u32 = 1 << 20;
 
 impl Controls {
-    /// Whether keys of this bucket may come to have one home.
+    /// Whether keys of this bucket may get a single home.
     pub(super) fn may_have_one_home(&self, bucket: &[u8]) -> bool {
-        self.lone.contains(bucket)
+        self.single_home.contains(bucket)
     }
 
     pub(super) fn new(rng: Rng, probes_rng: Rng, epochs_rng: Rng) -> Self {
@@ -71,18 +71,18 @@ impl Controls {
             probes_rng,
             epochs_rng,
             asked: 0,
-            told: BTreeSet::new(),
+            acknowledged: BTreeSet::new(),
             excused: BTreeSet::new(),
             has_excused: false,
-            lone: BTreeSet::new(),
+            single_home: BTreeSet::new(),
             recorded: History::new(),
         }
     }
 }
 
 impl Controls {
-    /// These changes are on a disk.
-    fn has_recorded(&mut self, history: &History) {
+    /// Records the changes of a history that is on a disk.
+    fn record(&mut self, history: &History) {
         for change in history.changes().filter(|change| !matches!(change.what, ChangeKind::Snapshot(_))) {
             self.recorded.insert(change.clone());
         }
@@ -90,18 +90,17 @@ impl Controls {
 }
 
 impl MachineControl {
-    /// The view that follows from what is saved, if anything but the founding is.
+    /// The view of the saved history; `None` if only the bootstrap is saved.
     pub(super) fn view(&self) -> Option<Arc<View>> {
         let saved = History::decode(self.saved.as_ref()?).expect("what was saved");
         saved.view().map(Arc::new)
     }
 
-    /// This history is on its disk from now on.
+    /// Puts a history on its disk.
     pub(super) fn save(&mut self, history: &History) {
         self.saved = Some(history.encode());
     }
 
-    /// The machine crashes.
     pub(super) fn crash(&mut self) {
         self.control = None;
         self.wake_at_us = None;
@@ -109,14 +108,14 @@ impl MachineControl {
 }
 
 impl World {
-    /// A node's control starts from what is saved, and with it the view of its data path.
+    /// Starts a node's control from its saved history, and gives the node its view.
     pub(super) fn start_control(&mut self, index: usize) {
         let Some(controls) = &mut self.controls else { return };
         let (mut start, seed) = (self.machines[index].start(), controls.rng.bits());
-        start.boot += self.machines[index].back_by;
+        start.boot += self.machines[index].boots_undone;
         let at = &mut self.machine_controls[index];
         let saved = at.saved.as_ref().map(|saved| History::decode(saved).expect("what was saved"));
-        controls.has_recorded(saved.as_ref().unwrap_or(&self.cluster.bootstrap()));
+        controls.record(saved.as_ref().unwrap_or(&self.cluster.bootstrap()));
         let control = self.cluster.make_control(index, start, saved, seed);
         let view = control.view().clone();
         at.control = Some(control);
@@ -124,7 +123,7 @@ impl World {
         self.control_input(index, ControlInput::Tick);
     }
 
-    /// What all other nodes' disks hold of the history, together.
+    /// The union of the histories on all other nodes' disks.
     fn history_of_others(&self, index: usize) -> History {
         let mut history = self.cluster.bootstrap();
         for (_, at) in self.machine_controls.iter().enumerate().filter(|(other, _)| *other != index) {
@@ -135,7 +134,7 @@ impl World {
         history
     }
 
-    /// Whether the other nodes' disks hold every change that this one's does: a change is told of once one disk has it.
+    /// Whether the other nodes' disks hold every change that this node's disk holds. A change is acknowledged once one disk has it.
     pub fn others_know_settings(&self, index: usize) -> bool {
         let saved = self.machine_controls[index].saved.as_ref();
         saved.is_none_or(|saved| {
@@ -143,7 +142,7 @@ impl World {
         })
     }
 
-    /// An administrator makes a new incarnation of a node that lost its disk known to it, from what the other nodes' disks hold.
+    /// Lets an administrator make a new incarnation of a node that lost its disk, from the histories on the other nodes' disks.
     pub(super) fn renew_control(&mut self, index: usize) {
         if self.controls.is_none() {
             return;
@@ -158,43 +157,43 @@ impl World {
         self.machine_controls[index].saved = Some(history.encode());
     }
 
-    /// An administrator asks a node to change a bucket's settings.
+    /// Lets an administrator ask a node to change a bucket's settings.
     pub fn change_settings(&mut self, index: usize, mut change: SettingsChange) {
         let Some(controls) = &mut self.controls else { return };
         controls.asked += 1;
         let mark = MARK_BASE + controls.asked;
         change.settings.max_value_bytes = Some(mark);
         if change.settings.n == Some(1) {
-            controls.lone.insert(change.bucket.clone());
+            controls.single_home.insert(change.bucket.clone());
         }
-        self.note(Kind::Ask, &mark.to_le_bytes(), |cluster| {
+        self.note(TraceKind::Ask, &mark.to_le_bytes(), |cluster| {
             format!("{} is to change settings: {:?} of {:?}", cluster.name(index), change.settings, change.bucket)
         });
         self.control_input(index, ControlInput::Change(ClientId(u64::from(mark)), change));
     }
 
-    /// A machine has left. If it could not say what it knows, having been removed for dead, nobody else needs to know it.
+    /// Handles a machine that has left. If it was removed as dead and could not hand over what it knows, that need not be known.
     pub(super) fn excuse_settings(&mut self, index: usize) {
         let is_known = self.others_know_settings(index);
         let at = &mut self.machine_controls[index];
-        let was_heard_out = std::mem::take(&mut at.was_heard_out);
+        let has_handed_over = std::mem::take(&mut at.has_handed_over);
         let saved = at.saved.as_ref().map(|saved| History::decode(saved).expect("what was saved"));
         if let Some(controls) = &mut self.controls
-            && let Some(saved) = saved.filter(|_| !was_heard_out)
+            && let Some(saved) = saved.filter(|_| !has_handed_over)
         {
             controls.excused.extend(marks(saved.changes()));
             controls.has_excused |= !is_known;
         }
     }
 
-    /// Whether all nodes know the same changes, every one that was told of among them.
+    /// Checks that all nodes have the same changes, every acknowledged one among them.
     pub fn judge_settings(&self) -> Option<Failure> {
         let controls = self.controls.as_ref()?;
-        let check = "settings become equal everywhere, and none that was told of is lost";
+        let check = "settings become equal everywhere, and no acknowledged change is lost";
         let fail = |message| Some(Failure { check, key: None, at_us: self.now_us, message });
         let histories: Vec<&History> =
             self.machine_controls.iter().filter_map(|at| at.control.as_ref().map(Control::history)).collect();
-        // A snapshot says nothing new, and may still be on its way.
+        // A snapshot adds no change, and may still be spreading.
         let is_snapshot = |change: &Change| matches!(change.what, ChangeKind::Snapshot(_));
         let lacks_nothing = |one: &History, other: &History| other.without(one).changes().all(is_snapshot);
         if histories.windows(2).any(|two| !lacks_nothing(two[0], two[1]) || !lacks_nothing(two[1], two[0])) {
@@ -204,9 +203,9 @@ impl World {
         let &history = histories.first()?;
         let known = marks(controls.recorded.changes().filter(|change| history.knows(change)));
         let lost: Vec<&u32> =
-            controls.told.difference(&known).filter(|mark| !controls.excused.contains(mark)).collect();
+            controls.acknowledged.difference(&known).filter(|mark| !controls.excused.contains(mark)).collect();
         if !lost.is_empty() {
-            return fail(format!("the changes {lost:?} are known nowhere"));
+            return fail(format!("no node knows the changes {lost:?}"));
         }
         let short = histories.iter().find(|history| history.has_snapshot())?;
         let (view, folded) = (short.view()?, controls.recorded.view()?);
@@ -214,13 +213,13 @@ impl World {
         if is_alike || controls.has_excused || !controls.excused.is_empty() {
             return None;
         }
-        fail("a snapshot says something else than the changes for which it stands".to_owned())
+        fail("a snapshot differs from the changes that it replaces".to_owned())
     }
 
     pub(super) fn control_input(&mut self, index: usize, input: ControlInput) {
         let machine = &mut self.machines[index];
         if machine.paused {
-            // A question asked of a node that stands still is as good as lost.
+            // A request to a paused node is as good as lost.
             return;
         }
         let now = machine.clock.read(self.now_us);
@@ -232,8 +231,8 @@ impl World {
 
     fn carry_out_control(&mut self, index: usize, effects: ControlEffects) {
         if let Some(view) = effects.view {
-            self.note(Kind::Report, &[index as u8], |cluster| {
-                format!("{} goes by history {}", cluster.name(index), view.ring.version())
+            self.note(TraceKind::Report, &[index as u8], |cluster| {
+                format!("{} applies history {}", cluster.name(index), view.ring.version())
             });
             self.input(index, Input::View(view));
             self.retire();
@@ -266,9 +265,9 @@ impl World {
         }
         for (client, reply) in effects.replies {
             if reply.is_ok() {
-                self.controls.as_mut().expect("controls").told.insert(client.0 as u32);
+                self.controls.as_mut().expect("controls").acknowledged.insert(client.0 as u32);
             }
-            self.note(Kind::Reply, &client.0.to_le_bytes(), |cluster| {
+            self.note(TraceKind::Reply, &client.0.to_le_bytes(), |cluster| {
                 format!("{} answers a change of settings: {reply:?}", cluster.name(index))
             });
         }
@@ -296,7 +295,7 @@ impl World {
             _ => &mut controls.rng,
         };
         let delays = self.network.send_by(rng, from, to);
-        self.note(Kind::Send, &frame, |cluster| {
+        self.note(TraceKind::Send, &frame, |cluster| {
             let what = match &envelope.message {
                 Message::Notice(Notice::History(history) | Notice::Complement(history)) => {
                     format!("history {}", history.version())
@@ -322,7 +321,7 @@ impl World {
     pub(super) fn deliver_notice(&mut self, from: usize, to: usize, envelope: Envelope) {
         if self.machines[to].is_up() && self.network.arrives(from, to) {
             if matches!(envelope.message, Message::Notice(Notice::Drained(..))) {
-                self.machine_controls[from].was_heard_out = true;
+                self.machine_controls[from].has_handed_over = true;
             }
             self.control_input(to, ControlInput::Message(Box::new(envelope)));
         }
@@ -335,12 +334,12 @@ impl World {
         if stored {
             let known = History::decode(&history).expect("what a control saves");
             if let Some(controls) = &mut self.controls {
-                controls.has_recorded(&known);
+                controls.record(&known);
             }
             self.machine_controls[machine].saved = Some(history);
-            self.welcome(&known);
+            self.start_new_members(&known);
         }
-        // A disk ends its commands while the machine stands still; the node hears of it later.
+        // The disk ends its command although the machine is paused; the node hears of it later.
         if self.machines[machine].paused {
             self.schedule(self.now_us + 1_000, Event::SettingsEnded { machine, boot, failed });
         } else {
@@ -374,7 +373,7 @@ impl World {
     }
 }
 
-/// What names changes.
+/// The marks of changes.
 fn marks<'c>(changes: impl Iterator<Item = &'c Change>) -> BTreeSet<u32> {
     let mark = |kind: &ChangeKind| match kind {
         ChangeKind::Bucket { settings, .. } => settings.max_value_bytes,

@@ -1,4 +1,4 @@
-//! The epochs of the nodes: what is on their disks, and that no node forgets anything too early.
+//! The nodes' epochs, and the check that no node collects anything too early.
 
 use bytes::Bytes;
 use cartwheel_core::control::ControlInput;
@@ -15,13 +15,13 @@ use cartwheel_core::value::write_id::WriteId;
 use super::controls::PAUSED_US;
 use super::{Event, World};
 use crate::clock::START_WALL_MS;
-use crate::trace::Kind;
+use crate::trace::TraceKind;
 
-/// How far ahead of most others a node's clock may be that it goes by.
+/// How far a node's clock may be ahead of most others while the node still uses it.
 const AHEAD_MAX_MS: u64 = 12_000;
 
 impl World {
-    /// A node's control wants an epoch saved.
+    /// Saves an epoch on a node's disk.
     pub(super) fn save_epoch(&mut self, machine: usize, epoch: Epoch) {
         let boot = self.machines[machine].boot;
         let rng = &mut self.controls.as_mut().expect("controls").epochs_rng;
@@ -45,9 +45,9 @@ impl World {
         self.control_input(machine, ControlInput::EpochSaved(result));
     }
 
-    /// A node has entered an epoch.
+    /// Handles a node's entry into an epoch.
     pub(super) fn enter_epoch(&mut self, index: usize, epoch: Epoch) {
-        self.note(Kind::Report, &[index as u8], |cluster| format!("{} enters epoch {epoch}", cluster.name(index)));
+        self.note(TraceKind::Report, &[index as u8], |cluster| format!("{} enters epoch {epoch}", cluster.name(index)));
         let now_us = self.now_us;
         self.epochs.entry(epoch).or_insert(now_us);
         let others = self.epochs_now();
@@ -65,8 +65,8 @@ impl World {
         epochs.filter(|&epoch| epoch > Epoch::UNKNOWN).collect()
     }
 
-    /// From when on a delete, or a value that expires, may be forgotten: when the first node entered the epoch in which it is due.
-    pub fn forgotten_from_us(&self, write: WriteId) -> Option<u64> {
+    /// From when on a delete or an expired value may be collected: when the first node entered the epoch in which it is due.
+    pub fn collected_from_us(&self, write: WriteId) -> Option<u64> {
         let minted = self.minted.get(&write)?;
         let due_us = self.epochs.range(minted.deleted_in?.end()..).next().map(|(_, &at_us)| at_us)?;
         let ahead_ms = AHEAD_MAX_MS.saturating_add_signed(self.most_ahead_ms);
@@ -74,7 +74,7 @@ impl World {
         Some(due_us.max(expired_ms * 1_000))
     }
 
-    /// State goes out under the epoch in which its operation began, or an older one. Each key of a comparison is an operation of its own.
+    /// Checks that state is sent with the epoch in which its operation began, or an older one. Each key of an exchange is an operation of its own.
     pub(super) fn judge_stamp(&mut self, from: usize, message: &Message) {
         let Message::Request(request_id, ask) = message else { return };
         let Some(control) =
@@ -86,12 +86,12 @@ impl World {
         if let ReplicaRequest::Merge { epoch, .. } = ask
             && *epoch > begun
         {
-            let message = format!("{} stamps with {epoch} what began in {begun}", self.cluster.name(from));
+            let message = format!("{} stamps {epoch} on an operation of {begun}", self.cluster.name(from));
             self.fail("state is stamped with its operation's epoch", None, message);
         }
     }
 
-    /// A node says that it has finished an epoch: it keeps no hint that it took on before.
+    /// Checks a node that has finished an epoch: it must hold no hint from before that epoch.
     pub(super) fn judge_finished(&mut self, index: usize, epoch: Epoch) {
         let (first, end) = hint::all();
         let image = self.machines[index].disk.current();
@@ -102,21 +102,21 @@ impl World {
         };
         let oldest = image.index.range(first..end).filter_map(since).min();
         if let Some(oldest) = oldest.filter(|&oldest| oldest < epoch) {
-            let message = format!("{} has finished {epoch} and keeps a hint since {oldest}", self.cluster.name(index));
+            let message = format!("{} has finished {epoch} and keeps a hint of {oldest}", self.cluster.name(index));
             self.fail("no hint outlives its epoch", None, message);
         }
     }
 
-    /// A node stores something: it may neither forget a tombstone or an expired value before its time, nor store a tombstone after it.
-    pub(super) fn judge_forgetting(&mut self, index: usize, command: &StoreCommand) {
+    /// Checks a write to a store: it must not drop a tombstone or an expired value before its time, nor store a tombstone after it.
+    pub(super) fn judge_collection(&mut self, index: usize, command: &StoreCommand) {
         let StoreCommand::Write { storage_key, record, .. } = command else { return };
         let Some(control) = &self.machine_controls[index].control else { return };
-        // The disk may have failed to say that it has the next one, which the shard then does not know of.
+        // The disk may hold the next epoch already without having said so; the shard does not know of that.
         let epoch = control.epoch();
         let decode = |bytes| Record::decode(bytes, storage_key).ok();
         let before = self.machines[index].disk.current().records.get(storage_key).and_then(decode);
         let after = record.as_ref().and_then(decode).unwrap_or_default();
-        // What was lost is not forgotten, nor what a node drops that has nothing to do with it any more.
+        // Lost records, and records of keys that the node is no home of any more, are not collected.
         let key = Key::from_storage_key(storage_key).ok();
         let is_kept = |key: &Key| self.machines[index].node().is_some_and(|node| node.held().is_home(key));
         if after.header.recovering.is_some() || record.is_none() && !key.is_some_and(|key| is_kept(&key)) {
@@ -125,7 +125,7 @@ impl World {
         let is_tombstone = |held: &&Sibling| held.content == Content::Tombstone;
         let deleted_in = |held: &Sibling| match held.content {
             Content::Tombstone => Some(held.epoch),
-            // Once any node has forgotten it, the others follow. One that nobody has found to have expired is not forgotten at all.
+            // Once a node has collected the value, the others follow. A value that no node has found expired is not collected.
             Content::Value { .. } => held.expires.map(|_| {
                 let found = self.minted.get(&held.write_id).and_then(|minted| minted.deleted_in);
                 found.unwrap_or(Epoch(u64::MAX - KEPT_FOR))
@@ -133,24 +133,25 @@ impl World {
         };
         let owed = before.as_ref().is_some_and(|record| !record.header.owed.is_empty());
         let held = || before.iter().flat_map(|record| record.state.siblings());
-        // Where the last write wins, what lost against a delete goes with it.
+        // Where the last write wins, a value that lost against a delete is dropped together with it.
         let has_lost = |value: &Sibling| held().any(|held| is_tombstone(&held) && held.recency() > value.recency());
         let gone = held().filter(|held| is_tombstone(held) || !has_lost(held));
         let gone = gone.filter_map(|held| Some((held, deleted_in(held)?)));
-        // Whatever replaced it is there, or has left a note.
+        // A write that replaced the value is in the record, or has left a note.
         let is_replaced =
             |held: &Sibling| after.state.siblings().len() > 0 || after.state.notes().get(held.write_id).is_some();
         let latest = self.epochs.keys().next_back().copied().unwrap_or_default();
         let mut early =
             gone.filter(|(held, deleted_in)| !owed && !is_replaced(held) && deleted_in.0 + KEPT_FOR > latest.0);
         if let Some((held, deleted_in)) = early.next() {
-            let message = format!("{:?}, deleted in epoch {deleted_in}, is gone when {latest} has come", held.dot);
-            return self.fail("what is deleted is kept for five epochs", None, message);
+            let message =
+                format!("{:?}, deleted in epoch {deleted_in}, is dropped while the epoch is {latest}", held.dot);
+            return self.fail("deletes are kept for five epochs", None, message);
         }
         if let Some(held) = after.state.siblings().filter(is_tombstone).find(|held| held.epoch.0 + KEPT_FOR <= epoch.0)
         {
             let message = format!("{:?} of epoch {} is stored in epoch {epoch}", held.dot, held.epoch);
-            self.fail("no tombstone is stored that is due", None, message);
+            self.fail("no tombstone is stored after its collection is due", None, message);
         }
     }
 }

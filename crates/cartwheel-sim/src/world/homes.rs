@@ -1,4 +1,4 @@
-//! Who holds what: the configurations of partitions, as the machines know them.
+//! The configurations of partitions, as the machines know them.
 
 use cartwheel_core::cluster::configuration::{ConfigPhase, Configuration, Home, Homes};
 use cartwheel_core::ring::PartitionId;
@@ -11,7 +11,7 @@ use crate::cluster::partition_state_in;
 use crate::machine::Machine;
 
 impl World {
-    /// What holds in a partition: the latest that any machine goes by, or has on its disk.
+    /// The present configuration of a partition: the latest that any machine uses, or has on its disk.
     pub fn phase(&self, partition: PartitionId) -> ConfigPhase {
         let first = self.cluster.view().first_configuration(partition);
         let running = self.machines.iter().filter_map(|machine| machine.node()?.held().phase(partition).cloned());
@@ -20,7 +20,7 @@ impl World {
         running.chain(saved).chain([ConfigPhase::Stable(first)]).max_by_key(ConfigPhase::version).expect("the first")
     }
 
-    /// The home replicas of a key, if they have been the same from the beginning; none otherwise.
+    /// The home replicas of a key if they never changed; otherwise none.
     pub fn unmoved_homes(&self, key: &Key) -> Vec<NodeId> {
         let partition = self.cluster.partition_of(key);
         let first = ConfigPhase::Stable(self.cluster.view().first_configuration(partition));
@@ -28,19 +28,19 @@ impl World {
         if is_first { first.homes(first.counts().group_of(key.bucket()), |_| false).all() } else { Vec::new() }
     }
 
-    /// The home replicas of a key, while one configuration takes over from another those of both.
+    /// The home replicas of a key; during a reconfiguration, those of both configurations.
     pub fn homes(&self, key: &Key) -> Vec<usize> {
         self.homes_of(key).all().into_iter().filter_map(|id| self.cluster.index(id)).collect()
     }
 
-    /// Whether a machine is the only home of a key, or may come to be: once one configuration has taken over from another, or what somebody
-    /// has asked for takes effect.
+    /// Whether a machine is the only home of a key, or may become it: by a reconfiguration under way, or by a requested change that has not
+    /// taken effect yet.
     pub fn is_only_home(&self, index: usize, key: &Key) -> bool {
         let is_asked_for = self.controls.as_ref().is_some_and(|controls| controls.may_have_one_home(key.bucket()));
         is_asked_for || self.homes_of(key).lists().any(|list| list == [self.cluster.id(index)])
     }
 
-    /// Whether the configuration that holds has this incarnation of a machine as a home of a key.
+    /// Whether the present configuration has this incarnation of a machine as a home of a key.
     pub fn is_home_yet(&self, index: usize, key: &Key) -> bool {
         let phase = self.phase(self.cluster.partition_of(key));
         let current = phase.current();
@@ -53,9 +53,9 @@ impl World {
         phase.homes(phase.counts().group_of(key.bucket()), |_| false)
     }
 
-    /// Whether each partition can find a successor without a machine's incarnation: a majority of those who choose, and of the homes of each
-    /// n, has another incarnation that is not lost. That holds, too, of a successor that may be chosen already, and where it is about to become
-    /// a home in the place of another; and nobody may be about to choose an incarnation that is lost already.
+    /// Whether each partition can reconfigure without a machine's incarnation: a majority of the homes that choose, and of those for each n, are
+    /// other incarnations that are not lost. The same must hold of a next configuration that may be chosen already, and where the machine is
+    /// about to replace a home. And no node may be about to choose an incarnation that is lost already.
     pub fn can_do_without(&self, index: usize) -> bool {
         let partitions = self.cluster.view().ring.partitions();
         self.knows_all_incarnations()
@@ -69,7 +69,7 @@ impl World {
             })
     }
 
-    /// The successors that somebody has accepted, and that may come to be chosen.
+    /// The next configurations that some node has accepted, and that may yet be chosen.
     fn proposed(&self, partition: PartitionId) -> impl Iterator<Item = Configuration> {
         let latest = self.phase(partition).latest().number;
         let partition_state = move |machine: &Machine| match machine.node() {
@@ -84,7 +84,7 @@ impl World {
         accepted.filter(move |proposal| proposal.number > latest)
     }
 
-    /// Whether nobody who runs takes an incarnation for that of a member that it is not any more.
+    /// Whether all running nodes know the present incarnation of every member.
     fn knows_all_incarnations(&self) -> bool {
         let views = self.machine_controls.iter().filter_map(|at| Some(at.control.as_ref()?.view()));
         views.into_iter().flat_map(|view| view.members()).all(|known| {
@@ -93,7 +93,7 @@ impl World {
         })
     }
 
-    /// Whether the incarnation of a home is not lost, and has not left.
+    /// Whether the incarnation of a home is neither lost nor gone.
     fn is_left(&self, home: &Home) -> bool {
         let index = self.cluster.index(home.node);
         index.is_some_and(|index| self.machines[index].incarnation == home.incarnation && !self.is_gone(index))
@@ -105,7 +105,7 @@ impl World {
         let keeps = |homes: &[Home]| {
             let had = homes.iter().any(|home| self.cluster.index(home.node) == Some(lost));
             let left = homes.iter().filter(is_left).count();
-            // Whoever it replaces may be one of those that are left.
+            // The home that it replaces may be one of those that are left.
             let left = if had || !may_come { left } else { left.saturating_sub(1) };
             !had && !may_come || left >= majority(homes.len())
         };

@@ -1,30 +1,30 @@
-//! What the nodes think of each other, and what they may not think.
+//! The nodes' verdicts on each other, and their checks.
 
 use cartwheel_core::cluster::liveness::{Liveness, Status};
 use cartwheel_core::control::Control;
 
 use super::World;
 use crate::failure::Failure;
-use crate::trace::Kind;
+use crate::trace::TraceKind;
 
-/// How long a dead node may seem alive: an answer may be under way for long, and each other node is probed in its turn.
-const SEEMS_ALIVE_US: u64 = 10_000_000;
-const SEEMS_ALIVE_PER_NODE_US: u64 = 2_000_000;
+/// How long a dead node may seem alive: an answer may be in flight for long, and nodes are probed in turn.
+const DETECTED_WITHIN_US: u64 = 10_000_000;
+const DETECTED_WITHIN_PER_NODE_US: u64 = 2_000_000;
 
 impl World {
-    /// How long a node that is dead may seem alive to another, in microseconds.
-    pub fn seems_alive_max_us(&self) -> u64 {
-        SEEMS_ALIVE_US + self.machines.len() as u64 * SEEMS_ALIVE_PER_NODE_US
+    /// How long a dead node may seem alive to another, in microseconds.
+    pub fn detected_within_us(&self) -> u64 {
+        DETECTED_WITHIN_US + self.machines.len() as u64 * DETECTED_WITHIN_PER_NODE_US
     }
 
     pub(super) fn note_liveness(&mut self, index: usize, liveness: &Liveness) {
         let said: Vec<u8> = liveness.iter().map(|(_, status)| status.status as u8).collect();
-        self.note(Kind::Report, &[&[index as u8], &said[..]].concat(), |cluster| {
+        self.note(TraceKind::Report, &[&[index as u8], &said[..]].concat(), |cluster| {
             let standings = liveness.iter().filter(|(_, status)| status.status != Status::Alive);
             let said: Vec<String> =
                 standings.map(|(node, at)| format!("{} {}: {}", cluster.name_of(node), at.status, at.why)).collect();
             format!(
-                "{} thinks: {}",
+                "{} sees {}",
                 cluster.name(index),
                 if said.is_empty() { "all alive".to_owned() } else { said.join("; ") }
             )
@@ -36,10 +36,10 @@ impl World {
         control.map(Control::liveness).map(|liveness| liveness.status(self.cluster.id(of)))
     }
 
-    /// A node that has been down for long may not seem alive to one that has run all the time.
+    /// Checks that a node that has been down for long does not seem alive to a node that was up all the time.
     pub(super) fn judge_death(&mut self, index: usize) {
-        let (machine, bound_us) = (&self.machines[index], self.seems_alive_max_us());
-        // An incarnation that has not begun yet is taken for alive as soon as it is known.
+        let (machine, bound_us) = (&self.machines[index], self.detected_within_us());
+        // An incarnation counts as alive from the moment it is known until it has started.
         if machine.start().boot == 0 || machine.is_up() || self.now_us < machine.down_since_us + bound_us {
             return;
         }
@@ -50,12 +50,12 @@ impl World {
         let blind = (0..self.machines.len()).find(|&at| has_run(at) && self.status(at, index) == Some(Status::Alive));
         if let Some(at) = blind {
             let (at, dead) = (self.cluster.name(at), self.cluster.name(index));
-            let message = format!("{at} takes {dead} for alive, which has been down for over {bound_us} us");
-            self.fail("a dead node does not seem alive", None, message);
+            let message = format!("{at} sees {dead} alive, which has been down for more than {bound_us} us");
+            self.fail("a dead node is detected", None, message);
         }
     }
 
-    /// Whether every node takes every other for alive, as it must some time after all faults have ended.
+    /// Checks that every node sees every other as alive, as it must some time after all faults have ended.
     pub fn judge_liveness(&self) -> Option<Failure> {
         let nodes = self.members();
         let pairs = nodes.iter().flat_map(|&at| nodes.iter().map(move |&of| (at, of)));
@@ -67,7 +67,7 @@ impl World {
                 format!("{} of {}: {status:?}", self.cluster.name(at), self.cluster.name(of))
             })
             .collect();
-        let check = "the nodes of a healed cluster take each other for alive";
+        let check = "in a healed cluster all nodes see each other as alive";
         (!wrong.is_empty()).then(|| Failure { check, key: None, at_us: self.now_us, message: wrong.join("; ") })
     }
 }

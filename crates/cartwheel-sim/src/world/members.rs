@@ -1,4 +1,4 @@
-//! Who is a member: machines that are to come, those that are there, and those that have left.
+//! The members: machines that may join, those that have joined, and those that have left.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,9 @@ use cartwheel_core::ring::PartitionId;
 
 use super::World;
 use crate::machine::MachineStatus;
-use crate::trace::Kind;
+use crate::trace::TraceKind;
 
-/// How long an administrator waits.
+/// The timeout of an administrator's changes.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl World {
@@ -22,31 +22,31 @@ impl World {
         (0..self.machines.len()).filter(|&index| self.machines[index].status == MachineStatus::Member).collect()
     }
 
-    /// The machines that may come.
+    /// The machines that may become members.
     pub fn spares(&self) -> Vec<usize> {
         (0..self.machines.len()).filter(|&index| self.machines[index].status == MachineStatus::Spare).collect()
     }
 
-    /// A machine's node in its incarnation.
+    /// A machine as a home: its node and incarnation.
     pub fn home(&self, index: usize) -> Home {
         Home { node: self.cluster.id(index), incarnation: self.machines[index].incarnation }
     }
 
-    /// A machine as a member.
+    /// A machine as a member of the cluster.
     pub fn member_of(&self, index: usize) -> Member {
         self.cluster.member(index, self.machines[index].incarnation)
     }
 
-    /// An administrator asks a node to change the members.
+    /// Lets an administrator ask a node to change the members.
     pub fn change_members(&mut self, through: usize, changes: Vec<ChangeKind>) {
-        self.note(Kind::Ask, &[through as u8], |cluster| {
+        self.note(TraceKind::Ask, &[through as u8], |cluster| {
             format!("{} is to change members: {changes:?}", cluster.name(through))
         });
         let change = MembersChange { changes, planned_on: None, timeout: PATIENCE };
         self.control_input(through, ControlInput::ChangeMembers(ClientId(0), change));
     }
 
-    /// The lost incarnations that a machine knows some partition to name.
+    /// The lost incarnations that are homes of some partition, as far as a machine knows.
     pub fn lost_to(&self, index: usize) -> Vec<Home> {
         let phases = self.machine_controls[index].control.iter().flat_map(|control| control.phases());
         let homes: BTreeSet<Home> = phases.flat_map(ConfigPhase::both).flat_map(|of| &of.homes).copied().collect();
@@ -56,15 +56,15 @@ impl World {
         homes.into_iter().filter(is_lost).collect()
     }
 
-    /// An administrator has a node give up incarnations that are lost.
-    pub fn give_up(&mut self, through: usize, homes: Vec<Home>) {
+    /// Lets an administrator mark lost incarnations as lost, through a node.
+    pub fn mark_lost(&mut self, through: usize, homes: Vec<Home>) {
         let phases = self.machine_controls[through].control.iter().flat_map(|control| control.phases());
         let versions = (0..).map(PartitionId).zip(phases.map(ConfigPhase::version)).collect();
         self.change_members(through, vec![ChangeKind::MarkLost { homes, versions }]);
     }
 
-    /// A history is on some disk: who is a member by it, and is not there yet, hears of it and starts.
-    pub(super) fn welcome(&mut self, history: &History) {
+    /// Starts the spare machines that are members by a history that has been saved.
+    pub(super) fn start_new_members(&mut self, history: &History) {
         if self.spares().is_empty() {
             return;
         }
@@ -81,21 +81,21 @@ impl World {
         }
     }
 
-    /// Whether any running node knows that a machine's incarnation has left: then it is told so before it starts.
+    /// Whether a running node knows that a machine's incarnation has left: then the machine is told so before it starts.
     pub(super) fn is_gone(&self, index: usize) -> bool {
         let Home { node, incarnation } = self.home(index);
         let views = self.machine_controls.iter().filter_map(|at| Some(at.control.as_ref()?.view()));
         views.into_iter().any(|view| view.is_gone(node, incarnation))
     }
 
-    /// Whether any running node knows that a machine's node is to leave.
+    /// Whether a running node knows that a machine's node is to leave.
     pub fn is_leaving(&self, index: usize) -> bool {
         let home = self.home(index);
         let views = self.machine_controls.iter().filter_map(|at| Some(at.control.as_ref()?.view()));
         views.into_iter().any(|view| view.is_removed(home))
     }
 
-    /// Members that have left are told so when they next talk to those who know, and end.
+    /// Ends the machines that have left; their peers tell them as soon as they talk to them.
     pub(super) fn retire(&mut self) {
         for index in self.members() {
             if self.is_gone(index) {
@@ -109,9 +109,9 @@ impl World {
         }
     }
 
-    /// Who are members to a running machine, and who of them hold data.
-    pub fn who_is_there(&self, index: usize) -> String {
-        let Some(node) = self.machines[index].node() else { return "it does not run".to_owned() };
+    /// The members that a running machine knows, and those of them that hold data, as text.
+    pub fn describe_members(&self, index: usize) -> String {
+        let Some(node) = self.machines[index].node() else { return "it is down".to_owned() };
         let view = node.held().view();
         let placed: Vec<&str> = view.ring.nodes().iter().map(|node| self.cluster.name_of(node.id)).collect();
         let name =
@@ -119,7 +119,7 @@ impl World {
         format!("placed {placed:?}, members {:?}", view.members().map(name).collect::<Vec<String>>())
     }
 
-    /// A partition that has fewer homes than nodes could hold it; none if there is none. Whatever the weights, the wish asks for that many.
+    /// A partition with fewer homes than nodes could hold it, as a message. The target must have that many homes whatever the weights are.
     pub fn under_replicated(&self) -> Option<String> {
         let index = self.members().into_iter().find(|&index| self.machines[index].is_up())?;
         let view = self.machines[index].node()?.held().view();
@@ -127,17 +127,17 @@ impl World {
         view.ring.partitions().iter().find_map(|partition| {
             let (phase, target) = (self.phase(partition), view.target(partition));
             let is_short = view.homes_left(&phase) < wanted || target.len() < wanted;
-            is_short.then(|| format!("{partition:?} is to have {wanted} homes: {phase:?}, target {target:?}"))
+            is_short.then(|| format!("{partition:?} should have {wanted} homes: {phase:?}, target {target:?}"))
         })
     }
 
-    /// What is still to be done until what holds is what is wished; none if nothing is.
+    /// What is still missing until all partitions have their target configurations; `None` if nothing is.
     pub fn unsettled(&self) -> Option<String> {
         let running = self.members().into_iter().filter(|&index| self.machines[index].is_up());
         for index in running {
             let node = self.machines[index].node()?;
             let (held, name) = (node.held(), self.cluster.name(index));
-            // Where too few would remain, who is removed stays.
+            // A removed node stays if too few nodes would remain.
             let is_placed = held.view().ring.nodes().iter().any(|node| node.id == self.cluster.id(index));
             if held.view().is_removed(self.home(index)) && !is_placed {
                 return Some(format!("{name} was removed and has not left"));
@@ -149,20 +149,22 @@ impl World {
                 let has_duties = partition_state.has_duties() || is_behind;
                 if has_duties {
                     return Some(format!(
-                        "{name} has something to do for {partition:?}: {partition_state:?}, latest {latest:?}"
+                        "{name} has work left for {partition:?}: {partition_state:?}, latest {latest:?}"
                     ));
                 }
                 let ConfigPhase::Stable(only) = &latest else {
-                    return Some(format!("{partition:?} is being taken over: {latest:?}"));
+                    return Some(format!("{partition:?} is being reconfigured: {latest:?}"));
                 };
                 let target = held.view().target(partition);
                 let counts = held.view().target_counts();
                 if let Some(next) = next_configuration(only, &target, counts, |_| true, |_| false) {
-                    let who = self.who_is_there(index);
-                    return Some(format!("to {name} {partition:?} is to be succeeded: {only:?} by {next:?}; {who}"));
+                    let members = self.describe_members(index);
+                    return Some(format!(
+                        "{name} sees that {partition:?} must change from {only:?} to {next:?}; {members}"
+                    ));
                 }
                 if only.homes_of_any().contains(&self.home(index)) && !partition_state.is_synced() {
-                    return Some(format!("{name} is being filled in {partition:?}"));
+                    return Some(format!("{name} is syncing {partition:?}"));
                 }
             }
         }

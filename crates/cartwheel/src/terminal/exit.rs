@@ -51,7 +51,7 @@ impl Ending for ClientError {
     fn exit(&self) -> Exit {
         match self {
             Self::Endpoint(_) => Exit::Usage,
-            Self::Unavailable { cause: Cause::Unreachable, .. } | Self::Strange(_) => Exit::Unreachable,
+            Self::Unavailable { cause: Cause::Unreachable, .. } | Self::UnexpectedResponse(_) => Exit::Unreachable,
             Self::Unavailable { cause: Cause::TimedOut | Cause::TooFewReplicas, .. } => Exit::NoQuorum,
             Self::Unavailable { cause: Cause::Overloaded | Cause::DiskFull, .. } | Self::Refused { .. } => {
                 Exit::Refused

@@ -1,58 +1,57 @@
-//! A cart whose deletes hold: an observed-remove set.
+//! A cart whose deletes are permanent: an observed-remove set.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Cart;
 use crate::purchases::Purchase;
 
-/// A set of items, each put in under a mark of its own. A mark that was taken out stays noted, and merging unites the notes, so
-/// no sibling that still has the item can bring it back. Who buys the same thing again puts it in under a new mark, and that
-/// one stays.
+/// A set of items, each added under a mark of its own. The mark of a removed item stays recorded, and a merge unites these records, so no sibling
+/// that still has the item can bring it back. The same product bought again is added under a new mark, and stays.
 ///
-/// The price is the notes: they stay for as long as the cart does. A shop would drop them when the cart is paid for.
+/// The price is the recorded marks, which stay as long as the cart. A shop would drop them when the cart is paid for.
 ///
-/// Stored one mark a line: `+MARK ITEM` for what is in, `-MARK` for what was taken out. A line of any other form is kept as it
-/// is: a cart must not lose what it does not understand.
+/// It is stored with one mark in each line: `+MARK ITEM` for an item in the cart, `-MARK` for a removed one. A line of another form is kept
+/// unchanged, because a cart must not lose what it does not understand.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct MarkedCart {
-    /// None of these marks is among those taken out.
+    /// Without the removed marks.
     items: BTreeMap<u64, String>,
-    taken_out: BTreeSet<u64>,
-    strange: BTreeSet<String>,
+    removed: BTreeSet<u64>,
+    unknown: BTreeSet<String>,
 }
 
 impl MarkedCart {
-    fn put_in(&mut self, mark: u64, item: &str) {
-        if self.taken_out.contains(&mark) {
+    fn add_item(&mut self, mark: u64, item: &str) {
+        if self.removed.contains(&mark) {
             return;
         }
-        // A mark is given to one item only. Should it ever name two, all who merge must choose the same.
+        // A mark belongs to one item. If it should ever name two, all merges must choose the same.
         let held = self.items.entry(mark).or_insert_with(|| item.to_owned());
         if **held < *item {
             *held = item.to_owned();
         }
     }
 
-    fn take_out(&mut self, mark: u64) {
+    fn remove_mark(&mut self, mark: u64) {
         self.items.remove(&mark);
-        self.taken_out.insert(mark);
+        self.removed.insert(mark);
     }
 
     fn read_line(&mut self, line: &str) {
-        let put_in = |line: &str| {
+        let add_item = |line: &str| {
             line.strip_prefix('+')?.split_once(' ').and_then(|(mark, item)| Some((number(mark)?, item.to_owned())))
         };
-        if let Some((mark, item)) = put_in(line) {
-            self.put_in(mark, &item);
+        if let Some((mark, item)) = add_item(line) {
+            self.add_item(mark, &item);
         } else if let Some(mark) = line.strip_prefix('-').and_then(number) {
-            self.take_out(mark);
+            self.remove_mark(mark);
         } else {
-            self.strange.insert(line.to_owned());
+            self.unknown.insert(line.to_owned());
         }
     }
 }
 
-/// A mark as it is written, and in no other way, so that a line read and written again is the same.
+/// Parses a mark in its canonical form only, so that a line that is read and written again stays the same.
 fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number: &u64| number.to_string() == text)
 }
@@ -66,25 +65,25 @@ impl Cart for MarkedCart {
 
     fn encode(&self) -> String {
         let items = self.items.iter().map(|(mark, item)| format!("+{mark} {item}\n"));
-        let taken_out = self.taken_out.iter().map(|mark| format!("-{mark}\n"));
-        items.chain(taken_out).chain(self.strange.iter().map(|line| format!("{line}\n"))).collect()
+        let removed = self.removed.iter().map(|mark| format!("-{mark}\n"));
+        items.chain(removed).chain(self.unknown.iter().map(|line| format!("{line}\n"))).collect()
     }
 
     fn merge(&mut self, other: &Self) {
-        other.taken_out.iter().for_each(|&mark| self.take_out(mark));
-        other.items.iter().for_each(|(&mark, item)| self.put_in(mark, item));
-        self.strange.extend(other.strange.iter().cloned());
+        other.removed.iter().for_each(|&mark| self.remove_mark(mark));
+        other.items.iter().for_each(|(&mark, item)| self.add_item(mark, item));
+        self.unknown.extend(other.unknown.iter().cloned());
     }
 
     fn add(&mut self, purchase: &Purchase) {
-        self.put_in(purchase.mark, &purchase.item);
+        self.add_item(purchase.mark, &purchase.item);
     }
 
     fn remove(&mut self, purchase: &Purchase) {
-        self.take_out(purchase.mark);
+        self.remove_mark(purchase.mark);
     }
 
     fn items(&self) -> BTreeSet<String> {
-        self.items.values().chain(&self.strange).cloned().collect()
+        self.items.values().chain(&self.unknown).cloned().collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Two kinds of cart, told apart by what becomes of a deleted item when carts that were written side by side are merged.
+//! Two kinds of cart. They differ in what happens to a deleted item when concurrently written carts are merged.
 
 mod marked;
 mod plain;
@@ -14,29 +14,28 @@ use crate::purchases::Purchase;
 pub use marked::MarkedCart;
 pub use plain::PlainCart;
 
-/// A value that any two writers' versions of can be merged. Merging is commutative, associative and idempotent, so it does not
-/// matter who merges what, in which order and how often.
+/// A value whose versions can be merged. Merging is commutative, associative and idempotent, so the order and the number of merges do not matter.
 pub trait Cart: Default + Send {
-    /// The cart that was stored as these bytes. Whatever they are, it is a cart, and storing it again keeps what it was.
+    /// Reads a stored cart. Any bytes are a cart, and encoding it again keeps their information.
     fn decode(stored: &[u8]) -> Self;
 
     /// The form in which it is stored.
     fn encode(&self) -> String;
 
-    /// Takes in all that `other` knows.
+    /// Merges `other` into this cart.
     fn merge(&mut self, other: &Self);
 
-    /// Puts a purchase in.
+    /// Adds a purchase.
     fn add(&mut self, purchase: &Purchase);
 
-    /// Takes a purchase out.
+    /// Removes a purchase.
     fn remove(&mut self, purchase: &Purchase);
 
-    /// What is in it.
+    /// The items in the cart.
     fn items(&self) -> BTreeSet<String>;
 }
 
-/// All siblings together.
+/// Merges all siblings.
 pub fn merged<C: Cart>(siblings: &Siblings) -> C {
     let mut cart = C::default();
     siblings.values.iter().for_each(|value| cart.merge(&C::decode(&value.bytes)));

@@ -7,9 +7,8 @@ use crate::purchases::Purchase;
 
 /// A set of items, stored one a line.
 ///
-/// Union never loses an add. But a cart that lacks an item does not say whether the item was taken out or was never known, so
-/// where one sibling lacks it and another, written at the same time, still has it, the item is back: "deleted items can
-/// resurface" (paper, section 4.4).
+/// A union never loses an add. But a cart without an item does not tell whether the item was removed or never known. So if one sibling lacks an
+/// item that a concurrent one still has, the item is back: "deleted items can resurface" (paper, section 4.4).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PlainCart(BTreeSet<String>);
 

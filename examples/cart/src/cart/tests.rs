@@ -6,7 +6,7 @@ fn purchase(mark: u64) -> Purchase {
     Purchase { customer: "1".to_owned(), item: format!("item {}", mark % 4), mark }
 }
 
-/// A cart after these changes: true puts the purchase with this mark in, false takes it out.
+/// A cart after these changes: `true` adds the purchase with this mark, `false` removes it.
 fn cart<C: Cart>(changes: &[(bool, u64)]) -> C {
     let mut cart = C::default();
     for &(adds, mark) in changes {
@@ -37,7 +37,7 @@ fn changes() -> impl Strategy<Value = Vec<(bool, u64)>> {
     prop::collection::vec((prop::bool::weighted(0.7), 0u64..12), 0..12)
 }
 
-/// Lines that look like those of a cart, and some that do not.
+/// Lines that look like those of a cart, and others.
 fn lines() -> impl Strategy<Value = String> {
     prop::collection::vec("[-+]?[0-9]{0,2}[ a-c]{0,3}", 0..8).prop_map(|lines| lines.join("\n"))
 }
@@ -59,9 +59,9 @@ proptest! {
         merge_is_a_join([a.as_bytes(), b.as_bytes(), c.as_bytes()].map(PlainCart::decode))?;
     }
 
-    /// Whoever took it out, and whatever is merged with it afterwards.
+    /// It holds whichever sibling removed the item, and whatever is merged afterwards.
     #[test]
-    fn a_marked_cart_never_gives_back_what_was_taken_out(
+    fn a_marked_cart_never_gets_a_removed_item_back(
         before in changes(), after in changes(), others in prop::collection::vec(changes(), 0..4), mark in 20u64..24,
     ) {
         let mut with_item = before.clone();
@@ -69,7 +69,7 @@ proptest! {
         let mut merged = cart::<MarkedCart>(&with_item);
         merged.remove(&purchase(mark));
         for other in others {
-            // Each of the others had seen the item in the cart, and put it there again under the same mark.
+            // Each of the others had seen the item in the cart, and added it again under the same mark.
             let mut other = cart::<MarkedCart>(&[with_item.clone(), other].concat());
             other.add(&purchase(mark));
             merged.merge(&other);
@@ -79,7 +79,7 @@ proptest! {
         prop_assert!(!is_back);
     }
 
-    /// What only one of two has seen being put in is in both.
+    /// An add that only one of two carts has seen is in the merged cart.
     #[test]
     fn no_cart_loses_an_add(a in changes(), b in changes(), mark in 20u64..24) {
         fn check<C: Cart + Clone>(a: &[(bool, u64)], b: &[(bool, u64)], mark: u64) -> bool {
@@ -108,10 +108,10 @@ fn a_deleted_item_resurfaces_in_a_plain_cart_alone() {
 
 #[test]
 fn the_same_thing_bought_again_stays() {
-    // Marks 1 and 5 are of the same item.
+    // Marks 1 and 5 belong to the same item.
     let mut cart: MarkedCart = cart(&[(true, 1), (false, 1), (true, 5)]);
     assert_eq!(cart.items(), [purchase(1).item].into());
     cart.add(&purchase(1));
     cart.remove(&purchase(5));
-    assert!(cart.items().is_empty(), "a late retry of the first add puts nothing in");
+    assert!(cart.items().is_empty(), "a late retry of the first add adds nothing");
 }

@@ -32,7 +32,7 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
     client.learn_members().await?;
     // Who waits matters to a replacement alone.
     let is_replacing = changes.iter().any(|change| matches!(change, MemberChange::Replace { .. }));
-    let waiting = if is_replacing { client.moves().await?.waiting } else { Vec::new() };
+    let waiting = if is_replacing { client.transfers().await?.waiting } else { Vec::new() };
     let repeated = take_repeated(&mut changes, &client.cluster().await?, &waiting);
     for change in &repeated {
         output::note(already(change));

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cartwheel_client::{Client, Move, Moves};
+use cartwheel_client::{Client, Transfer, Transfers};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
@@ -37,7 +37,7 @@ pub(super) async fn moves(ask: &AskArgs, waits: bool) -> Result<ExitCode, Error>
         client.learn_members().await?;
         wait(&client).await?;
     }
-    show(ask, &client.moves().await?, moves_text)?;
+    show(ask, &client.transfers().await?, moves_text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn wait(client: &Client) -> Result<(), Error> {
     let (mut tracker, mut settled, mut answered_at) = (Tracker::default(), 0, begun);
     let mut lines = Lines::default();
     while settled < LOOKS_SETTLED {
-        let text = match client.moves().await {
+        let text = match client.transfers().await {
             Ok(moves) => {
                 answered_at = Instant::now();
                 let standing = tracker.look(begun.elapsed(), &moves);
@@ -120,7 +120,7 @@ fn standing_text(standing: &Standing) -> String {
 }
 
 /// How many moves are in which state, and whom they wait for.
-fn states_text(moves: &Moves) -> String {
+fn states_text(moves: &Transfers) -> String {
     let count = |state: &str| moves.moves.iter().filter(|moving| moving.state == state).count();
     let states =
         [("copying", count("copying")), ("agreed", count("agreed")), ("handing over", moves.handing_over.len())];
@@ -149,14 +149,14 @@ fn down(names: &[&str]) -> String {
 }
 
 /// The first moves, each with its state: those that wait for somebody first, then those that have begun.
-fn list(moves: &Moves, on_terminal: bool) -> String {
+fn list(moves: &Transfers, on_terminal: bool) -> String {
     if !on_terminal {
         return String::new();
     }
-    let mut listed: Vec<&Move> = moves.moves.iter().collect();
+    let mut listed: Vec<&Transfer> = moves.moves.iter().collect();
     listed
         .sort_by_key(|moving| (moving.waits_for.is_empty(), moving.state != "agreed", moving.copied_bytes == Some(0)));
-    let line = |moving: &Move| {
+    let line = |moving: &Transfer| {
         let comes: Vec<&str> = moving.to.iter().filter(|to| !moving.from.contains(to)).map(String::as_str).collect();
         let to = if comes.is_empty() { String::new() } else { format!(" to {}", comes.join(", ")) };
         format!("\n  partition {}{to}: {}, {}", moving.partition, state(moving), copied(moving))
@@ -165,7 +165,7 @@ fn list(moves: &Moves, on_terminal: bool) -> String {
 }
 
 /// The state of a move, or whom it waits for.
-fn state(moving: &Move) -> String {
+fn state(moving: &Transfer) -> String {
     match (moving.waits_for.as_slice(), moving.state.as_str()) {
         ([], "agreed") => "agreed, both count".to_owned(),
         (silent, state) => waiting(state, silent),
@@ -179,7 +179,7 @@ fn waiting(state: &str, silent: &[String]) -> String {
 }
 
 /// How much those who come hold of what they are to hold.
-fn copied(moving: &Move) -> String {
+fn copied(moving: &Transfer) -> String {
     match moving.bytes {
         Some(0) => "nothing to copy".to_owned(),
         bytes => format!("{} of {}", size(moving.copied_bytes, false), size(bytes, moving.estimated)),
@@ -192,7 +192,7 @@ pub(super) fn size(bytes: Option<u64>, estimated: bool) -> String {
     bytes.map_or_else(|| "?".to_owned(), |bytes| format!("{about}{}", HumanBytes(bytes)))
 }
 
-fn moves_text(moves: &Moves, wide: bool) -> String {
+fn moves_text(moves: &Transfers, wide: bool) -> String {
     let named = |what: &str, names: &[String]| match names {
         [] => String::new(),
         names => format!("{what}: {}\n", names.join(", ")),
@@ -238,12 +238,12 @@ fn moves_text(moves: &Moves, wide: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_client::Leaves;
+    use cartwheel_client::RetiredReplica;
 
     use super::*;
 
-    fn moving(partition: u32, state: &str, waits_for: &[&str]) -> Move {
-        Move {
+    fn moving(partition: u32, state: &str, waits_for: &[&str]) -> Transfer {
+        Transfer {
             partition,
             step: "0".to_owned(),
             from: vec!["a".to_owned(), "b".to_owned()],
@@ -258,15 +258,19 @@ mod tests {
         }
     }
 
-    fn moves() -> Moves {
-        Moves {
+    fn moves() -> Transfers {
+        Transfers {
             version: String::new(),
             partitions: 256,
             moves: vec![moving(1, "copying", &[]), moving(2, "agreed", &[]), moving(3, "copying", &["node-2"])],
             bytes: Some(6_144),
             copied_bytes: Some(3_072),
             estimated: true,
-            handing_over: vec![Leaves { partition: 9, node: "b".to_owned(), waits_for: vec!["node-2".to_owned()] }],
+            handing_over: vec![RetiredReplica {
+                partition: 9,
+                node: "b".to_owned(),
+                waits_for: vec!["node-2".to_owned()],
+            }],
             leaving: vec!["b".to_owned()],
             waiting: vec![],
         }
@@ -284,9 +288,9 @@ mod tests {
             line("9 ").contains("b") && line("9 ").ends_with("handing over, waits for node-2, which is down"),
             "{text}"
         );
-        let unknown = Move { bytes: None, copied_bytes: None, ..moving(1, "copying", &[]) };
+        let unknown = Transfer { bytes: None, copied_bytes: None, ..moving(1, "copying", &[]) };
         assert_eq!(copied(&unknown), "? of ?");
-        assert_eq!(copied(&Move { bytes: Some(0), ..unknown }), "nothing to copy");
+        assert_eq!(copied(&Transfer { bytes: Some(0), ..unknown }), "nothing to copy");
     }
 
     #[test]
@@ -315,7 +319,7 @@ mod tests {
         let first = "\n  partition 3 to c: copying, waits for node-2, which is down, 1.00 KiB of 2.00 KiB";
         assert!(listed.starts_with(first), "{listed}");
         assert_eq!((listed.lines().count(), list(&moves(), false).as_str()), (4, ""));
-        let last = Moves { moves: vec![], handing_over: vec![], ..moves() };
+        let last = Transfers { moves: vec![], handing_over: vec![], ..moves() };
         assert_eq!(states_text(&last), "; b hands over the last of what it holds");
     }
 }

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cartwheel_client::{
-    Client, ClusterStatus, EpochStatus, Hints, LivenessStatus, MemberState, MemberStatus, ProtocolStatus, Replicas,
-    Replication, Ring, Spoken,
+    Client, ClusterStatus, EpochStatus, Hints, LivenessStatus, MemberState, MemberStatus, ProtocolStatus,
+    ProtocolVersions, Replicas, Replication, Ring,
 };
 use futures_util::future::{join, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -237,7 +237,7 @@ fn replication_line(replication: &Replication) -> String {
 }
 
 /// The versions of the protocol that a member speaks, and which of them is used.
-fn spoken(Spoken { oldest, newest, used }: Spoken) -> String {
+fn spoken(ProtocolVersions { oldest, newest, used }: ProtocolVersions) -> String {
     match used {
         _ if oldest == newest => newest.to_string(),
         Some(used) => format!("{used} of {oldest}-{newest}"),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use cartwheel_client::Moves;
+use cartwheel_client::Transfers;
 
 /// Over how long a rate is taken.
 const RATE_OVER: Duration = Duration::from_secs(15);
@@ -56,7 +56,7 @@ impl Standing {
 
 impl Tracker {
     /// Takes in what was seen at a time, counted from the first look.
-    pub(super) fn look(&mut self, at: Duration, moves: &Moves) -> Standing {
+    pub(super) fn look(&mut self, at: Duration, moves: &Transfers) -> Standing {
         let before = std::mem::take(&mut self.under_way);
         for moving in &moves.moves {
             let known = before.get(&moving.partition).copied().unwrap_or_default();
@@ -98,13 +98,13 @@ fn time_for(rest: f64, rate: f64) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_client::Move;
+    use cartwheel_client::Transfer;
 
     use super::*;
 
     /// Moves of partitions with so many bytes, of which so many are copied.
-    fn moves(loads: &[(u32, Option<u64>, Option<u64>)]) -> Moves {
-        let moving = |&(partition, bytes, copied_bytes): &(u32, Option<u64>, Option<u64>)| Move {
+    fn moves(loads: &[(u32, Option<u64>, Option<u64>)]) -> Transfers {
+        let moving = |&(partition, bytes, copied_bytes): &(u32, Option<u64>, Option<u64>)| Transfer {
             partition,
             step: "0".to_owned(),
             from: vec![],
@@ -117,7 +117,7 @@ mod tests {
             estimated: false,
             waits_for: vec![],
         };
-        Moves {
+        Transfers {
             version: String::new(),
             partitions: 256,
             moves: loads.iter().map(moving).collect(),

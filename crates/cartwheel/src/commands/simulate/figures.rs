@@ -1,6 +1,6 @@
 //! The charts of `cartwheel simulate placement`.
 
-use cartwheel_sim::placement::chart::{Axis, Chart, Line};
+use cartwheel_sim::placement::chart::{Axis, Chart, Series};
 use cartwheel_sim::placement::design::Strategy;
 use cartwheel_sim::placement::efficiency::sizes;
 use cartwheel_sim::placement::imbalance::LEVELS;
@@ -12,7 +12,7 @@ pub(super) fn efficiency(outcome: &Outcome) -> Chart {
     let line = |strategy: Strategy| {
         let of = outcome.efficiency.iter().filter(|point| point.strategy == strategy.number());
         let points = of.map(|point| (point.state_bytes as f64, point.efficiency)).collect();
-        Line { name: name(strategy), points }
+        Series { name: name(strategy), points }
     };
     // Tokens come in whole numbers, so the smallest design may take less than the smallest size.
     let least = outcome.efficiency.iter().map(|point| point.state_bytes).min().unwrap_or(1).max(1).ilog2();
@@ -39,7 +39,7 @@ pub(super) fn imbalance(outcome: &Outcome) -> Chart {
     let points = &outcome.imbalance.points;
     let line = |(strategy, at): (Strategy, usize)| {
         let of = points.iter().filter_map(|point| Some((f64::from(point.load_eighths), point.out_of_balance[at]?)));
-        Line { name: name(strategy), points: of.collect() }
+        Series { name: name(strategy), points: of.collect() }
     };
     let most = points.iter().flat_map(|point| point.out_of_balance).flatten().fold(0.0, f64::max);
     let marks = LEVELS.map(|eighths| (f64::from(eighths), format!("{eighths}/8")));

@@ -25,7 +25,7 @@ pub(super) struct Outcome {
     /// How many clusters the figures are the mean of.
     pub(super) clusters: u32,
     /// Figure 8.
-    pub(super) efficiency: Vec<efficiency::Point>,
+    pub(super) efficiency: Vec<efficiency::EfficiencyPoint>,
     /// Figure 6.
     pub(super) imbalance: Imbalance,
 }
@@ -37,7 +37,7 @@ pub(super) struct Imbalance {
     pub(super) skew: f64,
     /// From where on a node's load is too far off the mean, as a part of it.
     pub(super) threshold: f64,
-    pub(super) points: Vec<imbalance::Point>,
+    pub(super) points: Vec<imbalance::ImbalancePoint>,
 }
 
 /// Measures, writes the charts if they are wanted, and shows the figures.
@@ -57,7 +57,7 @@ pub(super) fn run(args: &PlacementArgs) -> Result<(), Error> {
 
 fn measure(args: &PlacementArgs) -> Outcome {
     let (nodes, replicas, seed) = (args.nodes, usize::from(args.replicas), args.seed);
-    let settings = efficiency::Settings { nodes, replicas, clusters: args.clusters, seed };
+    let settings = efficiency::EfficiencySettings { nodes, replicas, clusters: args.clusters, seed };
     let designs: Vec<_> = Strategy::ALL
         .into_iter()
         .flat_map(|strategy| efficiency::sizes().map(move |bytes| (strategy, bytes)))
@@ -68,7 +68,7 @@ fn measure(args: &PlacementArgs) -> Outcome {
         efficiency::measure(settings, strategy, bytes)
     });
     let efficiency = measured.collect();
-    let skewed = imbalance::Settings {
+    let skewed = imbalance::ImbalanceSettings {
         nodes,
         replicas,
         state_bytes: args.state.0,
@@ -120,11 +120,12 @@ fn efficiency_table(outcome: &Outcome) -> String {
     let rows = efficiency::sizes().map(|bytes| {
         let [one, two, three] = Strategy::ALL.map(|strategy| {
             // Of each strategy the finest that fits; it takes more than half of it, or a finer one would fit.
-            let of = |point: &&efficiency::Point| point.strategy == strategy.number();
-            let fits = |point: &&efficiency::Point| point.state_bytes <= bytes && point.state_bytes > bytes / 2;
+            let of = |point: &&efficiency::EfficiencyPoint| point.strategy == strategy.number();
+            let fits =
+                |point: &&efficiency::EfficiencyPoint| point.state_bytes <= bytes && point.state_bytes > bytes / 2;
             outcome.efficiency.iter().filter(of).find(fits)
         });
-        let share = |point: Option<&efficiency::Point>| {
+        let share = |point: Option<&efficiency::EfficiencyPoint>| {
             point.map_or_else(|| "-".to_owned(), |point| format!("{:.3}", point.efficiency))
         };
         [
@@ -156,7 +157,7 @@ fn sentences(outcome: &Outcome) -> String {
     text
 }
 
-fn imbalance_table(points: &[imbalance::Point]) -> String {
+fn imbalance_table(points: &[imbalance::ImbalancePoint]) -> String {
     let rows = points.iter().map(|point| {
         let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", share * 100.0));
         let [one, two, three] = point.out_of_balance.map(share);

@@ -1,6 +1,6 @@
 //! What replicas hold of a key, and whether that is the same.
 
-use cartwheel_client::{HeldRecord, Problem};
+use cartwheel_client::{DigestProblem, HeldRecord};
 use serde::{Serialize, Serializer};
 
 /// What one node holds of a key.
@@ -40,8 +40,8 @@ impl Held {
     pub(super) fn of(record: &HeldRecord) -> Option<Self> {
         match (&record.digest, record.problem) {
             (Some(digest), None) if digest.len() == 32 => u128::from_str_radix(digest, 16).ok().map(Self::Content),
-            (None, Some(Problem::Damaged)) => Some(Self::Damaged),
-            (None, Some(Problem::Unreadable)) => Some(Self::Unreadable),
+            (None, Some(DigestProblem::Damaged)) => Some(Self::Damaged),
+            (None, Some(DigestProblem::Unreadable)) => Some(Self::Unreadable),
             _ => None,
         }
     }
@@ -143,8 +143,8 @@ mod tests {
             bytes: 0,
         };
         assert_eq!(Held::of(&record(Some("00000000000000000000000000000002"), None)), Some(B));
-        assert_eq!(Held::of(&record(None, Some(Problem::Damaged))), Some(Held::Damaged));
-        assert_eq!(Held::of(&record(None, Some(Problem::Unreadable))), Some(Held::Unreadable));
+        assert_eq!(Held::of(&record(None, Some(DigestProblem::Damaged))), Some(Held::Damaged));
+        assert_eq!(Held::of(&record(None, Some(DigestProblem::Unreadable))), Some(Held::Unreadable));
         for digest in [None, Some(""), Some("2"), Some("0000000000000000000000000000000x")] {
             assert_eq!(Held::of(&record(digest, None)), None);
         }

@@ -1,4 +1,4 @@
-//! A round's faults, begun and ended when the schedule says so, and the healing behind them.
+//! Runs one round: begins and ends each fault at its time, then heals the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,54 +7,53 @@ use std::time::{Duration, Instant};
 
 use cartwheel_client::{BucketChange, MemberChange};
 
-use super::schedule::{ConfigVersion, Fault, SMALL_DISK};
+use super::schedule::{Fault, SMALL_DISK, ScheduledFault};
 use crate::FaultsError;
-use crate::act::knock;
 use crate::cluster::Cluster;
 use crate::disk::SmallDisk;
-use crate::node::Standing;
+use crate::node::Membership;
 use crate::outages::Cause;
+use crate::scenario_run::start_joiners;
 use crate::traffic::{CARTS, Traffic};
 
-/// How long all data may take to be where it is wished.
+/// How long all transfers may take.
 const SETTLES_WITHIN: Duration = Duration::from_secs(120);
-/// How long a clock that is right again may keep its node from taking writes.
+/// How long a node may refuse writes after its clock was set right.
 const CLOCK_FORGOTTEN_AFTER: Duration = Duration::from_secs(22);
-/// How long it may take until all clocks that jump together have.
+/// How long it may take until all clocks of a common jump have jumped.
 const CLOCKS_JUMP_WITHIN: Duration = Duration::from_secs(1);
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// For so many looks in a row nothing must be left to move.
-const LOOKS_SETTLED: u32 = 3;
-/// Of every so many bytes of a table one bit is flipped.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// The number of checks in a row that must find no transfer.
+const SETTLED_CHECKS: u32 = 3;
+/// One bit is flipped in each block of this many bytes of a table.
 const DAMAGE_EVERY: usize = 40_000;
 
-/// A round under way.
-pub(crate) struct Performance<'a> {
+/// A running round.
+pub(crate) struct RoundRun<'a> {
     cluster: &'a mut Cluster,
     traffic: &'a Traffic,
     w: u8,
-    /// What was done, in order.
+    /// The faults so far, in order.
     pub(crate) done: Vec<String>,
-    /// What is not as it should be.
-    pub(crate) trouble: Vec<String>,
+    /// Violations that were found on the way.
+    pub(crate) problems: Vec<String>,
     copies: BTreeMap<usize, PathBuf>,
     paused: BTreeSet<usize>,
-    /// Nodes that may end by themselves: their disk is not what it was.
+    /// Nodes that may exit with an error, because their disk was changed.
     may_end: BTreeSet<usize>,
     /// Nodes that were started and are not known to be ready.
     starting: BTreeSet<usize>,
     clock_right_at: Option<Instant>,
 }
 
-impl<'a> Performance<'a> {
-    /// A round in which nothing has happened yet.
+impl<'a> RoundRun<'a> {
     pub(crate) fn new(cluster: &'a mut Cluster, traffic: &'a Traffic, w: u8) -> Self {
         Self {
             cluster,
             traffic,
             w,
             done: Vec::new(),
-            trouble: Vec::new(),
+            problems: Vec::new(),
             copies: BTreeMap::new(),
             paused: BTreeSet::new(),
             may_end: BTreeSet::new(),
@@ -63,10 +62,12 @@ impl<'a> Performance<'a> {
         }
     }
 
-    /// Plays a round, up to the healing.
-    pub(crate) async fn perform(&mut self, steps: &[ConfigVersion]) -> Result<(), FaultsError> {
-        let moments = |step: &ConfigVersion| [(step.begin, false, step.fault), (step.end, true, step.fault)];
-        let mut moments: Vec<(Duration, bool, Fault)> = steps.iter().flat_map(moments).collect();
+    /// Runs a round, up to the healing.
+    pub(crate) async fn run(&mut self, schedule: &[ScheduledFault]) -> Result<(), FaultsError> {
+        let moments = |scheduled: &ScheduledFault| {
+            [(scheduled.begin, false, scheduled.fault), (scheduled.end, true, scheduled.fault)]
+        };
+        let mut moments: Vec<(Duration, bool, Fault)> = schedule.iter().flat_map(moments).collect();
         moments.sort_by_key(|&(moment, is_end, _)| (moment, is_end));
         let begun = Instant::now();
         for (moment, is_end, fault) in moments {
@@ -84,7 +85,7 @@ impl<'a> Performance<'a> {
             Fault::Stop(node) => self.cluster.stop(node).await,
             Fault::Pause(node) => {
                 self.paused.insert(node);
-                // What it was asked before that it answers afterwards, when it is too late.
+                // It answers requests from before the pause after it, when the clients have timed out.
                 self.excuse(node);
                 self.cluster.pause(node)
             }
@@ -121,12 +122,12 @@ impl<'a> Performance<'a> {
                 }
                 Ok(())
             }
-            Fault::Replace(node, comer) => {
+            Fault::Replace(node, joiner) => {
                 self.cluster.kill(node).await?;
-                self.cluster.becomes(node, Standing::Gone);
-                self.let_in(comer, MemberChange::Replace { node: self.name(node), with: self.name(comer) }).await
+                self.cluster.set_membership(node, Membership::Gone);
+                self.admit(joiner, MemberChange::Replace { node: self.name(node), with: self.name(joiner) }).await
             }
-            Fault::Add(comer) => self.let_in(comer, MemberChange::Add { node: self.name(comer), weight: None }).await,
+            Fault::Add(joiner) => self.admit(joiner, MemberChange::Add { node: self.name(joiner), weight: None }).await,
         }
     }
 
@@ -139,7 +140,7 @@ impl<'a> Performance<'a> {
                 self.cluster.outages().end_excuse(Some(&self.cluster.nodes()[node].endpoint()));
                 Ok(())
             }
-            Fault::CutZone(_) | Fault::CutOneWay(..) => self.cluster.join(),
+            Fault::CutZone(_) | Fault::CutOneWay(..) => self.cluster.heal_network(),
             Fault::FillDisk => self.cluster.small_disk(SMALL_DISK).map_or(Ok(()), SmallDisk::make_room),
             Fault::Wipe(node) => self.renew(node),
             Fault::HotCopy(node) => {
@@ -147,7 +148,7 @@ impl<'a> Performance<'a> {
                 if let Some(copy) = self.copies.remove(&node) {
                     self.cluster.put_back(node, &copy)?;
                 }
-                // It may serve for a moment, and knows what it knew then.
+                // Until it notices that its data is old, it may serve, and refuse requests.
                 self.excuse(node);
                 self.may_end.insert(node);
                 self.start(node)
@@ -166,7 +167,7 @@ impl<'a> Performance<'a> {
         }
     }
 
-    /// They do not jump at the very same moment, and the first to jump is off the others' until it hears from them.
+    /// Shifts all clocks. They do not jump at the same moment: the first to jump is off from the others until it hears from them.
     async fn shift_all(&self, ms: i64) -> Result<(), FaultsError> {
         let outages = self.cluster.outages();
         outages.excuse(None);
@@ -176,12 +177,12 @@ impl<'a> Performance<'a> {
         Ok(())
     }
 
-    /// From now on a node may refuse what it is asked.
+    /// Excuses refusals of a node from now on.
     fn excuse(&self, node: usize) {
         self.cluster.outages().excuse(Some(&self.cluster.nodes()[node].endpoint()));
     }
 
-    /// Starts a node, and does not wait until it is ready: until then it need not answer.
+    /// Starts a node without waiting for it; until it is ready it need not answer.
     fn start(&mut self, node: usize) -> Result<(), FaultsError> {
         self.starting.insert(node);
         self.cluster.start_again(node)
@@ -192,17 +193,18 @@ impl<'a> Performance<'a> {
         self.start(node)
     }
 
-    async fn let_in(&mut self, comer: usize, change: MemberChange) -> Result<(), FaultsError> {
+    async fn admit(&mut self, joiner: usize, change: MemberChange) -> Result<(), FaultsError> {
         self.traffic.redirect(self.cluster);
-        knock(self.cluster, &[comer]).await?;
+        start_joiners(self.cluster, &[joiner]).await?;
         self.change(&[change]).await?;
-        self.cluster.becomes(comer, Standing::Member);
-        self.cluster.away(comer);
-        self.starting.insert(comer);
+        self.cluster.set_membership(joiner, Membership::Member);
+        self.cluster.begin_outage(joiner);
+        self.starting.insert(joiner);
         Ok(())
     }
 
-    /// Makes a change of the members, again if another node knew of a newer history than the one that planned it.
+    /// Makes a change of the members. It plans again if the node that makes the change knew a newer membership history than the one that planned
+    /// it.
     async fn change(&mut self, changes: &[MemberChange]) -> Result<(), FaultsError> {
         let mut last = Ok(());
         for _ in 0..20 {
@@ -213,14 +215,14 @@ impl<'a> Performance<'a> {
             if last.is_ok() {
                 break;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
         last
     }
 
-    /// Makes everything whole, and waits until it is.
+    /// Ends all faults, and waits until the cluster has recovered.
     async fn heal(&mut self) -> Result<(), FaultsError> {
-        self.cluster.join()?;
+        self.cluster.heal_network()?;
         if let Some(right_at) = self.clock_right_at {
             tokio::time::sleep_until(right_at.into()).await;
         }
@@ -230,7 +232,7 @@ impl<'a> Performance<'a> {
                 if !self.may_end.contains(&node) || !self.cluster.has_died(node) {
                     return Err(error);
                 }
-                self.done.push(format!("{} refuses to serve its copy, and is renewed", self.name(node)));
+                self.done.push(format!("{} refuses to start on its copy, and is renewed", self.name(node)));
                 self.cluster.wipe(node).await?;
                 self.cluster.renew(node)?;
                 self.cluster.start_again(node)?;
@@ -243,29 +245,29 @@ impl<'a> Performance<'a> {
         self.settle().await
     }
 
-    /// Waits until all members that there are know of nothing on its way.
+    /// Waits until no member knows of a transfer.
     async fn settle(&mut self) -> Result<(), FaultsError> {
         let (begun, mut settled) = (Instant::now(), 0);
-        while settled < LOOKS_SETTLED {
-            let looks = self.cluster.looks().await?;
-            let is_over = looks.iter().all(|look| {
-                look.moves.as_ref().is_some_and(|moves| moves.moves.is_empty() && moves.leaving.is_empty())
+        while settled < SETTLED_CHECKS {
+            let reports = self.cluster.node_reports().await?;
+            let is_over = reports.iter().all(|report| {
+                report.moves.as_ref().is_some_and(|moves| moves.moves.is_empty() && moves.leaving.is_empty())
             });
             settled = if is_over { settled + 1 } else { 0 };
             if begun.elapsed() > SETTLES_WITHIN {
-                let left = looks.iter().filter_map(|look| Some(look.moves.as_ref()?.moves.len())).max();
-                self.trouble.push(format!(
-                    "{left:?} partitions are on their way still {} s after the healing",
+                let left = reports.iter().filter_map(|report| Some(report.moves.as_ref()?.moves.len())).max();
+                self.problems.push(format!(
+                    "{left:?} partitions are still in transfer {} s after the healing",
                     SETTLES_WITHIN.as_secs()
                 ));
                 break;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
         Ok(())
     }
 
-    /// A node that runs and can be asked.
+    /// A running member that can answer.
     fn running(&self) -> usize {
         let nodes = self.cluster.nodes().iter().enumerate();
         let mut running = nodes.filter(|(at, node)| {
@@ -279,7 +281,7 @@ impl<'a> Performance<'a> {
     }
 }
 
-/// Flips bits in the tables of a data directory, but in no journal: what a journal lost, nobody can know of. Says how many.
+/// Flips bits in the tables of a data directory and returns their number. Journals stay intact: a node cannot detect what a damaged journal lost.
 fn damage(dir: &Path) -> Result<usize, FaultsError> {
     let failed = || FaultsError::system(format!("damage {}", dir.display()));
     let mut damaged = 0;
@@ -296,7 +298,7 @@ fn damage(dir: &Path) -> Result<usize, FaultsError> {
     Ok(damaged)
 }
 
-/// The files under `dir` that hold tables or values.
+/// The files under `dir` that hold tables or large values.
 fn tables(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut tables = Vec::new();
     for entry in fs::read_dir(dir)? {

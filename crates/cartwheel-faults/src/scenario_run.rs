@@ -1,4 +1,4 @@
-//! The faults themselves: what is done in each scenario, step by step.
+//! The faults of each scenario, step by step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,48 +6,47 @@ use std::time::Duration;
 use cartwheel_client::MemberChange;
 
 use crate::FaultsError;
-use crate::change::{Change, Measured};
+use crate::change::{Change, ChangeMeasurement};
 use crate::cluster::{Cluster, ZONES};
 use crate::ledger::Ledger;
-use crate::node::Standing;
+use crate::node::Membership;
 use crate::scenario::{Pace, Scenario};
 use crate::traffic::Traffic;
 
-/// A node that hands over is killed when at most so many percent of the partitions are on their way still.
-const GIVER_DIES_AT: usize = 85;
-/// A node that takes over is killed then.
-const TAKER_DIES_AT: usize = 50;
-/// How long a node may take to ask to be let in, and one that was let in to be ready.
-const COMES_WITHIN: Duration = Duration::from_secs(30);
+/// A node that hands over partitions is killed when at most this percentage of them is still being transferred.
+const SENDER_KILLED_AT: usize = 85;
+/// The same for a node that receives partitions.
+const RECEIVER_KILLED_AT: usize = 50;
+/// How long a new node may take to appear in the list of waiting nodes, and how long an added one to become ready.
+const JOINS_WITHIN: Duration = Duration::from_secs(30);
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
-/// A scenario under way.
-pub(crate) struct Act<'a> {
+/// A running scenario.
+pub(crate) struct ScenarioRun<'a> {
     pub(crate) cluster: &'a mut Cluster,
     traffic: &'a Traffic,
     pub(crate) ledger: &'a Arc<Ledger>,
     pub(crate) pace: Pace,
-    /// What was done, in order.
+    /// The faults so far, in order.
     pub(crate) done: Vec<String>,
-    /// What a change of the members took.
-    pub(crate) measured: Option<Measured>,
-    /// What is not as it should be.
-    pub(crate) trouble: Vec<String>,
+    /// The measurements of a change of the members.
+    pub(crate) measured: Option<ChangeMeasurement>,
+    /// Violations that the scenario itself found.
+    pub(crate) problems: Vec<String>,
 }
 
-impl<'a> Act<'a> {
-    /// A scenario in which nothing has been done yet.
+impl<'a> ScenarioRun<'a> {
     pub(crate) const fn new(
         cluster: &'a mut Cluster,
         traffic: &'a Traffic,
         ledger: &'a Arc<Ledger>,
         pace: Pace,
     ) -> Self {
-        Self { cluster, traffic, ledger, pace, done: Vec::new(), measured: None, trouble: Vec::new() }
+        Self { cluster, traffic, ledger, pace, done: Vec::new(), measured: None, problems: Vec::new() }
     }
 
-    /// Does what the scenario says, up to the healing.
-    pub(crate) async fn perform(&mut self, scenario: Scenario) -> Result<(), FaultsError> {
+    /// Runs the scenario's faults, up to the healing.
+    pub(crate) async fn run(&mut self, scenario: Scenario) -> Result<(), FaultsError> {
         match scenario {
             Scenario::KillOne => self.kill(&[0]).await,
             Scenario::KillTwo => {
@@ -65,12 +64,12 @@ impl<'a> Act<'a> {
             Scenario::CutOneWay => {
                 let to = self.cluster.first_in(1);
                 self.cluster.mute_towards(0, to)?;
-                let note = format!("what {} sends to {} lost", self.name(0), self.name(to));
+                let note = format!("packets from {} to {} dropped", self.name(0), self.name(to));
                 self.cut(&note).await
             }
             Scenario::MuteNode => {
                 self.cluster.mute_out_of_zone(0)?;
-                let note = format!("what {} sends into other zones lost", self.name(0));
+                let note = format!("packets from {} into other zones dropped", self.name(0));
                 self.cut(&note).await
             }
             Scenario::Pause => self.pause().await,
@@ -101,13 +100,13 @@ impl<'a> Act<'a> {
         for &node in victims {
             self.cluster.restart(node).await?;
         }
-        self.note(format!("started again after {} s", self.pace.fault.as_secs()));
+        self.note(format!("restarted after {} s", self.pace.fault.as_secs()));
         Ok(())
     }
 
     pub(crate) async fn cut(&mut self, what: &str) -> Result<(), FaultsError> {
         self.sleep(self.pace.cut).await;
-        self.cluster.join()?;
+        self.cluster.heal_network()?;
         self.note(format!("{what} for {} s", self.pace.cut.as_secs()));
         Ok(())
     }
@@ -122,10 +121,10 @@ impl<'a> Act<'a> {
     }
 
     async fn fill_disk(&mut self, node: usize) -> Result<(), FaultsError> {
-        let nobody = || FaultsError::system("fill a disk")(std::io::Error::other("the node has no small one"));
-        self.cluster.small_disk(node).ok_or_else(nobody)?.fill()?;
+        let no_disk = || FaultsError::system("fill a disk")(std::io::Error::other("the node has no small disk"));
+        self.cluster.small_disk(node).ok_or_else(no_disk)?.fill()?;
         self.sleep(self.pace.fault).await;
-        self.cluster.small_disk(node).ok_or_else(nobody)?.make_room()?;
+        self.cluster.small_disk(node).ok_or_else(no_disk)?.make_room()?;
         self.note(format!("disk of {} filled to the last byte for {} s", self.name(node), self.pace.fault.as_secs()));
         Ok(())
     }
@@ -144,7 +143,7 @@ impl<'a> Act<'a> {
             self.cluster.stop(node).await?;
             self.cluster.restart(node).await?;
         }
-        self.note("all nodes stopped with SIGTERM and started again, one after the other".to_owned());
+        self.note("all nodes stopped with SIGTERM and restarted, one after another".to_owned());
         Ok(())
     }
 
@@ -153,7 +152,7 @@ impl<'a> Act<'a> {
         self.sleep(self.pace.fault).await;
         let node = self.cluster.first_in(2);
         self.cluster.wipe(node).await?;
-        self.cluster.join_without(node)?;
+        self.cluster.heal_network_except(node)?;
         self.note(format!("{} took writes alone and lost its disk", self.name(node)));
         Ok(())
     }
@@ -163,7 +162,7 @@ impl<'a> Act<'a> {
         self.ledger.cut(0);
         self.sleep(self.pace.cut).await;
         self.ledger.heal();
-        self.cluster.join()?;
+        self.cluster.heal_network()?;
         self.note(format!("zone-1 (2 nodes and its clients) cut off for {} s", self.pace.cut.as_secs()));
         Ok(())
     }
@@ -186,14 +185,18 @@ impl<'a> Act<'a> {
     }
 
     async fn grow(&mut self) -> Result<(), FaultsError> {
-        let comers = self.cluster.all_that_are(Standing::Outside);
-        self.knock(&comers).await?;
+        let joiners = self.cluster.nodes_that_are(Membership::Outside);
+        self.start_joiners(&joiners).await?;
         let changes: Vec<MemberChange> =
-            comers.iter().map(|&node| MemberChange::Add { node: self.name(node), weight: None }).collect();
+            joiners.iter().map(|&node| MemberChange::Add { node: self.name(node), weight: None }).collect();
         let change = Change::make(self.cluster, self.ledger, &changes).await?;
-        self.let_in(&comers).await?;
-        self.note(format!("{} come", self.names(&comers)));
-        self.move_with_deaths(change, &[(self.cluster.first_in(1), GIVER_DIES_AT), (comers[0], TAKER_DIES_AT)]).await
+        self.admit(&joiners).await?;
+        self.note(format!("{} added", self.names(&joiners)));
+        self.transfer_with_kills(
+            change,
+            &[(self.cluster.first_in(1), SENDER_KILLED_AT), (joiners[0], RECEIVER_KILLED_AT)],
+        )
+        .await
     }
 
     async fn shrink(&mut self) -> Result<(), FaultsError> {
@@ -202,57 +205,61 @@ impl<'a> Act<'a> {
             leavers.iter().map(|&node| MemberChange::Remove { node: self.name(node) }).collect();
         let change = Change::make(self.cluster, self.ledger, &changes).await?;
         for &node in &leavers {
-            self.cluster.becomes(node, Standing::Leaving);
-            // It ends when it has handed over everything, which nobody can tell beforehand.
-            self.cluster.away(node);
+            self.cluster.set_membership(node, Membership::Leaving);
+            // It ends once it has handed over everything, and that moment cannot be known in advance.
+            self.cluster.begin_outage(node);
         }
-        self.note(format!("{} leave", self.names(&leavers)));
-        self.move_with_deaths(change, &[(leavers[1], GIVER_DIES_AT), (self.cluster.first_in(0), TAKER_DIES_AT)]).await
+        self.note(format!("{} removed", self.names(&leavers)));
+        self.transfer_with_kills(
+            change,
+            &[(leavers[1], SENDER_KILLED_AT), (self.cluster.first_in(0), RECEIVER_KILLED_AT)],
+        )
+        .await
     }
 
     async fn replace_dead(&mut self) -> Result<(), FaultsError> {
-        let comers = self.cluster.all_that_are(Standing::Outside);
-        let (dead, comer) = (self.cluster.first_in(0), comers[0]);
+        let joiners = self.cluster.nodes_that_are(Membership::Outside);
+        let (dead, joiner) = (self.cluster.first_in(0), joiners[0]);
         self.cluster.kill(dead).await?;
-        self.cluster.becomes(dead, Standing::Gone);
+        self.cluster.set_membership(dead, Membership::Gone);
         self.traffic.redirect(self.cluster);
         self.sleep(self.pace.fault).await;
-        self.knock(&comers).await?;
-        let changes = [MemberChange::Replace { node: self.name(dead), with: self.name(comer) }];
+        self.start_joiners(&joiners).await?;
+        let changes = [MemberChange::Replace { node: self.name(dead), with: self.name(joiner) }];
         let change = Change::make(self.cluster, self.ledger, &changes).await?;
-        self.let_in(&comers).await?;
+        self.admit(&joiners).await?;
         self.note(format!(
-            "{} killed for good, and replaced by {} {} s later",
+            "{} killed for good and replaced by {} {} s later",
             self.name(dead),
-            self.name(comer),
+            self.name(joiner),
             self.pace.fault.as_secs()
         ));
-        // Of what the dead one held, two homes are left, and a strong request needs both.
-        self.move_with_deaths(change, &[(comer, TAKER_DIES_AT)]).await
+        // Two homes are left of each partition that the dead node held, and a strong request needs both. So neither of them is killed.
+        self.transfer_with_kills(change, &[(joiner, RECEIVER_KILLED_AT)]).await
     }
 
-    /// Starts nodes that are to come, and waits until the cluster knows that they wait.
-    pub(crate) async fn knock(&mut self, comers: &[usize]) -> Result<(), FaultsError> {
-        knock(self.cluster, comers).await
+    /// Starts new nodes, and waits until all members list them as waiting.
+    pub(crate) async fn start_joiners(&mut self, joiners: &[usize]) -> Result<(), FaultsError> {
+        start_joiners(self.cluster, joiners).await
     }
 
-    /// Waits until those who were let in are ready, and sends clients to them.
-    pub(crate) async fn let_in(&mut self, comers: &[usize]) -> Result<(), FaultsError> {
-        for &node in comers {
+    /// Waits until the added nodes are ready, and sends clients to them.
+    pub(crate) async fn admit(&mut self, joiners: &[usize]) -> Result<(), FaultsError> {
+        for &node in joiners {
             self.cluster.ready(node).await?;
-            self.cluster.becomes(node, Standing::Member);
+            self.cluster.set_membership(node, Membership::Member);
         }
         self.traffic.redirect(self.cluster);
         Ok(())
     }
 
-    /// Waits until all data is where it is wished. On the way nodes are killed and started again, each when so many percent of the
-    /// partitions are on their way still.
-    async fn move_with_deaths(&mut self, mut change: Change, deaths: &[(usize, usize)]) -> Result<(), FaultsError> {
-        for &(node, percent) in deaths {
+    /// Waits until all transfers are done. Each of the `kills` is a node that is killed and restarted once at most that percentage of the
+    /// partitions is still being transferred.
+    async fn transfer_with_kills(&mut self, mut change: Change, kills: &[(usize, usize)]) -> Result<(), FaultsError> {
+        for &(node, percent) in kills {
             let left = change.until(self.cluster, percent, self.pace.change).await?;
             self.cluster.kill(node).await?;
-            self.note(format!("kill -9 of {} with {left} partitions on their way", self.name(node)));
+            self.note(format!("kill -9 of {} with {left} partitions in transfer", self.name(node)));
             self.sleep(self.pace.death).await;
             self.cluster.restart(node).await?;
         }
@@ -261,7 +268,7 @@ impl<'a> Act<'a> {
         Ok(())
     }
 
-    /// Tells clients which nodes serve now.
+    /// Gives clients the addresses of the nodes that serve now.
     pub(crate) fn redirect(&self) {
         self.traffic.redirect(self.cluster);
     }
@@ -283,26 +290,26 @@ impl<'a> Act<'a> {
     }
 }
 
-/// Starts nodes that are to come, and waits until the cluster knows that they wait.
-pub(crate) async fn knock(cluster: &mut Cluster, comers: &[usize]) -> Result<(), FaultsError> {
-    for &node in comers {
+/// Starts new nodes, and waits until all members list them as waiting.
+pub(crate) async fn start_joiners(cluster: &mut Cluster, joiners: &[usize]) -> Result<(), FaultsError> {
+    for &node in joiners {
         cluster.start_outside(node)?;
     }
-    let knocked = async {
+    let started = async {
         loop {
-            let looks = cluster.looks().await?;
+            let reports = cluster.node_reports().await?;
             let known = |node: &usize| {
                 let name = &cluster.nodes()[*node].name;
-                // One that stands still hears of it later.
-                let mut answers = looks.iter().filter_map(|look| look.moves.as_ref()).peekable();
+                // A stopped or paused member learns of it later.
+                let mut answers = reports.iter().filter_map(|report| report.moves.as_ref()).peekable();
                 answers.peek().is_some() && answers.all(|moves| moves.waiting.contains(name))
             };
-            if comers.iter().all(known) {
+            if joiners.iter().all(known) {
                 return Ok(());
             }
             tokio::time::sleep(BETWEEN_TRIES).await;
         }
     };
-    let in_time = tokio::time::timeout(COMES_WITHIN, knocked).await;
-    in_time.unwrap_or_else(|_| Err(cluster.nodes()[comers[0]].failed("has not asked everybody to be let in")))
+    let in_time = tokio::time::timeout(JOINS_WITHIN, started).await;
+    in_time.unwrap_or_else(|_| Err(cluster.nodes()[joiners[0]].failed("is not listed as waiting by all members")))
 }

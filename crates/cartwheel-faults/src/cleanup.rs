@@ -1,4 +1,4 @@
-//! What a run leaves in the system bears its process's number, so that a later run can remove what one that was killed left.
+//! Cleanup of what killed runs left in the system. All that a run makes bears its process id in its name.
 
 use std::fs;
 use std::io;
@@ -20,7 +20,7 @@ pub(crate) fn new_name() -> String {
     format!("{PREFIX}{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A directory for a cluster's data and logs, which is removed when this is dropped.
+/// A directory for a cluster's data and logs. Dropping it removes it.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
@@ -28,7 +28,7 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes one among the system's temporary files.
+    /// Makes a directory among the system's temporary files.
     ///
     /// # Errors
     /// If it cannot be made.
@@ -38,12 +38,12 @@ impl RunDir {
         Ok(Self { path, keep: false })
     }
 
-    /// Where it is.
+    /// The directory's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Leaves it there when this is dropped, until a later run removes it.
+    /// Keeps the directory when this is dropped, until a later run removes it.
     pub fn keep(&mut self) {
         self.keep = true;
     }
@@ -57,19 +57,19 @@ impl Drop for RunDir {
     }
 }
 
-/// Removes what runs left whose processes are dead: nodes, namespaces, disks and directories.
+/// Removes the nodes, namespaces, disks and directories of runs whose processes are dead.
 ///
 /// # Errors
 /// If something cannot be removed.
 pub fn remove() -> Result<(), FaultsError> {
     for namespace in of_the_dead(Path::new(NAMESPACES))? {
         let name = namespace.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // A paused node outlives whoever paused it. Nobody else would be in here.
+        // A paused node outlives the run that paused it. No other processes are in this namespace.
         for pid in pids_inside(&name) {
             let _ = kill_process(pid, Signal::KILL);
         }
         let deleted = ip(&[], &format!("netns del {name}\n"));
-        // Another run may have been faster.
+        // Another run may have deleted it first.
         if namespace.exists() {
             deleted?;
         }
@@ -86,7 +86,7 @@ pub fn remove() -> Result<(), FaultsError> {
     Ok(())
 }
 
-/// What in `dir` has the name of a run that is dead.
+/// The entries of `dir` that belong to dead runs.
 fn of_the_dead(dir: &Path) -> Result<Vec<PathBuf>, FaultsError> {
     let failed = || FaultsError::system(format!("read {}", dir.display()));
     let entries = match fs::read_dir(dir) {
@@ -101,7 +101,7 @@ fn of_the_dead(dir: &Path) -> Result<Vec<PathBuf>, FaultsError> {
     Ok(entries.into_iter().map(|entry| entry.path()).filter(is_dead).collect())
 }
 
-/// Whose name it is.
+/// The process id in a run's name.
 fn pid_of(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
 }
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_say_whose_they_are() {
+    fn names_contain_the_process_id() {
         assert_eq!(pid_of(&new_name()), Some(std::process::id()));
         assert_eq!(pid_of("cartwheel-faults-77-0-host3"), Some(77));
         assert_eq!(pid_of("cartwheel-77-0"), None);
@@ -132,9 +132,9 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_dead_left_is_removed() {
+    fn only_files_of_dead_runs_are_removed() {
         let dir = tempfile::tempdir().unwrap();
-        // Above what Linux gives out.
+        // Above the largest process id of Linux.
         let dead = dir.path().join(format!("{PREFIX}{}-0", 1 << 23));
         for path in [&dead, &dir.path().join(new_name()), &dir.path().join("thesis")] {
             fs::create_dir(path).unwrap();

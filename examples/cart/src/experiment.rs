@@ -1,4 +1,4 @@
-//! The whole story: all purchases are replayed, a node dies half-way if it may, and then every cart is read back and judged.
+//! The whole example: replays all purchases, kills a node half-way if it may, and then compares every cart with the purchases.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,38 +11,38 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::progress::Progress;
 use crate::proof::{self, Proof};
 use crate::purchases::{Purchase, by_customer};
-use crate::replay::{self, Plan, Replayed};
+use crate::replay::{self, Plan, ReplayCounts};
 
-/// What is to be told.
+/// The parameters of the example.
 #[derive(Clone, Debug)]
-pub struct Story {
-    /// The purchases, in the order in which they are made.
+pub struct Experiment {
+    /// In the order in which they are made.
     pub purchases: Arc<[Purchase]>,
-    /// How many of a hundred are taken out again.
+    /// The share of purchases that are removed again.
     pub removes_percent: u8,
-    /// The names of the buckets begin with this.
+    /// The prefix of the buckets' names.
     pub bucket: String,
-    /// How many write, and then read, at the same time.
+    /// The number of concurrent writers, and then readers.
     pub writers: usize,
-    /// Whether anybody is to see how it goes.
+    /// Whether to print nothing.
     pub silent: bool,
 }
 
-/// How it ended.
+/// The result of the example.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Ending {
-    /// What the writers met.
-    pub replayed: Replayed,
-    /// What the carts merged by union hold.
+pub struct ExperimentResult {
+    /// The counts of the replay.
+    pub replayed: ReplayCounts,
+    /// The carts that are merged by union.
     pub plain: Proof,
-    /// What the carts with marks hold.
+    /// The carts with marks.
     pub marked: Proof,
 }
 
-/// Why a story has no end.
+/// Why the example failed to run.
 #[derive(Debug, thiserror::Error)]
-pub enum StoryError {
-    /// The store failed its client.
+pub enum ExperimentError {
+    /// A request of a client failed.
     #[error(transparent)]
     Store(#[from] Error),
     /// The example's own cluster failed.
@@ -50,29 +50,32 @@ pub enum StoryError {
     Cluster(#[from] ClusterError),
 }
 
-/// How many faulty carts are shown.
+/// The most faulty carts that are shown.
 const FAULTS_SHOWN: usize = 10;
 
-impl Ending {
-    /// What is not as it should be, if anything: both kinds must hold every add, and where deletes hold none may come back.
+impl ExperimentResult {
+    /// Checks the result: both kinds of carts must hold every add, and no deleted item may be back in carts with marks.
+    ///
+    /// # Errors
+    /// What is wrong.
     pub fn verdict(&self) -> Result<(), String> {
         let faults = self.plain.faults.len() + self.marked.faults.len();
         if faults > 0 {
-            return Err(format!("{faults} carts are not what they should be"));
+            return Err(format!("{faults} carts differ from the purchases"));
         }
         match self.marked.resurfaced {
             0 => Ok(()),
-            back => Err(format!("{back} deleted items are back in carts that should not let them")),
+            back => Err(format!("{back} deleted items are back in carts with marks")),
         }
     }
 }
 
-impl Story {
-    /// Tells it on running nodes.
+impl Experiment {
+    /// Runs on existing nodes.
     ///
     /// # Errors
-    /// If the nodes cannot serve it.
-    pub async fn tell(&self, nodes: &[String]) -> Result<Ending, StoryError> {
+    /// If a request fails for good.
+    pub async fn run(&self, nodes: &[String]) -> Result<ExperimentResult, ExperimentError> {
         let progress = self.progress("adding", self.purchases.len());
         self.begin(nodes.len());
         let begun = Instant::now();
@@ -81,22 +84,22 @@ impl Story {
         self.end(nodes, replayed, &progress, begun).await
     }
 
-    /// Tells it on a cluster of which the last node is killed half-way and later started again.
+    /// Runs on a cluster whose last node is killed half-way and restarted later.
     ///
     /// # Errors
-    /// If the nodes cannot serve it.
-    pub async fn tell_with_a_death(&self, cluster: &mut Cluster) -> Result<Ending, StoryError> {
+    /// If a request fails for good, or the node cannot be killed or restarted.
+    pub async fn run_with_a_kill(&self, cluster: &mut Cluster) -> Result<ExperimentResult, ExperimentError> {
         let nodes = cluster.endpoints();
         let progress = self.progress("adding", self.purchases.len());
         self.begin(nodes.len());
         let begun = Instant::now();
         let (clients, plan) = (replay::clients(&nodes, self.writers, 0)?, self.plan());
-        let replaying = async { replay::replay(clients, &plan, &progress).await.map_err(StoryError::from) };
+        let replaying = async { replay::replay(clients, &plan, &progress).await.map_err(ExperimentError::from) };
         let (replayed, ()) = tokio::try_join!(replaying, self.kill_and_restart(cluster, &progress))?;
         self.end(&nodes, replayed, &progress, begun).await
     }
 
-    async fn kill_and_restart(&self, cluster: &mut Cluster, progress: &Progress) -> Result<(), StoryError> {
+    async fn kill_and_restart(&self, cluster: &mut Cluster, progress: &Progress) -> Result<(), ExperimentError> {
         let Some(node) = cluster.nodes().last().cloned() else { return Ok(()) };
         let all = self.purchases.len() as u64;
         reached(progress, all / 2).await;
@@ -109,20 +112,20 @@ impl Story {
         ));
         reached(progress, all * 3 / 4).await;
         cluster.restart(&node).await?;
-        progress.say(&format!("started {} again, which serves after {} adds", node.name, progress.done()));
+        progress.say(&format!("started {} again, ready after {} adds", node.name, progress.done()));
         Ok(())
     }
 
     async fn end(
         &self,
         nodes: &[String],
-        replayed: Replayed,
+        replayed: ReplayCounts,
         progress: &Progress,
         begun: Instant,
-    ) -> Result<Ending, StoryError> {
+    ) -> Result<ExperimentResult, ExperimentError> {
         progress.finish();
         self.say(format_args!(
-            "added   {} items to both carts in {:.1} s, {:.0}/s, and took {} out again (each a get and a put); {} changes were tried anew",
+            "added   {} items to both carts in {:.1} s, {:.0}/s, and removed {} again (each a get and a put); {} changes were repeated",
             replayed.adds,
             begun.elapsed().as_secs_f64(),
             progress.per_second(),
@@ -136,11 +139,16 @@ impl Story {
         let plan = self.plan();
         let plain = self.prove::<PlainCart>(nodes, &plan.plain, "union").await?;
         let marked = self.prove::<MarkedCart>(nodes, &plan.marked, "marks").await?;
-        Ok(Ending { replayed, plain, marked })
+        Ok(ExperimentResult { replayed, plain, marked })
     }
 
-    async fn prove<C: Cart>(&self, nodes: &[String], bucket: &str, kind: &'static str) -> Result<Proof, StoryError> {
-        // From the next node on, so that hardly a cart is read where it was written.
+    async fn prove<C: Cart>(
+        &self,
+        nodes: &[String],
+        bucket: &str,
+        kind: &'static str,
+    ) -> Result<Proof, ExperimentError> {
+        // Begin with the next node, so that hardly a cart is read through the node that wrote it.
         let clients = replay::clients(nodes, self.writers, 1)?;
         let progress = self.progress("reading", by_customer(&self.purchases).len());
         let proof = proof::prove::<C>(clients, bucket, &self.purchases, self.removes_percent, &progress).await?;
@@ -157,11 +165,11 @@ impl Story {
                 fault.customer, fault.missing, fault.surplus
             ));
         }
-        let expected = self.purchases.len() - proof.taken_out;
+        let expected = self.purchases.len() - proof.removed;
         let verdict =
-            if proof.found == expected && proof.faults.is_empty() { "no add is lost" } else { "NOT all of them" };
+            if proof.found == expected && proof.faults.is_empty() { "no add is lost" } else { "ADDS ARE LOST" };
         self.say(format_args!("        {} of {expected} adds are there: {verdict}", proof.found));
-        self.say(format_args!("        {} of {} deleted items have resurfaced", proof.resurfaced, proof.taken_out));
+        self.say(format_args!("        {} of {} deleted items have resurfaced", proof.resurfaced, proof.removed));
         Ok(proof)
     }
 
