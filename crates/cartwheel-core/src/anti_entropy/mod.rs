@@ -64,7 +64,7 @@ const PROVEN: &[u8] = b"proven equal 2";
 const RECOVERED: &[u8] = b"caught up 2"; // a name on the disk: retired word
 
 /// What the exchange may know and use in a step.
-pub struct Xcx<'a> {
+pub struct ExchangeContext<'a> {
     /// The time of the step.
     pub now: Now,
     /// This node.
@@ -85,7 +85,7 @@ pub struct Xcx<'a> {
     pub out: &'a mut Outbox<ExchangeCalls>,
 }
 
-impl Xcx<'_> {
+impl ExchangeContext<'_> {
     fn send(&mut self, to: NodeId, partition: PartitionId, message: Message) {
         self.out.sends.push((to, partition, message));
     }
@@ -232,7 +232,7 @@ impl Exchange {
     /// partitions are compared at once.
     pub fn set_held(
         &mut self,
-        cx: &mut Xcx<'_>,
+        cx: &mut ExchangeContext<'_>,
         held: Arc<Holdings>,
         touched: &BTreeSet<PartitionId>,
         moved: &BTreeSet<PartitionId>,
@@ -253,7 +253,7 @@ impl Exchange {
     }
 
     /// Keys that become a group of their own are recovered if the group that they were in was.
-    fn stay_recovered(&mut self, cx: &mut Xcx<'_>, before: &Holdings, touched: &BTreeSet<PartitionId>) {
+    fn stay_recovered(&mut self, cx: &mut ExchangeContext<'_>, before: &Holdings, touched: &BTreeSet<PartitionId>) {
         for &partition in touched {
             let (were, are) = (before.counts(partition), self.held.counts(partition));
             let others = TreeId { partition, group: were.others() };
@@ -303,7 +303,7 @@ impl Exchange {
         }
     }
 
-    fn go_by(&mut self, cx: &Xcx<'_>) {
+    fn go_by(&mut self, cx: &ExchangeContext<'_>) {
         let Some(every) = self.every else { return };
         let within = self.first_within(every);
         self.proofs.go_by(&self.held, &self.trees, cx.now.instant, every, within);
@@ -316,7 +316,7 @@ impl Exchange {
     }
 
     /// Adopts new homes or trees for these partitions only.
-    fn go_by_some(&mut self, cx: &mut Xcx<'_>, touched: &BTreeSet<PartitionId>) {
+    fn go_by_some(&mut self, cx: &mut ExchangeContext<'_>, touched: &BTreeSet<PartitionId>) {
         let Some(every) = self.every else { return };
         let times = (every, self.first_within(every));
         for &partition in touched {
@@ -328,7 +328,7 @@ impl Exchange {
     }
 
     /// A tree that has no other home to recover from counts as recovered.
-    fn recover_alone(&mut self, cx: &mut Xcx<'_>) {
+    fn recover_alone(&mut self, cx: &mut ExchangeContext<'_>) {
         if self.loss_floor == Since(0) {
             return;
         }
@@ -352,7 +352,7 @@ impl Exchange {
     }
 
     /// Begins what is due.
-    pub fn tick(&mut self, cx: &mut Xcx<'_>) {
+    pub fn tick(&mut self, cx: &mut ExchangeContext<'_>) {
         let Some(every) = self.every else { return };
         if !self.has_started {
             self.start(cx);
@@ -384,7 +384,7 @@ impl Exchange {
         }
     }
 
-    fn start(&mut self, cx: &mut Xcx<'_>) {
+    fn start(&mut self, cx: &mut ExchangeContext<'_>) {
         self.has_started = true;
         self.go_by(cx);
         self.next_save_at = cx.now.instant + SAVE_EVERY;
@@ -397,7 +397,7 @@ impl Exchange {
         self.recover_alone(cx);
     }
 
-    fn begin_due(&mut self, cx: &mut Xcx<'_>, every: Duration) {
+    fn begin_due(&mut self, cx: &mut ExchangeContext<'_>, every: Duration) {
         while self.sessions.len() < SESSIONS_MAX {
             let with = |peer| self.sessions.values().filter(|session| session.peer == peer).count();
             let is_free = |&(_, peer): &Pair| with(peer) < SESSIONS_PER_PEER_MAX;
@@ -453,13 +453,13 @@ impl Exchange {
         lasts && self.has_started && !is_late && self.proofs.all_begun_since(begun)
     }
 
-    fn advance(&mut self, cx: &mut Xcx<'_>, id: u64) {
+    fn advance(&mut self, cx: &mut ExchangeContext<'_>, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let next = session.advance(cx);
         self.go_on(cx, id, next);
     }
 
-    fn go_on(&mut self, cx: &mut Xcx<'_>, id: u64, next: SessionStep) {
+    fn go_on(&mut self, cx: &mut ExchangeContext<'_>, id: u64, next: SessionStep) {
         match next {
             SessionStep::Wait => {}
             SessionStep::End { is_equal: false } => self.give_up(cx, id),
@@ -479,13 +479,13 @@ impl Exchange {
     }
 
     /// Ends this exchange and puts off the next: losses that the peer reported are not durable here yet.
-    pub fn begin_anew(&mut self, cx: &mut Xcx<'_>, id: u64) {
+    pub fn begin_anew(&mut self, cx: &mut ExchangeContext<'_>, id: u64) {
         if let Some(session) = self.sessions.remove(&id) {
             self.proofs.put_off((session.tree, session.peer), cx.now.instant + ANEW_AFTER);
         }
     }
 
-    fn give_up(&mut self, cx: &mut Xcx<'_>, id: u64) {
+    fn give_up(&mut self, cx: &mut ExchangeContext<'_>, id: u64) {
         let Some(session) = self.sessions.remove(&id) else { return };
         cx.out.events.push(Event::ExchangeFailed(session.tree, session.peer));
         if let Some(every) = self.every {
@@ -494,7 +494,7 @@ impl Exchange {
     }
 
     /// A peer's exchange asks for sums or keys.
-    pub fn asked(&mut self, cx: &mut Xcx<'_>, from: NodeId, request_id: RequestId, question: Question) {
+    pub fn asked(&mut self, cx: &mut ExchangeContext<'_>, from: NodeId, request_id: RequestId, question: Question) {
         let partition = question.partition();
         let refused = match question {
             Question::Nodes { tree, level, nodes } => match self.sums(from, tree, level, &nodes) {
@@ -535,7 +535,13 @@ impl Exchange {
     }
 
     /// The range that may be listed for a peer.
-    fn may_list(&self, cx: &mut Xcx<'_>, from: NodeId, tree: TreeId, range: &KeyRange) -> Result<KeyRange, Refused> {
+    fn may_list(
+        &self,
+        cx: &mut ExchangeContext<'_>,
+        from: NodeId,
+        tree: TreeId,
+        range: &KeyRange,
+    ) -> Result<KeyRange, Refused> {
         self.shares(from, tree)?;
         let all_keys = self.trees.grid(tree.partition).ok_or(Refused::NotAHome)?.whole();
         if !all_keys.covers(range) {
@@ -574,7 +580,7 @@ impl Exchange {
     /// A peer has answered a request of an exchange.
     pub fn told(
         &mut self,
-        cx: &mut Xcx<'_>,
+        cx: &mut ExchangeContext<'_>,
         from: NodeId,
         request_id: RequestId,
         config_stamp: ConfigStamp,
@@ -601,7 +607,7 @@ impl Exchange {
         }
     }
 
-    fn broken(&mut self, cx: &mut Xcx<'_>, id: u64, peer: NodeId, broken: session::SessionError) {
+    fn broken(&mut self, cx: &mut ExchangeContext<'_>, id: u64, peer: NodeId, broken: session::SessionError) {
         if broken == session::SessionError::Nonsense {
             cx.out.events.push(Event::ExchangeRefused(peer));
         }
@@ -609,7 +615,13 @@ impl Exchange {
     }
 
     /// A replica has answered.
-    pub fn answered(&mut self, cx: &mut Xcx<'_>, from: NodeId, request_id: RequestId, answer: ReplicaResponse) {
+    pub fn answered(
+        &mut self,
+        cx: &mut ExchangeContext<'_>,
+        from: NodeId,
+        request_id: RequestId,
+        answer: ReplicaResponse,
+    ) {
         if from == cx.me
             && let Some(key) = self.checks.remove(&request_id.operation)
         {
@@ -630,7 +642,7 @@ impl Exchange {
     }
 
     /// Takes in the result of a store command for which [`Self::waits_for`] is true.
-    pub fn stored(&mut self, cx: &mut Xcx<'_>, id: StoreId, result: StoreResult) {
+    pub fn stored(&mut self, cx: &mut ExchangeContext<'_>, id: StoreId, result: StoreResult) {
         match self.stores.remove(&id) {
             None => {
                 cx.has_read(WorkClass::Scan, &result);
@@ -667,7 +679,7 @@ impl Exchange {
         }
     }
 
-    fn listed_here(&mut self, cx: &mut Xcx<'_>, id: u64, range: &KeyRange, result: StoreResult) {
+    fn listed_here(&mut self, cx: &mut ExchangeContext<'_>, id: u64, range: &KeyRange, result: StoreResult) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let StoreResult::Scanned(Ok(scanned)) = result else { return self.give_up(cx, id) };
         let (page, damaged) = list::page(&self.trees, session.tree, range, &scanned, cx.replica.being_written());
@@ -682,7 +694,7 @@ impl Exchange {
 
     fn listed_for(
         &mut self,
-        cx: &mut Xcx<'_>,
+        cx: &mut ExchangeContext<'_>,
         peer: NodeId,
         request_id: RequestId,
         tree: TreeId,
@@ -702,7 +714,7 @@ impl Exchange {
     }
 
     /// Reads a record that is unreadable or lost. The replica then marks it, and its loss is healed.
-    fn check(&mut self, cx: &mut Xcx<'_>, key: Key) {
+    fn check(&mut self, cx: &mut ExchangeContext<'_>, key: Key) {
         if self.checks.len() < CHECKS_MAX {
             let operation = self.number();
             let ask = ReplicaRequest::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
@@ -711,7 +723,7 @@ impl Exchange {
         }
     }
 
-    fn check_losses(&mut self, cx: &mut Xcx<'_>, tree: TreeId) {
+    fn check_losses(&mut self, cx: &mut ExchangeContext<'_>, tree: TreeId) {
         let losses = self.trees.losses(tree.partition).into_iter().flat_map(|losses| losses.keys());
         let keys: Vec<Key> = losses.take(CHECKS_MAX).filter_map(|key| Key::from_storage_key(key).ok()).collect();
         keys.into_iter().for_each(|key| self.check(cx, key));
@@ -719,7 +731,7 @@ impl Exchange {
 
     /// Marks a tree as recovered once it was compared with enough other homes: what its records still lack was never
     /// lost, so all of them count again.
-    fn check_recovered(&mut self, cx: &mut Xcx<'_>, tree: TreeId) {
+    fn check_recovered(&mut self, cx: &mut ExchangeContext<'_>, tree: TreeId) {
         if self.is_recovered(tree) {
             return;
         }
@@ -735,7 +747,7 @@ impl Exchange {
         }
     }
 
-    fn save(&mut self, cx: &mut Xcx<'_>) {
+    fn save(&mut self, cx: &mut ExchangeContext<'_>) {
         let is_under_way = self.stores.values().any(|own| matches!(own, Own::SaveRecovered | Own::RecallRecovered));
         if self.recovered_dirty && !is_under_way {
             self.recovered_dirty = false;
@@ -748,7 +760,7 @@ impl Exchange {
         }
     }
 
-    fn save_proven(&mut self, cx: &mut Xcx<'_>) {
+    fn save_proven(&mut self, cx: &mut ExchangeContext<'_>) {
         self.proven_dirty = false;
         self.next_save_at = cx.now.instant + SAVE_EVERY;
         let value = self.proofs.encode(self.loss_floor);
@@ -757,7 +769,7 @@ impl Exchange {
     }
 
     /// The node stops in order: saves trees and proofs.
-    pub fn stop(&mut self, cx: &mut Xcx<'_>) {
+    pub fn stop(&mut self, cx: &mut ExchangeContext<'_>) {
         if self.every.is_none() || !self.has_started {
             return;
         }

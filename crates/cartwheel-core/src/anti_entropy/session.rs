@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Xcx;
+use super::ExchangeContext;
 use super::level::{Level, LevelProgress, Side};
 use crate::admission::WorkClass;
 use crate::anti_entropy::merkle::{DEPTH_MAX, FANOUT, Trees};
@@ -98,7 +98,7 @@ impl Session {
     }
 
     /// Goes on as far as it can.
-    pub fn advance(&mut self, cx: &mut Xcx<'_>) -> SessionStep {
+    pub fn advance(&mut self, cx: &mut ExchangeContext<'_>) -> SessionStep {
         let now = cx.now.instant;
         while self.levels.len() < LEVELS_MAX
             && !self.differing.is_empty()
@@ -144,7 +144,7 @@ impl Session {
         self.rounds
     }
 
-    fn ask(&mut self, cx: &mut Xcx<'_>, question: Question) {
+    fn ask(&mut self, cx: &mut ExchangeContext<'_>, question: Question) {
         let round = self.round();
         cx.send(self.peer, self.tree.partition, Message::Compare(self.request_id(round), question.clone()));
         self.asked = Some((round, question));
@@ -155,17 +155,17 @@ impl Session {
         RequestId { requester: Requester::Exchange, operation: self.id, round }
     }
 
-    fn progress(&mut self, cx: &Xcx<'_>) {
+    fn progress(&mut self, cx: &ExchangeContext<'_>) {
         self.tries = 0;
         self.wait(cx);
     }
 
-    fn wait(&mut self, cx: &Xcx<'_>) {
+    fn wait(&mut self, cx: &ExchangeContext<'_>) {
         self.wake_at = cx.now.instant + (cx.timing.resend_after * (1 << self.tries)).min(TRY_AFTER_MAX);
     }
 
     /// Its timer is due: sends unanswered requests again. False if that was done often enough.
-    pub fn wake(&mut self, cx: &mut Xcx<'_>) -> bool {
+    pub fn wake(&mut self, cx: &mut ExchangeContext<'_>) -> bool {
         if self.is_kept_waiting() && self.levels.is_empty() {
             self.wait(cx);
             return true;
@@ -184,7 +184,7 @@ impl Session {
         true
     }
 
-    fn begin_level(&mut self, cx: &mut Xcx<'_>, key: Key) {
+    fn begin_level(&mut self, cx: &mut ExchangeContext<'_>, key: Key) {
         // A read and the merge that follows it have a round each.
         let (round, _) = (self.round(), self.round());
         let level = Level::new(key, cx.epoch);
@@ -193,7 +193,7 @@ impl Session {
         self.progress(cx);
     }
 
-    fn ask_level(&self, cx: &mut Xcx<'_>, round: u32, level: &Level) {
+    fn ask_level(&self, cx: &mut ExchangeContext<'_>, round: u32, level: &Level) {
         for (side, ask) in level.requests() {
             let to = if side == Side::Here { cx.me } else { self.peer };
             let merges = u32::from(matches!(ask, ReplicaRequest::Merge { .. }));
@@ -202,7 +202,7 @@ impl Session {
     }
 
     /// A replica has answered.
-    pub fn answered(&mut self, cx: &mut Xcx<'_>, from: NodeId, round: u32, answer: ReplicaResponse) {
+    pub fn answered(&mut self, cx: &mut ExchangeContext<'_>, from: NodeId, round: u32, answer: ReplicaResponse) {
         let side = match from {
             from if from == cx.me => Side::Here,
             from if from == self.peer => Side::There,
@@ -241,7 +241,7 @@ impl Session {
     /// If the comparison cannot go on.
     pub fn heard(
         &mut self,
-        cx: &mut Xcx<'_>,
+        cx: &mut ExchangeContext<'_>,
         trees: &Trees,
         round: u32,
         finding: Finding,
@@ -305,7 +305,7 @@ impl Session {
     ///
     /// # Errors
     /// If the peer's keys make no sense.
-    pub fn own(&mut self, cx: &mut Xcx<'_>, trees: &Trees, own: ListPage) -> Result<(), SessionError> {
+    pub fn own(&mut self, cx: &mut ExchangeContext<'_>, trees: &Trees, own: ListPage) -> Result<(), SessionError> {
         let Some((range, theirs)) = self.listed.take() else { return Ok(()) };
         let bound = own.next.iter().chain(&theirs.next).min().cloned();
         let both = KeyRange { from: range.from, upto: bound.clone() };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Cx, Next, OperationEvent, Own, ReplyTo};
+use super::{Next, OperationContext, OperationEvent, Own, ReplyTo};
 use crate::cluster::membership::Conflict;
 use crate::message::client::{Consistency, Put, PutDone, Refusal, Reply, Shortfall};
 use crate::message::{RequestId, Requester};
@@ -95,7 +95,7 @@ impl ForwardOp {
         self
     }
 
-    pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
+    pub(super) fn on_event(&mut self, cx: &mut OperationContext<'_>, event: OperationEvent) -> Next {
         match event {
             OperationEvent::Begin if self.put.stamp.is_none() => {
                 self.put.stamp = Some(cx.clock.tick(cx.now.wall));
@@ -109,7 +109,7 @@ impl ForwardOp {
         }
     }
 
-    fn ended(&mut self, cx: &mut Cx<'_>, from: NodeId, result: Result<PutDone, Refusal>) -> Next {
+    fn ended(&mut self, cx: &mut OperationContext<'_>, from: NodeId, result: Result<PutDone, Refusal>) -> Next {
         match result {
             Err(Refusal::Unavailable(short)) => {
                 self.out.remove(&from);
@@ -150,7 +150,7 @@ impl ForwardOp {
     }
 
     /// Sends the write to the same coordinator again, with a timestamp above what that one holds.
-    fn raise(&mut self, cx: &mut Cx<'_>, from: NodeId, held: Hlc) -> Next {
+    fn raise(&mut self, cx: &mut OperationContext<'_>, from: NodeId, held: Hlc) -> Next {
         if self.put.stamp.is_some_and(|stamp| stamp > held) {
             // The refusal answers an earlier attempt.
             return self.wait();
@@ -170,7 +170,7 @@ impl ForwardOp {
         self.try_next(cx)
     }
 
-    fn try_next(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn try_next(&mut self, cx: &mut OperationContext<'_>) -> Next {
         let is_late = cx.now.instant >= self.deadline;
         if (self.was_tried || self.shortfall.is_some()) && is_tried_once(cx, &self.put) {
             self.untried.clear();
@@ -197,7 +197,7 @@ impl ForwardOp {
         }
     }
 
-    fn send(&self, cx: &mut Cx<'_>, home: NodeId) {
+    fn send(&self, cx: &mut OperationContext<'_>, home: NodeId) {
         // Each timestamp makes it a different request.
         let request_id =
             RequestId { requester: Requester::Coordinator, operation: self.id, round: 1 + self.raises as u32 };
@@ -208,7 +208,7 @@ impl ForwardOp {
     /// A request or its answer may have been lost, so it is sent again. A coordinator that still works on the write
     /// ignores the repeat, and one that has ended it answers again, as the write's name tells it the outcome. Mostly
     /// nothing was lost, so the interval doubles each time.
-    fn resend(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn resend(&mut self, cx: &mut OperationContext<'_>) -> Next {
         if cx.now.instant >= self.resend_at {
             self.out.iter().for_each(|&home| self.send(cx, home));
             self.was_resent = true;
@@ -218,7 +218,7 @@ impl ForwardOp {
         self.wait()
     }
 
-    fn refuse(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn refuse(&mut self, cx: &mut OperationContext<'_>) -> Next {
         let refusal = match self.shortfall.take() {
             None if self.disk_full && self.out.is_empty() => Refusal::DiskFull,
             short => Refusal::Unavailable(short.unwrap_or_else(unknown)),
@@ -231,7 +231,7 @@ impl ForwardOp {
         Next::Until(self.next_at.min(self.resend_at).min(self.deadline))
     }
 
-    fn when_to_try_next(&self, cx: &Cx<'_>) -> Instant {
+    fn when_to_try_next(&self, cx: &OperationContext<'_>) -> Instant {
         if self.untried.is_empty() && !self.or_here {
             return self.deadline;
         }
@@ -248,7 +248,7 @@ impl ForwardOp {
 /// Whether the put may be tried on one coordinator only: a strong put under last write wins. An attempt that seems to
 /// have failed may take effect later. A register cannot tell it from a new write, so it would win over writes
 /// acknowledged in between.
-pub(super) fn is_tried_once(cx: &Cx<'_>, put: &Put) -> bool {
+pub(super) fn is_tried_once(cx: &OperationContext<'_>, put: &Put) -> bool {
     let is_register = cx.view.settings(put.key.bucket()).conflict == Conflict::Lww;
     put.consistency == Consistency::Strong && is_register
 }

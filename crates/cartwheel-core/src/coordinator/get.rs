@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::agreement::Agreement;
 use super::read_round::{Joined, Progress, Questions, ReadRound};
-use super::{Cx, Next, OperationEvent, ReplyTo, quorum};
+use super::{Next, OperationContext, OperationEvent, ReplyTo, quorum};
 use crate::cluster::configuration::ConfigStamp;
 use crate::cluster::membership::{BucketSettings, Conflict};
 use crate::event::{Event, Repair};
@@ -63,7 +63,13 @@ enum GetPhase {
 }
 
 impl GetOp {
-    pub(super) fn new(cx: &Cx<'_>, id: u64, reply_to: ReplyTo, deadline: Instant, get: Get) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        cx: &OperationContext<'_>,
+        id: u64,
+        reply_to: ReplyTo,
+        deadline: Instant,
+        get: Get,
+    ) -> Result<Self, Refusal> {
         let settings = *cx.view.settings(get.key.bucket());
         let r = quorum('r', get.r, settings.r, &settings)?;
         let context = get.seen.as_ref().map(|sealed| cx.open(sealed, &get.key)).transpose()?;
@@ -85,7 +91,7 @@ impl GetOp {
         matches!(self.phase, GetPhase::Lingering { .. })
     }
 
-    pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
+    pub(super) fn on_event(&mut self, cx: &mut OperationContext<'_>, event: OperationEvent) -> Next {
         match event {
             OperationEvent::Begin => self.advance(cx),
             OperationEvent::Response(from, round, config_stamp, answer) => {
@@ -97,7 +103,7 @@ impl GetOp {
         }
     }
 
-    fn moved(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn moved(&mut self, cx: &mut OperationContext<'_>) -> Next {
         let homes = cx.homes(&self.key);
         self.round.move_to(homes.clone(), cx.readers(&self.key, self.consistency));
         match &mut self.phase {
@@ -113,7 +119,7 @@ impl GetOp {
 
     fn answered(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut OperationContext<'_>,
         from: NodeId,
         round: u32,
         config_stamp: ConfigStamp,
@@ -142,7 +148,7 @@ impl GetOp {
     /// other homes get that.
     fn heard_late(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut OperationContext<'_>,
         from: NodeId,
         config_stamp: ConfigStamp,
         answer: ReplicaResponse,
@@ -177,7 +183,7 @@ impl GetOp {
         if self.round.is_waiting() { self.wait(cx) } else { Next::End }
     }
 
-    fn woken(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn woken(&mut self, cx: &mut OperationContext<'_>) -> Next {
         if cx.now.instant >= self.deadline {
             return self.out_of_time(cx);
         }
@@ -200,7 +206,7 @@ impl GetOp {
         }
     }
 
-    fn wait(&self, cx: &Cx<'_>) -> Next {
+    fn wait(&self, cx: &OperationContext<'_>) -> Next {
         let at = match &self.phase {
             GetPhase::Reading => cx.now.instant + cx.timing.hedge_after,
             GetPhase::Agreeing { agreement, .. } => cx.now.instant + cx.resend_after(&agreement.joined().state),
@@ -209,7 +215,7 @@ impl GetOp {
         Next::Until(at.min(self.deadline))
     }
 
-    fn advance(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn advance(&mut self, cx: &mut OperationContext<'_>) -> Next {
         loop {
             match self.round.progress() {
                 Progress::Wait(questions) => {
@@ -237,14 +243,14 @@ impl GetOp {
     }
 
     /// Whether a client would be shown a value.
-    fn shows_anything(&self, cx: &Cx<'_>, state: &State) -> bool {
+    fn shows_anything(&self, cx: &OperationContext<'_>, state: &State) -> bool {
         match self.settings.conflict {
             Conflict::Siblings => state.siblings().any(|held| !held.is_deleted(cx.now.wall)),
             Conflict::Lww => state.latest().is_some_and(|held| !held.is_deleted(cx.now.wall)),
         }
     }
 
-    fn read(&mut self, cx: &mut Cx<'_>, joined: Box<Joined>) -> Next {
+    fn read(&mut self, cx: &mut OperationContext<'_>, joined: Box<Joined>) -> Next {
         if self.consistency == Consistency::Strong {
             let rules =
                 Rules { now: cx.epoch, conflict: self.settings.conflict, idle_max: usize::MAX, broken: cx.broken };
@@ -266,14 +272,14 @@ impl GetOp {
         self.linger(cx, joined)
     }
 
-    fn linger(&mut self, cx: &Cx<'_>, joined: Box<Joined>) -> Next {
+    fn linger(&mut self, cx: &OperationContext<'_>, joined: Box<Joined>) -> Next {
         let until = cx.now.instant + LINGER * cx.timing.hedge_after;
         self.phase = GetPhase::Lingering { joined, until };
         if self.round.is_waiting() { self.wait(cx) } else { Next::End }
     }
 
     /// Sends the join to every home that is not known to hold exactly that.
-    fn write_back(&self, cx: &mut Cx<'_>) {
+    fn write_back(&self, cx: &mut OperationContext<'_>) {
         let GetPhase::Agreeing { agreement, .. } = &self.phase else { return };
         let joined = agreement.joined();
         for node in agreement.behind() {
@@ -293,7 +299,7 @@ impl GetOp {
         }
     }
 
-    fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn settle(&mut self, cx: &mut OperationContext<'_>) -> Next {
         let GetPhase::Agreeing { agreement, .. } = &mut self.phase else { return self.wait(cx) };
         agreement.drop_lost(&cx.losses);
         let GetPhase::Agreeing { agreement, confirmed } = &self.phase else { return self.wait(cx) };
@@ -311,12 +317,12 @@ impl GetOp {
         Next::End
     }
 
-    fn reply(&self, cx: &mut Cx<'_>, state: &State, acks: Acks) {
+    fn reply(&self, cx: &mut OperationContext<'_>, state: &State, acks: Acks) {
         let got = show(cx, &self.key, &self.settings, state, acks);
         cx.out.calls.replies.push((self.reply_to, Ok(Reply::Got(got))));
     }
 
-    fn out_of_time(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn out_of_time(&mut self, cx: &mut OperationContext<'_>) -> Next {
         match &self.phase {
             GetPhase::Reading => self.refuse(cx, "too few replicas answered in time"),
             GetPhase::Agreeing { agreement, .. } => {
@@ -332,7 +338,7 @@ impl GetOp {
         }
     }
 
-    fn refuse(&self, cx: &mut Cx<'_>, why: &str) -> Next {
+    fn refuse(&self, cx: &mut OperationContext<'_>, why: &str) -> Next {
         let homes = cx.homes(&self.key).all().len();
         let short = Shortfall {
             answered: self.round.counted() as u32,
@@ -347,7 +353,7 @@ impl GetOp {
     }
 }
 
-pub(super) fn send_questions(cx: &mut Cx<'_>, id: u64, key: &Key, questions: Questions) {
+pub(super) fn send_questions(cx: &mut OperationContext<'_>, id: u64, key: &Key, questions: Questions) {
     for (node, role, want) in questions {
         let ask = ReplicaRequest::Read { key: key.clone(), want, role };
         cx.out.requests.push((node, RequestId { requester: Requester::Coordinator, operation: id, round: READ }, ask));
@@ -355,7 +361,7 @@ pub(super) fn send_questions(cx: &mut Cx<'_>, id: u64, key: &Key, questions: Que
 }
 
 /// Sends the join to a home that was behind (read repair).
-pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node: NodeId) {
+pub(super) fn repair(cx: &mut OperationContext<'_>, id: u64, key: &Key, joined: &Joined, node: NodeId) {
     cx.out.events.push(Event::Repaired(key.clone(), node, Repair::Read));
     let ask = ReplicaRequest::Merge {
         key: key.clone(),
@@ -369,7 +375,7 @@ pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node:
 }
 
 /// What a client sees of `state`, under the bucket's conflict policy.
-pub(super) fn show(cx: &Cx<'_>, key: &Key, settings: &BucketSettings, state: &State, acks: Acks) -> Got {
+pub(super) fn show(cx: &OperationContext<'_>, key: &Key, settings: &BucketSettings, state: &State, acks: Acks) -> Got {
     let siblings = match settings.conflict {
         Conflict::Siblings => state.distinct_siblings().into_iter().cloned().collect(),
         Conflict::Lww => state.latest().cloned().into_iter().collect(),
@@ -384,7 +390,7 @@ pub(super) fn dots_of(state: &State) -> Clock {
 }
 
 /// The context for a client that was shown all of `state`.
-pub(super) fn context_of(cx: &Cx<'_>, state: &State) -> Context {
+pub(super) fn context_of(cx: &OperationContext<'_>, state: &State) -> Context {
     let recent = state.siblings().filter(|held| !held.epoch.is_everywhere(cx.epoch));
     Context { seen: state.seen(), epoch: cx.epoch, needs: recent.map(|held| held.dot).collect() }
 }

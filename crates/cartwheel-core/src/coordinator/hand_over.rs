@@ -1,7 +1,7 @@
 //! Hinted handoff (paper, section 4.6): delivers a hint to its home, and drops it here once the home has stored it.
 
 use super::get::READ;
-use super::{Cx, Next, OperationEvent};
+use super::{Next, OperationContext, OperationEvent};
 use crate::event::Event;
 use crate::message::{Confirm, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, StateDigest, Want};
 use crate::mutation::Mutation;
@@ -32,7 +32,7 @@ impl HandOverOp {
         (self.key.clone(), self.to)
     }
 
-    pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
+    pub(super) fn on_event(&mut self, cx: &mut OperationContext<'_>, event: OperationEvent) -> Next {
         match event {
             OperationEvent::Begin => self.begin(cx),
             OperationEvent::Response(from, READ, _, ReplicaResponse::State { state, epoch, .. })
@@ -74,7 +74,7 @@ impl HandOverOp {
         }
     }
 
-    fn begin(&self, cx: &mut Cx<'_>) -> Next {
+    fn begin(&self, cx: &mut OperationContext<'_>) -> Next {
         // Where this node knows no home in its place, the node that the hint is for may know more.
         let is_lost =
             cx.held.knows_no_home_instead_of(&self.key, self.to) && !cx.broken.is(Mutation::DebtSettledWithoutHome);
@@ -91,7 +91,7 @@ impl HandOverOp {
         Next::Until(self.deadline)
     }
 
-    fn ended(&self, cx: &mut Cx<'_>, stored: Option<StateDigest>) {
+    fn ended(&self, cx: &mut OperationContext<'_>, stored: Option<StateDigest>) {
         cx.out.calls.handed_over.push(HandedOver { key: self.key.clone(), to: self.to, stored });
     }
 }

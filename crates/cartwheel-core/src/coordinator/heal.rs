@@ -6,7 +6,7 @@
 
 use super::get::{READ, REPAIR};
 use super::read_round::{Joined, Progress, Questions, ReadRound};
-use super::{Cx, Next, OperationEvent};
+use super::{Next, OperationContext, OperationEvent};
 use crate::cluster::configuration::Home;
 use crate::cluster::losses::{Loss, Memory};
 use crate::event::{Event, Repair};
@@ -30,7 +30,7 @@ pub(super) struct HealOp {
 
 impl HealOp {
     pub(super) fn new(
-        cx: &Cx<'_>,
+        cx: &OperationContext<'_>,
         id: u64,
         deadline: Instant,
         key: Key,
@@ -49,7 +49,7 @@ impl HealOp {
         (self.key.clone(), self.node, self.loss)
     }
 
-    pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
+    pub(super) fn on_event(&mut self, cx: &mut OperationContext<'_>, event: OperationEvent) -> Next {
         match event {
             OperationEvent::Begin => self.advance(cx),
             // The next report of the loss starts another heal.
@@ -70,7 +70,7 @@ impl HealOp {
 
     /// Each home that is read notes the loss first. Coordinators that hear from it later no longer count what the lost
     /// record held.
-    fn send(&self, cx: &mut Cx<'_>, questions: Questions) {
+    fn send(&self, cx: &mut OperationContext<'_>, questions: Questions) {
         let home = Home { node: self.node, incarnation: self.memory.incarnation };
         for (node, ..) in questions {
             let ask = ReplicaRequest::Recover { key: self.key.clone(), home, since: self.memory.since };
@@ -82,11 +82,11 @@ impl HealOp {
         }
     }
 
-    fn wait(&self, cx: &Cx<'_>) -> Next {
+    fn wait(&self, cx: &OperationContext<'_>) -> Next {
         Next::Until((cx.now.instant + cx.timing.resend_after).min(self.deadline))
     }
 
-    fn advance(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn advance(&mut self, cx: &mut OperationContext<'_>) -> Next {
         if cx.is_behind(&self.key) {
             return self.wait(cx);
         }
@@ -104,7 +104,7 @@ impl HealOp {
         }
     }
 
-    fn heal(&self, cx: &mut Cx<'_>, joined: Joined) -> Next {
+    fn heal(&self, cx: &mut OperationContext<'_>, joined: Joined) -> Next {
         cx.out.events.push(Event::Repaired(self.key.clone(), self.node, Repair::Heal));
         let ask = ReplicaRequest::Merge {
             key: self.key.clone(),

@@ -90,7 +90,7 @@ pub struct CoordinatorCalls {
 }
 
 /// What an operation may know and use while it is driven.
-pub struct Cx<'a> {
+pub struct OperationContext<'a> {
     /// The time of the step.
     pub now: Now,
     /// This node.
@@ -130,7 +130,7 @@ pub struct Cx<'a> {
     pub out: &'a mut Outbox<CoordinatorCalls>,
 }
 
-impl Cx<'_> {
+impl OperationContext<'_> {
     fn homes(&self, key: &Key) -> Homes {
         let homes = self.held.homes_of(key);
         if self.broken.is(Mutation::OneSideWritten) { Homes { next: None, ..homes } } else { homes }
@@ -298,7 +298,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
+    fn on_event(&mut self, cx: &mut OperationContext<'_>, event: OperationEvent) -> Next {
         match self {
             Self::Get(get) => get.on_event(cx, event),
             Self::Observe(observe) => observe.on_event(cx, event),
@@ -375,7 +375,14 @@ impl Coordinator {
     }
 
     /// Begins an operation. A write must have its name ([`crate::value::write_id::WriteId`]) already.
-    pub fn begin(&mut self, cx: &mut Cx<'_>, reply_to: ReplyTo, operation: Operation, timeout: Duration, begun: Epoch) {
+    pub fn begin(
+        &mut self,
+        cx: &mut OperationContext<'_>,
+        reply_to: ReplyTo,
+        operation: Operation,
+        timeout: Duration,
+        begun: Epoch,
+    ) {
         cx.begun = begun;
         if self.foreground >= self.operations_max {
             cx.out.calls.replies.push((reply_to, Err(Refusal::Overloaded)));
@@ -400,7 +407,13 @@ impl Coordinator {
     }
 
     /// A write goes to a home, because only a node that stores the result may give it a dot.
-    fn place_put(cx: &mut Cx<'_>, id: u64, reply_to: ReplyTo, deadline: Instant, put: Put) -> Result<Kind, Refusal> {
+    fn place_put(
+        cx: &mut OperationContext<'_>,
+        id: u64,
+        reply_to: ReplyTo,
+        deadline: Instant,
+        put: Put,
+    ) -> Result<Kind, Refusal> {
         if put.content == Content::Tombstone && put.context.is_none() {
             return observe::ObserveOp::new(cx, id, reply_to, deadline, put).map(Kind::Observe);
         }
@@ -427,7 +440,7 @@ impl Coordinator {
     /// Takes in a replica's answer.
     pub fn answered(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut OperationContext<'_>,
         from: NodeId,
         request_id: RequestId,
         (config_stamp, losses): (ConfigStamp, &Losses),
@@ -445,14 +458,14 @@ impl Coordinator {
     }
 
     /// Begins to heal a loss that a home has reported in answer to an operation that still runs.
-    fn heal(&mut self, cx: &mut Cx<'_>, node: NodeId, request_id: RequestId, loss: (Loss, Memory)) {
+    fn heal(&mut self, cx: &mut OperationContext<'_>, node: NodeId, request_id: RequestId, loss: (Loss, Memory)) {
         if let Some(asked) = self.running.get(&request_id.operation) {
             self.heal_key(cx, asked.key.clone(), node, loss);
         }
     }
 
     /// Begins to heal a loss, unless that is under way already or too many heals are. Only a home's loss is healed.
-    pub fn heal_key(&mut self, cx: &mut Cx<'_>, key: Key, node: NodeId, loss: (Loss, Memory)) {
+    pub fn heal_key(&mut self, cx: &mut OperationContext<'_>, key: Key, node: NodeId, loss: (Loss, Memory)) {
         if !cx.held.has_home(&key, node) {
             return;
         }
@@ -471,7 +484,7 @@ impl Coordinator {
 
     /// Begins to deliver what this node holds of a key to a home that it is owed to, unless that is under way already.
     /// False if too many deliveries are.
-    pub fn hand_over(&mut self, cx: &mut Cx<'_>, key: Key, to: NodeId) -> bool {
+    pub fn hand_over(&mut self, cx: &mut OperationContext<'_>, key: Key, to: NodeId) -> bool {
         if self.handing_over.len() >= HAND_OVERS_MAX {
             return false;
         }
@@ -502,7 +515,7 @@ impl Coordinator {
     /// This node's replica has given a write its dot, or has refused it.
     pub fn minted(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut OperationContext<'_>,
         request_id: RequestId,
         losses: &Losses,
         result: Result<Minted, MintRefused>,
@@ -516,7 +529,7 @@ impl Coordinator {
     /// Another coordinator has ended a write that was forwarded to it.
     pub fn forwarded(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut OperationContext<'_>,
         from: NodeId,
         request_id: RequestId,
         result: Result<PutDone, Refusal>,
@@ -526,14 +539,14 @@ impl Coordinator {
     }
 
     /// The homes of these partitions have changed.
-    pub fn moved(&mut self, cx: &mut Cx<'_>, partitions: &BTreeSet<PartitionId>) {
+    pub fn moved(&mut self, cx: &mut OperationContext<'_>, partitions: &BTreeSet<PartitionId>) {
         let is_meant = |running: &Running| partitions.contains(&cx.held.partition_of(&running.key));
         let moved: Vec<u64> = self.running.iter().filter(|(_, running)| is_meant(running)).map(|(&id, _)| id).collect();
         moved.into_iter().for_each(|id| self.deliver(cx, id, OperationEvent::Moved));
     }
 
     /// Wakes the operations whose timers are due.
-    pub fn tick(&mut self, cx: &mut Cx<'_>) {
+    pub fn tick(&mut self, cx: &mut OperationContext<'_>) {
         while let Some(&(at, id)) = self.timers.first()
             && at <= cx.now.instant
         {
@@ -542,7 +555,7 @@ impl Coordinator {
     }
 
     /// Passes an event to an operation, if it still runs.
-    fn deliver(&mut self, cx: &mut Cx<'_>, id: u64, event: OperationEvent) {
+    fn deliver(&mut self, cx: &mut OperationContext<'_>, id: u64, event: OperationEvent) {
         if let Some(running) = self.running.remove(&id) {
             self.timers.remove(&(running.wake_at, id));
             self.foreground -= usize::from(running.is_foreground);
@@ -550,7 +563,7 @@ impl Coordinator {
         }
     }
 
-    fn drive(&mut self, cx: &mut Cx<'_>, id: u64, mut running: Running, event: OperationEvent) {
+    fn drive(&mut self, cx: &mut OperationContext<'_>, id: u64, mut running: Running, event: OperationEvent) {
         (cx.begun, cx.heard_of, cx.losses) = (running.begun, running.heard_of, running.losses.clone());
         let mut next = running.kind.on_event(cx, event);
         loop {
@@ -611,7 +624,7 @@ impl Coordinator {
 
 /// Probes homes that have not answered of late. No operation waits for these probes: a request that other replicas can
 /// serve must not wait for a dead one.
-fn probe_late_homes(cx: &mut Cx<'_>, id: u64, key: &Key) {
+fn probe_late_homes(cx: &mut OperationContext<'_>, id: u64, key: &Key) {
     for home in cx.own_first(key) {
         if cx.reach.is_late(home, cx.now.instant) && cx.reach.may_ask(home, cx.now.instant) {
             let ask = ReplicaRequest::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
@@ -626,7 +639,7 @@ fn probe_late_homes(cx: &mut Cx<'_>, id: u64, key: &Key) {
 
 /// The nodes that may coordinate a write of which this node is no home: the homes, or, if none is reachable, the first
 /// healthy nodes on the walk (this node included).
-fn coordinators(cx: &Cx<'_>, checked: &put::Checked, may_stand_in: bool) -> Vec<NodeId> {
+fn coordinators(cx: &OperationContext<'_>, checked: &put::Checked, may_stand_in: bool) -> Vec<NodeId> {
     let mut homes = cx.own_first(&checked.put.key);
     if !may_stand_in {
         return homes;
@@ -646,7 +659,7 @@ fn coordinators(cx: &Cx<'_>, checked: &put::Checked, may_stand_in: bool) -> Vec<
 
 impl Running {
     /// Merges the losses of homes that an answer reports.
-    fn note(&mut self, cx: &Cx<'_>, losses: &Losses) {
+    fn note(&mut self, cx: &OperationContext<'_>, losses: &Losses) {
         if !losses.is_empty() && !cx.broken.is(Mutation::CountLost) {
             self.losses.merge(losses);
         }

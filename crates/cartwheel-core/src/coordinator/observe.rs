@@ -5,7 +5,7 @@
 
 use super::get::{READ, context_of, dots_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
-use super::{Cx, Next, OperationEvent, ReplyTo, quorum};
+use super::{Next, OperationContext, OperationEvent, ReplyTo, quorum};
 use crate::cluster::membership::BucketSettings;
 use crate::message::client::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
 use crate::ring::quorum::Quorum;
@@ -23,7 +23,13 @@ pub(super) struct ObserveOp {
 }
 
 impl ObserveOp {
-    pub(super) fn new(cx: &Cx<'_>, id: u64, reply_to: ReplyTo, deadline: Instant, put: Put) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        cx: &OperationContext<'_>,
+        id: u64,
+        reply_to: ReplyTo,
+        deadline: Instant,
+        put: Put,
+    ) -> Result<Self, Refusal> {
         let settings = *cx.view.settings(put.key.bucket());
         quorum('w', put.w, settings.w, &settings)?;
         let needed = match put.consistency {
@@ -35,7 +41,7 @@ impl ObserveOp {
         Ok(Self { id, reply_to, deadline, put, settings, round })
     }
 
-    pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
+    pub(super) fn on_event(&mut self, cx: &mut OperationContext<'_>, event: OperationEvent) -> Next {
         match event {
             OperationEvent::Begin => self.advance(cx),
             OperationEvent::Response(from, READ, config_stamp, answer) => {
@@ -57,11 +63,11 @@ impl ObserveOp {
         }
     }
 
-    fn wait(&self, cx: &Cx<'_>) -> Next {
+    fn wait(&self, cx: &OperationContext<'_>) -> Next {
         Next::Until((cx.now.instant + cx.timing.hedge_after).min(self.deadline))
     }
 
-    fn advance(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn advance(&mut self, cx: &mut OperationContext<'_>) -> Next {
         match self.round.progress() {
             Progress::Wait(questions) => {
                 send_questions(cx, self.id, &self.put.key, questions);
@@ -77,7 +83,7 @@ impl ObserveOp {
     }
 
     /// The delete, with what was read as its context.
-    fn delete_seen(&self, cx: &Cx<'_>, joined: &Joined) -> Put {
+    fn delete_seen(&self, cx: &OperationContext<'_>, joined: &Joined) -> Put {
         let mut context = context_of(cx, &joined.state);
         // A retry may have met its own tombstone, which must not be noted as replaced.
         if let Retry::Named(own) = &self.put.retry {
@@ -89,15 +95,15 @@ impl ObserveOp {
         }
     }
 
-    fn nothing_to_delete(&self, cx: &mut Cx<'_>, joined: &Joined) -> Next {
+    fn nothing_to_delete(&self, cx: &mut OperationContext<'_>, joined: &Joined) -> Next {
         let acks = cx.acks(joined.at_home, joined.held.keys(), &joined.stand_ins);
-        let shown = |cx: &Cx<'_>| show(cx, &self.put.key, &self.settings, &State::default(), acks);
+        let shown = |cx: &OperationContext<'_>| show(cx, &self.put.key, &self.settings, &State::default(), acks);
         let body = self.put.return_body.then(|| shown(cx));
         cx.out.calls.replies.push((self.reply_to, Ok(Reply::Put(PutDone { context: None, acks, body }))));
         Next::End
     }
 
-    fn refuse(&self, cx: &mut Cx<'_>) -> Next {
+    fn refuse(&self, cx: &mut OperationContext<'_>) -> Next {
         let short = Shortfall {
             answered: self.round.counted() as u32,
             needed: self.round.needed() as u32,

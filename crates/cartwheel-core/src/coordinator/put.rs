@@ -10,7 +10,7 @@ use super::forward::is_tried_once;
 use super::get::{READ, context_of, dots_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::write_round::{StandIn, WriteRound};
-use super::{Cx, Next, OperationEvent, Own, ReplyTo, quorum};
+use super::{Next, OperationContext, OperationEvent, Own, ReplyTo, quorum};
 use crate::cluster::configuration::{ConfigStamp, Homes};
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::{BucketSettings, Conflict};
@@ -49,7 +49,7 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    pub(super) fn new(cx: &Cx<'_>, put: Put) -> Result<Self, Refusal> {
+    pub(super) fn new(cx: &OperationContext<'_>, put: Put) -> Result<Self, Refusal> {
         let settings = *cx.view.settings(put.key.bucket());
         if let Content::Value { bytes, .. } = &put.content
             && bytes.len() as u64 > u64::from(settings.max_value_bytes)
@@ -74,7 +74,7 @@ impl Checked {
     }
 
     /// Whether other nodes may stand in for homes.
-    pub(super) fn may_use_stand_ins(&self, cx: &Cx<'_>) -> bool {
+    pub(super) fn may_use_stand_ins(&self, cx: &OperationContext<'_>) -> bool {
         cx.is_sloppy(&self.put.key, self.put.consistency)
     }
 
@@ -89,7 +89,7 @@ impl Checked {
     }
 
     /// The reachable nodes that may stand in for homes.
-    fn spare(&self, cx: &Cx<'_>) -> Vec<NodeId> {
+    fn spare(&self, cx: &OperationContext<'_>) -> Vec<NodeId> {
         if !self.may_use_stand_ins(cx) {
             return Vec::new();
         }
@@ -99,7 +99,7 @@ impl Checked {
     }
 
     /// Up to `count` possible stand-ins that have not answered of late. Each of these is tried only now and then.
-    fn late_ones(&self, cx: &mut Cx<'_>, count: usize) -> Vec<NodeId> {
+    fn late_ones(&self, cx: &mut OperationContext<'_>, count: usize) -> Vec<NodeId> {
         if count == 0 || !self.may_use_stand_ins(cx) {
             return Vec::new();
         }
@@ -109,7 +109,7 @@ impl Checked {
 
     /// The home for which this node stands in as coordinator, if it is not a home itself: an unreachable one if there
     /// is one.
-    fn stands_in_for(&self, cx: &Cx<'_>) -> Option<NodeId> {
+    fn stands_in_for(&self, cx: &OperationContext<'_>) -> Option<NodeId> {
         let homes = cx.own_first(&self.put.key);
         let unreachable = homes.iter().find(|&&home| !cx.is_reachable(home)).or(homes.first());
         if cx.held.is_home(&self.put.key) { None } else { unreachable.copied() }
@@ -128,7 +128,7 @@ enum Sending {
 }
 
 /// Whether to send to a home now. A late home that a stand-in can replace is tried only now and then.
-fn may_ask(cx: &mut Cx<'_>, round: &WriteRound, home: NodeId) -> bool {
+fn may_ask(cx: &mut OperationContext<'_>, round: &WriteRound, home: NodeId) -> bool {
     !round.may_stand_in(home) && !round.has_stand_in(home) || cx.reach.may_ask(home, cx.now.instant)
 }
 
@@ -182,7 +182,7 @@ impl PutOp {
         matches!(self.phase, PutPhase::Writing { lingers_until: Some(_), .. })
     }
 
-    pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
+    pub(super) fn on_event(&mut self, cx: &mut OperationContext<'_>, event: OperationEvent) -> Next {
         match event {
             OperationEvent::Begin => match self.checked.reads {
                 Some(_) => self.read(cx),
@@ -198,7 +198,7 @@ impl PutOp {
         }
     }
 
-    fn moved(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn moved(&mut self, cx: &mut OperationContext<'_>) -> Next {
         let (homes, spare) = (cx.homes(&self.checked.put.key), self.checked.spare(cx));
         (self.checked.homes, self.checked.order) = (homes.clone(), cx.own_first(&self.checked.put.key));
         match &mut self.phase {
@@ -217,7 +217,7 @@ impl PutOp {
 
     fn answered(
         &mut self,
-        cx: &mut Cx<'_>,
+        cx: &mut OperationContext<'_>,
         from: NodeId,
         round: u32,
         config_stamp: ConfigStamp,
@@ -252,7 +252,7 @@ impl PutOp {
         }
     }
 
-    fn woken(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn woken(&mut self, cx: &mut OperationContext<'_>) -> Next {
         if cx.now.instant >= self.end() {
             return if self.has_replied() { Next::End } else { self.out_of_time(cx) };
         }
@@ -286,7 +286,7 @@ impl PutOp {
         }
     }
 
-    fn wait(&self, cx: &Cx<'_>) -> Next {
+    fn wait(&self, cx: &OperationContext<'_>) -> Next {
         let at = match &self.phase {
             PutPhase::Reading(_) => cx.now.instant + cx.timing.hedge_after,
             PutPhase::Minting { .. } => self.deadline,
@@ -302,7 +302,7 @@ impl PutOp {
         Next::Until(at.min(self.end()))
     }
 
-    fn read(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn read(&mut self, cx: &mut OperationContext<'_>) -> Next {
         let PutPhase::Reading(reading) = &mut self.phase else { return self.wait(cx) };
         match reading.progress() {
             Progress::Wait(questions) => {
@@ -315,7 +315,7 @@ impl PutOp {
         }
     }
 
-    fn mint(&mut self, cx: &mut Cx<'_>, joined: Option<Joined>) -> Next {
+    fn mint(&mut self, cx: &mut OperationContext<'_>, joined: Option<Joined>) -> Next {
         // Check for full disks before any replica has stored the write, while it can still be refused for certain.
         let candidates = [self.checked.homes.all(), self.checked.spare(cx)].concat();
         if cx.full.leave_too_few(&candidates, self.checked.needed(), Some(cx.me), cx.now.instant) {
@@ -363,7 +363,7 @@ impl PutOp {
         }
     }
 
-    fn minted(&mut self, cx: &mut Cx<'_>, result: Result<Minted, MintRefused>) -> Next {
+    fn minted(&mut self, cx: &mut OperationContext<'_>, result: Result<Minted, MintRefused>) -> Next {
         let PutPhase::Minting { context, stands_in_for } = &self.phase else { return self.wait(cx) };
         match result {
             Ok(minted) => {
@@ -413,7 +413,7 @@ impl PutOp {
     }
 
     /// Nothing was stored here. Another home may carry the write out, if enough nodes have room.
-    fn own_disk_full(&self, cx: &mut Cx<'_>) -> Next {
+    fn own_disk_full(&self, cx: &mut OperationContext<'_>) -> Next {
         cx.full.note(cx.me, cx.now.instant);
         let candidates = [self.checked.homes.all(), self.checked.spare(cx)].concat();
         let too_few = cx.full.leave_too_few(&candidates, self.checked.needed(), None, cx.now.instant);
@@ -426,7 +426,7 @@ impl PutOp {
 
     /// Too few of the other homes have room, and this node has stored the write already. The write may yet appear, so
     /// the refusal must not say that nothing was written.
-    fn out_of_room(&self, cx: &mut Cx<'_>) -> Next {
+    fn out_of_room(&self, cx: &mut OperationContext<'_>) -> Next {
         if cx.broken.is(Mutation::RefuseStored) {
             return self.refuse_as_full(cx);
         }
@@ -436,7 +436,7 @@ impl PutOp {
         )
     }
 
-    fn refuse_as_full(&self, cx: &mut Cx<'_>) -> Next {
+    fn refuse_as_full(&self, cx: &mut OperationContext<'_>) -> Next {
         if self.may_be_stored {
             return self
                 .refuse(cx, "this node's disk is full, and another may have stored it; the write may yet appear");
@@ -447,7 +447,7 @@ impl PutOp {
 
     /// What the client has seen once its write is stored: what it had seen before, and the write itself. Siblings that
     /// it was not shown are not included.
-    fn context_after(&self, cx: &Cx<'_>, mut context: Context, minted: &Minted) -> Context {
+    fn context_after(&self, cx: &OperationContext<'_>, mut context: Context, minted: &Minted) -> Context {
         context.epoch = cx.epoch;
         if let (Some((dot, hlc)), Retry::Named(id)) = (minted.made, &self.checked.put.retry) {
             context.seen.clock.insert(dot);
@@ -469,7 +469,7 @@ impl PutOp {
     }
 
     /// Sends the write to homes, and to the next healthy nodes in place of homes that are down, full or late.
-    fn send(&mut self, cx: &mut Cx<'_>, sending: Sending) {
+    fn send(&mut self, cx: &mut OperationContext<'_>, sending: Sending) {
         let PutPhase::Writing { round, minted, sent_at, .. } = &mut self.phase else { return };
         let mut stand_ins = if sending == Sending::Again { round.missing_stand_ins() } else { Vec::new() };
         let mut receivers = Vec::new();
@@ -518,7 +518,7 @@ impl PutOp {
     }
 
     /// Answers the client once W replicas have stored the write, and ends once every home, or a stand-in for it, has.
-    fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
+    fn settle(&mut self, cx: &mut OperationContext<'_>) -> Next {
         let PutPhase::Writing { round, lingers_until, .. } = &mut self.phase else { return self.wait(cx) };
         round.drop_lost(&cx.losses);
         // An answer has reported a newer configuration: the nodes that count may be no quorum of that one.
@@ -533,7 +533,7 @@ impl PutOp {
         if is_complete { Next::End } else { self.wait(cx) }
     }
 
-    fn reply(&self, cx: &mut Cx<'_>) {
+    fn reply(&self, cx: &mut OperationContext<'_>) {
         let PutPhase::Writing { round, minted, context, .. } = &self.phase else { return };
         let put = &self.checked.put;
         let acks = cx.acks(round.stored_at_home(), round.homes_stored(), round.stand_ins_stored());
@@ -546,7 +546,7 @@ impl PutOp {
         cx.out.calls.replies.push((self.reply_to, Ok(Reply::Put(done))));
     }
 
-    fn out_of_time(&self, cx: &mut Cx<'_>) -> Next {
+    fn out_of_time(&self, cx: &mut OperationContext<'_>) -> Next {
         match &self.phase {
             PutPhase::Reading(_) => self.refuse(cx, "too few replicas answered in time; nothing was written"),
             PutPhase::Minting { .. } | PutPhase::Writing { .. } => {
@@ -555,7 +555,7 @@ impl PutOp {
         }
     }
 
-    fn refuse(&self, cx: &mut Cx<'_>, why: &str) -> Next {
+    fn refuse(&self, cx: &mut OperationContext<'_>, why: &str) -> Next {
         let (answered, needed) = match &self.phase {
             PutPhase::Reading(reading) => (reading.counted(), reading.needed()),
             PutPhase::Minting { .. } => (0, self.checked.needed()),

@@ -1,21 +1,21 @@
 //! What the parts of a node may know and use in a step: each borrows parts of the node beside the part itself.
 
 use super::{Node, Step};
-use crate::anti_entropy::{Exchange, Xcx};
+use crate::anti_entropy::{Exchange, ExchangeContext};
 use crate::cluster::configuration::ConfigVersion;
 use crate::cluster::losses::Losses;
-use crate::coordinator::{Coordinator, Cx};
-use crate::reconfiguration::transfer::{Tcx, Transfers};
-use crate::reconfiguration::{Reconfiguration, Scx};
+use crate::coordinator::{Coordinator, OperationContext};
+use crate::reconfiguration::transfer::{TransferContext, Transfers};
+use crate::reconfiguration::{Reconfiguration, ReconfigurationContext};
 
 impl Node {
     /// Lets the coordinator act, with what an operation may know and use in this step.
     pub(super) fn with_coordinator<T>(
         &mut self,
         step: &mut Step,
-        act: impl FnOnce(&mut Coordinator, &mut Cx<'_>) -> T,
+        act: impl FnOnce(&mut Coordinator, &mut OperationContext<'_>) -> T,
     ) -> T {
-        let mut cx = Cx {
+        let mut cx = OperationContext {
             now: step.now,
             me: self.config.node,
             view: self.held.view(),
@@ -42,9 +42,9 @@ impl Node {
     pub(super) fn with_exchange<T>(
         &mut self,
         step: &mut Step,
-        act: impl FnOnce(&mut Exchange, &mut Xcx<'_>) -> T,
+        act: impl FnOnce(&mut Exchange, &mut ExchangeContext<'_>) -> T,
     ) -> T {
-        let mut cx = Xcx {
+        let mut cx = ExchangeContext {
             now: step.now,
             me: self.config.node,
             liveness: &self.liveness,
@@ -62,9 +62,9 @@ impl Node {
     pub(super) fn with_transfers<T>(
         &mut self,
         step: &mut Step,
-        act: impl FnOnce(&mut Transfers, &mut Tcx<'_>) -> T,
+        act: impl FnOnce(&mut Transfers, &mut TransferContext<'_>) -> T,
     ) -> T {
-        let mut cx = Tcx {
+        let mut cx = TransferContext {
             now: step.now,
             held: &self.held,
             liveness: &self.liveness,
@@ -81,9 +81,9 @@ impl Node {
     pub(super) fn with_reconfiguration<T>(
         &mut self,
         step: &mut Step,
-        act: impl FnOnce(&mut Reconfiguration, &mut Scx<'_>) -> T,
+        act: impl FnOnce(&mut Reconfiguration, &mut ReconfigurationContext<'_>) -> T,
     ) -> T {
-        let mut cx = Scx {
+        let mut cx = ReconfigurationContext {
             now: step.now.instant,
             held: &self.held,
             liveness: &self.liveness,

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{CANDIDATES_MAX, COPIED_FOR, DECIDE_AFTER, Reconfiguration, Scx, is_gone, is_lost, is_reachable, wait};
+use super::{
+    CANDIDATES_MAX, COPIED_FOR, DECIDE_AFTER, Reconfiguration, ReconfigurationContext, is_gone, is_lost, is_reachable,
+    wait,
+};
 use crate::anti_entropy::Compared;
 use crate::cluster::configuration::{ConfigPhase, Configuration, Home};
 use crate::cluster::counts::Group;
@@ -21,7 +24,7 @@ type Busy = BTreeSet<PartitionId>;
 
 impl Reconfiguration {
     /// Does what is due.
-    pub fn tick(&mut self, cx: &mut Scx<'_>) {
+    pub fn tick(&mut self, cx: &mut ReconfigurationContext<'_>) {
         self.unsaved.due(cx.now).into_iter().for_each(|partition| self.save(cx, partition));
         self.pending_versions.due(cx.now).into_iter().for_each(|partition| self.ask(cx, partition));
         let (mut busy, every) = (None, self.turn_every());
@@ -39,7 +42,13 @@ impl Reconfiguration {
     }
 
     /// Does what is due for a partition. Messages that are repeated to peers are sent in the partition's turn only.
-    fn attend(&mut self, cx: &mut Scx<'_>, partition: PartitionId, is_turn: bool, busy: &mut Option<Busy>) {
+    fn attend(
+        &mut self,
+        cx: &mut ReconfigurationContext<'_>,
+        partition: PartitionId,
+        is_turn: bool,
+        busy: &mut Option<Busy>,
+    ) {
         let Some(partition_state) = cx.held.partition_state(partition).cloned() else { return };
         if self.saves.contains_key(&partition) {
             // What follows from a state that is being saved waits until it is durable.
@@ -100,7 +109,7 @@ impl Reconfiguration {
 
     /// Sends the known phase to the homes, and to the homes of the target, as the known homes may be long gone. A node
     /// that knows a newer one replies with it.
-    fn inquire(&self, cx: &mut Scx<'_>, partition: PartitionId, phase: &ConfigPhase) {
+    fn inquire(&self, cx: &mut ReconfigurationContext<'_>, partition: PartitionId, phase: &ConfigPhase) {
         let target = cx.held.view().target(partition);
         let mut nodes = phase.nodes();
         nodes.extend(target.iter().map(|home| home.node));
@@ -115,7 +124,7 @@ impl Reconfiguration {
     /// chosen.
     fn drive(
         &mut self,
-        cx: &mut Scx<'_>,
+        cx: &mut ReconfigurationContext<'_>,
         partition: PartitionId,
         partition_state: &PartitionState,
         only: &Configuration,
@@ -137,7 +146,12 @@ impl Reconfiguration {
 
     /// Whether this node accepted a configuration so long ago that it no longer waits for another node to have one
     /// chosen.
-    fn is_to_decide(&mut self, cx: &mut Scx<'_>, partition: PartitionId, partition_state: &PartitionState) -> bool {
+    fn is_to_decide(
+        &mut self,
+        cx: &mut ReconfigurationContext<'_>,
+        partition: PartitionId,
+        partition_state: &PartitionState,
+    ) -> bool {
         let Some((ballot, _)) = partition_state.acceptor.accepted else {
             self.undecided.remove(&partition);
             return false;
@@ -149,7 +163,12 @@ impl Reconfiguration {
     }
 
     /// The next configuration towards the target, if its new homes are ready.
-    fn next_if_ready(&mut self, cx: &Scx<'_>, partition: PartitionId, only: &Configuration) -> Option<Configuration> {
+    fn next_if_ready(
+        &mut self,
+        cx: &ReconfigurationContext<'_>,
+        partition: PartitionId,
+        only: &Configuration,
+    ) -> Option<Configuration> {
         let number = only.number.saturating_add(1);
         let reports = self.reports.entry(partition).or_default();
         let has_copied = |home: Home| {
@@ -173,7 +192,7 @@ impl Reconfiguration {
     /// synced.
     fn complete(
         &mut self,
-        cx: &mut Scx<'_>,
+        cx: &mut ReconfigurationContext<'_>,
         partition: PartitionId,
         partition_state: &PartitionState,
         next: &Configuration,
@@ -186,7 +205,7 @@ impl Reconfiguration {
     /// Whether enough of the homes, and all that seem reachable, have reported to be synced.
     fn are_synced(
         &self,
-        cx: &Scx<'_>,
+        cx: &ReconfigurationContext<'_>,
         partition: PartitionId,
         partition_state: &PartitionState,
         latest: &Configuration,
@@ -204,7 +223,7 @@ impl Reconfiguration {
 
     /// Syncs this node. A home that missed the sync of its stable configuration makes up for it even in the next joint
     /// phase: so many others may be lost meanwhile that without it no majority holds everything.
-    fn sync(&mut self, cx: &mut Scx<'_>, partition: PartitionId, partition_state: &PartitionState) {
+    fn sync(&mut self, cx: &mut ReconfigurationContext<'_>, partition: PartitionId, partition_state: &PartitionState) {
         match &partition_state.phase {
             ConfigPhase::Joint(current, next) => {
                 self.sync_in(cx, partition, partition_state, current, |it, cx, tree| {
@@ -224,11 +243,11 @@ impl Reconfiguration {
     /// Marks this node as synced in a configuration once each of its trees there `holds` what it must.
     fn sync_in(
         &mut self,
-        cx: &mut Scx<'_>,
+        cx: &mut ReconfigurationContext<'_>,
         partition: PartitionId,
         partition_state: &PartitionState,
         configuration: &Configuration,
-        holds: impl Fn(&Self, &mut Scx<'_>, TreeId) -> bool,
+        holds: impl Fn(&Self, &mut ReconfigurationContext<'_>, TreeId) -> bool,
     ) {
         let number = configuration.number;
         if !configuration.homes_of_any().contains(&self.me) || partition_state.is_synced_in(number) {
@@ -252,7 +271,7 @@ impl Reconfiguration {
     /// them must be synced that every majority includes one.
     fn has_all_of(
         &self,
-        cx: &mut Scx<'_>,
+        cx: &mut ReconfigurationContext<'_>,
         tree: TreeId,
         partition_state: &PartitionState,
         current: &Configuration,
@@ -283,7 +302,7 @@ impl Reconfiguration {
     /// Whether this node holds all that some synced home held. That is enough for a home that comes late.
     fn has_one_synced(
         &self,
-        cx: &mut Scx<'_>,
+        cx: &mut ReconfigurationContext<'_>,
         tree: TreeId,
         partition_state: &PartitionState,
         only: &Configuration,
@@ -301,7 +320,7 @@ impl Reconfiguration {
     /// Whether this node holds all that the remaining reachable homes hold. After a force recovery, no node holds more.
     fn has_all_remaining(
         &self,
-        cx: &mut Scx<'_>,
+        cx: &mut ReconfigurationContext<'_>,
         tree: TreeId,
         partition_state: &PartitionState,
         only: &Configuration,
@@ -316,7 +335,13 @@ impl Reconfiguration {
     }
 
     /// Begins to copy where the target makes this node a home and it is not one yet, and reports when it has copied.
-    fn copy(&mut self, cx: &mut Scx<'_>, partition: PartitionId, partition_state: &PartitionState, is_turn: bool) {
+    fn copy(
+        &mut self,
+        cx: &mut ReconfigurationContext<'_>,
+        partition: PartitionId,
+        partition_state: &PartitionState,
+        is_turn: bool,
+    ) {
         let is_wanted = self.is_wanted(cx.held, partition, partition_state);
         self.waiting.remove(&partition);
         if !partition_state.is_candidate {
@@ -353,7 +378,7 @@ impl Reconfiguration {
 
     fn report_copied(
         &mut self,
-        cx: &mut Scx<'_>,
+        cx: &mut ReconfigurationContext<'_>,
         partition: PartitionId,
         partition_state: &PartitionState,
         is_turn: bool,
@@ -410,7 +435,7 @@ impl Reconfiguration {
     /// Releases a retired home once it has run an exchange with every home since, with no local operation under way.
     fn leave(
         &mut self,
-        cx: &mut Scx<'_>,
+        cx: &mut ReconfigurationContext<'_>,
         partition: PartitionId,
         partition_state: &PartitionState,
         busy: &mut Option<Busy>,
@@ -459,7 +484,12 @@ fn newcomers(current: &Configuration, next: &Configuration) -> BTreeSet<Home> {
 }
 
 /// Whether this node has run an exchange with a home that `counts`. If not, makes one due.
-fn is_compared(cx: &mut Scx<'_>, tree: TreeId, home: Home, counts: impl FnOnce(Compared) -> bool) -> bool {
+fn is_compared(
+    cx: &mut ReconfigurationContext<'_>,
+    tree: TreeId,
+    home: Home,
+    counts: impl FnOnce(Compared) -> bool,
+) -> bool {
     let is_compared = cx.exchange.compared(tree, home.node).is_some_and(counts);
     if !is_compared {
         cx.exchange.compare_soon(cx.now, tree, home.node);
@@ -470,7 +500,7 @@ fn is_compared(cx: &mut Scx<'_>, tree: TreeId, home: Home, counts: impl FnOnce(C
 /// How many homes must be synced: so many that every majority includes one of them, which then holds whatever a
 /// majority has acknowledged. Where so many homes are lost that there is no majority, all that are left. Of two homes
 /// that is one, of three two, of four two.
-fn synced_needed(cx: &Scx<'_>, homes: &[Home]) -> usize {
+fn synced_needed(cx: &ReconfigurationContext<'_>, homes: &[Home]) -> usize {
     let lost = homes.iter().filter(|&&home| is_lost(cx, home)).count();
     (homes.len() - majority(homes.len()) + 1).min(homes.len() - lost)
 }

@@ -113,7 +113,7 @@ impl Comparisons for Exchange {
 }
 
 /// What the reconfiguration may know and use in a step.
-pub struct Scx<'a> {
+pub struct ReconfigurationContext<'a> {
     /// The time of the step.
     pub now: Instant,
     /// What holds, and what is wished.
@@ -145,7 +145,7 @@ pub struct ReconfigurationCalls {
     pub drops: Vec<Key>,
 }
 
-impl Scx<'_> {
+impl ReconfigurationContext<'_> {
     fn send(&mut self, to: NodeId, partition: PartitionId, message: ReconfigurationMessage) {
         self.out.sends.push((to, partition, Message::Reconfiguration(partition, message)));
     }
@@ -345,7 +345,7 @@ impl Reconfiguration {
     /// Changes a partition state, and sends the messages once the change is durable.
     fn change<R>(
         &mut self,
-        cx: &mut Scx<'_>,
+        cx: &mut ReconfigurationContext<'_>,
         partition: PartitionId,
         change: impl FnOnce(&mut PartitionState) -> R,
         after: Vec<(NodeId, ReconfigurationMessage)>,
@@ -370,7 +370,7 @@ impl Reconfiguration {
         self.save(cx, partition);
     }
 
-    fn save(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
+    fn save(&mut self, cx: &mut ReconfigurationContext<'_>, partition: PartitionId) {
         let Some(save) = self.saves.get_mut(&partition) else { return };
         if save.in_flight.is_some() || cx.now < save.try_at {
             return;
@@ -390,7 +390,7 @@ impl Reconfiguration {
     }
 
     /// Takes in the result of a store command for which [`Self::waits_for`] is true.
-    pub fn stored(&mut self, cx: &mut Scx<'_>, id: StoreId, result: StoreResult) {
+    pub fn stored(&mut self, cx: &mut ReconfigurationContext<'_>, id: StoreId, result: StoreResult) {
         let Some(partition) = self.stores.remove(&id) else { return };
         if self.purges.get(&partition).is_some_and(|purge| purge.waits_for(id)) {
             return self.page_read(cx, partition, result);
@@ -413,7 +413,12 @@ impl Reconfiguration {
         self.save(cx, partition);
     }
 
-    fn say(&mut self, cx: &mut Scx<'_>, partition: PartitionId, messages: Vec<(NodeId, ReconfigurationMessage)>) {
+    fn say(
+        &mut self,
+        cx: &mut ReconfigurationContext<'_>,
+        partition: PartitionId,
+        messages: Vec<(NodeId, ReconfigurationMessage)>,
+    ) {
         for (to, message) in messages {
             if to == self.me.node {
                 self.heard(cx, self.me, partition, message);
@@ -425,7 +430,13 @@ impl Reconfiguration {
 
     /// A peer has reported its configuration stamp. A peer that is behind is sent the newer configuration; one that is
     /// ahead is asked for it.
-    pub fn heard_of(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, config_stamp: ConfigStamp) {
+    pub fn heard_of(
+        &mut self,
+        cx: &mut ReconfigurationContext<'_>,
+        from: NodeId,
+        partition: PartitionId,
+        config_stamp: ConfigStamp,
+    ) {
         let own = cx.held.version(partition);
         if config_stamp.version < own {
             if self.notified_until <= cx.now {
@@ -454,7 +465,7 @@ impl Reconfiguration {
         }
     }
 
-    fn ask(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
+    fn ask(&mut self, cx: &mut ReconfigurationContext<'_>, partition: PartitionId) {
         let own = cx.held.version(partition);
         let Some(&PendingVersion { version, from }) = self.pending_versions.get(partition) else { return };
         if version <= own {
@@ -466,7 +477,13 @@ impl Reconfiguration {
     }
 
     /// Takes in a message about a partition from this incarnation of a node.
-    pub fn heard(&mut self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, message: ReconfigurationMessage) {
+    pub fn heard(
+        &mut self,
+        cx: &mut ReconfigurationContext<'_>,
+        from: Home,
+        partition: PartitionId,
+        message: ReconfigurationMessage,
+    ) {
         let Some(partition_state) = self.wanted(cx.held, partition) else { return };
         match message {
             ReconfigurationMessage::Query(version) => {
@@ -518,7 +535,13 @@ impl Reconfiguration {
 
     /// Adopts a newer configuration that a peer knows: it was chosen, so it is in force. A peer that is behind is sent
     /// the newer one.
-    pub fn learn(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, phase: ConfigPhase) {
+    pub fn learn(
+        &mut self,
+        cx: &mut ReconfigurationContext<'_>,
+        from: NodeId,
+        partition: PartitionId,
+        phase: ConfigPhase,
+    ) {
         let Some(partition_state) = self.wanted(cx.held, partition) else { return };
         if !phase.is_sound() {
             return;
@@ -535,7 +558,7 @@ impl Reconfiguration {
 
     /// Whether this node takes part in choosing the configuration of this number. If the proposer is ahead, this node
     /// asks it for the newer phase; if it is behind, this node sends it the newer one.
-    fn may_choose(&self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, number: u64) -> bool {
+    fn may_choose(&self, cx: &mut ReconfigurationContext<'_>, from: Home, partition: PartitionId, number: u64) -> bool {
         let Some(partition_state) = self.wanted(cx.held, partition) else { return false };
         let ConfigPhase::Stable(only) = &partition_state.phase else { return false };
         if only.number.saturating_add(1) < number {
@@ -548,7 +571,14 @@ impl Reconfiguration {
         only.number.checked_add(1) == Some(number) && only.choosers().contains(&self.me)
     }
 
-    fn prepare(&mut self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, number: u64, ballot: Ballot) {
+    fn prepare(
+        &mut self,
+        cx: &mut ReconfigurationContext<'_>,
+        from: Home,
+        partition: PartitionId,
+        number: u64,
+        ballot: Ballot,
+    ) {
         if !self.may_choose(cx, from, partition, number) {
             return;
         }
@@ -560,7 +590,7 @@ impl Reconfiguration {
 
     fn accept(
         &mut self,
-        cx: &mut Scx<'_>,
+        cx: &mut ReconfigurationContext<'_>,
         from: Home,
         partition: PartitionId,
         ballot: Ballot,
@@ -579,7 +609,7 @@ impl Reconfiguration {
     /// Answers a proposer. A promise or acceptance is sent once it is durable, a refusal at once.
     fn choose(
         &mut self,
-        cx: &mut Scx<'_>,
+        cx: &mut ReconfigurationContext<'_>,
         from: Home,
         partition: PartitionId,
         choose: impl FnOnce(&mut Acceptor) -> Result<ReconfigurationMessage, ReconfigurationMessage>,
@@ -599,7 +629,13 @@ impl Reconfiguration {
 
     /// Proposes a configuration. This node promises first, durably, so it never uses a ballot twice, even after a
     /// restart.
-    fn propose(&mut self, cx: &mut Scx<'_>, partition: PartitionId, only: &Configuration, proposal: Configuration) {
+    fn propose(
+        &mut self,
+        cx: &mut ReconfigurationContext<'_>,
+        partition: PartitionId,
+        only: &Configuration,
+        proposal: Configuration,
+    ) {
         if cx.broken.is(Mutation::StepsUnagreed) {
             let (me, phase) = (self.me, ConfigPhase::Joint(only.clone(), proposal));
             let messages = phase
@@ -625,7 +661,7 @@ impl Reconfiguration {
         self.change(cx, partition, |partition_state| partition_state.acceptor = acceptor, messages);
     }
 
-    fn go_on(&mut self, cx: &mut Scx<'_>, partition: PartitionId, next: Proposed) {
+    fn go_on(&mut self, cx: &mut ReconfigurationContext<'_>, partition: PartitionId, next: Proposed) {
         let Some(proposal) = self.proposals.get(&partition) else { return };
         match next {
             Proposed::Waiting => {}
@@ -652,7 +688,7 @@ impl Reconfiguration {
     }
 
     /// Adopts a later phase, and sends it to all homes.
-    fn enter(&mut self, cx: &mut Scx<'_>, partition: PartitionId, phase: ConfigPhase) {
+    fn enter(&mut self, cx: &mut ReconfigurationContext<'_>, partition: PartitionId, phase: ConfigPhase) {
         let Some(before) = self.wanted(cx.held, partition).map(|partition_state| partition_state.phase.clone()) else {
             return;
         };
@@ -685,18 +721,18 @@ fn others(homes: &[Home], me: Home) -> impl Iterator<Item = NodeId> {
 }
 
 /// Whether a home seems to be reachable.
-fn is_reachable(cx: &Scx<'_>, home: Home) -> bool {
+fn is_reachable(cx: &ReconfigurationContext<'_>, home: Home) -> bool {
     home == cx.held.me() || !is_gone(cx, home) && cx.liveness.status(home.node) != Status::Down
 }
 
 /// Whether a home is not expected back: it is lost, or is removed and does not answer.
-fn is_gone(cx: &Scx<'_>, home: Home) -> bool {
+fn is_gone(cx: &ReconfigurationContext<'_>, home: Home) -> bool {
     is_lost(cx, home) || cx.held.view().is_removed(home) && cx.liveness.status(home.node) == Status::Down
 }
 
 /// Whether a home was marked lost, was replaced by a new incarnation of its node, or has left. This does not depend on
 /// failure detection.
-fn is_lost(cx: &Scx<'_>, home: Home) -> bool {
+fn is_lost(cx: &ReconfigurationContext<'_>, home: Home) -> bool {
     let view = cx.held.view();
     let is_other_incarnation =
         || view.member(home.node).is_none_or(|known| known.member.incarnation != home.incarnation);

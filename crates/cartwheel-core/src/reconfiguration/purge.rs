@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{Reconfiguration, Scx};
+use super::{Reconfiguration, ReconfigurationContext};
 use crate::admission::WorkClass;
 use crate::anti_entropy::merkle::Grid;
 use crate::cluster::counts::Group;
@@ -38,14 +38,14 @@ impl Purge {
     }
 }
 
-fn keeps(cx: &Scx<'_>, partition: PartitionId, group: Group) -> bool {
+fn keeps(cx: &ReconfigurationContext<'_>, partition: PartitionId, group: Group) -> bool {
     let forgets = cx.broken.is(Mutation::ReplacedHomePurges) && cx.held.goes(partition);
     !forgets && cx.held.keeps(partition, group)
 }
 
 impl Reconfiguration {
     /// Goes on with the purges that wait for the admission controller, as far as it allows.
-    pub(super) fn resume_purges(&mut self, cx: &mut Scx<'_>) {
+    pub(super) fn resume_purges(&mut self, cx: &mut ReconfigurationContext<'_>) {
         while !self.purges_waiting.is_empty() && cx.admission.room(WorkClass::Purge, cx.now) > 0 {
             if let Some(partition) = self.purges_waiting.pop_first() {
                 self.purge(cx, partition);
@@ -55,7 +55,7 @@ impl Reconfiguration {
 
     /// Begins a purge, or goes on with it. Each page waits for the admission controller: a partition may hold millions
     /// of records.
-    pub(super) fn purge(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
+    pub(super) fn purge(&mut self, cx: &mut ReconfigurationContext<'_>, partition: PartitionId) {
         if cx.held.groups(partition).into_iter().all(|group| keeps(cx, partition, group)) {
             self.purges.remove(&partition);
             return self.change(cx, partition, |partition_state| partition_state.has_stale_data = false, Vec::new());
@@ -92,7 +92,12 @@ impl Reconfiguration {
     }
 
     /// A page has been read.
-    pub(super) fn page_read(&mut self, cx: &mut Scx<'_>, partition: PartitionId, result: StoreResult) {
+    pub(super) fn page_read(
+        &mut self,
+        cx: &mut ReconfigurationContext<'_>,
+        partition: PartitionId,
+        result: StoreResult,
+    ) {
         let Some(purge) = self.purges.get_mut(&partition) else { return };
         purge.waiting_for = None;
         if !cx.held.partition_state(partition).is_some_and(|partition_state| partition_state.has_stale_data) {
@@ -122,7 +127,7 @@ impl Reconfiguration {
     }
 
     /// A record was removed, or could not be.
-    pub fn dropped(&mut self, cx: &mut Scx<'_>, key: &Key) {
+    pub fn dropped(&mut self, cx: &mut ReconfigurationContext<'_>, key: &Key) {
         let partition = cx.held.partition_of(key);
         let Some(purge) = self.purges.get_mut(&partition) else { return };
         if purge.going.remove(key) && purge.going.is_empty() {

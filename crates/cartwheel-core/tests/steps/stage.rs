@@ -24,7 +24,7 @@ use cartwheel_core::message::reconfiguration::ReconfigurationMessage;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::outbox::Outbox;
 use cartwheel_core::reconfiguration::transfer::Transfers;
-use cartwheel_core::reconfiguration::{Comparisons, Reconfiguration, ReconfigurationCalls, Scx};
+use cartwheel_core::reconfiguration::{Comparisons, Reconfiguration, ReconfigurationCalls, ReconfigurationContext};
 use cartwheel_core::replica::Replica;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::command::{StoreCommand, StoreResult};
@@ -196,7 +196,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Runs an action, and saves what it wants to save.
-    fn act(&mut self, act: impl FnOnce(&mut Reconfiguration, &mut Scx<'_>)) {
+    fn act(&mut self, act: impl FnOnce(&mut Reconfiguration, &mut ReconfigurationContext<'_>)) {
         let mut out = Outbox::default();
         self.with(&mut out, act);
         loop {
@@ -226,10 +226,14 @@ impl<'a> Stage<'a> {
         self.partition_state = partition_state;
     }
 
-    fn with(&mut self, out: &mut Outbox<ReconfigurationCalls>, act: impl FnOnce(&mut Reconfiguration, &mut Scx<'_>)) {
+    fn with(
+        &mut self,
+        out: &mut Outbox<ReconfigurationCalls>,
+        act: impl FnOnce(&mut Reconfiguration, &mut ReconfigurationContext<'_>),
+    ) {
         REPLICA.with_borrow_mut(|replica| {
             let (config, replica, admission) = replica.get_or_insert_with(|| idle_replica(&self.held));
-            let mut cx = Scx {
+            let mut cx = ReconfigurationContext {
                 now: NOW,
                 held: &self.held,
                 liveness: &self.liveness,

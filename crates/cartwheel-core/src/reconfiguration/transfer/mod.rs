@@ -52,7 +52,7 @@ const TRIES_MAX: u32 = 3;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// What a transfer may know and use in a step.
-pub struct Tcx<'a> {
+pub struct TransferContext<'a> {
     /// The time of the step.
     pub now: Now,
     /// What holds, and what is wished.
@@ -78,7 +78,7 @@ pub struct TransferCalls {
     pub ended: Vec<PartitionId>,
 }
 
-impl Tcx<'_> {
+impl TransferContext<'_> {
     fn fetch(&mut self, from: NodeId, operation: u64, fetch: Fetch) {
         let request_id = RequestId { requester: Requester::Transfer, operation, round: 0 };
         self.out.sends.push((from, fetch.partition, Message::Fetch(request_id, fetch)));
@@ -182,7 +182,7 @@ impl Transfers {
     }
 
     /// Requests what is due.
-    pub fn tick(&mut self, cx: &mut Tcx<'_>) {
+    pub fn tick(&mut self, cx: &mut TransferContext<'_>) {
         for partition in std::mem::take(&mut self.ending) {
             let id = cx.replica.next_store();
             cx.out.stores.push((id, StoreCommand::Remember { name: saved_name(partition), value: Bytes::new() }));
@@ -201,7 +201,7 @@ impl Transfers {
         }
     }
 
-    fn recall(&mut self, cx: &mut Tcx<'_>, partition: PartitionId) {
+    fn recall(&mut self, cx: &mut TransferContext<'_>, partition: PartitionId) {
         let is_asked = || self.recalls.values().any(|&asked| asked == partition);
         if self.running.get(&partition).is_some_and(|transfer| transfer.parts.is_none()) && !is_asked() {
             let id = cx.replica.next_store();
@@ -210,7 +210,7 @@ impl Transfers {
         }
     }
 
-    fn save(&mut self, cx: &mut Tcx<'_>, partition: PartitionId) {
+    fn save(&mut self, cx: &mut TransferContext<'_>, partition: PartitionId) {
         let Some(transfer) = self.running.get_mut(&partition).filter(|transfer| transfer.is_dirty) else { return };
         let Some(parts) = &transfer.parts else { return };
         if self.saves.values().any(|&saved| saved == partition) {
@@ -225,7 +225,7 @@ impl Transfers {
     }
 
     /// Repeats the requests for pages that have not arrived.
-    fn ask_again(&mut self, cx: &mut Tcx<'_>, partition: PartitionId) {
+    fn ask_again(&mut self, cx: &mut TransferContext<'_>, partition: PartitionId) {
         let Some(transfer) = self.running.get_mut(&partition) else { return };
         let groups = transfer.groups.clone();
         for part in transfer.parts.iter_mut().flatten() {
@@ -253,7 +253,7 @@ impl Transfers {
     }
 
     /// Requests the next page of each idle part, and counts it in `load`.
-    fn ask(&mut self, cx: &mut Tcx<'_>, partition: PartitionId, load: &mut BTreeMap<NodeId, usize>) {
+    fn ask(&mut self, cx: &mut TransferContext<'_>, partition: PartitionId, load: &mut BTreeMap<NodeId, usize>) {
         let Some(transfer) = self.running.get_mut(&partition) else { return };
         let (groups, sources) = (&transfer.groups, &transfer.sources);
         for part in transfer.parts.iter_mut().flatten() {
@@ -299,7 +299,7 @@ impl Transfers {
     }
 
     /// A home has answered.
-    pub fn told(&mut self, cx: &mut Tcx<'_>, from: NodeId, request_id: RequestId, fetched: Fetched) {
+    pub fn told(&mut self, cx: &mut TransferContext<'_>, from: NodeId, request_id: RequestId, fetched: Fetched) {
         let held = cx.held;
         let Some(place) = self.place_of(request_id.operation) else { return };
         let partition = place.0;
@@ -363,7 +363,7 @@ impl Transfers {
     }
 
     /// This node's replica has answered a merge.
-    pub fn answered(&mut self, cx: &mut Tcx<'_>, request_id: RequestId, answer: &ReplicaResponse) {
+    pub fn answered(&mut self, cx: &mut TransferContext<'_>, request_id: RequestId, answer: &ReplicaResponse) {
         let Some(part) = self.place_of(request_id.operation).and_then(|place| self.part(place)) else { return };
         let Stage::Storing { waiting, has_failed, .. } = &mut part.stage else { return };
         if waiting.remove(&request_id.round) {
@@ -373,7 +373,7 @@ impl Transfers {
     }
 
     /// Goes on to the next page once all records of a page are stored.
-    fn go_on(&mut self, cx: &mut Tcx<'_>, operation: u64) {
+    fn go_on(&mut self, cx: &mut TransferContext<'_>, operation: u64) {
         let Some((partition, place)) = self.place_of(operation) else { return };
         let Some(transfer) = self.running.get_mut(&partition) else { return };
         let parts_max = transfer.sources.len().min(PARTS_MAX);
@@ -408,7 +408,7 @@ impl Transfers {
     }
 
     /// Takes in the result of a store command for which [`Self::waits_for`] is true.
-    pub fn stored(&mut self, cx: &mut Tcx<'_>, id: StoreId, result: StoreResult) {
+    pub fn stored(&mut self, cx: &mut TransferContext<'_>, id: StoreId, result: StoreResult) {
         if let Some(serving) = self.serving.remove(&id) {
             return self.read(cx, serving, result);
         }

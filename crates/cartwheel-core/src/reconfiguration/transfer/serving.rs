@@ -1,6 +1,6 @@
 //! The serving side of a transfer: a home sends pages of the records that it holds.
 
-use super::{Tcx, Transfers};
+use super::{TransferContext, Transfers};
 use crate::admission::WorkClass;
 use crate::anti_entropy::merkle::Grid;
 use crate::cluster::counts::Group;
@@ -27,7 +27,7 @@ pub(super) struct Serving {
 
 impl Transfers {
     /// A peer asks for a page.
-    pub fn asked(&mut self, cx: &mut Tcx<'_>, from: NodeId, request_id: RequestId, fetch: Fetch) {
+    pub fn asked(&mut self, cx: &mut TransferContext<'_>, from: NodeId, request_id: RequestId, fetch: Fetch) {
         match self.may_serve(cx, from, &fetch) {
             Ok(()) => {
                 let id = cx.replica.next_store();
@@ -44,7 +44,7 @@ impl Transfers {
         }
     }
 
-    fn may_serve(&self, cx: &mut Tcx<'_>, from: NodeId, fetch: &Fetch) -> Result<(), Refused> {
+    fn may_serve(&self, cx: &mut TransferContext<'_>, from: NodeId, fetch: &Fetch) -> Result<(), Refused> {
         let partition_state = cx.held.partition_state(fetch.partition).ok_or(Refused::NotAHome)?;
         let is_member = cx.held.view().member(from).is_some();
         let me = cx.held.me();
@@ -63,7 +63,7 @@ impl Transfers {
     }
 
     /// A page has been read.
-    pub(super) fn read(&self, cx: &mut Tcx<'_>, serving: Serving, result: StoreResult) {
+    pub(super) fn read(&self, cx: &mut TransferContext<'_>, serving: Serving, result: StoreResult) {
         let Serving { to, request_id, fetch } = serving;
         let partition = fetch.partition;
         let fetched = match result {
@@ -81,7 +81,7 @@ impl Transfers {
 
 /// The page to send. It leaves out records that are not durable yet, and what garbage collection would remove. The
 /// exchange that follows the transfer finds what is missing.
-fn page(cx: &Tcx<'_>, fetch: &Fetch, scanned: Scanned) -> Page {
+fn page(cx: &TransferContext<'_>, fetch: &Fetch, scanned: Scanned) -> Page {
     let next = scanned.next();
     let mut page = Page { epoch: cx.replica.epoch(), records: Vec::new(), next, bytes: 0 };
     for (storage_key, record) in scanned.records {
