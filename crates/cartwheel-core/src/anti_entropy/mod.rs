@@ -63,25 +63,25 @@ const ANEW_AFTER: Duration = Duration::from_millis(100);
 const PROVEN: &[u8] = b"proven equal 2";
 const RECOVERED: &[u8] = b"caught up 2"; // a name on the disk: retired word
 
-/// What the exchange may know and use in a step.
+/// What anti-entropy can read and use in a step.
 pub struct ExchangeContext<'a> {
     /// The time of the step.
     pub now: Now,
     /// This node.
     pub me: NodeId,
-    /// Who is worth asking.
+    /// The status of the other nodes.
     pub liveness: &'a Liveness,
-    /// How long to wait for what.
+    /// Timeouts.
     pub timing: &'a Timing,
     /// The node's epoch.
     pub epoch: Epoch,
     /// This node's replica.
     pub replica: &'a mut Replica,
-    /// How much background work may begin.
+    /// Admission of background work.
     pub admission: &'a mut Admission,
-    /// Which rule is broken on purpose.
+    /// The mutation in force, if any.
     pub broken: Broken,
-    /// What is to be done.
+    /// The outbox of the part.
     pub out: &'a mut Outbox<ExchangeCalls>,
 }
 

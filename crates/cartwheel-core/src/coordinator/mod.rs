@@ -89,44 +89,44 @@ pub struct CoordinatorCalls {
     pub replies: Vec<(ReplyTo, Outcome)>,
 }
 
-/// What an operation may know and use while it is driven.
+/// What an operation can read and use in a step.
 pub struct OperationContext<'a> {
     /// The time of the step.
     pub now: Now,
     /// This node.
     pub me: NodeId,
-    /// The wish and the settings.
+    /// The membership, target placement and bucket settings.
     pub view: &'a View,
-    /// What holds.
+    /// The partition states in force.
     pub held: &'a Holdings,
-    /// The latest step of the key's partition that an answer to the operation told of. It does not end on what it knows while
-    /// this is later.
+    /// The latest configuration version of the key's partition that a response to the operation reported. The operation does not end while
+    /// this is later than the version in force here.
     pub heard_of: ConfigVersion,
-    /// The losses of the key's homes that answers to the operation told of: what these said before counts no more.
+    /// The losses of the key's homes that responses to the operation reported. What those homes said before no longer counts.
     pub losses: Losses,
-    /// Since when this node has lost no record.
+    /// The boot since which this node has lost no record.
     pub memory: Memory,
-    /// Who is worth asking.
+    /// The status of the other nodes.
     pub liveness: &'a Liveness,
     /// Opens and seals contexts.
     pub sealer: &'a Sealer,
-    /// How long to wait for what.
+    /// Timeouts.
     pub timing: &'a Timing,
     /// The node's epoch.
     pub epoch: Epoch,
-    /// The epoch in which the operation that is driven began.
+    /// The epoch in which the operation began.
     pub begun: Epoch,
-    /// The node's timestamps.
+    /// The clock that gives timestamps.
     pub clock: &'a mut HlcClock,
-    /// Whose disks are full.
+    /// Nodes that reported a full disk.
     pub full: &'a mut FullDisks,
-    /// Who answers, and how soon.
+    /// Response times of the other nodes.
     pub reach: &'a mut Reach,
-    /// How much background work may begin.
+    /// Admission of background work.
     pub admission: &'a mut Admission,
-    /// Which rule is broken on purpose.
+    /// The mutation in force, if any.
     pub broken: Broken,
-    /// What is to be done.
+    /// The outbox of the part.
     pub out: &'a mut Outbox<CoordinatorCalls>,
 }
 

@@ -112,27 +112,27 @@ impl Comparisons for Exchange {
     }
 }
 
-/// What the reconfiguration may know and use in a step.
+/// What the reconfiguration can read and use in a step.
 pub struct ReconfigurationContext<'a> {
     /// The time of the step.
     pub now: Instant,
-    /// What holds, and what is wished.
+    /// The partition states in force, and the target placement.
     pub held: &'a Holdings,
-    /// Who is there.
+    /// The status of the other nodes.
     pub liveness: &'a Liveness,
-    /// What has been compared.
+    /// The results of comparisons.
     pub exchange: &'a mut dyn Comparisons,
-    /// What is being fetched.
+    /// The transfers under way.
     pub transfers: &'a mut Transfers,
     /// This node's records.
     pub replica: &'a mut Replica,
-    /// How much background work may begin.
+    /// Admission of background work.
     pub admission: &'a mut Admission,
-    /// For the time that a proposer waits.
+    /// Randomness for the backoff of proposers.
     pub random: &'a mut ChaCha8Rng,
-    /// Which rule is broken on purpose.
+    /// The mutation in force, if any.
     pub broken: Broken,
-    /// What is to be done.
+    /// The outbox of the part.
     pub out: &'a mut Outbox<ReconfigurationCalls>,
 }
 

@@ -51,23 +51,23 @@ const TRIES_MAX: u32 = 3;
 /// How long a part waits after a failure.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// What a transfer may know and use in a step.
+/// What a transfer can read and use in a step.
 pub struct TransferContext<'a> {
     /// The time of the step.
     pub now: Now,
-    /// What holds, and what is wished.
+    /// The partition states in force, and the target placement.
     pub held: &'a Holdings,
-    /// Who is worth asking.
+    /// The status of the other nodes.
     pub liveness: &'a Liveness,
-    /// How long to wait for what.
+    /// Timeouts.
     pub timing: &'a Timing,
     /// This node's records.
     pub replica: &'a mut Replica,
-    /// How much background work may begin.
+    /// Admission of background work.
     pub admission: &'a mut Admission,
-    /// Which rule is broken on purpose.
+    /// The mutation in force, if any.
     pub broken: Broken,
-    /// What is to be done.
+    /// The outbox of the part.
     pub out: &'a mut Outbox<TransferCalls>,
 }
 
