@@ -13,7 +13,7 @@
 //! 6. [`message`]: messages of clients and nodes;
 //! 7. [`store`]: records, and the commands to a node's store;
 //! 8. [`wire`]: the encoded forms of everything that is stored or sent;
-//! 9. [`event`] and [`config`]: what a node reports, and its settings at start;
+//! 9. [`event`], [`outbox`] and [`config`]: what a node reports, what its parts want done, and its settings at start;
 //! 10. [`replica`]: reads and writes of records, one turn at a time for each key;
 //! 11. [`anti_entropy`]: Merkle trees and the comparison of replicas;
 //! 12. [`coordinator`]: gets, puts, and hinted handoff;
