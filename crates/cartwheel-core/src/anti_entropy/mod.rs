@@ -5,7 +5,7 @@
 //! other homes begin. A key that differs is read at both homes and joined, and a home that lacks something of the join
 //! merges it.
 
-mod level;
+mod key_repair;
 mod list;
 pub mod merkle;
 mod proofs;
@@ -578,7 +578,7 @@ impl Exchange {
     }
 
     /// A peer has answered a request of an exchange.
-    pub fn told(
+    pub fn on_finding(
         &mut self,
         cx: &mut ExchangeContext<'_>,
         from: NodeId,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::ExchangeContext;
-use super::level::{Level, LevelProgress, Side};
+use super::key_repair::{KeyRepair, RepairProgress, Side};
 use crate::admission::WorkClass;
 use crate::anti_entropy::merkle::{DEPTH_MAX, FANOUT, Trees};
 use crate::cluster::configuration::ConfigStamp;
@@ -26,7 +26,7 @@ use crate::value::time::{Instant, Now};
 /// How many sums one request asks for at most.
 pub const NODES_MAX: usize = 256;
 /// How many keys of one exchange are repaired at once.
-const LEVELS_MAX: usize = 16;
+const REPAIRS_MAX: usize = 16;
 /// How often a request is sent before the exchange fails.
 const TRIES_MAX: u32 = 6;
 /// The longest time between two tries.
@@ -55,7 +55,7 @@ pub struct Session {
     /// A range whose keys the peer has listed, while this node lists its own.
     listed: Option<(KeyRange, ListPage)>,
     differing: VecDeque<Key>,
-    levels: BTreeMap<u32, Level>,
+    repairs: BTreeMap<u32, KeyRepair>,
     rounds: u32,
     tries: u32,
     /// When the next timer is due.
@@ -90,7 +90,7 @@ impl Session {
             asked: None,
             listed: None,
             differing: VecDeque::new(),
-            levels: BTreeMap::new(),
+            repairs: BTreeMap::new(),
             rounds: 0,
             tries: 0,
             wake_at: begun.instant,
@@ -100,12 +100,12 @@ impl Session {
     /// Goes on as far as it can.
     pub fn advance(&mut self, cx: &mut ExchangeContext<'_>) -> SessionStep {
         let now = cx.now.instant;
-        while self.levels.len() < LEVELS_MAX
+        while self.repairs.len() < REPAIRS_MAX
             && !self.differing.is_empty()
             && cx.admission.may_begin(WorkClass::Repair, now)
             && let Some(key) = self.differing.pop_front()
         {
-            self.begin_level(cx, key);
+            self.begin_repair(cx, key);
         }
         if self.asked.is_some() || self.listed.is_some() || !self.differing.is_empty() {
             return SessionStep::Wait;
@@ -127,7 +127,7 @@ impl Session {
             {
                 self.ask(cx, Question::Keys { tree, range });
             }
-        } else if self.levels.is_empty() {
+        } else if self.repairs.is_empty() {
             return SessionStep::End { is_equal: !self.failed };
         }
         SessionStep::Wait
@@ -135,7 +135,7 @@ impl Session {
 
     /// Whether only admission of more background work keeps it from going on.
     pub fn is_kept_waiting(&self) -> bool {
-        let is_due = if self.differing.is_empty() { !self.ranges.is_empty() } else { self.levels.len() < LEVELS_MAX };
+        let is_due = if self.differing.is_empty() { !self.ranges.is_empty() } else { self.repairs.len() < REPAIRS_MAX };
         is_due && self.asked.is_none() && self.listed.is_none()
     }
 
@@ -166,7 +166,7 @@ impl Session {
 
     /// Its timer is due: sends unanswered requests again. False if that was done often enough.
     pub fn wake(&mut self, cx: &mut ExchangeContext<'_>) -> bool {
-        if self.is_kept_waiting() && self.levels.is_empty() {
+        if self.is_kept_waiting() && self.repairs.is_empty() {
             self.wait(cx);
             return true;
         }
@@ -177,24 +177,24 @@ impl Session {
         if let Some((round, question)) = &self.asked {
             cx.send(self.peer, self.tree.partition, Message::Compare(self.request_id(*round), question.clone()));
         }
-        for (&round, level) in &self.levels {
-            self.ask_level(cx, round, level);
+        for (&round, repair) in &self.repairs {
+            self.ask_repair(cx, round, repair);
         }
         self.wait(cx);
         true
     }
 
-    fn begin_level(&mut self, cx: &mut ExchangeContext<'_>, key: Key) {
+    fn begin_repair(&mut self, cx: &mut ExchangeContext<'_>, key: Key) {
         // A read and the merge that follows it have a round each.
         let (round, _) = (self.round(), self.round());
-        let level = Level::new(key, cx.epoch);
-        self.ask_level(cx, round, &level);
-        self.levels.insert(round, level);
+        let repair = KeyRepair::new(key, cx.epoch);
+        self.ask_repair(cx, round, &repair);
+        self.repairs.insert(round, repair);
         self.progress(cx);
     }
 
-    fn ask_level(&self, cx: &mut ExchangeContext<'_>, round: u32, level: &Level) {
-        for (side, ask) in level.requests() {
+    fn ask_repair(&self, cx: &mut ExchangeContext<'_>, round: u32, repair: &KeyRepair) {
+        for (side, ask) in repair.requests() {
             let to = if side == Side::Here { cx.me } else { self.peer };
             let merges = u32::from(matches!(ask, ReplicaRequest::Merge { .. }));
             cx.out.requests.push((to, self.request_id(round.wrapping_add(merges)), ask));
@@ -209,27 +209,27 @@ impl Session {
             _ => return,
         };
         // The answers to a merge carry the round after that of the read.
-        let round = if self.levels.contains_key(&round) { round } else { round.wrapping_sub(1) };
-        let Some(level) = self.levels.get_mut(&round) else { return };
+        let round = if self.repairs.contains_key(&round) { round } else { round.wrapping_sub(1) };
+        let Some(repair) = self.repairs.get_mut(&round) else { return };
         if side == Side::Here
             && let Some(loss) = answer.loss()
         {
-            cx.out.calls.heals.push((level.key.clone(), loss));
+            cx.out.calls.heals.push((repair.key.clone(), loss));
         }
-        match level.answered(side, answer) {
-            LevelProgress::Waiting => {}
-            LevelProgress::Merge => {
-                let level = &self.levels[&round];
-                for (side, _) in level.requests() {
+        match repair.answered(side, answer) {
+            RepairProgress::Waiting => {}
+            RepairProgress::Merge => {
+                let repair = &self.repairs[&round];
+                for (side, _) in repair.requests() {
                     let behind = if side == Side::Here { cx.me } else { self.peer };
-                    cx.out.events.push(Event::Repaired(level.key.clone(), behind, Repair::Exchange));
+                    cx.out.events.push(Event::Repaired(repair.key.clone(), behind, Repair::Exchange));
                 }
-                self.ask_level(cx, round, level);
+                self.ask_repair(cx, round, repair);
             }
-            LevelProgress::Level => drop(self.levels.remove(&round)),
-            LevelProgress::Failed => {
+            RepairProgress::Done => drop(self.repairs.remove(&round)),
+            RepairProgress::Failed => {
                 self.failed = true;
-                self.levels.remove(&round);
+                self.repairs.remove(&round);
             }
         }
         self.progress(cx);

@@ -73,7 +73,7 @@ pub enum ReplyTo {
     /// The node that forwarded the request, and the id that it gave it.
     Peer(NodeId, RequestId),
     /// No reply: the node runs the operation for itself.
-    Nobody,
+    Internal,
 }
 
 /// What operations want other parts of the node to do.
@@ -478,7 +478,7 @@ impl Coordinator {
         let deadline = cx.now.instant + HEAL_FOR;
         let id = self.number();
         let kind = Kind::Heal(heal::HealOp::new(cx, id, deadline, key.clone(), node, loss));
-        let running = Running::new(kind, key, ReplyTo::Nobody, deadline, cx.epoch);
+        let running = Running::new(kind, key, ReplyTo::Internal, deadline, cx.epoch);
         self.drive(cx, id, running, OperationEvent::Begin);
     }
 
@@ -491,7 +491,7 @@ impl Coordinator {
         if self.handing_over.insert((key.clone(), to)) {
             let (id, deadline) = (self.number(), cx.now.instant + HAND_OVER_FOR);
             let kind = Kind::HandOver(hand_over::HandOverOp::new(id, deadline, key.clone(), to));
-            let running = Running::new(kind, key, ReplyTo::Nobody, deadline, cx.epoch);
+            let running = Running::new(kind, key, ReplyTo::Internal, deadline, cx.epoch);
             self.drive(cx, id, running, OperationEvent::Begin);
         }
         true

@@ -145,7 +145,7 @@ impl Node {
                         reconfiguration.heard_of(cx, from, partition, config_stamp)
                     });
                 }
-                self.with_transfers(step, |transfers, cx| transfers.told(cx, from, request_id, fetched));
+                self.with_transfers(step, |transfers, cx| transfers.on_fetched(cx, from, request_id, fetched));
             }
             Message::Reconfiguration(partition, message) => {
                 let from = Home { node: from, incarnation: envelope.from_incarnation };
@@ -336,7 +336,7 @@ impl Node {
                 self.send(step, peer, Message::Forwarded(request_id, Err(refusal)));
             }
             // Only writes are forwarded, and the node's own operations are not answered.
-            (ReplyTo::Peer(..), Ok(Reply::Got(_))) | (ReplyTo::Nobody, _) => {}
+            (ReplyTo::Peer(..), Ok(Reply::Got(_))) | (ReplyTo::Internal, _) => {}
         }
     }
 

@@ -44,7 +44,8 @@ impl RefusedForwards {
 
     /// Drops refusals that no client waits for.
     fn forget(&mut self, now: Instant) {
-        while let Some((_, peer, request_id)) = self.order.pop_front_if(|(until, ..)| *until <= now) {
+        while self.order.front().is_some_and(|&(until, ..)| until <= now) {
+            let Some((_, peer, request_id)) = self.order.pop_front() else { return };
             self.refusals.remove(&(peer, request_id));
         }
     }

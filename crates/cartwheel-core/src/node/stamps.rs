@@ -103,7 +103,7 @@ impl Node {
             self.losses.absorb(partition, &of_others, self.replica.epoch())
         });
         if is_durable {
-            self.with_exchange(step, |exchange, cx| exchange.told(cx, from, request_id, config_stamp, finding));
+            self.with_exchange(step, |exchange, cx| exchange.on_finding(cx, from, request_id, config_stamp, finding));
         } else {
             self.with_exchange(step, |exchange, cx| exchange.begin_anew(cx, request_id.operation));
         }

@@ -299,7 +299,7 @@ impl Transfers {
     }
 
     /// A home has answered.
-    pub fn told(&mut self, cx: &mut TransferContext<'_>, from: NodeId, request_id: RequestId, fetched: Fetched) {
+    pub fn on_fetched(&mut self, cx: &mut TransferContext<'_>, from: NodeId, request_id: RequestId, fetched: Fetched) {
         let held = cx.held;
         let Some(place) = self.place_of(request_id.operation) else { return };
         let partition = place.0;

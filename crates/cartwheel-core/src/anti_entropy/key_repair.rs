@@ -16,20 +16,20 @@ pub enum Side {
 
 /// The progress of one repair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LevelProgress {
+pub enum RepairProgress {
     /// Answers are missing.
     Waiting,
     /// The merges can be requested.
     Merge,
     /// Both hold all that either held.
-    Level,
+    Done,
     /// One of them has failed.
     Failed,
 }
 
 /// The repair of one key.
 #[derive(Debug)]
-pub struct Level {
+pub struct KeyRepair {
     /// The key.
     pub key: Key,
     held: [Option<State>; 2],
@@ -40,7 +40,7 @@ pub struct Level {
 
 const SIDES: [Side; 2] = [Side::Here, Side::There];
 
-impl Level {
+impl KeyRepair {
     /// A key that neither side has read yet.
     pub const fn new(key: Key, epoch: Epoch) -> Self {
         Self { key, held: [None, None], epoch, merging: None }
@@ -72,24 +72,24 @@ impl Level {
     }
 
     /// Takes in an answer.
-    pub fn answered(&mut self, side: Side, answer: ReplicaResponse) -> LevelProgress {
+    pub fn answered(&mut self, side: Side, answer: ReplicaResponse) -> RepairProgress {
         match (&mut self.merging, answer) {
-            (_, ReplicaResponse::Failed(_)) => return LevelProgress::Failed,
+            (_, ReplicaResponse::Failed(_)) => return RepairProgress::Failed,
             (None, ReplicaResponse::State { state, epoch, .. }) => {
                 self.epoch = self.epoch.min(epoch);
                 self.held[side as usize] = Some(state);
             }
             (Some((_, lacks)), ReplicaResponse::Stored) => {
                 lacks[side as usize] = false;
-                return if *lacks == [false; 2] { LevelProgress::Level } else { LevelProgress::Waiting };
+                return if *lacks == [false; 2] { RepairProgress::Done } else { RepairProgress::Waiting };
             }
-            _ => return LevelProgress::Waiting,
+            _ => return RepairProgress::Waiting,
         }
-        let (None, [Some(here), Some(there)]) = (&self.merging, &self.held) else { return LevelProgress::Waiting };
+        let (None, [Some(here), Some(there)]) = (&self.merging, &self.held) else { return RepairProgress::Waiting };
         let mut join = here.clone();
         join.merge(there);
         let lacks = [join != *here, join != *there];
         self.merging = Some((join, lacks));
-        if lacks == [false; 2] { LevelProgress::Level } else { LevelProgress::Merge }
+        if lacks == [false; 2] { RepairProgress::Done } else { RepairProgress::Merge }
     }
 }
