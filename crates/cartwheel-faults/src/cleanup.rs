@@ -62,7 +62,7 @@ impl Drop for RunDir {
 /// # Errors
 /// If something cannot be removed.
 pub fn remove() -> Result<(), FaultsError> {
-    for namespace in of_the_dead(Path::new(NAMESPACES))? {
+    for namespace in of_dead_runs(Path::new(NAMESPACES))? {
         let name = namespace.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // A paused node outlives the run that paused it. No other processes are in this namespace.
         for pid in pids_inside(&name) {
@@ -74,7 +74,7 @@ pub fn remove() -> Result<(), FaultsError> {
             deleted?;
         }
     }
-    for dir in of_the_dead(&std::env::temp_dir())? {
+    for dir in of_dead_runs(&std::env::temp_dir())? {
         for mounted in mounted_below(&dir) {
             let _ = unmount(&mounted, UnmountFlags::DETACH);
         }
@@ -87,7 +87,7 @@ pub fn remove() -> Result<(), FaultsError> {
 }
 
 /// The entries of `dir` that belong to dead runs.
-fn of_the_dead(dir: &Path) -> Result<Vec<PathBuf>, FaultsError> {
+fn of_dead_runs(dir: &Path) -> Result<Vec<PathBuf>, FaultsError> {
     let failed = || FaultsError::system(format!("read {}", dir.display()));
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(failed())?,
@@ -139,7 +139,7 @@ mod tests {
         for path in [&dead, &dir.path().join(new_name()), &dir.path().join("thesis")] {
             fs::create_dir(path).unwrap();
         }
-        assert_eq!(of_the_dead(dir.path()).unwrap(), [dead]);
-        assert!(of_the_dead(&dir.path().join("nowhere")).unwrap().is_empty());
+        assert_eq!(of_dead_runs(dir.path()).unwrap(), [dead]);
+        assert!(of_dead_runs(&dir.path().join("nowhere")).unwrap().is_empty());
     }
 }

@@ -100,7 +100,7 @@ impl Cluster {
     pub fn new(spec: ClusterSpec, broken: Broken) -> Self {
         let ids: Vec<NodeId> = spec.nodes.iter().map(|node| NodeId::of_name(&node.name)).collect();
         let indices = ids.iter().enumerate().map(|(index, &id)| (id, index)).collect();
-        let view = Arc::new(history(&spec).view().expect("settings of a cluster"));
+        let view = Arc::new(history(&spec).view().expect("the settings are valid"));
         let ns = spec.buckets.iter().map(|bucket| (bucket.n, bucket.n)).collect();
         Self { spec, ids, indices, view, cluster_key: ClusterKey::derive(b"simulated"), broken, ns }
     }
@@ -277,7 +277,7 @@ impl Cluster {
             snapshot_after,
             broken,
         };
-        Control::new(config, saved.unwrap_or_else(|| self.bootstrap())).expect("a history of a cluster")
+        Control::new(config, saved.unwrap_or_else(|| self.bootstrap())).expect("the history is valid")
     }
 
     /// The changes that bootstrap the cluster.
@@ -307,7 +307,7 @@ pub struct Start {
 /// If it cannot be decoded.
 pub fn partition_state_in(disk: &Image, partition: PartitionId) -> Option<PartitionState> {
     let bytes = disk.named.get(partition_state_name(partition).as_bytes())?;
-    Some(wire::decode_partition_state(bytes).expect("what was saved"))
+    Some(wire::decode_partition_state(bytes).expect("saved data can be decoded"))
 }
 
 /// The losses of other nodes on a disk.
@@ -316,7 +316,7 @@ pub fn partition_state_in(disk: &Image, partition: PartitionId) -> Option<Partit
 /// If they cannot be decoded.
 pub fn losses_in(disk: &Image) -> LossBook {
     let bytes = disk.named.get(loss_book::NAME.as_bytes());
-    bytes.map_or_else(LossBook::default, |bytes| LossBook::decode(bytes).expect("what was saved"))
+    bytes.map_or_else(LossBook::default, |bytes| LossBook::decode(bytes).expect("saved data can be decoded"))
 }
 
 /// The incarnation of a node's first data directory.
@@ -332,7 +332,7 @@ fn history(spec: &ClusterSpec) -> History {
     let founders = spec.nodes.iter().take(first_members(spec)).enumerate();
     let members: Vec<Member> = founders.map(|(index, node)| member(index, node, first_incarnation(index))).collect();
     let founder = members[0].id;
-    let partitions = Partitions::new(spec.partitions).expect("a number of partitions");
+    let partitions = Partitions::new(spec.partitions).expect("the number of partitions is valid");
     let mut history = History::new();
     let found = ChangeKind::Bootstrap {
         cluster: CLUSTER,
@@ -372,5 +372,6 @@ fn member(index: usize, node: &NodeSpec, incarnation: Incarnation) -> Member {
 /// # Panics
 /// If either is empty or too long.
 pub fn key(bucket: &str, name: &str) -> Key {
-    Key::new(Bytes::copy_from_slice(bucket.as_bytes()), Bytes::copy_from_slice(name.as_bytes())).expect("a valid key")
+    Key::new(Bytes::copy_from_slice(bucket.as_bytes()), Bytes::copy_from_slice(name.as_bytes()))
+        .expect("the key is valid")
 }

@@ -315,7 +315,7 @@ impl Run {
     /// Lets the other nodes join the founder, and the last of them replace it.
     fn replace_founder(&mut self) -> Result<(), Stop> {
         let spares = self.world.spares();
-        let (&last, joining) = spares.split_last().expect("nodes that join");
+        let (&last, joining) = spares.split_last().expect("there are nodes that join");
         self.change_members(joining, |world, node| ChangeKind::Add(world.member_of(node)))?;
         let old = self.world.cluster().id(0);
         self.change_members(&[last], |world, node| ChangeKind::Replace { old, new: world.member_of(node) })
@@ -498,7 +498,7 @@ impl Run {
             }
         }
         let differs = |key: &Key| Some((key.clone(), converged::common_state(&self.world, key).err()?));
-        let (key, holdings) = keys.iter().find_map(differs).expect("some key's replicas differ");
+        let (key, holdings) = keys.iter().find_map(differs).expect("the replicas of a key differ");
         let message = format!("after {ROUNDS_MAX} rounds of reads its homes hold\n{holdings}");
         Err(self.fail("replicas become equal", Some(key), message))
     }

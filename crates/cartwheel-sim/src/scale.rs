@@ -105,7 +105,7 @@ pub struct Figures {
     pub part: Phase,
     /// The share of pairs of a running and a dead node in which the dead one still seems alive, once the nodes had time to detect that. In a
     /// thousand.
-    pub unnoticed_per_mille: u64,
+    pub undetected_per_mille: u64,
 }
 
 /// The views by version of their history, so that each history is folded once.
@@ -178,7 +178,7 @@ pub fn run(scale: Scale) -> Figures {
         world.machines[place].up = false;
     }
     world.advance(scale.settle.as_micros() as u64);
-    figures.unnoticed_per_mille = world.unnoticed_per_mille();
+    figures.undetected_per_mille = world.undetected_per_mille();
     figures.part = world.measure();
     figures
 }
@@ -202,7 +202,7 @@ const fn incarnation(number: usize) -> Incarnation {
 impl World {
     fn new(scale: Scale) -> Self {
         let members: Vec<Member> = (0..scale.nodes).map(member).collect();
-        let partitions = Partitions::new(scale.partitions).expect("a number of partitions");
+        let partitions = Partitions::new(scale.partitions).expect("the number of partitions is valid");
         let places = members.iter().enumerate().map(|(place, member)| (member.id, place)).collect();
         let mut bootstrap = History::new();
         let (founder, strategy) = (members[0].id, Strategy::Balanced);
@@ -222,7 +222,7 @@ impl World {
                 snapshot_after: SNAPSHOT_AFTER,
                 broken: Broken::default(),
             };
-            Control::with_views(config, bootstrap.clone(), Box::new(views.clone())).expect("a cluster")
+            Control::with_views(config, bootstrap.clone(), Box::new(views.clone())).expect("the history is valid")
         };
         let machine = |place| Machine { control: control(place), up: true, wake_at_us: 0, sent: 0, received: 0 };
         let mut world = Self {
@@ -412,7 +412,7 @@ impl World {
         (took_us.len() as u64, Duration::from_micros(took_us.iter().copied().max().unwrap_or_default()))
     }
 
-    fn unnoticed_per_mille(&self) -> u64 {
+    fn undetected_per_mille(&self) -> u64 {
         let down: Vec<NodeId> =
             (0..self.machines.len()).filter(|&place| !self.machines[place].up).map(|place| member(place).id).collect();
         let seems_alive = |machine: &Machine| {
@@ -458,11 +458,11 @@ impl fmt::Display for Phase {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { whole, epochs, epoch_turns_within, part, unnoticed_per_mille } = self;
+        let Self { whole, epochs, epoch_turns_within, part, undetected_per_mille } = self;
         writeln!(
             f,
             "{whole}\n  {epochs} epochs ended, each at most {epoch_turns_within:?} after the last node finished it"
         )?;
-        write!(f, "{part}\n  of the nodes that are down, {unnoticed_per_mille} in 1000 still seem alive to another")
+        write!(f, "{part}\n  of the nodes that are down, {undetected_per_mille} in 1000 still seem alive to another")
     }
 }

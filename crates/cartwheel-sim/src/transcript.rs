@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn outputs_are_replaced_and_all_other_lines_are_kept() {
         let story = "# A note.\ncluster n1\nput n1 k v\n----\nwrong\n\nget n1 k\n----\n";
-        let output = replay(story).expect("a valid transcript");
+        let output = replay(story).expect("the transcript is valid");
         assert_eq!(
             output,
             "# A note.\ncluster n1\nput n1 k v\n----\nunavailable: too few replicas stored it in time; the write may yet \

@@ -10,17 +10,17 @@ use std::path::Path;
 fn transcripts_have_the_written_output() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts");
     let mut paths: Vec<_> = std::fs::read_dir(&folder)
-        .expect("the folder of transcripts")
-        .map(|entry| entry.expect("a readable folder").path())
+        .expect("the folder of transcripts exists")
+        .map(|entry| entry.expect("the folder is readable").path())
         .collect();
     paths.sort();
     assert!(paths.len() >= 7, "the transcripts are there");
     for path in paths {
-        let written = std::fs::read_to_string(&path).expect("a readable transcript");
+        let written = std::fs::read_to_string(&path).expect("the transcript is readable");
         let told =
             cartwheel_sim::transcript::replay(&written).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
         if std::env::var("UPDATE_TRANSCRIPTS").is_ok() {
-            std::fs::write(&path, &told).expect("a writable transcript");
+            std::fs::write(&path, &told).expect("the transcript is writable");
         } else {
             assert_eq!(told, written, "{}: set UPDATE_TRANSCRIPTS=1 to rewrite it", path.display());
         }
@@ -55,8 +55,8 @@ fn the_loss_of_a_zone_loses_no_write_and_refuses_no_request() {
         for key in &keys {
             tell(format!("get {} {key} r=3", lost[1]), "strongly,");
         }
-        let told = cartwheel_sim::transcript::replay(&(story + "----\n")).expect("a valid transcript");
-        let (_, answers) = told.split_once("----\n").expect("the answers");
+        let told = cartwheel_sim::transcript::replay(&(story + "----\n")).expect("the transcript is valid");
+        let (_, answers) = told.split_once("----\n").expect("the transcript has output");
         let answers: Vec<&str> = answers.lines().collect();
         assert_eq!(answers.len(), expected.len(), "{told}");
         for (answer, expected) in answers.into_iter().zip(expected) {

@@ -77,7 +77,7 @@ fn write_and_kill(dir: &Path, batches: usize) -> u64 {
     let mut writer = Killed(command.spawn().unwrap());
     let lines = BufReader::new(writer.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut stored = lines.filter_map(|line| line.strip_prefix("stored ").map(|number| number.parse::<u64>().unwrap()));
-    let mut last = stored.by_ref().take(batches).last().expect("the writer writes");
+    let mut last = stored.by_ref().take(batches).last().expect("the writer reports batches");
     writer.0.kill().unwrap();
     // The pipe still holds what it reported before it was killed.
     last = stored.last().unwrap_or(last);

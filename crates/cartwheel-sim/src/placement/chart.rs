@@ -56,7 +56,7 @@ impl Chart {
     /// The chart as a complete SVG document.
     pub fn to_svg(&self) -> String {
         let mut svg = String::new();
-        self.write(&mut svg).expect("a String takes everything");
+        self.write(&mut svg).expect("writing to a String succeeds");
         svg
     }
 

@@ -92,7 +92,7 @@ impl Controls {
 impl MachineControl {
     /// The view of the saved history; `None` if only the bootstrap is saved.
     pub(super) fn view(&self) -> Option<Arc<View>> {
-        let saved = History::decode(self.saved.as_ref()?).expect("what was saved");
+        let saved = History::decode(self.saved.as_ref()?).expect("saved data can be decoded");
         saved.view().map(Arc::new)
     }
 
@@ -114,7 +114,7 @@ impl World {
         let (mut start, seed) = (self.machines[index].start(), controls.rng.bits());
         start.boot += self.machines[index].boots_undone;
         let at = &mut self.machine_controls[index];
-        let saved = at.saved.as_ref().map(|saved| History::decode(saved).expect("what was saved"));
+        let saved = at.saved.as_ref().map(|saved| History::decode(saved).expect("saved data can be decoded"));
         controls.record(saved.as_ref().unwrap_or(&self.cluster.bootstrap()));
         let control = self.cluster.make_control(index, start, saved, seed);
         let view = control.view().clone();
@@ -128,7 +128,7 @@ impl World {
         let mut history = self.cluster.bootstrap();
         for (_, at) in self.machine_controls.iter().enumerate().filter(|(other, _)| *other != index) {
             if let Some(saved) = &at.saved {
-                history.merge(&History::decode(saved).expect("what was saved"));
+                history.merge(&History::decode(saved).expect("saved data can be decoded"));
             }
         }
         history
@@ -138,7 +138,7 @@ impl World {
     pub fn others_know_settings(&self, index: usize) -> bool {
         let saved = self.machine_controls[index].saved.as_ref();
         saved.is_none_or(|saved| {
-            History::decode(saved).expect("what was saved").is_within(&self.history_of_others(index))
+            History::decode(saved).expect("saved data can be decoded").is_within(&self.history_of_others(index))
         })
     }
 
@@ -149,8 +149,8 @@ impl World {
         }
         let (id, incarnation) = (self.cluster.id(index), self.machines[index].start().incarnation);
         let mut history = self.history_of_others(index);
-        let view = history.view().expect("a cluster");
-        let member = view.member(id).expect("members stay").member.clone();
+        let view = history.view().expect("the history is valid");
+        let member = view.member(id).expect("the node is a member").member.clone();
         let new = Member { incarnation, ..member };
         let now = self.machines[index].clock.read(self.now_us).wall;
         history.record(Hlc::at(now), id, ChangeKind::Replace { old: id, new });
@@ -177,7 +177,7 @@ impl World {
         let is_known = self.others_know_settings(index);
         let at = &mut self.machine_controls[index];
         let has_handed_over = std::mem::take(&mut at.has_handed_over);
-        let saved = at.saved.as_ref().map(|saved| History::decode(saved).expect("what was saved"));
+        let saved = at.saved.as_ref().map(|saved| History::decode(saved).expect("saved data can be decoded"));
         if let Some(controls) = &mut self.controls
             && let Some(saved) = saved.filter(|_| !has_handed_over)
         {
@@ -254,18 +254,18 @@ impl World {
             self.input(index, Input::Liveness(liveness));
         }
         for (to, envelope) in effects.sends {
-            self.send_notice(index, self.cluster.index(to).expect("a member"), envelope);
+            self.send_notice(index, self.cluster.index(to).expect("notices go to members"), envelope);
         }
         let boot = self.machines[index].boot;
         if let Some(history) = effects.save {
-            let rng = &mut self.controls.as_mut().expect("controls").rng;
+            let rng = &mut self.controls.as_mut().expect("the nodes have controls").rng;
             let (delay_us, stored, tells) = (rng.waiting_us(5_000), !rng.chance(50), !rng.chance(20));
             let event = Event::SettingsSaved { machine: index, boot, history, stored, failed: !(stored && tells) };
             self.schedule(self.now_us + 1 + delay_us, event);
         }
         for (client, reply) in effects.replies {
             if reply.is_ok() {
-                self.controls.as_mut().expect("controls").acknowledged.insert(client.0 as u32);
+                self.controls.as_mut().expect("the nodes have controls").acknowledged.insert(client.0 as u32);
             }
             self.note(TraceKind::Reply, &client.0.to_le_bytes(), |cluster| {
                 format!("{} answers a change of settings: {reply:?}", cluster.name(index))
@@ -288,7 +288,7 @@ impl World {
             Ok(decoded) if decoded == envelope => {}
             decoded => self.fail("a message survives its codec", None, format!("{envelope:?} became {decoded:?}")),
         }
-        let controls = self.controls.as_mut().expect("controls");
+        let controls = self.controls.as_mut().expect("the nodes have controls");
         let rng = match envelope.message {
             Message::Notice(Notice::Swim(_)) => &mut controls.probes_rng,
             Message::Notice(Notice::Epoch(_)) => &mut controls.epochs_rng,
@@ -332,7 +332,7 @@ impl World {
             return;
         }
         if stored {
-            let known = History::decode(&history).expect("what a control saves");
+            let known = History::decode(&history).expect("a saved history can be decoded");
             if let Some(controls) = &mut self.controls {
                 controls.record(&known);
             }

@@ -24,7 +24,7 @@ impl World {
     /// Saves an epoch on a node's disk.
     pub(super) fn save_epoch(&mut self, machine: usize, epoch: Epoch) {
         let boot = self.machines[machine].boot;
-        let rng = &mut self.controls.as_mut().expect("controls").epochs_rng;
+        let rng = &mut self.controls.as_mut().expect("the nodes have controls").epochs_rng;
         let (delay_us, stored, tells) = (rng.waiting_us(5_000), !rng.chance(50), !rng.chance(20));
         let event = Event::EpochSaved { machine, boot, epoch, stored, failed: !(stored && tells) };
         self.schedule(self.now_us + 1 + delay_us, event);

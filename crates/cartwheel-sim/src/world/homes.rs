@@ -17,7 +17,11 @@ impl World {
         let running = self.machines.iter().filter_map(|machine| machine.node()?.held().phase(partition).cloned());
         let saved = self.machines.iter().filter(|machine| !machine.is_up());
         let saved = saved.filter_map(|machine| Some(partition_state_in(machine.disk().current(), partition)?.phase));
-        running.chain(saved).chain([ConfigPhase::Stable(first)]).max_by_key(ConfigPhase::version).expect("the first")
+        running
+            .chain(saved)
+            .chain([ConfigPhase::Stable(first)])
+            .max_by_key(ConfigPhase::version)
+            .expect("there is at least the first configuration")
     }
 
     /// The home replicas of a key if they never changed; otherwise none.
@@ -88,7 +92,7 @@ impl World {
     fn knows_all_incarnations(&self) -> bool {
         let views = self.machine_controls.iter().filter_map(|at| Some(at.control.as_ref()?.view()));
         views.into_iter().flat_map(|view| view.members()).all(|known| {
-            let index = self.cluster.index(known.member.id).expect("a machine");
+            let index = self.cluster.index(known.member.id).expect("every member is a machine");
             self.machines[index].incarnation == known.member.incarnation
         })
     }
