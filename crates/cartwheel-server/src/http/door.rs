@@ -19,7 +19,7 @@ use super::body::Bodies;
 use super::error::ApiError;
 use super::shortfall::Asked;
 use crate::config::Durability;
-use crate::control::ControlHandle;
+use crate::control_queue::ControlHandle;
 use crate::lifecycle::upgrade::UpgradeStatus;
 use crate::log::RateLimit;
 use crate::metrics::Metrics;

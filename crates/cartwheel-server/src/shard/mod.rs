@@ -55,6 +55,7 @@ pub use group::Shards;
 pub use hints::HintsBoard;
 use load::{Load, UnderWay};
 pub use metrics::ShardMetrics;
+pub(crate) use metrics::latency_buckets;
 pub use phases::PhasesBox;
 use reader::ReaderThread;
 use turn::Turns;

@@ -71,7 +71,7 @@ fn measure(args: &PlacementArgs) -> Outcome {
     let skewed = imbalance::ImbalanceSettings {
         nodes,
         replicas,
-        state_bytes: args.state.0,
+        state_bytes: args.state.as_u64(),
         clusters: args.clusters,
         windows: WINDOWS,
         keys: args.keys,
@@ -84,7 +84,7 @@ fn measure(args: &PlacementArgs) -> Outcome {
         imbalance::measure(skewed, eighths)
     });
     let imbalance = Imbalance {
-        state_bytes: args.state.0,
+        state_bytes: args.state.as_u64(),
         skew: args.skew,
         threshold: imbalance::THRESHOLD,
         points: points.collect(),
