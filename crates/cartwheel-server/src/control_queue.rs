@@ -67,10 +67,10 @@ impl ControlHandle {
 
 /// The control's queue before the control is there.
 #[derive(Debug)]
-pub struct Inbox(pub(crate) mpsc::Receiver<Work>);
+pub struct ControlInbox(pub(crate) mpsc::Receiver<Work>);
 
 /// A control's queue and the way into it.
-pub fn inbox() -> (ControlHandle, Inbox) {
+pub fn inbox() -> (ControlHandle, ControlInbox) {
     let (sender, receiver) = mpsc::channel(INBOX_MAX);
-    (ControlHandle { inbox: sender }, Inbox(receiver))
+    (ControlHandle { inbox: sender }, ControlInbox(receiver))
 }

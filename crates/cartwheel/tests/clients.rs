@@ -4,11 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The files and folders below `src` that may use `cartwheel_server`.
-const OF_NODES: [&str; 9] = [
+const OF_NODES: [&str; 8] = [
     "main.rs",
     "cli/config.rs",
     "cli/dev.rs",
-    "cli/serve.rs",
     "commands/config.rs",
     "commands/dev",
     "commands/mod.rs",

@@ -21,7 +21,7 @@ use cartwheel_core::value::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
-use crate::control_queue::{INBOX_MAX, Inbox, Work};
+use crate::control_queue::{ControlInbox, INBOX_MAX, Work};
 use crate::data_dir::{EpochFile, HistoryFile, SavedEpoch};
 use crate::os::clock::Clock;
 use crate::peers::{Peer, Peers};
@@ -72,7 +72,7 @@ pub struct Surroundings {
 }
 
 /// Runs a control until `stop` is true.
-pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop: watch::Receiver<bool>) {
+pub async fn run(control: Control, inbox: ControlInbox, around: Surroundings, mut stop: watch::Receiver<bool>) {
     let (answers, answered) = mpsc::channel(INBOX_MAX);
     for (node, connection) in around.peers.connections() {
         tokio::spawn(watch_connection(node, connection, answers.clone()));

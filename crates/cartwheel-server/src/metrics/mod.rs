@@ -18,7 +18,7 @@ use crate::lifecycle::upgrade::UpgradeMetrics;
 use crate::peers::Board;
 use crate::shard::{HintsBoard, ShardHandle, ShardMetrics};
 
-pub use http::{Asked, HttpMetrics, Outcome, Timed};
+pub use http::{HttpMetrics, KeyOperation, Outcome, Timed};
 
 /// The media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -24,7 +24,7 @@ use crate::terminal::exit::HELP;
 
 pub use bucket::{BucketCommand, ChangeArgs};
 pub use cluster::{ApplyArgs, AskArgs, ClusterCommand, LocateArgs};
-pub use config::{ConfigCommand, GivenArgs};
+pub use config::{ConfigCommand, SettingsArgs};
 pub use dev::DevArgs;
 pub(crate) use endpoints::node_timeout;
 pub use endpoints::{ENDPOINTS, Endpoints};
