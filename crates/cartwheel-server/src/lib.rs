@@ -7,6 +7,7 @@
 
 pub mod config;
 mod control;
+mod control_queue;
 pub mod data_dir;
 mod http;
 pub mod lifecycle;

@@ -51,7 +51,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "cartwheel", &mut script);
-            keys::print(&script)?;
+            output::print(&script)?;
             Exit::Done.into()
         }
     })

@@ -23,7 +23,7 @@ fn the_papers_figures_as_tables_and_charts() {
     let dir = tempfile::tempdir().unwrap();
     let figures = dir.path().join("new/figures");
     let shown = said(&simulate(&[&SMALL[..], &["--svg-dir", figures.to_str().unwrap()]].concat()));
-    for line in ["STATE  ", "1.0 KiB  ", "256.0 KiB  ", "LOAD  ", "1/8   1000  ", "8/8   8000  "] {
+    for line in ["STATE  ", "1.00 KiB  ", "256.00 KiB  ", "LOAD  ", "1/8   1000  ", "8/8   8000  "] {
         assert!(shown.lines().any(|shown| shown.starts_with(line)), "no line {line}\n{shown}");
     }
     for name in ["figure-6.svg", "figure-8.svg"] {

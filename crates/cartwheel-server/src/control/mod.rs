@@ -1,5 +1,8 @@
 //! A node's control at work: its state machine, the file that it keeps, and who hears of a new view.
 
+mod epoch_metrics;
+mod liveness_metrics;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +11,7 @@ use bytes::Bytes;
 use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::cluster::liveness::{Liveness, Status};
 use cartwheel_core::cluster::membership::{History, View};
-use cartwheel_core::control::{
-    Changed, Control, ControlEffects, ControlInput, EpochStatus, MembersChange, MembersChanged, SettingsChange, Survey,
-    Surveyed,
-};
-use cartwheel_core::message::Envelope;
+use cartwheel_core::control::{Changed, Control, ControlEffects, ControlInput, EpochStatus, MembersChanged, Surveyed};
 use cartwheel_core::message::client::{ClientId, Refusal};
 use cartwheel_core::message::gossip::Inquiry;
 use cartwheel_core::store::command::WriteFailed;
@@ -22,78 +21,13 @@ use cartwheel_core::value::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
+use crate::control_queue::{ControlInbox, INBOX_MAX, Work};
 use crate::data_dir::{EpochFile, HistoryFile, SavedEpoch};
-use crate::metrics::{EpochMetrics, LivenessMetrics};
 use crate::os::clock::Clock;
 use crate::peers::{Peer, Peers};
-use crate::shard::{News, PhasesBox, Shards, Stopped};
-
-/// How many inputs may wait. Notices are few, and one that is lost is sent again.
-const INBOX_MAX: usize = 1_024;
-
-enum Work {
-    Input(ControlInput),
-    Members(MembersChange, oneshot::Sender<Result<MembersChanged, Refusal>>),
-    Change(SettingsChange, oneshot::Sender<Result<Changed, Refusal>>),
-    Survey(Survey, oneshot::Sender<Surveyed>),
-}
-
-/// The way to a node's control.
-#[derive(Clone, Debug)]
-pub struct ControlHandle {
-    inbox: mpsc::Sender<Work>,
-}
-
-impl ControlHandle {
-    /// Has a bucket's settings changed.
-    ///
-    /// # Errors
-    /// If the node stops before it has answered. The change may have been made or not.
-    pub async fn change(&self, change: SettingsChange) -> Result<Result<Changed, Refusal>, Stopped> {
-        self.ask(|reply| Work::Change(change, reply), Err(Refusal::Overloaded)).await
-    }
-
-    /// Has the members changed.
-    ///
-    /// # Errors
-    /// If the node stops before it has answered. The change may have been made or not.
-    pub async fn change_members(&self, change: MembersChange) -> Result<Result<MembersChanged, Refusal>, Stopped> {
-        self.ask(|reply| Work::Members(change, reply), Err(Refusal::Overloaded)).await
-    }
-
-    /// Asks nodes how much they hold. Those that do not answer in time are missing from what this returns.
-    ///
-    /// # Errors
-    /// If the node stops before it has answered.
-    pub async fn survey(&self, survey: Survey) -> Result<Surveyed, Stopped> {
-        self.ask(|reply| Work::Survey(survey, reply), Surveyed::new()).await
-    }
-
-    /// Waits for the answer to what `work` asks for; `overloaded` if too much waits already.
-    async fn ask<T>(&self, work: impl FnOnce(oneshot::Sender<T>) -> Work, overloaded: T) -> Result<T, Stopped> {
-        let (reply, answer) = oneshot::channel();
-        match self.inbox.try_send(work(reply)) {
-            Ok(()) => answer.await.map_err(|_| Stopped),
-            Err(mpsc::error::TrySendError::Full(_)) => Ok(overloaded),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
-        }
-    }
-
-    /// Hands a peer's notice to the control, or drops it if too much waits already.
-    pub fn deliver(&self, notice: Envelope) {
-        let _ = self.inbox.try_send(Work::Input(ControlInput::Message(Box::new(notice))));
-    }
-}
-
-/// The control's queue before the control is there.
-#[derive(Debug)]
-pub struct Inbox(mpsc::Receiver<Work>);
-
-/// A control's queue and the way into it.
-pub fn inbox() -> (ControlHandle, Inbox) {
-    let (sender, receiver) = mpsc::channel(INBOX_MAX);
-    (ControlHandle { inbox: sender }, Inbox(receiver))
-}
+use crate::shard::{News, PhasesBox, Shards};
+pub use epoch_metrics::EpochMetrics;
+pub use liveness_metrics::LivenessMetrics;
 
 /// What a control works with.
 #[derive(Debug)]
@@ -138,7 +72,7 @@ pub struct Surroundings {
 }
 
 /// Runs a control until `stop` is true.
-pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop: watch::Receiver<bool>) {
+pub async fn run(control: Control, inbox: ControlInbox, around: Surroundings, mut stop: watch::Receiver<bool>) {
     let (answers, answered) = mpsc::channel(INBOX_MAX);
     for (node, connection) in around.peers.connections() {
         tokio::spawn(watch_connection(node, connection, answers.clone()));

@@ -38,12 +38,12 @@ pub(super) struct Bodies {
 #[derive(Debug)]
 pub(super) struct Value {
     pub(super) bytes: Bytes,
-    pub(super) held: Held,
+    pub(super) held: MemoryShare,
 }
 
 /// A share of the memory, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct MemoryShare {
     permit: Option<OwnedSemaphorePermit>,
     gauge: Gauge,
 }
@@ -51,7 +51,7 @@ pub(super) struct Held {
 /// Bytes with their share of the memory. Whoever has a part of them holds all of them.
 struct HeldBytes {
     bytes: Bytes,
-    _held: Held,
+    _held: MemoryShare,
 }
 
 impl AsRef<[u8]> for HeldBytes {
@@ -67,8 +67,8 @@ impl Bodies {
     }
 
     /// A share of so many bytes, or a refusal if there is no more.
-    pub(super) fn take(&self, bytes: usize) -> Result<Held, ApiError> {
-        let mut held = Held { permit: None, gauge: self.gauge.clone() };
+    pub(super) fn take(&self, bytes: usize) -> Result<MemoryShare, ApiError> {
+        let mut held = MemoryShare { permit: None, gauge: self.gauge.clone() };
         // What is larger than all of the memory may have all of it.
         held.grow_to(self, bytes.min(LARGE_BYTES_MAX))?;
         Ok(held)
@@ -105,7 +105,7 @@ impl Bodies {
     }
 
     async fn collect(&self, body: &mut Body, declared: Option<usize>, bytes_max: usize) -> Result<Value, ApiError> {
-        let mut held = Held { permit: None, gauge: self.gauge.clone() };
+        let mut held = MemoryShare { permit: None, gauge: self.gauge.clone() };
         // Into memory of its own: what the connection reads into is larger, and would be held as long as the value.
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
@@ -130,7 +130,7 @@ impl Bodies {
     }
 }
 
-impl Held {
+impl MemoryShare {
     /// Has it be of so many bytes, which are no fewer than before.
     fn grow_to(&mut self, bodies: &Bodies, bytes: usize) -> Result<(), ApiError> {
         let held = self.bytes();
@@ -152,7 +152,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
         self.gauge.dec_by(self.bytes() as i64);
     }
@@ -214,7 +214,8 @@ mod tests {
         assert_eq!(gauge.get(), 0);
         assert_eq!(read(100_001).await.unwrap().bytes.len(), 100_001);
         assert_eq!(read(LARGE_BYTES_MAX + 1).await.unwrap_err().code(), "too_large");
-        let small: Vec<Held> = (0..SMALL_BYTES_MAX / SMALL_BYTES).map(|_| bodies.take(SMALL_BYTES).unwrap()).collect();
+        let small: Vec<MemoryShare> =
+            (0..SMALL_BYTES_MAX / SMALL_BYTES).map(|_| bodies.take(SMALL_BYTES).unwrap()).collect();
         assert_eq!(bodies.take(1).unwrap_err().code(), "overloaded");
         drop(small);
         assert_eq!(gauge.get(), 0);

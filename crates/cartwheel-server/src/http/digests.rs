@@ -19,7 +19,7 @@ use super::Door;
 use super::error::ApiError;
 use super::openapi::DiskErrors;
 use super::query::Query;
-use crate::shard::{DigestsAsk, Held, HeldRecord, PAGE_RECORDS_MAX, Rest};
+use crate::shard::{DigestsAsk, HeldContent, HeldRecord, PAGE_RECORDS_MAX, Rest};
 
 const PREFIX: &str = "/v1/cluster/partitions/";
 const SUFFIX: &str = "/digests";
@@ -141,9 +141,9 @@ fn form(counts: &ReplicaCounts, walk: &[NodeId], me: NodeId, record: &HeldRecord
     let HeldRecord { storage_key, held, bytes } = record;
     let n = counts.n(Key::bucket_of_storage_key(storage_key).unwrap_or_default());
     let (digest, problem) = match *held {
-        Held::Content(digest) => (Some(digest.to_string()), None),
-        Held::Damaged => (None, Some(ProblemForm::Damaged)),
-        Held::Unreadable => (None, Some(ProblemForm::Unreadable)),
+        HeldContent::Content(digest) => (Some(digest.to_string()), None),
+        HeldContent::Damaged => (None, Some(ProblemForm::Damaged)),
+        HeldContent::Unreadable => (None, Some(ProblemForm::Unreadable)),
     };
     let home = walk.iter().take(usize::from(n)).any(|&node| node == me);
     HeldForm { place: URL_SAFE_NO_PAD.encode(storage_key), n, home, digest, problem, bytes: *bytes }

@@ -17,9 +17,9 @@ use tokio::sync::watch;
 
 use super::body::Bodies;
 use super::error::ApiError;
-use super::shortfall::Asked;
+use super::shortfall::QuorumRequest;
 use crate::config::Durability;
-use crate::control::ControlHandle;
+use crate::control_queue::ControlHandle;
 use crate::lifecycle::upgrade::UpgradeStatus;
 use crate::log::RateLimit;
 use crate::metrics::Metrics;
@@ -103,7 +103,7 @@ impl Door {
 
     /// Has the node carry out a request on a key.
     pub(super) async fn request(&self, request: Request) -> Result<Reply, ApiError> {
-        let asked = Asked::of(&request.operation);
+        let asked = QuorumRequest::of(&request.operation);
         let outcome = self.0.backend.shards.request(request).await?;
         outcome.map_err(|refusal| asked.refused(self, refusal))
     }

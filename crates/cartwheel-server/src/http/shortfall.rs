@@ -16,7 +16,7 @@ use super::members::name_of;
 
 /// What a request on a key asks of the key's replicas.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct QuorumRequest {
     key: Key,
     /// How many are to answer: the number that the request gives.
     count: Option<u8>,
@@ -24,7 +24,7 @@ pub(super) struct Asked {
     is_strong: bool,
 }
 
-impl Asked {
+impl QuorumRequest {
     pub(super) fn of(operation: &Operation) -> Self {
         let key = operation.key().clone();
         let (count, consistency, is_read) = match operation {

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use super::body::Held;
+use super::body::MemoryShare;
 
 /// How much of a value is encoded at once. Three bytes make four characters.
 const CHUNK_BYTES: usize = 48 << 10;
@@ -61,7 +61,7 @@ impl Text {
     }
 
     /// The body of an answer that has this share of the memory.
-    pub(super) fn body(self, held: Held) -> SiblingsBody {
+    pub(super) fn body(self, held: MemoryShare) -> SiblingsBody {
         SiblingsBody { text: self, _held: held }
     }
 }
@@ -90,7 +90,7 @@ impl HttpBody for ValueBody {
 /// A body that is encoded as it is sent.
 pub(super) struct SiblingsBody {
     text: Text,
-    _held: Held,
+    _held: MemoryShare,
 }
 
 impl HttpBody for SiblingsBody {

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::control;
+use crate::control_queue;
 use crate::lifecycle::bootstrap::{self, Ports};
 use crate::lifecycle::upgrade::UpgradeStatus;
 use crate::metrics::{self, Metrics};
@@ -114,7 +114,7 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
     let board = Board::default();
     let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());
     let shards = Shards::new(vec![shard], view.ring.partitions());
-    let (control, _) = control::inbox();
+    let (control, _) = control_queue::inbox();
     let first = |partition| ConfigPhase::Stable(view.first_configuration(partition));
     let phases = watch::channel(Arc::new(view.ring.partitions().iter().map(first).collect())).1;
     let (_views, view) = watch::channel(view);

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 
 use super::Door;
 use super::error::Told;
-use crate::metrics::{Asked, Outcome, Timed};
+use crate::metrics::{KeyOperation, Outcome, Timed};
 
 /// Counts and times a request on a key.
 pub(super) async fn count(State(door): State<Door>, request: Request, next: Next) -> Response {
@@ -21,9 +21,9 @@ pub(super) async fn count(State(door): State<Door>, request: Request, next: Next
 /// A request on a key has begun; none if it is none that is counted.
 pub(super) fn begin<'a>(door: &'a Door, method: &Method) -> Option<Timed<'a>> {
     let asked = match *method {
-        Method::GET | Method::HEAD => Asked::get,
-        Method::PUT => Asked::put,
-        Method::DELETE => Asked::delete,
+        Method::GET | Method::HEAD => KeyOperation::get,
+        Method::PUT => KeyOperation::put,
+        Method::DELETE => KeyOperation::delete,
         _ => return None,
     };
     Some(door.metrics().http.begin(asked))

@@ -4,26 +4,21 @@
 //! units, `_total` for what only grows.
 
 mod background;
-mod epochs;
 mod hints;
 mod http;
-mod liveness;
 mod peers;
 mod process;
-mod upgrades;
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::histogram::exponential_buckets;
 use prometheus_client::registry::Registry;
 
+use crate::control::{EpochMetrics, LivenessMetrics};
+use crate::lifecycle::upgrade::UpgradeMetrics;
 use crate::peers::Board;
 use crate::shard::{HintsBoard, ShardHandle, ShardMetrics};
 
-pub use epochs::EpochMetrics;
-pub use http::{Asked, HttpMetrics, Outcome, Timed};
-pub use liveness::LivenessMetrics;
-pub use upgrades::UpgradeMetrics;
+pub use http::{HttpMetrics, KeyOperation, Outcome, Timed};
 
 /// The media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -92,16 +87,6 @@ impl Metrics {
         let _ = text::encode(&mut text, &self.registry);
         text
     }
-}
-
-/// From 50 us to 26 s, doubling.
-pub(crate) fn latency_buckets() -> impl Iterator<Item = f64> {
-    exponential_buckets(0.000_05, 2.0, 20)
-}
-
-/// From 1 to `max`, doubling.
-pub(crate) fn sizes(max: usize) -> impl Iterator<Item = f64> {
-    std::iter::successors(Some(1), |size| Some(size * 2)).take_while(move |&size| size <= max).map(|size| size as f64)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use cartwheel_core::message::Envelope;
 
-use crate::control::ControlHandle;
+use crate::control_queue::ControlHandle;
 use crate::shard::{Shards, Stopped};
 
 /// The shards and the control of a node, as its peers reach them.

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::control;
+use crate::control_queue;
 use crate::data_dir::lineage::Lineage;
 use crate::os::clock::Clock;
 use crate::shard::{self, Machine, Shards};
@@ -71,7 +71,7 @@ fn ear(heard: mpsc::UnboundedSender<u64>) -> Inbound {
     let outgoing = Arc::new(Peers::dial(&local("ear", 1), [], &Acquaintances::default(), &stop));
     let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
     shard::start(0, Ear(heard), disk, outgoing.of_shard(0), inbox, Clock::start()).unwrap();
-    let (control, _) = control::inbox();
+    let (control, _) = control_queue::inbox();
     Inbound { shards: Shards::new(vec![handle], Partitions::default()), control }
 }
 

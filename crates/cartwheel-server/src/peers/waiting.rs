@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cartwheel_core::cluster::membership::Member;
 use tokio::sync::watch;
 
-use crate::control::ControlHandle;
+use crate::control_queue::ControlHandle;
 use crate::data_dir::ClusterSecret;
 
 /// How long a node is known to wait after it has said so. It says so every second.

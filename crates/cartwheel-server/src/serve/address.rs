@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::config::{Config, ListenAddr};
-use crate::control::ControlHandle;
+use crate::control_queue::ControlHandle;
 use crate::peers::{self, Found, LocalNode, Peers};
 
 /// How long it may take to record an address, and after how long that is tried again.

@@ -33,6 +33,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::control::{self, other_members};
+use crate::control_queue;
 use crate::data_dir::lineage::Mark;
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch, SeenBoots};
 use crate::http::{self, Backend, Door, Front, Readiness};
@@ -157,7 +158,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     }
     let metrics = Metrics::new(handles.clone(), &counted, board.clone());
     let shards = Shards::new(handles, view.ring.partitions());
-    let (control_handle, control_inbox) = control::inbox();
+    let (control_handle, control_inbox) = control_queue::inbox();
     let own = Home { node: member.id, incarnation: identity.incarnation };
     let (view, mut own_view, view_at_end) = (views.clone(), views.clone(), views);
     let drained: Vec<_> = running.iter().map(|shard| shard.news.drained.clone()).collect();

@@ -48,7 +48,7 @@ pub(super) async fn acquainted(
 
 /// Calls the node ready while all its shards are, once it is `acquainted` with its peers.
 pub(super) async fn announce(
-    mut shards: Vec<watch::Receiver<shard::Readiness>>,
+    mut shards: Vec<watch::Receiver<shard::ShardReadiness>>,
     acquainted: impl Future<Output = ()>,
     mut view: watch::Receiver<Arc<View>>,
     own: Home,
@@ -84,13 +84,13 @@ pub(super) fn is_name_taken(view: &View, own: Home) -> bool {
 }
 
 /// A node is what the worst of its shards is.
-fn of_all(shards: &[shard::Readiness]) -> Readiness {
+fn of_all(shards: &[shard::ShardReadiness]) -> Readiness {
     let any = |readiness| shards.contains(&readiness);
-    if any(shard::Readiness::StoreFailed) {
+    if any(shard::ShardReadiness::StoreFailed) {
         Readiness::StoreFailed
-    } else if any(shard::Readiness::Starting) {
+    } else if any(shard::ShardReadiness::Starting) {
         Readiness::CannotStore
-    } else if any(shard::Readiness::DiskFull) {
+    } else if any(shard::ShardReadiness::DiskFull) {
         Readiness::DiskFull
     } else {
         Readiness::Ready
@@ -152,7 +152,7 @@ mod tests {
         let (mut all, other) = (history(&[(5, ChangeKind::Add(first))]), history(&[(7, ChangeKind::Add(second))]));
         let own = Home { node: NodeId::of_name("b"), incarnation: Incarnation(2) };
         let (views, view) = watch::channel(Arc::new(other.view().unwrap()));
-        let (_shard, shard_ready) = watch::channel(shard::Readiness::Ready);
+        let (_shard, shard_ready) = watch::channel(shard::ShardReadiness::Ready);
         let (sender, mut ready) = watch::channel(Readiness::Connecting);
         tokio::spawn(announce(vec![shard_ready], async {}, view, own, sender));
         ready.wait_for(|ready| *ready == Readiness::Ready).await.unwrap();

@@ -38,14 +38,14 @@ pub struct HeldRecord {
     /// Its storage key.
     pub storage_key: Bytes,
     /// What is under it.
-    pub held: Held,
+    pub held: HeldContent,
     /// How many bytes that takes up; 0 if it cannot be read.
     pub bytes: usize,
 }
 
 /// What is under a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Held {
+pub enum HeldContent {
     /// This.
     Content(ContentDigest),
     /// Bytes that are not what was written.
@@ -91,25 +91,25 @@ pub(super) fn page(store: &dyn Store, ask: &DigestsAsk) -> DigestPage {
                 page.records.push(HeldRecord { storage_key: key, held, bytes: record.len() });
             }
             Err(StoreError::Damaged(_)) => {
-                page.records.push(HeldRecord { storage_key: key, held: Held::Damaged, bytes: 0 });
+                page.records.push(HeldRecord { storage_key: key, held: HeldContent::Damaged, bytes: 0 });
             }
             Err(error) => {
                 warn!("a record could not be read: {error}");
-                page.records.push(HeldRecord { storage_key: key, held: Held::Unreadable, bytes: 0 });
+                page.records.push(HeldRecord { storage_key: key, held: HeldContent::Unreadable, bytes: 0 });
             }
         }
     }
     page
 }
 
-fn held(storage_key: &Bytes, record: &Bytes) -> Held {
+fn held(storage_key: &Bytes, record: &Bytes) -> HeldContent {
     if Key::from_storage_key(storage_key).is_err() {
-        return Held::Damaged;
+        return HeldContent::Damaged;
     }
     match Record::decode(record, storage_key) {
-        Ok(record) => Held::Content(ContentDigest::of(storage_key, &record.state)),
-        Err(RecordError::Damaged) => Held::Damaged,
-        Err(RecordError::Version(_)) => Held::Unreadable,
+        Ok(record) => HeldContent::Content(ContentDigest::of(storage_key, &record.state)),
+        Err(RecordError::Damaged) => HeldContent::Damaged,
+        Err(RecordError::Version(_)) => HeldContent::Unreadable,
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(all.len(), 4);
         for HeldRecord { storage_key, held, .. } in all {
             let is_damaged = storage_key == one || storage_key == strange;
-            assert_eq!(held == Held::Damaged, is_damaged, "{storage_key:?}");
+            assert_eq!(held == HeldContent::Damaged, is_damaged, "{storage_key:?}");
         }
     }
 
@@ -206,7 +206,7 @@ mod tests {
         let record = record(&storage_key, 10);
         let state = Record::decode(&record, &storage_key).unwrap().state;
         let found = pages(&store, 1).remove(0).records;
-        let held = Held::Content(ContentDigest::of(&storage_key, &state));
+        let held = HeldContent::Content(ContentDigest::of(&storage_key, &state));
         assert_eq!(found, [HeldRecord { storage_key, held, bytes: record.len() }]);
     }
 }

@@ -22,7 +22,7 @@ use super::disk::Disk;
 use super::load::Load;
 use super::reserve::{Reserve, ReserveOptions, Space};
 use super::turn::Turns;
-use super::{NodeId, Outgoing, Readiness};
+use super::{NodeId, Outgoing, ShardReadiness};
 use crate::lifecycle::bootstrap::{self, Ports};
 use crate::os::clock::Clock;
 
@@ -177,7 +177,7 @@ fn ask(turns: &mut Turns<Node, NoPeers>, operations: Vec<Operation>) -> Vec<Outc
 
 fn wait_until_ready(turns: &mut Turns<Node, NoPeers>) {
     let begun = std::time::Instant::now();
-    while turns.readiness() != Readiness::Ready {
+    while turns.readiness() != ShardReadiness::Ready {
         assert!(begun.elapsed() < Duration::from_secs(20), "it stays {:?}", turns.readiness());
         std::thread::sleep(Duration::from_millis(5));
         turns.add(Input::Tick);
@@ -236,7 +236,7 @@ fn survives(failing: Failing, at: u64) {
             known.entry(number).or_default().insert(value);
             failures += usize::from(outcome.is_err());
         }
-        if turns.readiness() == Readiness::StoreFailed && failing != Failing::Stopped {
+        if turns.readiness() == ShardReadiness::StoreFailed && failing != Failing::Stopped {
             let refused = ask(&mut turns, vec![get(0)]).remove(0);
             assert!(
                 matches!(refused, Err(Refusal::Unavailable(_) | Refusal::Unverified(_))),
@@ -279,7 +279,7 @@ fn a_store_that_stopped_by_itself_can_still_be_read() {
     let value = Bytes::from_static(b"a");
     assert!(ask(&mut turns, vec![put(1, &value)])[0].is_ok());
     assert!(ask(&mut turns, vec![put(1, &Bytes::from_static(b"b"))])[0].is_err());
-    assert_eq!(turns.readiness(), Readiness::StoreFailed);
+    assert_eq!(turns.readiness(), ShardReadiness::StoreFailed);
     assert_eq!(values(&mut turns, 1), BTreeSet::from([value]));
 }
 
@@ -314,7 +314,7 @@ fn a_full_disk_refuses_writes_and_serves_reads_and_takes_writes_again() {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!(turns.readiness(), Readiness::DiskFull);
+    assert_eq!(turns.readiness(), ShardReadiness::DiskFull);
     assert_eq!(values(&mut turns, 1), stored);
     let mixed = ask(&mut turns, vec![put(1, &second), get(1)]);
     assert_eq!(mixed[0], Err(Refusal::DiskFull));

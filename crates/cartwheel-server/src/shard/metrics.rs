@@ -6,12 +6,11 @@ use cartwheel_core::event::{Event, Repair};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::HintsBoard;
 use super::disk::Condition;
-use crate::metrics::{latency_buckets, sizes};
 
 /// What the shards of a node count. Clones count together.
 #[derive(Clone, Debug)]
@@ -332,4 +331,14 @@ impl ShardMetrics {
         };
         counter.inc();
     }
+}
+
+/// From 50 us to 26 s, doubling.
+pub(crate) fn latency_buckets() -> impl Iterator<Item = f64> {
+    exponential_buckets(0.000_05, 2.0, 20)
+}
+
+/// From 1 to `max`, doubling.
+fn sizes(max: usize) -> impl Iterator<Item = f64> {
+    std::iter::successors(Some(1), |size| Some(size * 2)).take_while(move |&size| size <= max).map(|size| size as f64)
 }

@@ -49,12 +49,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::data_dir::lineage::Mark;
 use crate::os::clock::Clock;
-pub use digests::{DigestPage, DigestsAsk, Held, HeldRecord, PAGE_RECORDS_MAX, Rest};
+pub use digests::{DigestPage, DigestsAsk, HeldContent, HeldRecord, PAGE_RECORDS_MAX, Rest};
 use disk::Disk;
 pub use group::Shards;
 pub use hints::HintsBoard;
 use load::{Load, UnderWay};
 pub use metrics::ShardMetrics;
+pub(crate) use metrics::latency_buckets;
 pub use phases::PhasesBox;
 use reader::ReaderThread;
 use turn::Turns;
@@ -329,7 +330,7 @@ pub struct Running {
     /// The shard's thread.
     pub thread: JoinHandle<Option<Mark>>,
     /// What the shard can be asked for.
-    pub ready: watch::Receiver<Readiness>,
+    pub ready: watch::Receiver<ShardReadiness>,
     /// What it tells its node's control.
     pub news: News,
 }
@@ -347,7 +348,7 @@ pub struct News {
 
 /// What a shard can be asked for, the worst first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Readiness {
+pub enum ShardReadiness {
     /// Only what other nodes can do, until its store is open again.
     StoreFailed,
     /// Nothing that needs a timestamp yet.
@@ -375,7 +376,7 @@ pub fn start(
     let read = move |id, read| own.upgrade().map_or((), |shard| drop(shard.blocking_send(Work::Read(id, read))));
     let reader = ReaderThread::start(index, disk.beside(), read);
     let turns = Turns::new(machine, disk, outgoing, clock).counted(metrics).beside(reader);
-    let (ready_sender, ready) = watch::channel(Readiness::Starting);
+    let (ready_sender, ready) = watch::channel(ShardReadiness::Starting);
     let (finished_sender, finished) = watch::channel(Epoch::UNKNOWN);
     let (drained_sender, drained) = watch::channel(false);
     let phases = PhasesBox::default();
@@ -387,7 +388,7 @@ pub fn start(
 
 /// Where a shard tells of itself.
 struct Told {
-    ready: watch::Sender<Readiness>,
+    ready: watch::Sender<ShardReadiness>,
     finished: watch::Sender<Epoch>,
     drained: watch::Sender<bool>,
     phases: PhasesBox,

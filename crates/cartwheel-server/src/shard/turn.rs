@@ -27,7 +27,7 @@ use super::disk::{Condition, Disk};
 use super::load::UnderWay;
 use super::reader::{self, ReaderThread};
 use super::unsynced::{OsBoot, Unsynced};
-use super::{Machine, Outgoing, Readiness, ShardMetrics};
+use super::{Machine, Outgoing, ShardMetrics, ShardReadiness};
 use crate::data_dir::lineage::Mark;
 use crate::log::RateLimit;
 use crate::os::clock::Clock;
@@ -188,14 +188,14 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     /// Whether the machine can stamp writes and its disk works.
-    pub(super) fn readiness(&mut self) -> Readiness {
+    pub(super) fn readiness(&mut self) -> ShardReadiness {
         let condition = self.disk.condition();
         self.metrics.disk(std::mem::replace(&mut self.condition, condition), condition);
         match condition {
-            Condition::Failed => Readiness::StoreFailed,
-            _ if !self.machine.is_ready() => Readiness::Starting,
-            Condition::Full => Readiness::DiskFull,
-            Condition::Good => Readiness::Ready,
+            Condition::Failed => ShardReadiness::StoreFailed,
+            _ if !self.machine.is_ready() => ShardReadiness::Starting,
+            Condition::Full => ShardReadiness::DiskFull,
+            Condition::Good => ShardReadiness::Ready,
         }
     }
 

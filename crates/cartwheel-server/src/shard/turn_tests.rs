@@ -147,7 +147,7 @@ fn after_a_failed_commit_the_store_is_not_spoken_for() {
     assert_eq!(ask(), [false, false], "both were in the batch");
     // The store would take it now. But whether it holds the writes that failed, only its recovery will tell.
     assert_eq!(ask(), [false, false]);
-    assert_eq!(turns.readiness(), Readiness::StoreFailed);
+    assert_eq!(turns.readiness(), ShardReadiness::StoreFailed);
     assert_eq!(*diary.lock().unwrap(), ["commit fails"]);
 }
 

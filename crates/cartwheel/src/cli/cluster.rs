@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use cartwheel_client::MemberChange;
+use cartwheel_client::{Client, Error, MemberChange};
 use clap::{Args, Subcommand};
 
 use super::endpoints::{self, Endpoints};
@@ -144,6 +144,20 @@ pub struct AskArgs {
     /// How long a question may take in all, as 2s or 500ms.
     #[arg(long, value_name = "TIME", value_parser = endpoints::time)]
     pub timeout: Option<Duration>,
+}
+
+impl AskArgs {
+    /// A client that asks so.
+    ///
+    /// # Errors
+    /// If an address cannot be used.
+    pub fn client(&self) -> Result<Client, Error> {
+        let client = self.endpoints.client()?;
+        Ok(match self.timeout {
+            Some(timeout) => client.with_timeout(timeout),
+            None => client,
+        })
+    }
 }
 
 /// Which key.

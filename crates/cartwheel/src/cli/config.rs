@@ -15,7 +15,7 @@ pub enum ConfigCommand {
         format: FormatArgs,
         /// The settings.
         #[command(flatten)]
-        given: Box<GivenArgs>,
+        given: Box<SettingsArgs>,
     },
     /// Check whether `cartwheel serve` would start with these settings, as far as that can be told without starting it.
     ///
@@ -23,13 +23,13 @@ pub enum ConfigCommand {
     Check {
         /// The settings.
         #[command(flatten)]
-        given: Box<GivenArgs>,
+        given: Box<SettingsArgs>,
     },
 }
 
 /// Settings as `cartwheel serve` takes them.
 #[derive(Debug, Args)]
-pub struct GivenArgs {
+pub struct SettingsArgs {
     /// Read settings from this TOML file; CARTWHEEL_CONFIG names one too.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -3,6 +3,7 @@
 mod bucket;
 mod cluster;
 mod config;
+mod dev;
 mod endpoints;
 mod format;
 mod renew;
@@ -10,7 +11,6 @@ mod serve;
 mod simulate;
 mod wish;
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,12 +21,11 @@ use crate::commands::bench::BenchArgs;
 use crate::commands::load::LoadArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::terminal::exit::HELP;
-use cartwheel_server::config::Tuning;
-use cartwheel_server::lifecycle::bootstrap::Ports;
 
 pub use bucket::{BucketCommand, ChangeArgs};
 pub use cluster::{ApplyArgs, AskArgs, ClusterCommand, LocateArgs};
-pub use config::{ConfigCommand, GivenArgs};
+pub use config::{ConfigCommand, SettingsArgs};
+pub use dev::DevArgs;
 pub(crate) use endpoints::node_timeout;
 pub use endpoints::{ENDPOINTS, Endpoints};
 pub use format::{Format, FormatArgs};
@@ -171,42 +170,6 @@ pub struct DeleteArgs {
     /// Do not read first: delete what this context was shown, as `get --json` and `put --json` give it.
     #[arg(long, value_parser = context)]
     pub context: Option<Context>,
-}
-
-/// How to run a cluster.
-#[derive(Debug, Args)]
-pub struct DevArgs {
-    /// How many nodes; 3 for a new cluster, and what is there for one that was founded before.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=99))]
-    pub nodes: Option<u16>,
-    /// Where the nodes keep their data.
-    #[arg(long, default_value = "./cartwheel-data")]
-    pub dir: PathBuf,
-    /// For a new cluster: how many shards each node has, each with a thread and a store of its own; by default a fair share of
-    /// this machine's cores.
-    #[arg(long)]
-    pub shards: Option<NonZeroU32>,
-    /// Node i serves HTTP on this port plus i [default: 8080; for a cluster that was founded before, where it was]
-    #[arg(long, value_name = "PORT")]
-    pub http_base: Option<u16>,
-    /// Node i listens for peers on this port plus i [default: 7400; for a cluster that was founded before, where it was]
-    #[arg(long, value_name = "PORT")]
-    pub peer_base: Option<u16>,
-    /// For every node.
-    #[command(flatten)]
-    pub tuning: Tuning,
-}
-
-impl DevArgs {
-    /// The ports of a new cluster.
-    pub fn ports(&self) -> Ports {
-        let default = Ports::default();
-        Ports {
-            http_base: self.http_base.unwrap_or(default.http_base),
-            peer_base: self.peer_base.unwrap_or(default.peer_base),
-            ..default
-        }
-    }
 }
 
 fn context(text: &str) -> Result<Context, String> {

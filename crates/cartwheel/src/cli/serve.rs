@@ -1,22 +1,17 @@
-use std::path::PathBuf;
-
 use clap::Args;
 
-use cartwheel_server::config::Settings;
+use super::SettingsArgs;
 
 /// How to run a node.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct ServeArgs {
-    /// Read settings from this TOML file; CARTWHEEL_CONFIG names one too.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
     /// Stop when standard input ends. `cartwheel dev` holds it open, so that its nodes never outlive it.
     #[arg(long)]
     pub stop_with_stdin: bool,
     /// The settings.
     #[command(flatten)]
-    pub settings: Settings,
+    pub given: SettingsArgs,
 }
 
 const EXAMPLES: &str = "Examples:

@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 
 use super::FormatArgs;
-use cartwheel_server::config::Size;
 
 /// What to simulate, without any cluster.
 #[derive(Debug, Subcommand)]
@@ -37,7 +37,7 @@ pub struct PlacementArgs {
     pub clusters: u32,
     /// The skewed load: how much membership state each node may keep.
     #[arg(long, value_name = "SIZE", default_value = "64KiB")]
-    pub state: Size,
+    pub state: ByteSize,
     /// The skewed load: how many keys are asked for in a window of peak load; a lower load asks for fewer, in proportion.
     #[arg(long, default_value_t = 40_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub keys: u32,

@@ -6,28 +6,28 @@ use cartwheel_client::{BucketChange, BucketSettings, Buckets};
 use clap::ValueEnum;
 
 use crate::cli::{BucketCommand, ChangeArgs};
-use crate::commands::cluster::{client, show, table};
-use crate::commands::keys::Error;
-use crate::terminal::output;
+use crate::terminal::error::CommandError;
+use crate::terminal::output::{self, show};
+use crate::terminal::table::table;
 
 /// Asks a node, or has it change something, and shows what it says.
 ///
 /// # Errors
 /// If no node could answer, or a change makes no sense.
-pub async fn run(command: &BucketCommand) -> Result<ExitCode, Error> {
+pub async fn run(command: &BucketCommand) -> Result<ExitCode, CommandError> {
     match command {
         BucketCommand::Get(args) => {
-            let settings = client(&args.ask)?.bucket(&args.bucket).await?;
-            show(&args.ask, &settings, |settings, _| settings_table(&[(args.bucket.as_str(), settings)]))?;
+            let settings = args.ask.client()?.bucket(&args.bucket).await?;
+            show(args.ask.format, &settings, |settings, _| settings_table(&[(args.bucket.as_str(), settings)]))?;
         }
         BucketCommand::Set(args) => {
-            let settings = client(&args.ask)?.set_bucket(&args.bucket, &change(&args.change)).await?;
-            show(&args.ask, &settings, |settings, _| settings_table(&[(args.bucket.as_str(), settings)]))?;
+            let settings = args.ask.client()?.set_bucket(&args.bucket, &change(&args.change)).await?;
+            show(args.ask.format, &settings, |settings, _| settings_table(&[(args.bucket.as_str(), settings)]))?;
             settings.warnings.iter().for_each(|warning| output::note(format_args!("warning: {warning}")));
         }
         BucketCommand::List(ask) => {
-            let buckets = client(ask)?.buckets().await?;
-            show(ask, &buckets, buckets_table)?;
+            let buckets = ask.client()?.buckets().await?;
+            show(ask.format, &buckets, buckets_table)?;
         }
     }
     Ok(ExitCode::SUCCESS)

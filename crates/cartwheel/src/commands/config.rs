@@ -6,11 +6,10 @@ use cartwheel_server::config::listing::{self, Listed};
 use cartwheel_server::config::{Config, Environment};
 use cartwheel_server::serve;
 
-use crate::cli::{ConfigCommand, ENDPOINTS, FormatArgs, GivenArgs};
-use crate::commands::cluster::{show_as, table};
-use crate::commands::keys::{Error, print};
+use crate::cli::{ConfigCommand, ENDPOINTS, SettingsArgs};
 use crate::terminal::exit::{Exit, Failure};
-use crate::terminal::output;
+use crate::terminal::output::{self, print, show};
+use crate::terminal::table::table;
 
 /// Shows or checks the settings.
 ///
@@ -20,12 +19,12 @@ pub async fn run(command: ConfigCommand) -> Result<ExitCode, Failure> {
     let environment = Environment::of_process();
     match command {
         ConfigCommand::Show { format, given } => {
-            let GivenArgs { config, settings } = *given;
+            let SettingsArgs { config, settings } = *given;
             let listed = listing::list(settings, config, &environment).map_err(Failure::usage)?;
-            show(format, &listed)?;
+            show(format, &listed, |listed, _| settings_table(listed))?;
         }
         ConfigCommand::Check { given } => {
-            let GivenArgs { config, settings } = *given;
+            let SettingsArgs { config, settings } = *given;
             let config = Config::resolve(settings, config, &environment).map_err(Failure::usage)?;
             unknown_variables(&environment).for_each(output::note);
             let would = serve::check(&config).await.map_err(Failure::usage)?;
@@ -35,12 +34,12 @@ pub async fn run(command: ConfigCommand) -> Result<ExitCode, Failure> {
     Ok(Exit::Done.into())
 }
 
-fn show(format: FormatArgs, listed: &Vec<Listed>) -> Result<(), Error> {
+fn settings_table(listed: &[Listed]) -> String {
     let row = |one: &Listed| {
         let value = one.value.clone().unwrap_or_else(|| "-".to_owned());
         [one.name.to_owned(), value, one.from.name().to_owned()]
     };
-    show_as(format, listed, |listed, _| table(["SETTING", "VALUE", "FROM"], listed.iter().map(row)))
+    table(["SETTING", "VALUE", "FROM"], listed.iter().map(row))
 }
 
 /// What to say of variables that mean nothing.

@@ -1,7 +1,7 @@
 //! `cartwheel get`, `put` and `delete`: keys from the shell, over HTTP.
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::{IsTerminal as _, Read as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -10,40 +10,9 @@ use cartwheel_client::{Client, Consistency, Context, Options, Siblings, Value, W
 use serde_json::json;
 
 use crate::cli::{DeleteArgs, GetArgs, KeyArgs, PutArgs, node_timeout};
-use crate::terminal::exit::{Ending, Exit};
-use crate::terminal::output;
-
-/// Why a command ended without doing what it was told to.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The cluster refused, or could not be reached.
-    #[error(transparent)]
-    Client(#[from] cartwheel_client::Error),
-    /// The value could not be read, or the answer not be written.
-    #[error("cannot {0}: {1}")]
-    Io(&'static str, std::io::Error),
-    /// A file cannot be written.
-    #[error("cannot write {0}: {1}")]
-    File(PathBuf, std::io::Error),
-    /// Nobody was there to agree to a change.
-    #[error("nothing was changed: say --yes to make this change, or --dry-run to see what it leads to")]
-    NotAgreed,
-    /// There is more than one value.
-    #[error(
-        "the key has {0} siblings and a file takes one value: see them without --output, and merge them with a put"
-    )]
-    Siblings(usize),
-}
-
-impl Ending for Error {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Client(error) => error.exit(),
-            Self::Io(..) | Self::File(..) | Self::NotAgreed => Exit::Usage,
-            Self::Siblings(_) => Exit::Refused,
-        }
-    }
-}
+use crate::terminal::error::CommandError;
+use crate::terminal::exit::Exit;
+use crate::terminal::output::{self, print};
 
 /// A command on a key, which may take a certain time in all.
 struct Command<'a> {
@@ -53,7 +22,7 @@ struct Command<'a> {
 }
 
 impl<'a> Command<'a> {
-    fn begin(at: &'a KeyArgs) -> Result<Self, Error> {
+    fn begin(at: &'a KeyArgs) -> Result<Self, CommandError> {
         Ok(Self { at, client: at.endpoints.client()?, begun: Instant::now() })
     }
 
@@ -64,7 +33,7 @@ impl<'a> Command<'a> {
         Options { consistency, timeout: Some(node_timeout(left)), deadline: Some(left), ..Options::default() }
     }
 
-    async fn read(&self) -> Result<Siblings, Error> {
+    async fn read(&self) -> Result<Siblings, CommandError> {
         Ok(self.client.get_with(&self.at.bucket, &self.at.key, &self.options()).await?)
     }
 }
@@ -73,7 +42,7 @@ impl<'a> Command<'a> {
 ///
 /// # Errors
 /// If no node could answer, or several siblings are to go to one file.
-pub async fn get(args: &GetArgs) -> Result<ExitCode, Error> {
+pub async fn get(args: &GetArgs) -> Result<ExitCode, CommandError> {
     let command = Command::begin(&args.at)?;
     if args.at.json {
         let found = command.client.get_json(&args.at.bucket, &args.at.key, &command.options()).await?;
@@ -95,10 +64,12 @@ pub async fn get(args: &GetArgs) -> Result<ExitCode, Error> {
 }
 
 /// Writes the only value into a file, in the place of what that holds.
-fn write(file: &Path, found: &Siblings) -> Result<(), Error> {
+fn write(file: &Path, found: &Siblings) -> Result<(), CommandError> {
     match (found.values.as_slice(), found.deleted) {
-        ([value], false) => std::fs::write(file, &value.bytes).map_err(|error| Error::File(file.to_path_buf(), error)),
-        (values, _) => Err(Error::Siblings(values.len() + usize::from(found.deleted))),
+        ([value], false) => {
+            std::fs::write(file, &value.bytes).map_err(|error| CommandError::File(file.to_path_buf(), error))
+        }
+        (values, _) => Err(CommandError::Siblings(values.len() + usize::from(found.deleted))),
     }
 }
 
@@ -106,7 +77,7 @@ fn write(file: &Path, found: &Siblings) -> Result<(), Error> {
 ///
 /// # Errors
 /// If the value cannot be read, or too few nodes could store it: then it may yet appear.
-pub async fn put(args: &PutArgs) -> Result<ExitCode, Error> {
+pub async fn put(args: &PutArgs) -> Result<ExitCode, CommandError> {
     let value = Value {
         bytes: value(&args.value)?,
         content_type: args.content_type.clone(),
@@ -127,7 +98,7 @@ pub async fn put(args: &PutArgs) -> Result<ExitCode, Error> {
 ///
 /// # Errors
 /// If too few nodes could store the delete: then it may yet happen.
-pub async fn delete(args: &DeleteArgs) -> Result<ExitCode, Error> {
+pub async fn delete(args: &DeleteArgs) -> Result<ExitCode, CommandError> {
     let command = Command::begin(&args.at)?;
     let context = match &args.context {
         Some(context) => Some(context.clone()),
@@ -138,16 +109,18 @@ pub async fn delete(args: &DeleteArgs) -> Result<ExitCode, Error> {
     tell(&args.at, "deleted", &written)
 }
 
-fn value(given: &str) -> Result<Bytes, Error> {
+fn value(given: &str) -> Result<Bytes, CommandError> {
     if given != "-" {
         return Ok(given.to_owned().into());
     }
     let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).map_err(|error| Error::Io("read the value from standard input", error))?;
+    std::io::stdin()
+        .read_to_end(&mut bytes)
+        .map_err(|error| CommandError::Io("read the value from standard input", error))?;
     Ok(bytes.into())
 }
 
-fn tell(at: &KeyArgs, what: &str, written: &Written) -> Result<ExitCode, Error> {
+fn tell(at: &KeyArgs, what: &str, written: &Written) -> Result<ExitCode, CommandError> {
     let (acks, context) = (&written.acks, encoded(written.context.as_ref()));
     let line = if at.json {
         format!("{}\n", json!({ "context": context, "home": acks.home, "standin": acks.standin, "zones": acks.zones }))
@@ -186,16 +159,4 @@ fn readable(found: &Siblings) -> Vec<u8> {
 
 fn encoded(context: Option<&Context>) -> Option<String> {
     context.map(Context::to_string)
-}
-
-/// Writes an answer to standard output. If whoever reads it has gone, that is no error: they have seen enough.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn print(bytes: &[u8]) -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Io("write the answer", error)),
-        _ => Ok(()),
-    }
 }

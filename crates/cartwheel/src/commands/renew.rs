@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use cartwheel_server::lifecycle::renew;
 
 use crate::cli::RenewArgs;
-use crate::commands::keys::print;
 use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::output::print;
 
 /// Makes the directory, and says what was done.
 ///

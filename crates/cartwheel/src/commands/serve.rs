@@ -7,7 +7,7 @@ use cartwheel_server::{log, serve};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
 
-use crate::cli::ServeArgs;
+use crate::cli::{ServeArgs, SettingsArgs};
 use crate::commands::config::unknown_variables;
 use crate::terminal::exit::Failure;
 use crate::terminal::signals::{self, Parent};
@@ -17,13 +17,14 @@ use crate::terminal::signals::{self, Parent};
 /// # Errors
 /// If the settings make no sense, or the node cannot be started, or fails.
 pub async fn run(args: Box<ServeArgs>) -> Result<(), Failure> {
+    let ServeArgs { stop_with_stdin, given: SettingsArgs { config, settings } } = *args;
     let environment = Environment::of_process();
-    let config = Config::resolve(args.settings, args.config, &environment).map_err(Failure::usage)?;
+    let config = Config::resolve(settings, config, &environment).map_err(Failure::usage)?;
     let _log = log::to_stderr(&config.log_level, config.log_format);
     let no_signals = |error| Failure::other(format_args!("cannot listen to signals: {error}"));
     reopen_log_on_hang_up().map_err(no_signals)?;
     unknown_variables(&environment).for_each(|told| warn!("{told}"));
-    let parent = if args.stop_with_stdin { Parent::HoldsStdin } else { Parent::Unwatched };
+    let parent = if stop_with_stdin { Parent::HoldsStdin } else { Parent::Unwatched };
     let stopped = signals::stop(parent).map_err(no_signals)?;
     serve::serve(&config, stopped).await.map_err(Failure::other)
 }

@@ -1,6 +1,8 @@
-//! What commands share with the shell that runs them: output, exit codes, signals.
+//! What commands share with the shell that runs them: output, tables, errors, exit codes, signals.
 
+pub mod error;
 pub mod exit;
 pub mod output;
 pub mod signals;
+pub mod table;
 mod yaml;

@@ -6,8 +6,9 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
+use super::error::CommandError;
+use super::yaml::to_yaml;
 use crate::cli::{Format, FormatArgs};
-use crate::terminal::yaml::to_yaml;
 
 /// An answer as it was asked for; `readable` makes the text for people, with all there is if it is to be wide.
 pub fn formatted<T: Serialize>(format: FormatArgs, answer: &T, readable: impl FnOnce(&T, bool) -> String) -> String {
@@ -16,6 +17,30 @@ pub fn formatted<T: Serialize>(format: FormatArgs, answer: &T, readable: impl Fn
         Format::Json => serde_json::to_string(answer).unwrap_or_default() + "\n",
         Format::Yaml => to_yaml(&serde_json::to_value(answer).unwrap_or_default()),
         format => readable(answer, format == Format::Wide),
+    }
+}
+
+/// Shows an answer as it was asked for; `readable` makes the text for people, with all there is if it is to be wide.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn show<T: Serialize>(
+    format: FormatArgs,
+    answer: &T,
+    readable: impl FnOnce(&T, bool) -> String,
+) -> Result<(), CommandError> {
+    print(formatted(format, answer, readable).as_bytes())
+}
+
+/// Writes an answer to standard output. If whoever reads it has gone, that is no error: they have seen enough.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn print(bytes: &[u8]) -> Result<(), CommandError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CommandError::Io("write the answer", error)),
+        _ => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 
-use super::Error;
+use super::BenchError;
 use super::connection::Connection;
 use super::job::{Fault, Job};
 
@@ -20,11 +20,11 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(25);
 ///
 /// # Errors
 /// If one of them cannot be stored.
-pub(super) async fn fill(job: &Arc<Job>, connections: Vec<Connection>, keys: u64) -> Result<(), Error> {
+pub(super) async fn fill(job: &Arc<Job>, connections: Vec<Connection>, keys: u64) -> Result<(), BenchError> {
     let style = ProgressStyle::with_template("loading {wide_bar} {pos}/{len} keys, {per_sec}, {eta} left");
     let bar = ProgressBar::new(keys).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let next = Arc::new(AtomicU64::new(0));
-    let mut workers = JoinSet::<Result<(), Error>>::new();
+    let mut workers = JoinSet::<Result<(), BenchError>>::new();
     for mut connection in connections {
         let (job, next, bar) = (job.clone(), next.clone(), bar.clone());
         workers.spawn(async move {
@@ -40,7 +40,7 @@ pub(super) async fn fill(job: &Arc<Job>, connections: Vec<Connection>, keys: u64
         });
     }
     while let Some(ended) = workers.join_next().await {
-        ended.map_err(|_| Error::Broken)??;
+        ended.map_err(|_| BenchError::Broken)??;
     }
     bar.finish_and_clear();
     Ok(())
@@ -51,12 +51,12 @@ async fn fill_one(
     connection: &mut Connection,
     number: u64,
     random: &mut fastrand::Rng,
-) -> Result<(), Error> {
+) -> Result<(), BenchError> {
     let mut tries = 1;
     loop {
         match job.replace(connection, number, random).await {
             Ok(()) => return Ok(()),
-            Err(Fault(why)) if tries == TRIES => return Err(Error::Fill { number, tries, why }),
+            Err(Fault(why)) if tries == TRIES => return Err(BenchError::Fill { number, tries, why }),
             Err(_) => tokio::time::sleep(BETWEEN_TRIES * tries).await,
         }
         tries += 1;

@@ -16,7 +16,7 @@ use serde::de::IgnoredAny;
 use super::connection::{Broken, Connection, Reply};
 use super::keys::{self, Keys};
 use super::stats::{Kind, Recorder};
-use super::{BenchArgs, Error, Writes};
+use super::{BenchArgs, BenchError, Writes};
 
 const CONTEXT: HeaderName = HeaderName::from_static("cartwheel-context");
 /// How long a connection waits after a failure: one that is refused at once must not ask again at once.
@@ -60,7 +60,7 @@ struct SiblingsForm {
 }
 
 impl Job {
-    pub(super) fn new(args: &BenchArgs, keys: Keys) -> Result<Self, Error> {
+    pub(super) fn new(args: &BenchArgs, keys: Keys) -> Result<Self, BenchError> {
         Ok(Self {
             bucket: args.bucket.clone(),
             get_query: query(args, 'r', args.r),

@@ -45,7 +45,7 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum BenchError {
     /// An endpoint cannot be used.
     #[error(transparent)]
     BadEndpoint(#[from] cartwheel_client::BadEndpoint),
@@ -91,7 +91,7 @@ pub enum Error {
     Broken,
 }
 
-impl Ending for Error {
+impl Ending for BenchError {
     fn exit(&self) -> Exit {
         match self {
             Self::BadEndpoint(_)
@@ -126,9 +126,10 @@ type Stopped<'a> = Pin<&'a mut dyn Future<Output = &'static str>>;
 ///
 /// # Errors
 /// If nothing could be measured.
-pub async fn run(args: &BenchArgs) -> Result<ExitCode, Error> {
+pub async fn run(args: &BenchArgs) -> Result<ExitCode, BenchError> {
     check_bucket(args.bucket.as_bytes())?;
-    let stopped = signals::stop(signals::Parent::Unwatched).map_err(|error| Error::Io("listen to signals", error))?;
+    let stopped =
+        signals::stop(signals::Parent::Unwatched).map_err(|error| BenchError::Io("listen to signals", error))?;
     let mut stopped = pin!(stopped);
     let endpoints = endpoints(&args.endpoints).await?;
     check_possible(args, &endpoints).await?;
@@ -142,7 +143,7 @@ pub async fn run(args: &BenchArgs) -> Result<ExitCode, Error> {
     if args.load {
         tokio::select! {
             filled = fill::fill(&job, connections(count), args.keys) => filled?,
-            _ = &mut stopped => return Err(Error::Stopped),
+            _ = &mut stopped => return Err(BenchError::Stopped),
         }
     }
     let measured = measure(args, &job, connections(count), &servers, stopped).await?;
@@ -151,10 +152,10 @@ pub async fn run(args: &BenchArgs) -> Result<ExitCode, Error> {
     Ok(if measured.ops > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn endpoints(given: &Endpoints) -> Result<Arc<[Endpoint]>, Error> {
+async fn endpoints(given: &Endpoints) -> Result<Arc<[Endpoint]>, BenchError> {
     let addresses = given.addresses();
     let endpoint = |node: &&str| servers::endpoint(parse_endpoint(node)?.trim_start_matches("http://"));
-    let endpoints: Vec<Endpoint> = addresses.iter().map(endpoint).collect::<Result<_, Error>>()?;
+    let endpoints: Vec<Endpoint> = addresses.iter().map(endpoint).collect::<Result<_, BenchError>>()?;
     for endpoint in &endpoints {
         if tokio::net::TcpStream::connect(&endpoint.authority).await.is_ok() {
             // Nobody has said that there are nodes at the other addresses, too.
@@ -162,18 +163,18 @@ async fn endpoints(given: &Endpoints) -> Result<Arc<[Endpoint]>, Error> {
             return Ok(alone.map_or_else(|| endpoints.clone().into(), |endpoint| [endpoint].into()));
         }
     }
-    Err(Error::NoNode(addresses.join(", ")))
+    Err(BenchError::NoNode(addresses.join(", ")))
 }
 
 /// Settings with which every operation would fail are found before any is made.
-async fn check_possible(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<(), Error> {
+async fn check_possible(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<(), BenchError> {
     let client = Client::new(endpoints.iter().map(|endpoint| &endpoint.authority))?;
     let bucket = client.bucket(&args.bucket).await?;
     for (name, asked) in [("--r", args.r), ("--w", args.w)] {
         if let Some(asked) = asked.filter(|&asked| asked > bucket.n) {
             let why =
                 format!("{name} {asked} is more than the n={} replicas that the bucket {} has", bucket.n, args.bucket);
-            return Err(Error::Impossible(why));
+            return Err(BenchError::Impossible(why));
         }
     }
     if args.value_size > bucket.max_value_bytes && (args.load || args.reads < 1.0) {
@@ -181,12 +182,12 @@ async fn check_possible(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<(), 
             "--value-size {} is more than the {} bytes that the bucket {} allows",
             args.value_size, bucket.max_value_bytes, args.bucket
         );
-        return Err(Error::Impossible(why));
+        return Err(BenchError::Impossible(why));
     }
     Ok(())
 }
 
-async fn servers(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<Servers, Error> {
+async fn servers(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<Servers, BenchError> {
     if !args.pid.is_empty() {
         return Servers::named(&args.pid);
     }
@@ -206,7 +207,7 @@ async fn measure(
     connections: Vec<Connection>,
     servers: &Servers,
     mut stopped: Stopped<'_>,
-) -> Result<Measured, Error> {
+) -> Result<Measured, BenchError> {
     let (mut workers, rate, begun) = (JoinSet::new(), args.rate, Instant::now());
     for connection in connections {
         let job = job.clone();
@@ -219,7 +220,7 @@ async fn measure(
     }
     tokio::select! {
         () = tokio::time::sleep(Duration::from_secs(args.warmup)) => {}
-        _ = &mut stopped => return Err(Error::Stopped),
+        _ = &mut stopped => return Err(BenchError::Stopped),
     }
     let (servers_before, client_before) = (servers.read(), client_cpu());
     job.recorder.begin();
@@ -257,10 +258,10 @@ async fn wait(job: &Job, seconds: u64, enough: Option<u64>) {
 }
 
 /// Lets the operations under way end, and counts those that do not.
-async fn drain(mut workers: JoinSet<()>) -> Result<u64, Error> {
+async fn drain(mut workers: JoinSet<()>) -> Result<u64, BenchError> {
     let all = async {
         while let Some(ended) = workers.join_next().await {
-            ended.map_err(|_| Error::Broken)?;
+            ended.map_err(|_| BenchError::Broken)?;
         }
         Ok(())
     };
@@ -274,8 +275,8 @@ fn client_cpu() -> Option<Duration> {
     cpu::of(std::process::id()).map(|used| used.time)
 }
 
-fn print(text: &str) -> Result<(), Error> {
+fn print(text: &str) -> Result<(), BenchError> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Error::Io("write the report", error))
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| BenchError::Io("write the report", error))
 }

@@ -10,6 +10,7 @@ use super::Measured;
 use super::keys::Keys;
 use super::servers::Servers;
 use super::{BenchArgs, Writes};
+use crate::terminal::table::table_of_numbers;
 
 /// A report. Its fields are what `--json` shows: they stay, others may join them.
 #[derive(Debug, Serialize)]
@@ -123,9 +124,10 @@ impl Report {
             self.connections,
             if self.strong { ", strong" } else { "" },
         );
-        let _ = writeln!(text, "ms          count     mean      p50      p95      p99    p99.9      max");
-        self.read_latency.row(&mut text, "reads");
-        self.write_latency.row(&mut text, "writes");
+        let latencies = [("reads", &self.read_latency), ("writes", &self.write_latency)];
+        let rows =
+            latencies.into_iter().filter(|(_, latency)| latency.count > 0).map(|(name, latency)| latency.row(name));
+        text += &table_of_numbers(["ms", "count", "mean", "p50", "p95", "p99", "p99.9", "max"], rows);
         text.push('\n');
         self.cpu(&mut text);
         self.remarks(&mut text);
@@ -185,22 +187,11 @@ impl Latency {
         }
     }
 
-    fn row(&self, text: &mut String, name: &str) {
-        if self.count == 0 {
-            return;
-        }
-        let ms = |us: u64| us as f64 / 1e3;
-        let _ = writeln!(
-            text,
-            "{name:<8}{:>9}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>9.2}",
-            self.count,
-            self.mean_us / 1e3,
-            ms(self.p50_us),
-            ms(self.p95_us),
-            ms(self.p99_us),
-            ms(self.p999_us),
-            ms(self.max_us)
-        );
+    fn row(&self, name: &str) -> [String; 8] {
+        let ms = |us: f64| format!("{:.2}", us / 1e3);
+        let [p50, p95, p99, p999, max] =
+            [self.p50_us, self.p95_us, self.p99_us, self.p999_us, self.max_us].map(|us| ms(us as f64));
+        [name.to_owned(), self.count.to_string(), ms(self.mean_us), p50, p95, p99, p999, max]
     }
 }
 

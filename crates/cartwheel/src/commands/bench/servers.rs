@@ -11,7 +11,7 @@ use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::Error;
+use super::BenchError;
 use super::connection::{Connection, Endpoint};
 use super::cpu;
 
@@ -49,8 +49,8 @@ impl Servers {
     ///
     /// # Errors
     /// If there is no such process here.
-    pub(super) fn named(pids: &[u32]) -> Result<Self, Error> {
-        let named = |&pid: &u32| cpu::of(pid).map(|used| (pid, used.command)).ok_or(Error::NoSuchProcess(pid));
+    pub(super) fn named(pids: &[u32]) -> Result<Self, BenchError> {
+        let named = |&pid: &u32| cpu::of(pid).map(|used| (pid, used.command)).ok_or(BenchError::NoSuchProcess(pid));
         pids.iter().map(named).collect::<Result<_, _>>().map(Self)
     }
 
@@ -104,8 +104,8 @@ impl Reading {
 ///
 /// # Errors
 /// If it cannot stand in a request.
-pub(super) fn endpoint(authority: &str) -> Result<Endpoint, Error> {
-    let host = authority.parse().map_err(|_| Error::Endpoint(authority.to_owned()))?;
+pub(super) fn endpoint(authority: &str) -> Result<Endpoint, BenchError> {
+    let host = authority.parse().map_err(|_| BenchError::Endpoint(authority.to_owned()))?;
     Ok(Endpoint { authority: authority.to_owned(), host })
 }
 

@@ -8,11 +8,11 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::moves::{self, size};
-use super::{client, show, table};
 use crate::cli::ApplyArgs;
-use crate::commands::keys::{Error, print};
+use crate::terminal::error::CommandError;
 use crate::terminal::exit::Exit;
-use crate::terminal::output;
+use crate::terminal::output::{self, print, show};
+use crate::terminal::table::table;
 
 /// How often changes are planned anew, and how a node says that they must be.
 const PLANS_MAX: usize = 5;
@@ -25,9 +25,9 @@ const MOVES_SHOWN: usize = 12;
 ///
 /// # Errors
 /// If no node could answer, or the changes were refused.
-pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) -> Result<ExitCode, Error> {
+pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) -> Result<ExitCode, CommandError> {
     changes.extend(apply.force.then_some(MemberChange::Force));
-    let client = client(&apply.ask)?;
+    let client = apply.ask.client()?;
     // The node that is asked may be the one that is removed.
     client.learn_members().await?;
     // Who waits matters to a replacement alone.
@@ -43,14 +43,14 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
     let plan = client.plan_members(&changes).await?;
     let for_programs = apply.ask.format.is_for_programs();
     if apply.dry_run || !for_programs {
-        show(&apply.ask, &plan, plan_text)?;
+        show(apply.ask.format, &plan, plan_text)?;
     }
     if apply.dry_run {
         return Ok(Exit::Done.into());
     }
     if !apply.yes {
         if for_programs || !io::stdin().is_terminal() {
-            return Err(Error::NotAgreed);
+            return Err(CommandError::NotAgreed);
         }
         if !agreed()? {
             print(b"Nothing was changed.\n")?;
@@ -65,7 +65,7 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
         moves::wait(&client).await?;
     }
     if for_programs {
-        show(&apply.ask, &MembersPlan { applied: true, ..made }, plan_text)?;
+        show(apply.ask.format, &MembersPlan { applied: true, ..made }, plan_text)?;
     } else if apply.wait {
         print(b"Every partition is on its target nodes.\n")?;
     }
@@ -79,7 +79,7 @@ async fn make(
     changes: &[MemberChange],
     mut plan: MembersPlan,
     apply: &ApplyArgs,
-) -> Result<MembersPlan, Error> {
+) -> Result<MembersPlan, CommandError> {
     for _ in 0..PLANS_MAX {
         match client.change_members(changes, &plan.version).await {
             Err(ClientError::Refused { message, .. }) if message.contains(CHANGED) => {
@@ -148,23 +148,23 @@ fn already(change: &MemberChange) -> String {
 }
 
 /// All that was asked for was asked for before: what is left is to wait for it.
-async fn go_on(client: &Client, repeated: &[MemberChange], apply: &ApplyArgs) -> Result<ExitCode, Error> {
+async fn go_on(client: &Client, repeated: &[MemberChange], apply: &ApplyArgs) -> Result<ExitCode, CommandError> {
     if apply.wait {
         moves::wait(client).await?;
     }
     let outcome = json!({ "applied": true, "repeated": repeated, "moves": [] });
-    show(&apply.ask, &outcome, |_, _| match apply.wait {
+    show(apply.ask.format, &outcome, |_, _| match apply.wait {
         true => "Every partition is on its target nodes.\n".to_owned(),
         false => "Nothing else is to be changed: see `cartwheel cluster moves`.\n".to_owned(),
     })?;
     Ok(Exit::Done.into())
 }
 
-fn agreed() -> Result<bool, Error> {
+fn agreed() -> Result<bool, CommandError> {
     print(b"Make this change? [y/N] ")?;
-    io::stdout().flush().map_err(|error| Error::Io("write the question", error))?;
+    io::stdout().flush().map_err(|error| CommandError::Io("write the question", error))?;
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(|error| Error::Io("read the answer", error))?;
+    io::stdin().lock().read_line(&mut answer).map_err(|error| CommandError::Io("read the answer", error))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 

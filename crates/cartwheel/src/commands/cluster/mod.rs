@@ -8,23 +8,23 @@ mod tracker;
 
 use std::process::ExitCode;
 
-use cartwheel_client::{Client, Location, Member, MemberChange, Ring};
-use serde::Serialize;
+use cartwheel_client::{Location, Member, MemberChange, Ring};
 
-use crate::cli::{AskArgs, ClusterCommand, FormatArgs, LocateArgs};
-use crate::commands::keys::{Error, print};
-use crate::terminal::output::formatted;
+use crate::cli::{ClusterCommand, LocateArgs};
+use crate::terminal::error::CommandError;
+use crate::terminal::output::show;
+use crate::terminal::table::table;
 
 /// Asks a node and shows what it says.
 ///
 /// # Errors
 /// If no node could answer.
-pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
+pub async fn run(command: &ClusterCommand) -> Result<ExitCode, CommandError> {
     match command {
         ClusterCommand::Status(args) => status::status(args).await,
         ClusterCommand::Ring(args) => {
-            let ring = client(args)?.ring().await?;
-            show(args, &ring, ring_table)?;
+            let ring = args.client()?.ring().await?;
+            show(args.format, &ring, ring_table)?;
             Ok(ExitCode::SUCCESS)
         }
         ClusterCommand::Add { nodes, weight, apply } => {
@@ -52,37 +52,11 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
         ClusterCommand::Change { changes, apply } => members::change(changes.clone(), apply).await,
         ClusterCommand::Moves { wait, ask } => moves::moves(ask, *wait).await,
         ClusterCommand::Locate(LocateArgs { bucket, key, ask }) => {
-            let location = client(ask)?.locate(bucket, key).await?;
-            show(ask, &location, location_table)?;
+            let location = ask.client()?.locate(bucket, key).await?;
+            show(ask.format, &location, location_table)?;
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-pub(crate) fn client(args: &AskArgs) -> Result<Client, Error> {
-    let client = args.endpoints.client()?;
-    Ok(match args.timeout {
-        Some(timeout) => client.with_timeout(timeout),
-        None => client,
-    })
-}
-
-/// Shows an answer as it was asked for; `readable` makes the text for people, with all there is if it is to be wide.
-pub(crate) fn show<T: Serialize>(
-    args: &AskArgs,
-    answer: &T,
-    readable: impl FnOnce(&T, bool) -> String,
-) -> Result<(), Error> {
-    show_as(args.format, answer, readable)
-}
-
-/// The same, for what takes no more than a format.
-pub(crate) fn show_as<T: Serialize>(
-    format: FormatArgs,
-    answer: &T,
-    readable: impl FnOnce(&T, bool) -> String,
-) -> Result<(), Error> {
-    print(formatted(format, answer, readable).as_bytes())
 }
 
 fn ring_table(ring: &Ring, wide: bool) -> String {
@@ -108,29 +82,4 @@ fn location_table(location: &Location, _wide: bool) -> String {
     let rows = rows.map(|(at, replica)| [(at + 1).to_string(), replica.node.clone(), replica.role.clone()]);
     let Location { token, partition, .. } = location;
     format!("token {token}, partition {partition}\n\n{}", table(["", "NODE", "ROLE"], rows))
-}
-
-/// Columns as wide as their widest cell.
-pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let rows: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
-        text.push_str(cells.collect::<String>().trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_line_up() {
-        let rows = [["a".to_owned(), "bcd".to_owned()], ["long".to_owned(), String::new()]];
-        assert_eq!(table(["X", "Y"], rows.into_iter()), "X     Y\na     bcd\nlong\n");
-    }
 }

@@ -9,10 +9,10 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Prog
 use tokio::time::Instant;
 
 use super::tracker::{Standing, Tracker};
-use super::{client, show, table};
 use crate::cli::AskArgs;
-use crate::commands::keys::Error;
-use crate::terminal::output;
+use crate::terminal::error::CommandError;
+use crate::terminal::output::{self, show};
+use crate::terminal::table::table;
 
 /// How often it is asked how far the data is.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -31,13 +31,13 @@ const BAR_LEN: u64 = 1_000;
 ///
 /// # Errors
 /// If no node could answer.
-pub(super) async fn moves(ask: &AskArgs, waits: bool) -> Result<ExitCode, Error> {
-    let client = client(ask)?;
+pub(super) async fn moves(ask: &AskArgs, waits: bool) -> Result<ExitCode, CommandError> {
+    let client = ask.client()?;
     if waits {
         client.learn_members().await?;
         wait(&client).await?;
     }
-    show(ask, &client.transfers().await?, moves_text)?;
+    show(ask.format, &client.transfers().await?, moves_text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn moves(ask: &AskArgs, waits: bool) -> Result<ExitCode, Error>
 ///
 /// # Errors
 /// If no node answers for long.
-pub(super) async fn wait(client: &Client) -> Result<(), Error> {
+pub(super) async fn wait(client: &Client) -> Result<(), CommandError> {
     let on_terminal = io::stderr().is_terminal();
     let target = if on_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(BAR_LEN), target);

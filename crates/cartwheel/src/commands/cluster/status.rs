@@ -10,10 +10,12 @@ use cartwheel_client::{
 use futures_util::future::{join, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
-use super::{replicas, show, table};
+use super::replicas;
 use crate::cli::AskArgs;
-use crate::commands::keys::{Error, print};
+use crate::terminal::error::CommandError;
 use crate::terminal::exit::Exit;
+use crate::terminal::output::{print, show};
+use crate::terminal::table::table;
 
 /// How long one node may take, and all of it, unless the command line says otherwise.
 const NODE_WITHIN: Duration = Duration::from_millis(1_500);
@@ -25,18 +27,18 @@ const HEAD_START: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// If no node could answer.
-pub(super) async fn status(args: &AskArgs) -> Result<ExitCode, Error> {
+pub(super) async fn status(args: &AskArgs) -> Result<ExitCode, CommandError> {
     let begun = Instant::now();
     let within = args.timeout.unwrap_or(NODE_WITHIN);
     let (client, status) = first_answer(&args.endpoints.addresses(), within).await?;
     if args.format.is_for_programs() {
-        show(args, &status, |_, _| String::new())?;
+        show(args.format, &status, |_, _| String::new())?;
         return Ok(verdict(&status).into());
     }
     let left = args.timeout.unwrap_or(ALL_WITHIN).saturating_sub(begun.elapsed()).max(HEAD_START);
     let asked = status.members.iter().map(|status| replicas_of(&status.member.http, left));
     let (ring, told) = join(client.with_timeout(left).ring(), join_all(asked)).await;
-    show(args, &status, |status, wide| status_text(status, ring.as_ref().ok(), wide))?;
+    show(args.format, &status, |status, wide| status_text(status, ring.as_ref().ok(), wide))?;
     let silent = status.members.iter().zip(&told).filter(|(_, told)| told.is_none());
     let silent: Vec<&str> = silent.map(|(status, _)| status.member.name.as_str()).collect();
     let told: Vec<Replicas> = told.into_iter().flatten().collect();
@@ -45,7 +47,7 @@ pub(super) async fn status(args: &AskArgs) -> Result<ExitCode, Error> {
 }
 
 /// The answer of the first node that gives one, and a client of that node.
-async fn first_answer(nodes: &[&str], within: Duration) -> Result<(Client, ClusterStatus), Error> {
+async fn first_answer(nodes: &[&str], within: Duration) -> Result<(Client, ClusterStatus), CommandError> {
     let ask = |(rank, node): (usize, &&str)| {
         let client = Client::new([*node]).map(|client| client.with_timeout(within));
         async move {

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::cli::DevArgs;
 use crate::terminal::output;
 use crate::terminal::signals;
+use crate::terminal::table::table;
 use cartwheel_server::lifecycle::bootstrap::{self, FoundError, NodeDir, Site};
 use cartwheel_server::lifecycle::renew::{self, RenewError};
 use child::Child;
@@ -123,7 +124,7 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     }
     let data = if is_new { "a new cluster in" } else { "using the data, founded earlier, in" };
     output::say(format_args!("{} nodes, {data} {}\n", nodes.len(), args.dir.display()));
-    print_table(&nodes, &children);
+    output::say(nodes_table(&nodes, &children).trim_end());
     let ended = tokio::select! {
         ended = watch(&args.dir, &nodes, &mut children) => ended,
         why = stopped => {
@@ -219,18 +220,13 @@ async fn is_ready(addr: &str, pid: u32) -> std::io::Result<bool> {
     Ok(answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("\"pid\":{pid}}}")))
 }
 
-fn print_table(nodes: &[NodeDir], children: &[Child]) {
-    output::say(format_args!("{:<9}{:<24}{:<18}{:<9}LOG", "NODE", "HTTP", "PEERS", "PID"));
-    for (node, child) in nodes.iter().zip(children) {
-        let (member, http) = (&node.member, format!("http://{}", node.member.http_addr));
-        output::say(format_args!(
-            "{:<9}{http:<24}{:<18}{:<9}{}",
-            member.name,
-            member.peer_addr,
-            child.pid(),
-            child.log().display()
-        ));
-    }
+fn nodes_table(nodes: &[NodeDir], children: &[Child]) -> String {
+    let rows = nodes.iter().zip(children).map(|(NodeDir { member, .. }, child)| {
+        let http = format!("http://{}", member.http_addr);
+        let (pid, log) = (child.pid().to_string(), child.log().display().to_string());
+        [member.name.clone(), http, member.peer_addr.clone(), pid, log]
+    });
+    table(["NODE", "HTTP", "PEERS", "PID", "LOG"], rows)
 }
 
 fn print_examples(nodes: &[NodeDir]) {

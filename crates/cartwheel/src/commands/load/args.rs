@@ -25,7 +25,7 @@ pub struct LoadArgs {
     pub value: Option<String>,
     /// What the file is; if not given, its name tells: .jsonl, .ndjson, .csv, .tsv.
     #[arg(long, value_enum)]
-    pub format: Option<Format>,
+    pub format: Option<FileFormat>,
     /// The values' media type; if not given, application/json for JSON, and text/plain; charset=utf-8 for text.
     #[arg(long)]
     pub content_type: Option<String>,
@@ -57,7 +57,7 @@ pub struct LoadArgs {
 /// What a file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub enum FileFormat {
     /// One JSON object a line.
     Jsonl,
     /// Comma-separated, with a header, quoted as in RFC 4180.
@@ -73,11 +73,11 @@ impl LoadArgs {
     }
 
     /// The format, as it was said or as the file's name tells.
-    pub fn format(&self) -> Option<Format> {
+    pub fn format(&self) -> Option<FileFormat> {
         let by_name = || match self.file.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "jsonl" | "ndjson" => Some(Format::Jsonl),
-            "csv" => Some(Format::Csv),
-            "tsv" => Some(Format::Tsv),
+            "jsonl" | "ndjson" => Some(FileFormat::Jsonl),
+            "csv" => Some(FileFormat::Csv),
+            "tsv" => Some(FileFormat::Tsv),
             _ => None,
         };
         self.format.or_else(by_name)

@@ -28,13 +28,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::terminal::exit::{Ending, Exit};
 use crate::terminal::output::{self, formatted};
 use crate::terminal::signals;
-pub use args::{Format, LoadArgs};
+pub use args::{FileFormat, LoadArgs};
 use progress::Place;
 use record::{Shape, Start};
-use report::Summary;
+use report::LoadSummary;
 use source::Source;
 use state::{Identity, StateFile};
-use store::{Failure, Store};
+use store::{RecordFailure, Store};
 
 /// How often it is shown, and how often remembered, how far the load has come.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
@@ -42,7 +42,7 @@ const REMEMBER_EVERY: Duration = Duration::from_millis(500);
 
 /// Why a file was not loaded as a whole.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum LoadError {
     /// The client cannot be made.
     #[error(transparent)]
     Client(#[from] cartwheel_client::Error),
@@ -103,7 +103,7 @@ pub enum Error {
     Broken,
 }
 
-impl Ending for Error {
+impl Ending for LoadError {
     fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => error.exit(),
@@ -126,9 +126,10 @@ impl Ending for Error {
 ///
 /// # Errors
 /// If it cannot be loaded as a whole; then it is said up to where everything is stored.
-pub async fn run(args: &LoadArgs) -> Result<ExitCode, Error> {
+pub async fn run(args: &LoadArgs) -> Result<ExitCode, LoadError> {
     check_bucket(args.bucket.as_bytes())?;
-    let stopped = signals::stop(signals::Parent::Unwatched).map_err(|error| Error::Io("listen to signals", error))?;
+    let stopped =
+        signals::stop(signals::Parent::Unwatched).map_err(|error| LoadError::Io("listen to signals", error))?;
     let Opened { source, identity, state, place, bytes } = open(args)?;
     let store = Arc::new(Store::new(args, identity, place)?);
     if let Some(state) = &state {
@@ -162,13 +163,13 @@ pub async fn run(args: &LoadArgs) -> Result<ExitCode, Error> {
     if let Some(state) = &state {
         if complete { state.remove()? } else { state.write(store.place())? }
     }
-    print(args, &Summary::new(args, &store, place, begun.elapsed(), complete))?;
+    print(args, &LoadSummary::new(args, &store, place, begun.elapsed(), complete))?;
     ended?;
     match failure {
-        Some(Failure { line, why, exit }) => {
-            Err(Error::Record { line, why, exit, after: after(args, store.place(), exit) })
+        Some(RecordFailure { line, why, exit }) => {
+            Err(LoadError::Record { line, why, exit, after: after(args, store.place(), exit) })
         }
-        None if interrupted => Err(Error::Stopped(after(args, store.place(), Exit::Interrupted))),
+        None if interrupted => Err(LoadError::Stopped(after(args, store.place(), Exit::Interrupted))),
         None if store.place().skipped > 0 => Ok(Exit::Refused.into()),
         None => Ok(Exit::Done.into()),
     }
@@ -185,18 +186,18 @@ struct Opened {
     bytes: Option<u64>,
 }
 
-fn open(args: &LoadArgs) -> Result<Opened, Error> {
-    let format = args.format().ok_or_else(|| Error::Format(args.file.clone()))?;
+fn open(args: &LoadArgs) -> Result<Opened, LoadError> {
+    let format = args.format().ok_or_else(|| LoadError::Format(args.file.clone()))?;
     let shape = Shape::new(args);
     let place = Place::before(Start::FILE);
     if args.is_stdin() {
         let source = Source::stdin(format, shape)?;
         return Ok(Opened { source, identity: Identity::of_stream()?, state: None, place, bytes: None });
     }
-    let cannot_read = |error| Error::Read(args.file.clone(), error);
+    let cannot_read = |error| LoadError::Read(args.file.clone(), error);
     let metadata = fs::metadata(&args.file).map_err(cannot_read)?;
     if metadata.is_dir() {
-        return Err(Error::Directory(args.file.clone()));
+        return Err(LoadError::Directory(args.file.clone()));
     }
     if !metadata.is_file() {
         return Err(cannot_read(std::io::Error::other("it is no plain file: pipe it in, and give - instead")));
@@ -209,7 +210,7 @@ fn open(args: &LoadArgs) -> Result<Opened, Error> {
 }
 
 /// Shows on a terminal how far the load has come, and remembers it; ends only if it cannot be remembered.
-async fn watch(store: &Store, state: Option<&StateFile>, bytes: Option<u64>) -> Result<(), Error> {
+async fn watch(store: &Store, state: Option<&StateFile>, bytes: Option<u64>) -> Result<(), LoadError> {
     let template = match bytes {
         Some(_) => "{wide_bar} {bytes}/{total_bytes}, {msg}, {eta} left",
         None => "{spinner} {msg}",
@@ -262,8 +263,8 @@ fn after(args: &LoadArgs, place: Place, exit: Exit) -> String {
     )
 }
 
-fn print(args: &LoadArgs, summary: &Summary) -> Result<(), Error> {
+fn print(args: &LoadArgs, summary: &LoadSummary) -> Result<(), LoadError> {
     let text = formatted(args.shown, summary, |summary, _| summary.text());
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Error::Io("write the summary", error))
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| LoadError::Io("write the summary", error))
 }

@@ -11,7 +11,7 @@ use super::store::{Bad, Store};
 
 /// A summary. Its fields are what `--json` shows: they stay, others may join them.
 #[derive(Debug, Serialize)]
-pub(super) struct Summary {
+pub(super) struct LoadSummary {
     file: String,
     bucket: String,
     /// Whether all of the file is stored.
@@ -32,7 +32,7 @@ pub(super) struct Summary {
     records_per_second: f64,
 }
 
-impl Summary {
+impl LoadSummary {
     pub(super) fn new(args: &LoadArgs, store: &Store, begun: Place, took: Duration, complete: bool) -> Self {
         let place = store.place();
         Self {

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::jsonl::JsonLines;
 use super::record::{Item, Shape, Start};
 use super::table::{Header, Table, TableError};
-use super::{Error, Format};
+use super::{FileFormat, LoadError};
 
 /// Bytes from wherever.
 type Input = BufReader<Box<dyn Read + Send>>;
@@ -20,8 +20,8 @@ pub(super) enum Source {
 
 impl Source {
     /// The records of the file `path` from `start` on; from its beginning, if there is none.
-    pub(super) fn open(path: &Path, format: Format, shape: Shape, start: Option<Start>) -> Result<Self, Error> {
-        let cannot_read = |error| Error::Read(path.to_path_buf(), error);
+    pub(super) fn open(path: &Path, format: FileFormat, shape: Shape, start: Option<Start>) -> Result<Self, LoadError> {
+        let cannot_read = |error| LoadError::Read(path.to_path_buf(), error);
         let mut file = File::open(path).map_err(cannot_read)?;
         let header = match delimiter(format) {
             None => None,
@@ -36,7 +36,7 @@ impl Source {
     }
 
     /// The records of standard input.
-    pub(super) fn stdin(format: Format, shape: Shape) -> Result<Self, Error> {
+    pub(super) fn stdin(format: FileFormat, shape: Shape) -> Result<Self, LoadError> {
         let mut input = io::stdin();
         let Some(delimiter) = delimiter(format) else {
             return Ok(Self::new(Box::new(input), format, shape, None, Start::FILE));
@@ -49,7 +49,13 @@ impl Source {
         Ok(Self::new(Box::new(io::Cursor::new(rest).chain(input)), format, shape, Some(header), start))
     }
 
-    fn new(input: Box<dyn Read + Send>, format: Format, shape: Shape, header: Option<Header>, start: Start) -> Self {
+    fn new(
+        input: Box<dyn Read + Send>,
+        format: FileFormat,
+        shape: Shape,
+        header: Option<Header>,
+        start: Start,
+    ) -> Self {
         let input = BufReader::new(input);
         match header.zip(delimiter(format)) {
             None => Self::Lines(JsonLines::new(input, shape, start)),
@@ -66,18 +72,18 @@ impl Source {
     }
 }
 
-fn delimiter(format: Format) -> Option<u8> {
+fn delimiter(format: FileFormat) -> Option<u8> {
     match format {
-        Format::Jsonl => None,
-        Format::Csv => Some(b','),
-        Format::Tsv => Some(b'\t'),
+        FileFormat::Jsonl => None,
+        FileFormat::Csv => Some(b','),
+        FileFormat::Tsv => Some(b'\t'),
     }
 }
 
-fn table_error(path: &Path, error: TableError) -> Error {
+fn table_error(path: &Path, error: TableError) -> LoadError {
     match error {
-        TableError::Io(error) => Error::Read(path.to_path_buf(), error),
-        other => Error::Table(path.to_path_buf(), other.to_string()),
+        TableError::Io(error) => LoadError::Read(path.to_path_buf(), error),
+        other => LoadError::Table(path.to_path_buf(), other.to_string()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use super::progress::Place;
-use super::{Error, Format, LoadArgs};
+use super::{FileFormat, LoadArgs, LoadError};
 
 const VERSION: u32 = 1;
 /// How much of a file is looked at to know it again.
@@ -27,7 +27,7 @@ struct Described<'a> {
     modified_ns: u128,
     head: String,
     bucket: &'a str,
-    format: Format,
+    format: FileFormat,
     key: &'a str,
     value: Option<&'a str>,
     content_type: Option<&'a str>,
@@ -43,7 +43,7 @@ struct Form {
 
 impl Identity {
     /// The load of a file, by its size, its time and its beginning, and by what the command line says.
-    pub(super) fn of_file(args: &LoadArgs, format: Format) -> io::Result<Self> {
+    pub(super) fn of_file(args: &LoadArgs, format: FileFormat) -> io::Result<Self> {
         let mut file = File::open(&args.file)?;
         let metadata = file.metadata()?;
         let mut head = Vec::new();
@@ -64,7 +64,7 @@ impl Identity {
     }
 
     /// A load that is like no other.
-    pub(super) fn of_stream() -> Result<Self, Error> {
+    pub(super) fn of_stream() -> Result<Self, LoadError> {
         Ok(Self(format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?)))
     }
 
@@ -84,40 +84,42 @@ pub(super) struct StateFile {
 
 impl StateFile {
     /// The file at `path`, of `load`.
-    pub(super) fn new(path: &Path, load: Identity) -> Result<Self, Error> {
-        let cannot = |error| Error::State(path.to_path_buf(), error);
+    pub(super) fn new(path: &Path, load: Identity) -> Result<Self, LoadError> {
+        let cannot = |error| LoadError::State(path.to_path_buf(), error);
         let path = std::path::absolute(path).map_err(cannot)?;
-        let Some(lock) = Lock::take(&path).map_err(cannot)? else { return Err(Error::UnderWay(path)) };
+        let Some(lock) = Lock::take(&path).map_err(cannot)? else { return Err(LoadError::UnderWay(path)) };
         Ok(Self { path, load, _lock: lock })
     }
 
     /// How far the load has come; none if it has not begun.
-    pub(super) fn read(&self) -> Result<Option<Place>, Error> {
+    pub(super) fn read(&self) -> Result<Option<Place>, LoadError> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::State(self.path.clone(), error)),
+            Err(error) => return Err(LoadError::State(self.path.clone(), error)),
         };
         let mut bytes = Vec::new();
         let read = file.take(STATE_BYTES_MAX).read_to_end(&mut bytes);
-        read.map_err(|error| Error::State(self.path.clone(), error))?;
+        read.map_err(|error| LoadError::State(self.path.clone(), error))?;
         match serde_json::from_slice::<Form>(&bytes) {
             Ok(form) if form.version == VERSION && form.load == self.load => Ok(Some(form.place)),
-            _ => Err(Error::OtherLoad(self.path.clone())),
+            _ => Err(LoadError::OtherLoad(self.path.clone())),
         }
     }
 
     /// Remembers how far the load has come.
-    pub(super) fn write(&self, place: Place) -> Result<(), Error> {
+    pub(super) fn write(&self, place: Place) -> Result<(), LoadError> {
         let form = Form { version: VERSION, load: self.load.clone(), place };
         let written = serde_json::to_vec(&form).map_err(io::Error::from);
-        written.and_then(|bytes| replace(&self.path, &bytes)).map_err(|error| Error::State(self.path.clone(), error))
+        written
+            .and_then(|bytes| replace(&self.path, &bytes))
+            .map_err(|error| LoadError::State(self.path.clone(), error))
     }
 
     /// Forgets it: the load is complete.
-    pub(super) fn remove(&self) -> Result<(), Error> {
+    pub(super) fn remove(&self) -> Result<(), LoadError> {
         match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::State(self.path.clone(), error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LoadError::State(self.path.clone(), error)),
             _ => Ok(()),
         }
     }
@@ -205,7 +207,7 @@ mod tests {
                     // Digits among digits, spaces among what is between them.
                     Ok(Some(_)) => prop_assert!(serde_json::from_slice::<Form>(bytes).is_ok()),
                     Ok(None) => prop_assert!(false, "there is a file"),
-                    Err(error) => prop_assert!(matches!(error, Error::OtherLoad(_))),
+                    Err(error) => prop_assert!(matches!(error, LoadError::OtherLoad(_))),
                 }
             }
         }
@@ -224,12 +226,12 @@ mod tests {
         state.write(place).unwrap();
         assert_eq!(state.read().unwrap(), Some(place));
         let at_once = StateFile::new(&dir.path().join("state"), Identity("a".to_owned()));
-        assert!(matches!(at_once, Err(Error::UnderWay(_))));
+        assert!(matches!(at_once, Err(LoadError::UnderWay(_))));
         drop(state);
-        assert!(matches!(state_file(dir.path(), "b").read(), Err(Error::OtherLoad(_))));
+        assert!(matches!(state_file(dir.path(), "b").read(), Err(LoadError::OtherLoad(_))));
         let state = state_file(dir.path(), "a");
         fs::write(dir.path().join("state"), b"{").unwrap();
-        assert!(matches!(state.read(), Err(Error::OtherLoad(_))));
+        assert!(matches!(state.read(), Err(LoadError::OtherLoad(_))));
         state.remove().unwrap();
         state.remove().unwrap();
         assert_eq!(state.read().unwrap(), None);

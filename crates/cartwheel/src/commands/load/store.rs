@@ -17,7 +17,7 @@ use super::progress::{End, Place, Progress, RequestId};
 use super::record::{Item, RECORD_BYTES_MAX, Record, Start};
 use super::source::Source;
 use super::state::Identity;
-use super::{Error, LoadArgs};
+use super::{LoadArgs, LoadError};
 
 /// How many records may wait for the one before them.
 const LANE_MAX: usize = 16;
@@ -44,7 +44,7 @@ pub(super) struct Store {
     identity: Identity,
     progress: Mutex<Progress>,
     bad: Mutex<Vec<Bad>>,
-    failure: Mutex<Option<Failure>>,
+    failure: Mutex<Option<RecordFailure>>,
     stop: CancellationToken,
     retries: AtomicU64,
     bytes: AtomicU64,
@@ -59,7 +59,7 @@ pub(super) struct Bad {
 
 /// Why a load stopped, and at which line.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Failure {
+pub(super) struct RecordFailure {
     pub(super) line: u64,
     pub(super) why: String,
     pub(super) exit: Exit,
@@ -75,7 +75,7 @@ struct Job {
 }
 
 impl Store {
-    pub(super) fn new(args: &LoadArgs, identity: Identity, place: Place) -> Result<Self, Error> {
+    pub(super) fn new(args: &LoadArgs, identity: Identity, place: Place) -> Result<Self, LoadError> {
         Ok(Self {
             client: args.endpoints.client()?,
             bucket: args.bucket.clone(),
@@ -96,7 +96,7 @@ impl Store {
     ///
     /// # Errors
     /// If the source cannot be read.
-    pub(super) async fn run(self: &Arc<Self>, source: Source, lanes: usize) -> Result<(), Error> {
+    pub(super) async fn run(self: &Arc<Self>, source: Source, lanes: usize) -> Result<(), LoadError> {
         // Then a load outlives the nodes that it was given. One that does not answer now may do so later.
         let _ = self.client.learn_members().await;
         let mut tasks = JoinSet::new();
@@ -111,14 +111,14 @@ impl Store {
         let (ended, read) = oneshot::channel();
         let body = move || drop(ended.send(store.read(source, &senders, &runtime)));
         let reader = std::thread::Builder::new().name("load".to_owned()).spawn(body);
-        reader.map_err(|error| Error::Io("start a thread", error))?;
+        reader.map_err(|error| LoadError::Io("start a thread", error))?;
         let read = tokio::select! {
-            read = read => read.map_err(|_| Error::Broken)?.map_err(Error::ReadOn),
+            read = read => read.map_err(|_| LoadError::Broken)?.map_err(LoadError::ReadOn),
             // The reader may wait for standard input for as long as it likes.
             () = self.stop.cancelled() => Ok(()),
         };
         while let Some(ended) = tasks.join_next().await {
-            ended.map_err(|_| Error::Broken)?;
+            ended.map_err(|_| LoadError::Broken)?;
         }
         read
     }
@@ -137,7 +137,7 @@ impl Store {
         lock(&self.progress).place()
     }
 
-    pub(super) fn failure(&self) -> Option<Failure> {
+    pub(super) fn failure(&self) -> Option<RecordFailure> {
         lock(&self.failure).clone()
     }
 
@@ -167,7 +167,7 @@ impl Store {
                 Err(why) if self.skip_bad => self.skip(Bad { line, why }, request_id),
                 Err(why) => {
                     // What comes before it is still stored.
-                    self.note_failure(Failure { line, why, exit: Exit::Refused });
+                    self.note_failure(RecordFailure { line, why, exit: Exit::Refused });
                     break;
                 }
                 Ok(record) => {
@@ -202,7 +202,7 @@ impl Store {
                 Err(ClientError::Refused { code, message }) if self.skip_bad && code == TOO_LARGE => {
                     self.skip(Bad { line: job.line, why: format!("{message} ({code})") }, job.request_id);
                 }
-                Err(error) => self.fail(Failure { line: job.line, why: error.to_string(), exit: error.exit() }),
+                Err(error) => self.fail(RecordFailure { line: job.line, why: error.to_string(), exit: error.exit() }),
             }
         }
     }
@@ -262,13 +262,13 @@ impl Store {
     }
 
     /// A record cannot be stored: the load stops.
-    fn fail(&self, failure: Failure) {
+    fn fail(&self, failure: RecordFailure) {
         self.note_failure(failure);
         self.stop();
     }
 
     /// Of several failures the one of the first line is told.
-    fn note_failure(&self, failure: Failure) {
+    fn note_failure(&self, failure: RecordFailure) {
         let mut first = lock(&self.failure);
         if first.as_ref().is_none_or(|known| failure.line < known.line) {
             *first = Some(failure);

@@ -4,12 +4,13 @@ use std::fs;
 
 use cartwheel_sim::placement::design::Strategy;
 use cartwheel_sim::placement::{efficiency, imbalance};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{Error, figures, readable_bytes};
+use super::{SimulateError, figures};
 use crate::cli::PlacementArgs;
-use crate::commands::cluster::{show_as, table};
+use crate::terminal::output::show;
+use crate::terminal::table::table;
 
 /// How many windows of skewed load each cluster has at each level.
 const WINDOWS: u32 = 4;
@@ -41,18 +42,18 @@ pub(super) struct Imbalance {
 }
 
 /// Measures, writes the charts if they are wanted, and shows the figures.
-pub(super) fn run(args: &PlacementArgs) -> Result<(), Error> {
+pub(super) fn run(args: &PlacementArgs) -> Result<(), SimulateError> {
     let outcome = measure(args);
     if let Some(dir) = &args.svg_dir {
-        fs::create_dir_all(dir).map_err(|source| Error::Svg { path: dir.clone(), source })?;
+        fs::create_dir_all(dir).map_err(|source| SimulateError::Svg { path: dir.clone(), source })?;
         for (name, chart) in
             [("figure-6.svg", figures::imbalance(&outcome)), ("figure-8.svg", figures::efficiency(&outcome))]
         {
             let path = dir.join(name);
-            fs::write(&path, chart.to_svg()).map_err(|source| Error::Svg { path, source })?;
+            fs::write(&path, chart.to_svg()).map_err(|source| SimulateError::Svg { path, source })?;
         }
     }
-    Ok(show_as(args.format, &outcome, |outcome, _| text(outcome))?)
+    Ok(show(args.format, &outcome, |outcome, _| text(outcome))?)
 }
 
 fn measure(args: &PlacementArgs) -> Outcome {
@@ -71,7 +72,7 @@ fn measure(args: &PlacementArgs) -> Outcome {
     let skewed = imbalance::ImbalanceSettings {
         nodes,
         replicas,
-        state_bytes: args.state.0,
+        state_bytes: args.state.as_u64(),
         clusters: args.clusters,
         windows: WINDOWS,
         keys: args.keys,
@@ -84,7 +85,7 @@ fn measure(args: &PlacementArgs) -> Outcome {
         imbalance::measure(skewed, eighths)
     });
     let imbalance = Imbalance {
-        state_bytes: args.state.0,
+        state_bytes: args.state.as_u64(),
         skew: args.skew,
         threshold: imbalance::THRESHOLD,
         points: points.collect(),
@@ -100,7 +101,7 @@ fn progress_bar(steps: usize) -> ProgressBar {
 
 fn text(outcome: &Outcome) -> String {
     let Outcome { nodes, replicas, clusters, imbalance, .. } = outcome;
-    let state = readable_bytes(imbalance.state_bytes);
+    let state = HumanBytes(imbalance.state_bytes);
     format!(
         "Efficiency (mean load of a node / load of the hottest node) of {nodes} nodes with {replicas} replicas of each key under a \
          uniform load,\nfor what each node keeps of membership; T: tokens a node, Q: partitions; mean of {clusters} clusters \
@@ -129,7 +130,7 @@ fn efficiency_table(outcome: &Outcome) -> String {
             point.map_or_else(|| "-".to_owned(), |point| format!("{:.3}", point.efficiency))
         };
         [
-            readable_bytes(bytes),
+            HumanBytes(bytes).to_string(),
             number(one.and_then(|point| point.tokens)),
             share(one),
             number(two.and_then(|point| point.tokens)),
@@ -149,7 +150,7 @@ fn sentences(outcome: &Outcome) -> String {
     for wanted in [0.8, 0.9, 0.95] {
         let needs = Strategy::ALL.map(|strategy| {
             let least = efficiency::least_state(&outcome.efficiency, strategy, wanted);
-            let least = least.map_or_else(|| "more than was tried".to_owned(), readable_bytes);
+            let least = least.map_or_else(|| "more than was tried".to_owned(), |bytes| HumanBytes(bytes).to_string());
             format!("strategy {} {least}", strategy.number())
         });
         text += &format!("least state measured with an efficiency of {wanted} or more: {}\n", needs.join(", "));

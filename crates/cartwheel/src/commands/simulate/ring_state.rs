@@ -4,11 +4,13 @@ use std::time::Instant;
 
 use cartwheel_core::ring::Partitions;
 use cartwheel_sim::placement::ring_state::{CLUSTERS, RingState, bootstrap};
+use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::{Error, readable_bytes};
+use super::SimulateError;
 use crate::cli::RingStateArgs;
-use crate::commands::cluster::{show_as, table};
+use crate::terminal::output::show;
+use crate::terminal::table::table;
 
 /// One cluster. Its fields are what `--json` shows: they stay, others may join them.
 #[derive(Debug, Serialize)]
@@ -20,9 +22,9 @@ struct Row {
 }
 
 /// Makes the clusters and shows what they take up.
-pub(super) fn run(args: &RingStateArgs) -> Result<(), Error> {
+pub(super) fn run(args: &RingStateArgs) -> Result<(), SimulateError> {
     let clusters = CLUSTERS.into_iter().filter_map(|(nodes, partitions)| measure(nodes, partitions));
-    Ok(show_as(args.format, &clusters.collect::<Vec<_>>(), |rows, _| text(rows))?)
+    Ok(show(args.format, &clusters.collect::<Vec<_>>(), |rows, _| text(rows))?)
 }
 
 fn measure(nodes: u32, partitions: u32) -> Option<Row> {
@@ -34,7 +36,7 @@ fn measure(nodes: u32, partitions: u32) -> Option<Row> {
 }
 
 fn text(rows: &[Row]) -> String {
-    let bytes = |bytes: usize| readable_bytes(bytes as u64);
+    let bytes = |bytes: usize| HumanBytes(bytes as u64).to_string();
     let cells = rows.iter().map(|Row { state, placed_ms }| {
         [
             state.nodes.to_string(),

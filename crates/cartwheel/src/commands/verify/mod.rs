@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self as futures, StreamExt as _};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::commands::keys;
+use crate::terminal::error::CommandError;
 use crate::terminal::exit::{Ending, Exit};
-use crate::terminal::output::formatted;
+use crate::terminal::output::show;
 use nodes::Nodes;
 use partition::Disagree;
-use report::{Summary, Tally};
+use report::{Tally, VerifySummary};
 
 pub use args::VerifyArgs;
 
@@ -35,13 +35,13 @@ const PATIENT_UP_TO: u64 = 1_000;
 
 /// Why nothing was proven.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum VerifyError {
     /// No node could say who the others are.
     #[error(transparent)]
     Client(#[from] cartwheel_client::Error),
     /// The outcome could not be shown.
     #[error(transparent)]
-    Show(#[from] keys::Error),
+    Show(#[from] CommandError),
     /// The nodes do not come to go by one history.
     #[error(
         "the nodes have disagreed on the ring for ten seconds: {0}. Check with cartwheel cluster status that all are connected, then \
@@ -50,7 +50,7 @@ pub enum Error {
     Disagree(String),
 }
 
-impl Ending for Error {
+impl Ending for VerifyError {
     fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => error.exit(),
@@ -92,7 +92,7 @@ impl Shared {
 ///
 /// # Errors
 /// If no node names the others, or they do not agree on the ring.
-pub async fn run(args: &VerifyArgs) -> Result<ExitCode, Error> {
+pub async fn run(args: &VerifyArgs) -> Result<ExitCode, VerifyError> {
     let begun = Instant::now();
     let ring = args.endpoints.client()?.ring().await?;
     let shared = Shared {
@@ -105,12 +105,12 @@ pub async fn run(args: &VerifyArgs) -> Result<ExitCode, Error> {
     let bar = progress_bar(ring.partitions);
     let walked = walk(&shared, ring.partitions, usize::from(args.concurrency), &bar).await;
     bar.finish_and_clear();
-    let summary = Summary::new(walked?, &shared.nodes, ring.partitions, begun.elapsed(), args.settled);
-    keys::print(formatted(args.format, &summary, |summary, _| summary.text()).as_bytes())?;
+    let summary = VerifySummary::new(walked?, &shared.nodes, ring.partitions, begun.elapsed(), args.settled);
+    show(args.format, &summary, |summary, _| summary.text())?;
     Ok(if summary.is_equal() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn walk(shared: &Shared, partitions: u32, concurrency: usize, bar: &ProgressBar) -> Result<Tally, Error> {
+async fn walk(shared: &Shared, partitions: u32, concurrency: usize, bar: &ProgressBar) -> Result<Tally, VerifyError> {
     let begun = Instant::now();
     let mut tallies = futures::iter(0..partitions).map(|partition| verify(shared, partition)).buffered(concurrency);
     let mut all = Tally::default();
@@ -123,12 +123,12 @@ async fn walk(shared: &Shared, partitions: u32, concurrency: usize, bar: &Progre
     Ok(all)
 }
 
-async fn verify(shared: &Shared, partition: u32) -> Result<Tally, Error> {
+async fn verify(shared: &Shared, partition: u32) -> Result<Tally, VerifyError> {
     let mut tries = 1;
     loop {
         match partition::verify(shared, partition).await {
             Ok(tally) => return Ok(tally),
-            Err(Disagree(how)) if tries == TRIES => return Err(Error::Disagree(how)),
+            Err(Disagree(how)) if tries == TRIES => return Err(VerifyError::Disagree(how)),
             Err(Disagree(_)) => tokio::time::sleep(BETWEEN_TRIES).await,
         }
         tries += 1;

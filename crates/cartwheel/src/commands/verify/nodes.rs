@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use cartwheel_client::{Client, DigestPage, Ring};
 
-use super::Error;
+use super::VerifyError;
 
 /// How many records to ask for at once; nodes give 256 at most.
 const PAGE: usize = 256;
@@ -21,12 +21,12 @@ pub(super) struct Node {
 }
 
 impl Nodes {
-    pub(super) fn of(ring: &Ring) -> Result<Self, Error> {
+    pub(super) fn of(ring: &Ring) -> Result<Self, VerifyError> {
         let node = |member: &cartwheel_client::Member| {
             let client = Client::new([format!("http://{}", member.http)])?;
             Ok(Node { name: member.name.clone(), client, lost: Mutex::new(None) })
         };
-        ring.members.iter().map(node).collect::<Result<_, Error>>().map(Self)
+        ring.members.iter().map(node).collect::<Result<_, VerifyError>>().map(Self)
     }
 
     pub(super) fn all(&self) -> &[Node] {

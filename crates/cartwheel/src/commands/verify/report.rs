@@ -79,7 +79,7 @@ fn readable(storage_key: &[u8]) -> String {
 
 /// A summary. Its fields are what `--json` shows: they stay, others may join them.
 #[derive(Debug, Serialize)]
-pub(super) struct Summary {
+pub(super) struct VerifySummary {
     /// Whether every key was proven equal on all its replicas.
     equal: bool,
     partitions: u32,
@@ -103,7 +103,7 @@ struct LostForm {
     why: String,
 }
 
-impl Summary {
+impl VerifySummary {
     pub(super) fn new(tally: Tally, nodes: &Nodes, partitions: u32, took: Duration, settled: bool) -> Self {
         let Tally { keys, records, differing, differences, unverified, in_motion, hints, under_replicated } = tally;
         let lost = |(node, why): (&str, String)| LostForm { node: node.to_owned(), why };

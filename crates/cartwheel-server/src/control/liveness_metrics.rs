@@ -25,7 +25,7 @@ impl Labels {
 }
 
 impl LivenessMetrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         for status in Status::ALL {
             // So that all are there, at zero, from the start.
             let _ = self.members.get_or_create(&Labels::of(status));

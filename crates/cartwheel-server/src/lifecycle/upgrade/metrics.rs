@@ -2,7 +2,7 @@ use cartwheel_core::wire::Protocol;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::lifecycle::upgrade::UpgradeStatus;
+use super::UpgradeStatus;
 
 /// How far the node sees the upgrade of its cluster. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +12,7 @@ pub struct UpgradeMetrics {
 }
 
 impl UpgradeMetrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         let newest: Gauge = Gauge::default();
         newest.set(Protocol::NEWEST.0.into());
         registry.register("protocol_newest", "The newest version of the protocol that this node speaks", newest);

@@ -11,7 +11,7 @@ pub struct EpochMetrics {
 }
 
 impl EpochMetrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         let help = "The epoch of the cluster, as this node knows it; 0 while it does not";
         registry.register("epoch", help, self.epoch.clone());
         let help = "When this node entered the epoch, or started, as Unix time";

@@ -5,6 +5,8 @@
 //! said that they speak the version. That is noted in the data directory first, which older builds then refuse to open, and nobody is
 //! talked to any more who does not speak the version.
 
+mod metrics;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +17,9 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::data_dir::FormatMark;
-use crate::metrics::UpgradeMetrics;
 use crate::peers::{Acquaintances, PeersSpeak};
 use crate::shard::Shards;
+pub use metrics::UpgradeMetrics;
 
 /// How long to wait before what could not be noted is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);

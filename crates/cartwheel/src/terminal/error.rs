@@ -1,0 +1,37 @@
+//! The errors that most commands end with.
+
+use std::path::PathBuf;
+
+use super::exit::{Ending, Exit};
+
+/// Why a command ended without doing what it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The cluster refused, or could not be reached.
+    #[error(transparent)]
+    Client(#[from] cartwheel_client::Error),
+    /// The value could not be read, or the answer not be written.
+    #[error("cannot {0}: {1}")]
+    Io(&'static str, std::io::Error),
+    /// A file cannot be written.
+    #[error("cannot write {0}: {1}")]
+    File(PathBuf, std::io::Error),
+    /// Nobody was there to agree to a change.
+    #[error("nothing was changed: say --yes to make this change, or --dry-run to see what it leads to")]
+    NotAgreed,
+    /// There is more than one value.
+    #[error(
+        "the key has {0} siblings and a file takes one value: see them without --output, and merge them with a put"
+    )]
+    Siblings(usize),
+}
+
+impl Ending for CommandError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Client(error) => error.exit(),
+            Self::Io(..) | Self::File(..) | Self::NotAgreed => Exit::Usage,
+            Self::Siblings(_) => Exit::Refused,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Answers in columns.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+/// How far apart columns are.
+const GAP: u16 = 2;
+
+/// A table whose columns are as wide as their widest cell.
+pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    text(columns(header, rows))
+}
+
+/// The same where all columns but the first hold numbers, which line up on the right.
+pub fn table_of_numbers<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = columns(header, rows);
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    text(table)
+}
+
+fn columns<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, GAP));
+    }
+    table
+}
+
+fn text(table: Table) -> String {
+    table.trim_fmt() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a", "bcd"], ["long", ""], ["é日本", "x y"]].map(|row| row.map(str::to_owned));
+        assert_eq!(table(["X", "Y"], rows), "X      Y\na      bcd\nlong\né日本  x y\n");
+        let rows = [["a", "1"], ["long", "1000.5"]].map(|row| row.map(str::to_owned));
+        assert_eq!(table_of_numbers(["X", "MS"], rows), "X         MS\na          1\nlong  1000.5\n");
+    }
+}
