@@ -39,7 +39,7 @@ fn what_makes_no_sense_is_refused_with_its_reason_and_changes_nothing() {
         (&["weight", "b", "50"], "the cluster has no member called b"),
         (&["replace", "a", "z"], "no node called z waits to join; waiting are b"),
         (&["add", "a"], "a is a member already"),
-        (&["change", "add=b", "add=b"], "a member is called b already"),
+        (&["change", "add=b", "add=b"], "a member is already called b"),
     ] {
         let declined = nodes.declined("a", &[args, &["--yes"]].concat());
         assert!(declined.contains(reason), "{args:?}: {declined}");
