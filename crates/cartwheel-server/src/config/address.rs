@@ -11,7 +11,7 @@ impl ListenAddr {
         &self.0
     }
 
-    /// Whether others can be told to come here: it is neither all addresses of a machine nor whichever port is free.
+    /// Whether other nodes can connect to it: it is neither a wildcard address nor port 0.
     pub fn is_one_place(&self) -> bool {
         let (host, port) = self.0.rsplit_once(':').unwrap_or((&self.0, ""));
         let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();

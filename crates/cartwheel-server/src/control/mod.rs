@@ -1,4 +1,4 @@
-//! A node's control at work: its state machine, the file that it keeps, and who hears of a new view.
+//! Runs a node's control: its state machine, its history file, and the parts of the node that follow its view.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::os::clock::Clock;
 use crate::peers::{Peer, Peers};
 use crate::shard::{News, PhasesBox, Shards, Stopped};
 
-/// How many inputs may wait. Notices are few, and one that is lost is sent again.
+/// How many inputs may wait. Notices are few, and the sender repeats one that is lost.
 const INBOX_MAX: usize = 1_024;
 
 enum Work {
@@ -38,38 +38,38 @@ enum Work {
     Survey(Survey, oneshot::Sender<Surveyed>),
 }
 
-/// The way to a node's control.
+/// A handle to a node's control.
 #[derive(Clone, Debug)]
 pub struct ControlHandle {
     inbox: mpsc::Sender<Work>,
 }
 
 impl ControlHandle {
-    /// Has a bucket's settings changed.
+    /// Changes a bucket's settings.
     ///
     /// # Errors
-    /// If the node stops before it has answered. The change may have been made or not.
+    /// If the node stops before it answers. The change may or may not have been made.
     pub async fn change(&self, change: SettingsChange) -> Result<Result<Changed, Refusal>, Stopped> {
         self.ask(|reply| Work::Change(change, reply), Err(Refusal::Overloaded)).await
     }
 
-    /// Has the members changed.
+    /// Changes the members.
     ///
     /// # Errors
-    /// If the node stops before it has answered. The change may have been made or not.
+    /// If the node stops before it answers. The change may or may not have been made.
     pub async fn change_members(&self, change: MembersChange) -> Result<Result<MembersChanged, Refusal>, Stopped> {
         self.ask(|reply| Work::Members(change, reply), Err(Refusal::Overloaded)).await
     }
 
-    /// Asks nodes how much they hold. Those that do not answer in time are missing from what this returns.
+    /// Asks nodes how much they hold. The result lacks those that do not answer in time.
     ///
     /// # Errors
-    /// If the node stops before it has answered.
+    /// If the node stops before it answers.
     pub async fn survey(&self, survey: Survey) -> Result<Surveyed, Stopped> {
         self.ask(|reply| Work::Survey(survey, reply), Surveyed::new()).await
     }
 
-    /// Waits for the answer to what `work` asks for; `overloaded` if too much waits already.
+    /// Sends `work` and waits for its answer; returns `overloaded` if the queue is full.
     async fn ask<T>(&self, work: impl FnOnce(oneshot::Sender<T>) -> Work, overloaded: T) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
         match self.inbox.try_send(work(reply)) {
@@ -79,17 +79,17 @@ impl ControlHandle {
         }
     }
 
-    /// Hands a peer's notice to the control, or drops it if too much waits already.
+    /// Hands a peer's notice to the control; drops it if the queue is full.
     pub fn deliver(&self, notice: Envelope) {
         let _ = self.inbox.try_send(Work::Input(ControlInput::Message(Box::new(notice))));
     }
 }
 
-/// The control's queue before the control is there.
+/// The control's queue, made before the control.
 #[derive(Debug)]
 pub struct Inbox(mpsc::Receiver<Work>);
 
-/// A control's queue and the way into it.
+/// Makes a control's queue and a handle to it.
 pub fn inbox() -> (ControlHandle, Inbox) {
     let (sender, receiver) = mpsc::channel(INBOX_MAX);
     (ControlHandle { inbox: sender }, Inbox(receiver))
@@ -98,42 +98,42 @@ pub fn inbox() -> (ControlHandle, Inbox) {
 /// What a control works with.
 #[derive(Debug)]
 pub struct Surroundings {
-    /// Where the history is kept.
+    /// The file of the history.
     pub file: HistoryFile,
-    /// Who goes by the view, and knows which buckets hold something.
+    /// They go by the view, and know which buckets hold data.
     pub shards: Shards,
     /// This node.
     pub own: NodeId,
-    /// Who is told of changes.
+    /// The peers to which changes are sent.
     pub peers: Arc<Peers>,
-    /// What time it is.
+    /// The node's clock.
     pub clock: Clock,
-    /// Who else goes by the view.
+    /// Publishes the view.
     pub view: watch::Sender<Arc<View>>,
-    /// Who else goes by what this node thinks of the others.
+    /// Publishes the statuses of the other nodes.
     pub liveness: watch::Sender<Arc<Liveness>>,
-    /// Where that is counted.
+    /// Counts changes of status.
     pub metrics: LivenessMetrics,
-    /// Where the epoch is kept, and what is kept there.
+    /// The file of the epoch.
     pub epoch_file: EpochFile,
-    /// One that the cluster had reached when the directory was made, as the file says.
+    /// An epoch that the cluster had reached when the directory was made, as the file says.
     pub reached: Epoch,
-    /// What each shard tells.
+    /// What each shard reports.
     pub news: Vec<News>,
-    /// Whether no client is served any more. Only then does a node that leaves say that it has handed over everything: the others
-    /// talk to it until they have recorded that, and what its last clients asked for may need them.
+    /// True once no client is served any more. Only then does a leaving node report that it has handed over everything: the others stop
+    /// talking to it when they have recorded that, and the last client requests may still need them.
     pub unserved: watch::Receiver<bool>,
-    /// Who else looks at the history.
+    /// Publishes the history.
     pub history: watch::Sender<Arc<History>>,
-    /// The same, encoded, for those who want to be let in.
+    /// Publishes the encoded history, for nodes that join.
     pub encoded_history: watch::Sender<Bytes>,
-    /// Who else looks at what holds in partitions.
+    /// Publishes the configuration of each partition.
     pub phases: watch::Sender<Arc<Vec<ConfigPhase>>>,
-    /// Who else looks at whom this node has compared with what it knows of what holds in partitions.
+    /// Publishes the nodes with which this node has compared its configurations.
     pub compared: watch::Sender<BTreeSet<NodeId>>,
-    /// Who else looks at epochs.
+    /// Publishes the status of the epoch.
     pub epochs: watch::Sender<EpochStatus>,
-    /// Where they are shown.
+    /// Shows it in the metrics.
     pub epoch_metrics: EpochMetrics,
 }
 
@@ -175,18 +175,18 @@ pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop:
 struct Running {
     control: Control,
     around: Surroundings,
-    /// Where what was begun outside the state machine ends.
+    /// Results of work that was begun outside the state machine.
     answers: mpsc::Sender<ControlInput>,
     clients: Waiting<Result<Changed, Refusal>>,
     administrators: Waiting<Result<MembersChanged, Refusal>>,
     surveyors: Waiting<Surveyed>,
     clients_begun: u64,
     wake_at: Option<Instant>,
-    /// When it is said next who holds the epoch still.
+    /// When to log again which members hold the epoch.
     held_at: tokio::time::Instant,
 }
 
-/// Those who wait for an answer of one kind.
+/// Clients that wait for one kind of answer.
 struct Waiting<T>(BTreeMap<ClientId, oneshot::Sender<T>>);
 
 impl<T> Default for Waiting<T> {
@@ -196,7 +196,7 @@ impl<T> Default for Waiting<T> {
 }
 
 impl<T> Waiting<T> {
-    /// One more waits, under a number of its own.
+    /// Adds a waiting client under a new number.
     fn begin(&mut self, begun: &mut u64, reply: oneshot::Sender<T>) -> ClientId {
         *begun += 1;
         let client = ClientId(*begun);
@@ -207,14 +207,14 @@ impl<T> Waiting<T> {
     fn answer(&mut self, replies: Vec<(ClientId, T)>) {
         for (client, reply) in replies {
             if let Some(client) = self.0.remove(&client) {
-                // One that has gone away is no concern of ours.
+                // The client may have gone away.
                 let _ = client.send(reply);
             }
         }
     }
 }
 
-/// How long an epoch may last before it is said who holds it still, and how often that is said.
+/// How long an epoch may last before the node logs which members hold it, and the time between such lines.
 const EPOCH_HELD_AFTER: Duration = Duration::from_secs(5 * 60);
 
 impl Running {
@@ -231,7 +231,7 @@ impl Running {
         }
     }
 
-    fn tell_liveness(&self, liveness: Arc<Liveness>) {
+    fn publish_liveness(&self, liveness: Arc<Liveness>) {
         let before = self.around.liveness.send_replace(liveness.clone());
         self.around.metrics.changed(&before, &liveness);
         self.around.peers.doubt(&liveness);
@@ -239,9 +239,9 @@ impl Running {
         for (node, standing) in liveness.iter().filter(|&(node, now)| before.status(node) != now.status) {
             let name = view.member(node).map_or("", |known| known.member.name.as_str());
             match standing.status {
-                Status::Alive => info!("{name} is alive: {}", standing.why),
-                Status::Suspect => info!("{name} is {}: {}", standing.status, standing.why),
-                Status::Down => warn!("{name} is {}: {}", standing.status, standing.why),
+                Status::Alive => info!(peer = name, why = %standing.why, "peer is alive"),
+                Status::Suspect => info!(peer = name, why = %standing.why, "peer is suspect"),
+                Status::Down => warn!(peer = name, why = %standing.why, "peer is down"),
             }
         }
     }
@@ -261,8 +261,8 @@ impl Running {
         }
     }
 
-    /// Says who holds the epoch still, if it has lasted too long: all the while nothing deleted is reclaimed anywhere.
-    fn complain_of_epoch(&mut self) {
+    /// Logs which members hold the epoch if it has lasted too long: meanwhile no node collects the garbage of deletes.
+    fn warn_of_held_epoch(&mut self) {
         if tokio::time::Instant::now() < self.held_at {
             return;
         }
@@ -271,14 +271,13 @@ impl Running {
         let names = status.waits_for.iter().filter_map(|&node| Some(view.member(node)?.member.name.as_str()));
         let names: Vec<&str> = names.collect();
         warn!(
-            "epoch {} has not ended for minutes, so the space of what is deleted is not reclaimed: it waits for {}; bring the node back, \
-             or renew it if its disk is gone",
-            status.epoch,
-            names.join(", ")
+        epoch = %status.epoch,
+        waits_for = names.join(", "),
+        "epoch has not ended for minutes, so the space of deletes is not freed; bring these nodes back, or renew those that lost their disk"
         );
     }
 
-    /// Dials those who have come, and those who have moved.
+    /// Dials members that are new or have moved.
     fn dial_members(&self, view: &View) {
         let peers = &self.around.peers;
         let new = peers.go_by(other_members(view, self.around.own));
@@ -292,7 +291,7 @@ impl Running {
         let saved = SavedEpoch { epoch, reached: self.around.reached };
         tokio::task::spawn_blocking(move || {
             let saved = file.save(saved).map_err(|error| {
-                error!("the epoch could not be saved and will be tried again; nothing deleted is reclaimed until then: {error}");
+                error!(%error, "cannot save the epoch; retrying, and no garbage of deletes is collected until then");
                 WriteFailed::Uncertain
             });
             let _ = answers.blocking_send(ControlInput::EpochSaved(saved));
@@ -320,8 +319,8 @@ impl Running {
         } = effects;
         self.wake_at = wake_at;
         if let Some(view) = view {
-            info!("the cluster's settings are now of version {}", view.ring.version());
-            // Whoever hears that a change is made finds this node going by it.
+            info!(version = %view.ring.version(), "cluster view changed");
+            // The view is in force here before the change is reported as made.
             self.around.shards.set_view(&view).await;
             self.dial_members(&view);
             self.around.history.send_replace(Arc::new(self.control.history().clone()));
@@ -368,7 +367,7 @@ impl Running {
             let (file, answers) = (self.around.file.clone(), self.answers.clone());
             tokio::task::spawn_blocking(move || {
                 let saved = file.save(&history).map_err(|error| {
-                    error!("a change of the cluster's settings could not be saved and will be tried again: {error}");
+                    error!(%error, "cannot save a change of the cluster; retrying");
                     WriteFailed::Uncertain
                 });
                 let _ = answers.blocking_send(ControlInput::Saved(saved));
@@ -384,7 +383,7 @@ impl Running {
     }
 }
 
-/// Tells the control what a shard says of itself, whenever that changes.
+/// Passes a shard's report to the control whenever it changes.
 async fn watch_shard<T: Copy>(
     mut said: watch::Receiver<T>,
     input: impl Fn(T) -> ControlInput,
@@ -398,7 +397,7 @@ async fn watch_shard<T: Copy>(
     }
 }
 
-/// Tells the control what a shard knows of who holds its partitions.
+/// Passes what a shard knows of its partitions' configurations to the control.
 async fn watch_phases(phases: PhasesBox, control: mpsc::Sender<ControlInput>) {
     loop {
         let phases = phases.take().await;
@@ -408,15 +407,15 @@ async fn watch_phases(phases: PhasesBox, control: mpsc::Sender<ControlInput>) {
     }
 }
 
-/// The other members of a cluster, and where they are.
+/// The other members of a cluster, with their addresses.
 pub fn other_members(view: &View, own: NodeId) -> Vec<Peer> {
     let others = view.members().map(|member| &member.member).filter(|member| member.id != own);
     others.map(|member| Peer { node: member.id, name: member.name.clone(), addr: member.peer_addr.clone() }).collect()
 }
 
-/// Tells the control when a connection comes about, breaks or cannot be made.
+/// Reports to the control when a connection is made, breaks or cannot be made.
 async fn watch_connection(node: NodeId, mut connection: watch::Receiver<bool>, control: mpsc::Sender<ControlInput>) {
-    // At first there is none because none was tried.
+    // Not connected at first means only that no connection was tried.
     let mut last = Some(*connection.borrow_and_update()).filter(|&stands| stands);
     if last.is_some() && control.send(ControlInput::Reachable(node)).await.is_err() {
         return;
@@ -432,7 +431,8 @@ async fn watch_connection(node: NodeId, mut connection: watch::Receiver<bool>, c
     }
 }
 
-/// Tells the shards what to think of the other nodes. A shard that is busy does not hold the control up: it answers probes.
+/// Passes the statuses of the other nodes to the shards. It is a task of its own: a busy shard must not delay the control, which answers
+/// probes.
 async fn tell_shards(shards: Shards, mut liveness: watch::Receiver<Arc<Liveness>>) {
     while liveness.changed().await.is_ok() {
         let latest = liveness.borrow_and_update().clone();
