@@ -7,9 +7,9 @@ use axum::response::IntoResponse;
 use super::Door;
 use crate::metrics;
 
-/// What is where
+/// List the addresses that the node serves
 #[utoipa::path(get, path = "/", tag = "node",
-    responses((status = 200, description = "The other addresses", body = String, content_type = "text/plain")))]
+    responses((status = 200, description = "The addresses", body = String, content_type = "text/plain")))]
 pub(super) async fn root(State(door): State<Door>) -> String {
     let name = &door.local().name;
     format!(
@@ -36,7 +36,7 @@ pub(super) async fn root(State(door): State<Door>) -> String {
 
 /// Metrics for Prometheus
 #[utoipa::path(get, path = "/metrics", tag = "node",
-    responses((status = 200, description = "What the node counts", body = String,
+    responses((status = 200, description = "The node's metrics", body = String,
         content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(State(door): State<Door>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], door.metrics().text())

@@ -1,4 +1,4 @@
-//! `/v1/cluster/...`: the members, the ring, and where keys lie.
+//! `/v1/cluster/...`: the members, the ring, and the location of keys.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -27,69 +27,69 @@ use crate::lifecycle::upgrade::UpgradeStatus;
 
 const LOCATE: &str = "/v1/cluster/locate/";
 
-/// A cluster, as one of its nodes sees it.
+/// A cluster, as the answering node sees it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ClusterForm {
     /// The cluster's id, in hexadecimal.
     cluster: String,
-    /// What it is called; left out if it was given no name.
+    /// The cluster's name; left out if it has none.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schema(required = false)]
     cluster_name: String,
     /// The name of the node that answers.
     node: String,
-    /// Which history of changes it goes by: nodes that say the same agree on members and ring.
+    /// The version of the history that the node goes by. Nodes with the same version agree on members and ring.
     ring_version: String,
-    /// How far the cluster is with forgetting what was deleted.
+    /// The epoch, which paces the garbage collection of deletes.
     epoch: EpochForm,
     /// How far an upgrade of the cluster has come.
     protocol: ProtocolForm,
-    /// What it keeps for members that are away.
+    /// The hints that the node keeps for other members.
     hints: HintsForm,
     /// Whether partitions have as many replicas as they should.
     replication: ReplicationForm,
-    /// How often, since it started, a key came to it with two values of one version. Both are kept; above 0 it is an alarm: a disk is
-    /// broken, or two nodes run on copies of one data directory.
+    /// How often, since the node started, a key got two values with one version. Both are kept. Above 0 it is an alarm: a disk is broken, or
+    /// two nodes run on copies of one data directory.
     dot_collisions: u64,
     /// The members, by id.
     members: Vec<StatusForm>,
 }
 
-/// How many homes partitions have, as far as the node knows. Homes that are down count; those that were removed or given up do not.
+/// How many homes partitions have, as far as the node knows. Homes that are down count; homes that were removed or marked lost do not.
 #[derive(Serialize, ToSchema)]
 struct ReplicationForm {
     /// The largest n of any bucket.
     n: u8,
     /// How many members can hold data: their weight is above 0, and they are not leaving.
     data_nodes: usize,
-    /// How many homes each partition is to have: n, or all members that can hold data if those are fewer.
+    /// How many homes each partition should have: n, or the number of data nodes if that is less.
     wanted: usize,
-    /// How many partitions have fewer homes than that.
+    /// How many partitions have fewer homes than the target.
     under_replicated: usize,
-    /// How many homes the partition has that has the fewest.
+    /// The number of homes of the partition with the fewest.
     fewest: usize,
 }
 
-/// The epoch of a cluster: what was deleted five epochs ago is forgotten. It ends when all members have finished it.
+/// The epoch of a cluster: deletes are forgotten five epochs later. An epoch ends when all members have finished it.
 #[derive(Serialize, ToSchema)]
 struct EpochForm {
     /// Its number; 0 while the node does not know it.
     epoch: u64,
-    /// Since when the node is in it, or has run, as RFC 3339.
+    /// When the node entered it, or started, as RFC 3339.
     since: String,
-    /// The names of the members that have not finished it yet, as far as the node knows.
+    /// The names of the members that have not finished it, as far as the node knows.
     waits_for: Vec<String>,
 }
 
-/// The versions of the protocol between nodes. A node that speaks a newer one than others uses what came with it, in what it sends and
-/// in what it stores, once all members speak it.
+/// The versions of the protocol between nodes. A node uses the features of a newer version, in messages and on disk, once all members
+/// speak that version.
 #[derive(Serialize, ToSchema)]
 struct ProtocolForm {
-    /// The version that all members are known to speak, and which is in use.
+    /// The version in use: all members are known to speak it.
     in_use: u32,
     /// The newest that the node speaks.
     newest: u32,
-    /// The names of the members that are not known to speak that one.
+    /// The names of the members that are not known to speak the newest version.
     waits_for: Vec<String>,
 }
 
@@ -100,75 +100,75 @@ struct SpokenForm {
     oldest: u32,
     /// The highest.
     newest: u32,
-    /// The one in which the node that answers talks to it; null for that node itself, and while there is no connection.
+    /// The version in use on the answering node's connection to it; null for that node itself, and while there is no connection.
     used: Option<u32>,
 }
 
-/// What a node keeps for members that are away.
+/// The hints that a node keeps for other members.
 #[derive(Serialize, ToSchema)]
 struct HintsForm {
-    /// Records, counted once for each member that they are owed to.
+    /// The records, counted once for each member that is owed them.
     records: u64,
     /// Their bytes.
     bytes: u64,
-    /// How many bytes it may keep.
+    /// How many bytes of hints the node may keep.
     bytes_max: u64,
-    /// Whether part of it keeps as much as it may, so that further records go to other nodes.
+    /// Whether a shard keeps as many hints as it may, so that further ones go to other nodes.
     full: bool,
 }
 
-/// What a node keeps for one member.
+/// The hints that a node keeps for one member.
 #[derive(Serialize, ToSchema)]
 struct BacklogForm {
-    /// Records.
+    /// The number of records.
     records: u64,
     /// Their bytes.
     bytes: u64,
 }
 
-/// A member, and what the node that answers thinks of it.
+/// A member, and its status as the answering node sees it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct StatusForm {
     #[serde(flatten)]
     member: MemberForm,
-    /// Its share of the data; 100 is a normal one.
+    /// Its share of the data; 100 is normal.
     weight: u32,
-    /// Which data directory it is, in hexadecimal.
+    /// The incarnation of its data directory, in hexadecimal.
     incarnation: String,
-    /// It was removed, and hands over what it holds; or too few would remain.
+    /// It was removed and hands over what it holds, or waits because too few members would remain.
     leaving: bool,
     /// `self`, `connected` or `disconnected`.
     state: &'static str,
-    /// Since when, as RFC 3339.
+    /// When this state began, as RFC 3339.
     since: Option<String>,
-    /// For a node that is disconnected, why; for the one that answers, why it is not ready.
+    /// For a disconnected node, the cause; for the answering node, why it is not ready.
     problem: Option<String>,
-    /// How often its data directory has been opened, as it last said.
+    /// How often its data directory has been opened, as it last reported.
     boot: Option<u32>,
-    /// The version of its program, as it last said.
+    /// The version of its program, as it last reported.
     version: Option<String>,
-    /// The versions of the protocol between nodes that it speaks, as it last said.
+    /// The versions of the protocol between nodes that it speaks, as it last reported.
     protocol: Option<SpokenForm>,
-    /// Whether it is there; null for the node that answers, and before that has begun to look.
+    /// Its liveness; null for the answering node, and until that node has probed it.
     liveness: Option<LivenessForm>,
-    /// Its clock less the answering node's, in milliseconds, if it was heard within some ten seconds.
+    /// Its clock minus the answering node's, in milliseconds, if a message came from it in the last ten seconds or so.
     clock_offset_ms: Option<i64>,
-    /// What the answering node keeps for it until it has it; null for the node that answers.
+    /// The hints that the answering node keeps for it; null for the answering node.
     hints: Option<BacklogForm>,
 }
 
-/// Whether a member is there, as the node that answers sees it.
+/// A member's liveness, as the answering node sees it.
 #[derive(Serialize, ToSchema)]
 struct LivenessForm {
-    /// `alive`, `suspect` (it may be dead, paused, slow or cut off) or `down` (nobody gets an answer from it).
+    /// `alive`, `suspect` (it may be dead, paused, slow or cut off) or `down` (no node gets an answer from it).
     status: &'static str,
-    /// Since when, as RFC 3339.
+    /// When this status began, as RFC 3339.
     since: String,
-    /// Why, for people.
+    /// The reason, for people.
     why: String,
 }
 
-/// The members, and what this node thinks of each
+/// List the members, with their status as this node sees it
 #[utoipa::path(get, path = "/v1/cluster", tag = "cluster",
     responses((status = 200, description = "The cluster, as this node sees it", body = ClusterForm), AskErrors))]
 pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<ClusterForm>, ApiError> {
@@ -189,7 +189,7 @@ pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<Cl
         },
         replication: replication(&view, &door.phases()),
         dot_collisions: door.dot_collisions(),
-        members: view.members().map(|member| thoughts_of(&door, member, &owed)).collect(),
+        members: view.members().map(|member| status_of(&door, member, &owed)).collect(),
     }))
 }
 
@@ -215,7 +215,7 @@ fn protocol(status: &UpgradeStatus, view: &View) -> ProtocolForm {
     ProtocolForm { in_use: status.all_speak.0, newest: Protocol::NEWEST.0, waits_for }
 }
 
-/// The names of members, in their order.
+/// The names of members, sorted.
 fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeId>, view: &View) -> Vec<String> {
     let names = nodes.into_iter().filter_map(|&node| Some(view.member(node)?.member.name.clone()));
     let mut names: Vec<String> = names.collect();
@@ -227,7 +227,7 @@ fn spoken(spoken: Spoken, used: Option<Protocol>) -> SpokenForm {
     SpokenForm { oldest: spoken.oldest.0, newest: spoken.newest.0, used: used.map(|used| used.0) }
 }
 
-fn thoughts_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>) -> StatusForm {
+fn status_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>) -> StatusForm {
     let (local, board) = (door.local(), door.board());
     let mut form = StatusForm {
         member: member(known),
@@ -274,17 +274,17 @@ fn liveness(standing: &PeerStatus) -> LivenessForm {
     }
 }
 
-/// What a client needs to find a key's homes by itself.
+/// The ring, with which a client can find a key's homes by itself.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RingForm {
-    /// Which history of changes it comes from.
+    /// The version of the history that it comes from.
     version: String,
     /// How many partitions there are.
     partitions: u32,
-    /// The position of each partition's owner among the members: the first that is asked.
+    /// For each partition the position, among the members, of its owner: the first home to ask.
     owners: Vec<usize>,
-    /// The positions of all that hold each partition now, in the order in which they are asked; while some take over from
-    /// others, of both.
+    /// For each partition the positions of its present homes, in the order to ask them; during a reconfiguration, of the old and the new
+    /// homes.
     homes: Vec<Vec<usize>>,
     /// The members, by id.
     members: Vec<MemberForm>,
@@ -296,19 +296,19 @@ struct MemberForm {
     name: String,
     /// Its id, in hexadecimal.
     id: String,
-    /// Its zone: replicas are put into different ones where that is possible.
+    /// Its zone: the replicas of a key are in as many zones as possible.
     zone: String,
     /// Its machine.
     host: String,
-    /// Where it serves HTTP.
+    /// Its address for HTTP.
     http: String,
-    /// Where it serves RESP.
+    /// Its address for RESP.
     resp: String,
-    /// Where it listens for peers.
+    /// Its address for peers.
     peers: String,
 }
 
-/// The ring, as ring-aware clients need it
+/// Get the ring, as ring-aware clients need it
 #[utoipa::path(get, path = "/v1/cluster/ring", tag = "cluster",
     responses((status = 200, description = "The partitions, their owners and the members", body = RingForm), AskErrors))]
 pub(super) async fn ring(State(door): State<Door>, uri: Uri) -> Result<Json<RingForm>, ApiError> {
@@ -318,10 +318,10 @@ pub(super) async fn ring(State(door): State<Door>, uri: Uri) -> Result<Json<Ring
 
 fn ring_of(view: &View, phases: &[ConfigPhase]) -> RingForm {
     let ring = &view.ring;
-    // Members come sorted by id.
+    // The view sorts members by id.
     let ids: Vec<_> = view.members().map(|member| member.member.id).collect();
     let position = |node: NodeId| ids.binary_search(&node).ok();
-    // A home that is no member any more answers nobody.
+    // A home that is no longer a member cannot answer.
     let homes = |phase: &ConfigPhase| -> Vec<usize> {
         let present = |home: &&Home| {
             phase.latest().incarnation_of(home.node).is_none_or(|incarnation| incarnation == home.incarnation)
@@ -356,14 +356,14 @@ fn member(ViewMember { member, .. }: &ViewMember) -> MemberForm {
     }
 }
 
-/// Where a key lies.
+/// The location of a key.
 #[derive(Serialize, ToSchema)]
 pub(super) struct LocationForm {
-    /// In hexadecimal.
+    /// The key's token, in hexadecimal.
     token: String,
     /// The partition that holds the token.
     partition: u32,
-    /// Homes first, then who stands in for them, in that order.
+    /// Homes first, then stand-ins, in the order in which they are used.
     preference_list: Vec<ReplicaForm>,
 }
 
@@ -375,7 +375,7 @@ struct ReplicaForm {
     role: &'static str,
 }
 
-/// Where a key lies, whether or not it has a value
+/// Locate a key, whether or not it has a value
 #[utoipa::path(get, path = "/v1/cluster/locate/{bucket}/{key}", tag = "cluster",
     params(
         ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
@@ -401,7 +401,7 @@ pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<Lo
     }))
 }
 
-/// A path that ends where the bucket should begin.
+/// A path without a bucket.
 pub(super) async fn no_key() -> ApiError {
     target::no_key(LOCATE)
 }

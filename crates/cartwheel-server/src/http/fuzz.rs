@@ -1,4 +1,4 @@
-//! Paths, queries and headers of any bytes: understood or refused, never a panic.
+//! Paths, queries and headers of any bytes are parsed or refused, never a panic.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine as _;
@@ -29,9 +29,9 @@ fn query() -> impl Strategy<Value = String> {
     vec(pair, 0..5).prop_map(|pairs| pairs.join("&"))
 }
 
-/// Bytes that a header may have.
+/// Bytes that a header may contain.
 fn value() -> impl Strategy<Value = HeaderValue> {
-    vec(any::<u8>(), 0..300).prop_filter_map("no header's bytes", |mut bytes| {
+    vec(any::<u8>(), 0..300).prop_filter_map("bytes that no header may contain", |mut bytes| {
         bytes.retain(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f));
         HeaderValue::from_bytes(&bytes).ok()
     })

@@ -1,4 +1,4 @@
-//! The HTTP door: the contract's calls, from bytes to requests and from outcomes to bytes.
+//! The HTTP API server: the contract's calls.
 
 mod about;
 mod amounts;
@@ -42,11 +42,11 @@ pub use door::{Backend, Door, Readiness};
 pub use front::Front;
 pub use server::{serve, serve_administrators};
 
-/// How often requests that failed are worth a line in the log.
+/// The time between log lines about failed requests.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
-/// A call: its route, what OpenAPI calls its path, and what it does. Bucket and key are taken from the raw path: the router
-/// decodes text, and they are bytes.
+/// A call: its route, its path in OpenAPI, and its handler. Bucket and key are taken from the raw path, because the router decodes text and
+/// they are bytes.
 type Call = (&'static str, &'static str, MethodRouter<Door>);
 
 /// The contract's calls.
@@ -93,12 +93,12 @@ fn router(door: Door) -> Router {
 }
 
 async fn no_such_call(uri: Uri) -> ApiError {
-    ApiError::not_found(format!("there is no call {}: GET / lists those there are", uri.path()))
+    ApiError::not_found(format!("there is no call {}: GET / lists the calls", uri.path()))
 }
 
 /// The router adds the `Allow` header.
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    ApiError::method_not_allowed(format!("{} cannot be called with {method}: see the header Allow", uri.path()))
+    ApiError::method_not_allowed(format!("{} does not allow {method}: see the Allow header", uri.path()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `/v1/cluster/moves`: which partitions are on their way to where they are wished, how far they are, and what they wait for.
+//! `/v1/cluster/transfers`: partitions that are not at their target homes yet, their progress, and what they wait for.
 
 use std::collections::BTreeSet;
 
@@ -20,26 +20,26 @@ use super::members::{name_of, names};
 use super::openapi::AskErrors;
 use super::query::Query;
 
-/// What is on its way.
+/// The transfers under way.
 #[derive(Serialize, ToSchema)]
 pub(super) struct MovesForm {
-    /// Which history of changes the node that answers goes by.
+    /// The version of the history that the answering node goes by.
     version: String,
     /// How many partitions there are.
     partitions: u32,
-    /// The partitions that are not held as they are wished.
+    /// The partitions that are not at their target homes.
     moves: Vec<UnderWayForm>,
-    /// How many bytes all of them together have to bring to the nodes that come; none if nobody could say.
+    /// The bytes to copy to new homes, in all; none if no node reported.
     bytes: Option<u64>,
-    /// How many of those have come; none if a node that comes has not said.
+    /// How many of them are copied; none if a new home has not reported.
     copied_bytes: Option<u64>,
-    /// For some partitions, keys and bytes are the mean of the others.
+    /// Whether keys and bytes of some partitions are estimated as the mean of the others.
     estimated: bool,
-    /// What nodes hold that they are no home of any more, until every home has confirmed that it holds it, too, and it is cleared away.
+    /// Stale data: partitions on nodes that are no longer their homes, kept until every home has confirmed that it holds them, and then purged.
     handing_over: Vec<LeavesForm>,
     /// The members that are leaving.
     leaving: Vec<String>,
-    /// The nodes that wait to be let in.
+    /// The nodes that wait to join.
     waiting: Vec<String>,
 }
 
@@ -47,26 +47,26 @@ pub(super) struct MovesForm {
 struct UnderWayForm {
     /// The partition.
     partition: u32,
-    /// How far its chain of configurations has come: a number, or two while one takes over from the other.
+    /// Its configuration version; two versions while it is joint.
     step: String,
-    /// Who holds it.
+    /// Its present homes.
     from: Vec<String>,
-    /// Who is to hold it in the end.
+    /// Its target homes.
     to: Vec<String>,
-    /// `copying` (those who come copy what is held) or `agreed` (the homes have agreed on who comes next, and both count until those hold
-    /// everything).
+    /// `copying`: the new homes copy the data. `joint`: the homes have agreed on the next configuration, and old and new homes both count
+    /// until the new ones are synced.
     state: &'static str,
-    /// How many keys are copied in all to those who come; none if nobody could say.
+    /// How many keys are copied to new homes, in all; none if no node reported.
     keys: Option<u64>,
-    /// How many bytes those and their values have; none if nobody could say.
+    /// The bytes of these keys and their values; none if no node reported.
     bytes: Option<u64>,
-    /// How many of the keys have come; none if one of those who come has not said.
+    /// How many of the keys are copied; none if a new home has not reported.
     copied_keys: Option<u64>,
-    /// How many of the bytes have come; none if one of those who come has not said.
+    /// How many of the bytes are copied; none if a new home has not reported.
     copied_bytes: Option<u64>,
-    /// Keys and bytes are the mean of the other partitions: nobody who holds it has answered.
+    /// Whether keys and bytes are estimated as the mean of the other partitions, because no home has answered.
     estimated: bool,
-    /// Those who are needed and do not answer.
+    /// The nodes that it needs and that are down.
     waits_for: Vec<String>,
 }
 
@@ -74,15 +74,15 @@ struct UnderWayForm {
 struct LeavesForm {
     /// The partition.
     partition: u32,
-    /// Who still holds it.
+    /// The node that still holds it.
     node: String,
-    /// Those who are to confirm that they hold it, too, and do not answer.
+    /// The homes that have yet to confirm that they hold it, and are down.
     waits_for: Vec<String>,
 }
 
-/// What is on its way to where it is wished
+/// List the transfers under way
 #[utoipa::path(get, path = "/v1/cluster/moves", tag = "cluster",
-    responses((status = 200, description = "The partitions that move, as this node and those it asks know", body = MovesForm), AskErrors))]
+    responses((status = 200, description = "The transfers, as this node and those that it asks know them", body = MovesForm), AskErrors))]
 pub(super) async fn moves(State(door): State<Door>, uri: Uri) -> Result<Json<MovesForm>, ApiError> {
     Query::none(uri.query())?;
     let (view, phases) = (door.view(), door.phases());
@@ -97,7 +97,7 @@ pub(super) async fn moves(State(door): State<Door>, uri: Uri) -> Result<Json<Mov
         step: phase.version().to_string(),
         from: names(&view, &route.from),
         to: names(&view, &route.to),
-        state: if phase.next().is_some() { "agreed" } else { "copying" },
+        state: if phase.next().is_some() { "joint" } else { "copying" },
         keys: amount.map(|amount| amount.size.keys),
         bytes: amount.map(|amount| amount.size.bytes),
         copied_keys: copied.map(|copied| copied.keys),
@@ -123,14 +123,14 @@ pub(super) async fn moves(State(door): State<Door>, uri: Uri) -> Result<Json<Mov
     }))
 }
 
-/// The partitions that are not held as they are wished, and what holds in them.
+/// The partitions that are not at their target homes, with their configurations.
 fn under_way<'a>(view: &View, phases: &'a [ConfigPhase]) -> Vec<(Route, &'a ConfigPhase)> {
     let partitions = view.ring.partitions().iter().zip(phases);
     let route = |(partition, phase): (_, &'a ConfigPhase)| (Route::new(partition, phase.current(), view), phase);
     partitions.map(route).filter(|(route, phase)| phase.next().is_some() || route.is_change()).collect()
 }
 
-/// Those who hold what moves and those who come are asked about it, and everyone about what it has to hand over.
+/// Asks the present and the new homes about the partitions that move, and every node about its stale data.
 fn questions(door: &Door, view: &View, routes: &[Route]) -> amounts::Questions {
     let mut questions = amounts::sources(door, view, routes);
     for known in view.members() {
@@ -144,7 +144,7 @@ fn questions(door: &Door, view: &View, routes: &[Route]) -> amounts::Questions {
     questions
 }
 
-/// Those who are needed and are down.
+/// The homes that a transfer needs and that are down.
 fn silent(door: &Door, view: &View, route: &Route) -> Vec<Home> {
     down(door, route.from.iter().filter(|&&home| !view.is_removed(home)).chain(&route.to))
 }

@@ -1,4 +1,4 @@
-//! `/v1/cluster/replicas`: since when which replicas are proven equal.
+//! `/v1/cluster/replicas`: since when replicas are verified equal.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,12 +20,12 @@ use super::{Door, show};
 pub(super) struct ReplicasForm {
     /// The name of the node that answers.
     node: String,
-    /// All that was known to this node or to another home of the same partition then, both hold, as RFC 3339; null as long as one
-    /// comparison has never come to its end.
+    /// All that this node or another home of the same partition knew at this time, both hold, as RFC 3339; null while an exchange with one of
+    /// them has never completed.
     equal_since: Option<String>,
-    /// How many comparisons never have.
+    /// The number of replicas with which no exchange has completed.
     unproven: usize,
-    /// One for each partition of the node and each other home of it.
+    /// One entry for each partition of the node and each other home of it.
     replicas: Vec<ReplicaForm>,
 }
 
@@ -33,17 +33,17 @@ pub(super) struct ReplicasForm {
 struct ReplicaForm {
     /// The partition.
     partition: u32,
-    /// The keys of buckets with so many replicas.
+    /// The group of keys: those of buckets with this n.
     n: u8,
     /// The name of the other home.
     peer: String,
-    /// All that either held then, both hold, as RFC 3339; null if that was never shown.
+    /// All that either home held at this time, both hold, as RFC 3339; null if never verified.
     equal_since: Option<String>,
 }
 
-/// Since when this node's replicas are proven equal to those of the other homes
+/// List since when this node's replicas are verified equal to those of the other homes
 #[utoipa::path(get, path = "/v1/cluster/replicas", tag = "cluster",
-    responses((status = 200, description = "What comparisons of replicas have shown", body = ReplicasForm), AskErrors))]
+    responses((status = 200, description = "The results of anti-entropy exchanges", body = ReplicasForm), AskErrors))]
 pub(super) async fn replicas(State(door): State<Door>, uri: Uri) -> Result<Json<ReplicasForm>, ApiError> {
     Query::none(uri.query())?;
     let mut proofs = door.proofs().await;

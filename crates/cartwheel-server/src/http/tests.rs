@@ -38,7 +38,7 @@ use crate::shard::{self, Machine, Outgoing, ShardMetrics, Shards};
 
 const ACKS: Acks = Acks { home: 2, standin: 1, zones: 3 };
 
-/// Gives every request the same answer and keeps the last one.
+/// Gives every request the same answer and keeps the last request.
 struct Fixed(Outcome, Arc<Mutex<Option<Asked>>>);
 
 impl Machine for Fixed {
@@ -55,7 +55,7 @@ impl Outgoing for NoPeers {
     fn send(&mut self, _to: NodeId, _messages: Vec<Envelope>, _: Option<crate::data_dir::lineage::Mark>) {}
 }
 
-/// A reply, and what the node was asked for it.
+/// A response, and the request that reached the node for it.
 struct Exchange {
     status: StatusCode,
     headers: axum::http::HeaderMap,
@@ -73,7 +73,7 @@ impl Exchange {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The code of an error, of which nothing may be asked of the node.
+    /// The code of an error. The request must not have reached the node.
     fn refused(&self) -> (u16, String) {
         assert!(self.asked.is_none());
         let error = self.json();
@@ -82,7 +82,7 @@ impl Exchange {
     }
 }
 
-/// The door of node-1 of three, which gives every request the answer `outcome` and keeps the last one.
+/// The API state of node-1 of three, which gives every request the answer `outcome` and keeps the last request.
 pub(super) fn door(outcome: Outcome) -> (Door, Arc<Mutex<Option<Asked>>>) {
     let asked = Arc::new(Mutex::new(None));
     (door_of(Fixed(outcome, asked.clone())).0, asked)
@@ -148,7 +148,7 @@ async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
     exchange_at(door, asked, request).await
 }
 
-/// What node-1 of three answers, in JSON.
+/// The response of node-1 of three, in JSON.
 pub(super) async fn ask(method: &str, uri: &str, outcome: Outcome, body: String) -> (StatusCode, Value) {
     let asks = request(method, uri).header("content-type", "application/json");
     let answer = exchange(outcome, asks.body(Body::from(body)).unwrap()).await;
@@ -197,7 +197,7 @@ fn sealed() -> String {
 }
 
 #[tokio::test]
-async fn one_value_is_its_own_body() {
+async fn a_single_value_is_the_body() {
     let one = get(&[Some("v")], "*/*").await;
     assert_eq!((one.status, &one.body[..]), (StatusCode::OK, &b"v"[..]));
     assert_eq!(one.header("content-type"), "text/x");
@@ -208,11 +208,11 @@ async fn one_value_is_its_own_body() {
     assert!(etag.len() > 10 && etag.starts_with('"') && etag.ends_with('"'));
     assert_ne!(etag, get(&[Some("v"), Some("v")], "*/*").await.header("etag"));
     let left = one.asked.unwrap().timeout;
-    assert!(left > Duration::from_secs(1) && left <= Duration::from_secs(5), "what it waited counts: {left:?}");
+    assert!(left > Duration::from_secs(1) && left <= Duration::from_secs(5), "the waiting time counts: {left:?}");
 }
 
 #[tokio::test]
-async fn the_json_form_lists_what_is_there() {
+async fn the_json_form_lists_all_siblings() {
     let one = get(&[Some("v")], "text/html, Application/JSON;q=0.9").await;
     assert_eq!(one.status, StatusCode::OK);
     let expected = json!({"context": sealed(), "siblings": [{
@@ -270,7 +270,7 @@ async fn reads_honour_their_conditions() {
     }
     let asks = request("GET", "/v1/kv/b/k").header("if-match", "\"x\"").header("if-none-match", "*");
     let gone = exchange(Ok(Reply::Got(got(&[None]))), asks.body(Body::empty()).unwrap()).await;
-    assert_eq!(gone.status, StatusCode::NOT_FOUND, "what is not there has no condition");
+    assert_eq!(gone.status, StatusCode::NOT_FOUND, "an absent key has no conditions");
 }
 
 #[tokio::test]
@@ -292,7 +292,7 @@ async fn a_write_under_a_condition_is_refused_before_its_value_is_read() {
 }
 
 #[tokio::test]
-async fn nothing_is_not_found() {
+async fn an_absent_or_deleted_key_is_not_found() {
     let deleted = get(&[None, None], "*/*").await;
     assert_eq!((deleted.status, deleted.header("cartwheel-context")), (StatusCode::NOT_FOUND, &*sealed()));
     assert_eq!(deleted.json()["error"], "not_found");
@@ -303,7 +303,7 @@ async fn nothing_is_not_found() {
 }
 
 #[tokio::test]
-async fn expired_values_are_shown_as_deleted_and_wild_timestamps_as_the_last_day() {
+async fn expired_values_are_shown_as_deleted_and_late_timestamps_are_capped() {
     let mut held = got(&[Some("a"), Some("b")]);
     held.siblings[0].expires = Some(WallMs(1));
     held.siblings[1].hlc = Hlc::from_bits(u64::MAX);
@@ -316,7 +316,7 @@ async fn expired_values_are_shown_as_deleted_and_wild_timestamps_as_the_last_day
 }
 
 #[tokio::test]
-async fn a_get_asks_what_was_said() {
+async fn a_get_passes_its_parameters_on() {
     let asks = request("GET", "/v1/kv/a%2Fb/c/%00?r=3&consistency=strong&timeout_ms=1700")
         .header("cartwheel-context", URL_SAFE_NO_PAD.encode("seen"))
         .body(Body::empty())
@@ -333,7 +333,7 @@ pub(super) fn put_done(body: Option<Got>) -> Outcome {
 }
 
 #[tokio::test]
-async fn a_put_asks_what_was_said() {
+async fn a_put_passes_its_parameters_on() {
     let puts = request("PUT", "/v1/kv/b/k?w=1&timeout_ms=60000")
         .header("cartwheel-context", URL_SAFE_NO_PAD.encode("seen"))
         .header("idempotency-key", "once")
@@ -369,7 +369,7 @@ async fn a_delete_writes_a_tombstone() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_never_reaches_the_node() {
+async fn invalid_requests_do_not_reach_the_node() {
     let cases = [
         (request("GET", "/v1/kv/b/%zz"), 400, "bad_request"),
         (request("GET", "/v1/kv/b/k?w=1"), 400, "bad_request"),
@@ -439,7 +439,7 @@ async fn refusals_have_the_contracts_codes() {
 }
 
 #[tokio::test]
-async fn the_ring_tells_who_owns_what() {
+async fn the_ring_names_the_owners() {
     let ring = exchange(put_done(None), request("GET", "/v1/cluster/ring").body(Body::empty()).unwrap()).await.json();
     assert_eq!(ring["partitions"], 256);
     let members = ring["members"].as_array().unwrap();
@@ -460,7 +460,7 @@ async fn a_key_is_located_by_its_bytes() {
     let replicas = located["preference_list"].as_array().unwrap();
     assert_eq!(replicas.len(), 3);
     assert!(replicas.iter().all(|replica| replica["role"] == "home"));
-    // The owner of the partition stands first.
+    // The owner of the partition comes first.
     let ring = ask("/v1/cluster/ring").await.json();
     let owner = ring["owners"][located["partition"].as_u64().unwrap() as usize].as_u64().unwrap() as usize;
     assert_eq!(ring["members"][owner]["name"], replicas[0]["node"]);
@@ -468,7 +468,7 @@ async fn a_key_is_located_by_its_bytes() {
 }
 
 #[tokio::test]
-async fn a_node_tells_what_it_thinks_of_the_members() {
+async fn the_status_shows_each_member() {
     let asks = request("GET", "/v1/cluster").body(Body::empty()).unwrap();
     let cluster = exchange(put_done(None), asks).await.json();
     assert_eq!((&cluster["node"], cluster["cluster"].as_str().map(str::len)), (&json!("node-1"), Some(32)));
@@ -485,7 +485,7 @@ async fn a_node_tells_what_it_thinks_of_the_members() {
         (&other["state"], &other["boot"], &other["http"]),
         (&json!("disconnected"), &Value::Null, &json!("127.0.0.1:8082"))
     );
-    assert_eq!((&own["liveness"], &other["liveness"]), (&Value::Null, &Value::Null), "nobody has a verdict of itself");
+    assert_eq!((&own["liveness"], &other["liveness"]), (&Value::Null, &Value::Null), "a node has no verdict of itself");
     let gone = &members.iter().find(|member| member["name"] == "node-3").unwrap()["liveness"];
     assert_eq!((&gone["status"], &gone["since"]), (&json!("down"), &json!("2023-11-14T22:13:20.123Z")));
     assert_eq!(gone["why"], Why::SuspicionConfirmed.to_string());
@@ -513,7 +513,7 @@ async fn the_document_has_every_call_and_no_other() {
             let uri = path.replace("{bucket}", "b").replace("{key}", "k").replace("{partition}", "0");
             let answer = exchange(put_done(None), request(method, &uri).body(Body::empty()).unwrap()).await;
             let described = methods.as_object().unwrap().contains_key(&method.to_ascii_lowercase());
-            // Whoever can GET can leave the body out.
+            // GET implies HEAD.
             let described = described || (method == "HEAD" && methods.as_object().unwrap().contains_key("get"));
             assert_eq!(answer.status != StatusCode::METHOD_NOT_ALLOWED, described, "{method} {path}");
         }
@@ -536,7 +536,7 @@ async fn the_document_has_every_status_of_the_contract() {
     assert_eq!(statuses("/v1/cluster/locate/{bucket}/{key}", "get"), "200 400");
     assert_eq!(statuses("/v1/cluster/partitions/{partition}/digests", "get"), "200 400 503");
     assert_eq!(statuses("/readyz", "get"), "200 503");
-    // Every code of the contract is named where its status is, and no schema is missing.
+    // Every code of the contract occurs, and no schema is missing.
     let text = described.to_string();
     for code in [
         "bad_request",
@@ -563,7 +563,7 @@ async fn the_document_has_every_status_of_the_contract() {
 }
 
 #[tokio::test]
-async fn what_was_done_is_counted() {
+async fn requests_are_counted() {
     let two = Ok(Reply::Got(got(&[Some("a"), Some("b")])));
     let (door, asked) = door(two);
     for (method, uri) in [
@@ -590,13 +590,13 @@ async fn what_was_done_is_counted() {
     assert_eq!(samples["cartwheel_read_siblings_sum"], 4.0);
     assert_eq!(samples["cartwheel_read_siblings_bucket{le=\"1.0\"}"], 0.0);
     assert_eq!(samples["cartwheel_read_siblings_bucket{le=\"2.0\"}"], 2.0);
-    assert_eq!(samples["cartwheel_http_answer_bytes"], 0.0, "all answers were read or given up");
+    assert_eq!(samples["cartwheel_http_answer_bytes"], 0.0, "all responses were read or dropped");
     assert!(samples["process_start_time_seconds"] > 1.7e9);
     assert_eq!(samples[concat!("cartwheel_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")], 1.0);
 }
 
 #[tokio::test]
-async fn a_client_that_gives_up_is_counted_as_gone() {
+async fn a_client_that_disconnects_is_counted_as_gone() {
     /// Never answers.
     struct Mute;
     impl Machine for Mute {
@@ -617,7 +617,7 @@ async fn a_client_that_gives_up_is_counted_as_gone() {
     assert_eq!(samples["cartwheel_requests_total{operation=\"get\",outcome=\"client_gone\"}"], 1.0);
 }
 
-/// Stands still until its test has ended.
+/// Blocks until its test has ended.
 struct Stuck(std::sync::mpsc::Receiver<()>);
 
 impl Machine for Stuck {
@@ -627,7 +627,7 @@ impl Machine for Stuck {
     }
 }
 
-/// The door of a node that stands still and takes on no more: what it refused first, and what keeps it so.
+/// The API state of a blocked, overloaded node; the first request that it refused; and a guard that keeps it blocked.
 pub(super) async fn busy() -> (Door, Response<Body>, impl Sized) {
     let (let_go, stuck) = std::sync::mpsc::channel::<()>();
     let (door, _) = door_of(Stuck(stuck));
@@ -640,14 +640,14 @@ pub(super) async fn busy() -> (Door, Response<Body>, impl Sized) {
             refused = &mut asking => break refused.unwrap(),
             () = std::future::ready(()) => waiting.push(asking),
         }
-        assert!(waiting.len() < shard::INBOX_MAX, "all of the queue is for clients");
+        assert!(waiting.len() < shard::INBOX_MAX, "clients may fill the whole queue");
     };
     assert!(waiting.len() >= 256, "{}", waiting.len());
     (door, refused, (waiting, let_go))
 }
 
 #[tokio::test]
-async fn what_a_busy_node_does_not_take_on_is_refused_at_once() {
+async fn an_overloaded_node_refuses_a_write_before_its_value_arrives() {
     let (door, refused, _busy) = busy().await;
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     let unread =
@@ -662,7 +662,7 @@ async fn what_a_busy_node_does_not_take_on_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_not_ready_says_why() {
+async fn a_node_that_is_not_ready_gives_the_reason() {
     let asks = || request("GET", "/readyz").body(Body::empty()).unwrap();
     let (door, states) = door_of(Fixed(put_done(None), Arc::default()));
     let ask = async |readiness| {

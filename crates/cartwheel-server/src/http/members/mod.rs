@@ -1,4 +1,4 @@
-//! `/v1/cluster/members`: what an administrator wants changed about the members, and what that leads to.
+//! `/v1/cluster/members`: plans and makes changes of the members.
 
 mod lost;
 
@@ -26,100 +26,100 @@ use super::query::Query;
 use super::{Door, Readiness};
 use crate::config::ListenAddr;
 
-/// What is to be changed, all of it or nothing.
+/// Changes to make together, or not at all.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WantedForm {
-    /// The changes, in their order.
+    /// The changes, in order.
     changes: Vec<WishForm>,
-    /// The `version` of the plan that was looked at: if the cluster has changed since, nothing is done.
+    /// The `version` of the plan that was reviewed: if the cluster has changed since, the request fails.
     planned_on: Option<String>,
-    /// Whether to make the changes, or only to say what they would lead to.
+    /// Whether to make the changes, or only to plan them.
     #[serde(default)]
     apply: bool,
 }
 
-/// One change of the members. Nodes are named.
+/// A change of the members. Nodes are given by name.
 #[derive(Deserialize, ToSchema)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
 enum WishForm {
-    /// A node that waits to be a member becomes one.
+    /// Add a waiting node as a member.
     Add {
         /// The node.
         node: String,
-        /// Its share of the data; 100 is a normal one.
+        /// Its share of the data; 100 is normal.
         weight: Option<u32>,
     },
-    /// A member hands over what it holds, and leaves.
+    /// Remove a member, which first hands over what it holds.
     Remove {
         /// The node.
         node: String,
     },
-    /// A node that waits takes the place of a member.
+    /// Replace a member with a waiting node.
     Replace {
         /// The member.
         node: String,
-        /// The node that waits.
+        /// The waiting node.
         with: String,
     },
-    /// A member is to have another share of the data.
+    /// Set a member's weight.
     Weight {
         /// The node.
         node: String,
-        /// Its share of the data; 100 is a normal one.
+        /// Its share of the data; 100 is normal.
         weight: u32,
     },
-    /// A member stands somewhere else.
+    /// Set a member's zone and host.
     Zone {
         /// The node.
         node: String,
         /// Its zone.
         zone: String,
-        /// Its machine; as before if it is not said.
+        /// Its machine; unchanged if not given.
         host: Option<String>,
     },
-    /// A member is found somewhere else: it moved, and could not say so itself.
+    /// Set a member's addresses, if it moved and could not report that itself.
     Address {
         /// The node.
         node: String,
-        /// Where peers find it; as before if it is not said.
+        /// Its address for peers; unchanged if not given.
         peer_address: Option<String>,
-        /// Where HTTP clients find it; as before if it is not said.
+        /// Its address for HTTP clients; unchanged if not given.
         http_address: Option<String>,
     },
-    /// What was removed, by these changes or before, and does not answer is given up for good. Partitions that lack so many homes that they
-    /// cannot get others are made anew of those that are left, and what was promised of them ends.
+    /// Mark as lost the nodes that were removed, by these or earlier changes, and do not answer. Partitions that lack a majority of their
+    /// homes are force-recovered from those that remain, which ends their guarantees.
     Force {},
 }
 
-/// What changes lead to.
+/// The effect of changes.
 #[derive(Serialize, ToSchema)]
 pub(super) struct PlanForm {
-    /// Which history of changes it was made on.
+    /// The version of the history that it is based on.
     version: String,
-    /// Whether the changes are made. Data moves in the background from then on.
+    /// Whether the changes were made. Data then moves in the background.
     applied: bool,
     /// The partitions whose homes change.
     moves: Vec<MoveForm>,
-    /// How many replicas of partitions go to nodes that do not hold them.
+    /// How many replicas of partitions are copied to new homes.
     replicas: usize,
-    /// How many keys those hold, tombstones among them; none if nobody could say.
+    /// How many keys those hold, tombstones included; none if no node reported.
     keys: Option<u64>,
-    /// How many bytes keys and values have; none if nobody could say.
+    /// The bytes of keys and values; none if no node reported.
     bytes: Option<u64>,
-    /// Not every partition's size is known: for some, keys and bytes are the mean of the others.
+    /// Whether the sizes of some partitions are unknown and estimated as the mean of the others.
     estimated: bool,
-    /// The partitions that are made anew.
+    /// The partitions that are force-recovered.
     force_recovered: Vec<RemadeForm>,
-    /// What an administrator should know before the changes are made.
+    /// Warnings to read before the changes are made.
     warnings: Vec<String>,
-    /// The members whose weights ask for more replicas than a node can hold.
+    /// The members whose weight exceeds what a node can hold.
     capped: Vec<CappedForm>,
     /// What each member holds before and after.
     nodes: Vec<ShareForm>,
-    /// How far the placement is from an even one, before.
+    /// The imbalance of the placement before.
     before: BalanceForm,
-    /// And after.
+    /// The imbalance of the placement after.
     after: BalanceForm,
 }
 
@@ -127,15 +127,15 @@ pub(super) struct PlanForm {
 struct MoveForm {
     /// The partition.
     partition: u32,
-    /// Who holds it now.
+    /// Its present homes.
     from: Vec<String>,
-    /// Who is to hold it.
+    /// Its target homes.
     to: Vec<String>,
-    /// How many keys are copied to those who do not hold it; none if nobody could say.
+    /// How many keys are copied to new homes; none if no node reported.
     keys: Option<u64>,
-    /// How many bytes those and their values have; none if nobody could say.
+    /// The bytes of these keys and their values; none if no node reported.
     bytes: Option<u64>,
-    /// Keys and bytes are the mean of the other partitions: nobody who holds it has answered.
+    /// Whether keys and bytes are estimated as the mean of the other partitions, because no home has answered.
     estimated: bool,
 }
 
@@ -143,18 +143,18 @@ struct MoveForm {
 struct RemadeForm {
     /// The partition.
     partition: u32,
-    /// Those of its homes that are left. If it is empty, nothing is.
+    /// Its remaining homes; if there are none, the partition starts empty.
     left: Vec<String>,
 }
 
-/// A member whose weight asks for more replicas than a node can hold: each partition once.
+/// A member whose weight exceeds what a node can hold: one replica of each partition.
 #[derive(Serialize, ToSchema)]
 struct CappedForm {
     /// The node.
     node: String,
     /// Its weight.
     weight: u32,
-    /// The weight that it counts as.
+    /// The effective weight.
     counts_as: f64,
 }
 
@@ -170,19 +170,19 @@ struct ShareForm {
     node: String,
     /// Replicas of partitions that it holds now.
     before: usize,
-    /// Replicas of partitions that it is to hold.
+    /// Replicas of partitions in its target.
     after: usize,
 }
 
 #[derive(Serialize, ToSchema)]
 struct BalanceForm {
-    /// The largest distance of a node's number of partitions from its weighted share.
+    /// The largest difference between a node's number of partitions and its weighted share.
     off_ideal: f64,
-    /// How often a node is met again among the homes of a partition's neighbours where that could be avoided.
+    /// How often a node occurs again among the homes of adjacent partitions where that could be avoided.
     node_repeats: u64,
-    /// The same of hosts.
+    /// The same for hosts.
     host_repeats: u64,
-    /// The same of zones.
+    /// The same for zones.
     zone_repeats: u64,
 }
 
@@ -194,27 +194,27 @@ impl BalanceForm {
     }
 }
 
-/// Plans changes of the members, and makes them if that is asked
+/// Plan changes of the members, and optionally make them
 #[utoipa::path(post, path = "/v1/cluster/members", tag = "cluster",
-    params(("timeout_ms" = Option<u64>, Query, description = "How long the client waits, 1 to 60000; 5000 if not said")),
+    params(("timeout_ms" = Option<u64>, Query, description = "How long the client waits, 1 to 60000; default 5000")),
     request_body = WantedForm,
-    responses((status = 200, description = "What the changes lead to", body = PlanForm), ChangeErrors))]
+    responses((status = 200, description = "The plan of the changes", body = PlanForm), ChangeErrors))]
 pub(super) async fn change(State(door): State<Door>, request: HttpRequest<Body>) -> Result<Json<PlanForm>, ApiError> {
     let (parts, body) = request.into_parts();
     let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
     let wanted: WantedForm = serde_json::from_slice(&read_change(&parts.headers, body, timeout).await?)
-        .map_err(|error| ApiError::bad_request(format!("the body is no JSON object of changes: {error}")))?;
+        .map_err(|error| ApiError::bad_request(format!("the body is not a JSON object of changes: {error}")))?;
     let (view, history) = (door.view(), door.history());
     let version = history.version();
     if wanted.planned_on.as_ref().is_some_and(|planned_on| *planned_on != version.to_string()) {
-        return Err(ApiError::bad_request("the cluster has changed since this was planned: look at the plan again"));
+        return Err(ApiError::bad_request("the cluster has changed since this was planned: review the new plan"));
     }
     let mut changes = kinds_of(&door, &view, &wanted.changes)?;
     let refused = |why: BadChange| ApiError::bad_request(why.to_string());
     let mut after = planned(&history, &changes).map_err(refused)?;
     if is_forced(&wanted.changes) {
         if door.readiness() == Readiness::Connecting {
-            let why = "the node has just started and has yet to learn which partitions are lost: try again in a moment, or ask another one";
+            let why = "the node has just started and has yet to learn which partitions are lost: try again in a moment, or ask another node";
             return Err(ApiError::unavailable(why));
         }
         changes.push(lost::mark_lost(&door, &after)?);
@@ -230,7 +230,7 @@ pub(super) async fn change(State(door): State<Door>, request: HttpRequest<Body>)
     Ok(Json(plan))
 }
 
-/// The changes that are wished. One may name a node that comes by another before it.
+/// The requested changes. One may name a node that an earlier one adds.
 fn kinds_of(door: &Door, view: &View, wishes: &[WishForm]) -> Result<Vec<ChangeKind>, ApiError> {
     let mut come: Vec<Member> = Vec::new();
     let mut kinds = Vec::new();
@@ -238,7 +238,7 @@ fn kinds_of(door: &Door, view: &View, wishes: &[WishForm]) -> Result<Vec<ChangeK
     for wish in wishes {
         let Some(kind) = kind_of(door, view, &come, wish)? else { continue };
         if is_forced && is_leaving(view, &kind) {
-            // It was removed before, and is to be given up now.
+            // It was removed before, and is now to be marked lost.
             continue;
         }
         if let ChangeKind::Add(member) | ChangeKind::Replace { new: member, .. } = &kind {
@@ -257,7 +257,7 @@ fn is_leaving(view: &View, what: &ChangeKind) -> bool {
     matches!(what, ChangeKind::Remove { node, .. } if view.member(*node).is_some_and(|known| known.leaving))
 }
 
-/// The change that a wish stands for; none if that follows from the others.
+/// The change for a request; none for `Force`, which follows from the others.
 fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result<Option<ChangeKind>, ApiError> {
     let member = |name: &str| {
         let members = view.members().map(|known| &known.member);
@@ -297,19 +297,19 @@ fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result
     }))
 }
 
-/// Where a node is said to be, or was before.
+/// The address `said`, or the one before if none is given.
 fn address(said: Option<&String>, before: String) -> Result<String, ApiError> {
     let Some(said) = said else { return Ok(before) };
     match said.parse::<ListenAddr>() {
         Ok(addr) if addr.is_one_place() => Ok(addr.to_string()),
         Ok(_) => {
-            Err(ApiError::bad_request(format!("{said} stands for many addresses: give one that others can connect to")))
+            Err(ApiError::bad_request(format!("{said} is not one address: give one that other nodes can connect to")))
         }
-        Err(why) => Err(ApiError::bad_request(format!("{said:?} is no address: {why}"))),
+        Err(why) => Err(ApiError::bad_request(format!("{said:?} is not an address: {why}"))),
     }
 }
 
-/// A node that has asked this one to be let in.
+/// A node that waits to join through this one.
 fn waiting(door: &Door, view: &View, name: &str) -> Result<Member, ApiError> {
     let waiting = door.waiting().all();
     let found = waiting.iter().find(|member| member.name == name).cloned();
@@ -319,9 +319,9 @@ fn waiting(door: &Door, view: &View, name: &str) -> Result<Member, ApiError> {
         ApiError::bad_request(match (is_member, names.is_empty()) {
             (true, _) => format!("{name} is a member already: give the new node another name, or replace the member"),
             (false, true) => format!(
-                "no node called {name} waits to be let in: start it with `cartwheel serve --seed HOST:PORT --name {name}`"
+                "no node called {name} waits to join: start it with `cartwheel serve --seed HOST:PORT --name {name}`"
             ),
-            (false, false) => format!("no node called {name} waits to be let in; there are {}", names.join(", ")),
+            (false, false) => format!("no node called {name} waits to join; waiting are {}", names.join(", ")),
         })
     })
 }
@@ -330,12 +330,12 @@ pub(super) fn names(view: &View, homes: &[Home]) -> Vec<String> {
     homes.iter().map(|home| name_of(view, home.node)).collect()
 }
 
-/// What a node is called, or its id if it is no member any more.
+/// A node's name, or its id if it is no longer a member.
 pub(super) fn name_of(view: &View, node: NodeId) -> String {
     view.member(node).map_or_else(|| node.to_string(), |known| known.member.name.clone())
 }
 
-/// The partitions whose homes change.
+/// The partitions with their present and target homes.
 fn routes(before: &View, after: &View, phases: &[ConfigPhase]) -> Vec<Route> {
     let partitions = before.ring.partitions().iter().zip(phases);
     let route = |(partition, phase): (PartitionId, &ConfigPhase)| Route::new(partition, phase.latest(), after);
@@ -388,19 +388,19 @@ async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, A
     })
 }
 
-/// What weights cannot lead to.
+/// Warnings about weights that cannot take full effect.
 fn weight_warnings(after: &View) -> Vec<String> {
     let capped = after.ring.capped().into_iter().map(|Capped { node, weight, counts_as }| {
         let counts_as = (counts_as * 10.0).round() / 10.0;
         format!(
-            "{} has weight {weight}, which counts as {counts_as}: a node holds each partition once, so it cannot hold more",
+            "{} has weight {weight}, which counts as {counts_as}: a node holds at most one replica of each partition",
             name_of(after, node)
         )
     });
     capped.collect()
 }
 
-/// What becomes of nodes that do not answer: those that are to go, and those whose partitions are to move.
+/// Warnings about nodes that are down: removed ones, and those that transfers need.
 fn warnings(door: &Door, before: &View, after: &View, moving: &[Route]) -> Vec<String> {
     let liveness = door.liveness();
     let is_down = |home: &Home| home.node != door.local().node && liveness.status(home.node) == Status::Down;
@@ -417,12 +417,12 @@ fn warnings(door: &Door, before: &View, after: &View, moving: &[Route]) -> Vec<S
     let gone = gone.into_iter().map(|home| {
         let name = name_of(before, home.node);
         format!(
-            "{name} is down and goes unheard: what it alone holds (a write with w=1, what it keeps for others) is lost"
+            "{name} is down and cannot hand over its data: what it alone holds (writes with w=1, hints) is lost"
         )
     });
     let awaited = awaited.into_iter().map(|(node, partitions)| {
         let name = name_of(if after.member(node).is_some() { after } else { before }, node);
-        format!("{name} is down: {partitions} of the moves wait until it is back, or is removed or replaced, too")
+        format!("{name} is down: {partitions} of the transfers wait until it is back, removed or replaced")
     });
     gone.chain(awaited).collect()
 }
@@ -437,7 +437,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_change_has_its_form() {
+    fn every_change_has_a_json_form() {
         for form in [
             json!({"op": "add", "node": "c"}),
             json!({"op": "add", "node": "c", "weight": 50}),
@@ -449,8 +449,8 @@ mod tests {
             json!({"op": "force"}),
         ] {
             let wanted: WantedForm = serde_json::from_value(json!({"changes": [form.clone()]})).unwrap();
-            assert!(!wanted.apply && wanted.planned_on.is_none(), "nothing is done that was not asked for");
-            // The client's own form is the same.
+            assert!(!wanted.apply && wanted.planned_on.is_none(), "nothing is applied by default");
+            // The client crate's form is the same.
             let client: cartwheel_client::MemberChange = serde_json::from_value(form.clone()).unwrap();
             assert_eq!(serde_json::to_value(client).unwrap(), form);
         }
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn changes_of_nodes_that_are_not_there_are_declined() {
+    async fn changes_of_unknown_nodes_are_declined() {
         let of = |op: Value| json!({"changes": [op]});
         for op in ["remove", "weight", "zone"] {
             let form = json!({"op": op, "node": "z", "weight": 1, "zone": "x"});
@@ -483,12 +483,12 @@ mod tests {
             let form: Value = form.as_object().unwrap().clone().into_iter().filter(|(name, _)| fields(name)).collect();
             assert!(declined(&of(form)).await.contains("no member called z"), "{op}");
         }
-        let nobody = declined(&of(json!({"op": "add", "node": "d"}))).await;
-        assert!(nobody.contains("start it with `cartwheel serve --seed HOST:PORT --name d`"), "{nobody}");
+        let unknown = declined(&of(json!({"op": "add", "node": "d"}))).await;
+        assert!(unknown.contains("start it with `cartwheel serve --seed HOST:PORT --name d`"), "{nobody}");
         let known = declined(&of(json!({"op": "add", "node": "node-2"}))).await;
         assert!(known.contains("node-2 is a member already"), "{known}");
         let stale = declined(&json!({"changes": [], "planned_on": "1-0"})).await;
         assert!(stale.contains("the cluster has changed since this was planned"), "{stale}");
-        assert!(declined(&json!({"changes": 1})).await.contains("no JSON object of changes"));
+        assert!(declined(&json!({"changes": 1})).await.contains("not a JSON object of changes"));
     }
 }
