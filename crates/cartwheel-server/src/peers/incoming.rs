@@ -63,16 +63,16 @@ async fn serve(
     let addr = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
     let (remote, protocol) = match hello::answer(&mut stream, local, acquaintances).await {
         Ok(met) => met,
-        Err(HelloError::Asked { name }) => return debug!("{name} asked from {addr} who is there"),
+        Err(HelloError::Asked { name }) => return debug!(peer = name, addr, "a peer asked for this node's identity"),
         Err(error) => {
             board.refused();
             if let Some(count) = refusals.count(1) {
-                warn!("refused a peer's connection from {addr} ({count} since the last such line): {error}");
+                warn!(addr, refusals = count, %error, "refused a connection from a peer");
             }
             return;
         }
     };
-    debug!("{} connected from {addr}, in protocol version {protocol}", remote.name);
+    debug!(peer = %remote.name, addr, %protocol, "peer connected");
     if remote.opens {
         return;
     }
@@ -83,9 +83,9 @@ async fn serve(
     let mut frames = FramedRead::new(stream, Frames::new(FRAME_BYTES_MAX));
     let mut refused = pin!(acquaintances.refused(&remote));
     loop {
-        // It dials again, and is told why it is refused.
+        // The peer dials again, and then gets the reason.
         let frame = tokio::select! {
-            () = &mut refused => return warn!("closed the connection of {}: it is refused from now on", remote.name),
+            () = &mut refused => return warn!(peer = %remote.name, "closed the connection of a peer that is refused from now on"),
             frame = frames.next() => frame,
         };
         let Some(frame) = frame else { return };
@@ -107,22 +107,22 @@ async fn serve(
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
                 return cut_off(&remote.name, board, refusals, Nonsense::TooLong, &error.to_string());
             }
-            Err(error) => return debug!("the connection of {} broke: {error}", remote.name),
+            Err(error) => return debug!(peer = %remote.name, %error, "connection from peer broke"),
         };
         if let Some(stats) = &stats {
             stats.heard(&message, bytes, board.now());
         }
-        // While a shard is busy this waits, the socket fills, and in the end the peer drops what it cannot send.
+        // Waits while a shard is busy: the socket fills, and in the end the peer drops what it cannot send.
         if inbound.deliver(message, bytes).await.is_err() {
             return;
         }
     }
 }
 
-/// Tells of a peer whose connection is closed because of what it sent. It dials again, and may do so again at once.
+/// Logs that a peer's connection is closed because of its input. The peer may dial again, and repeat it at once.
 fn cut_off(peer: &str, board: &Board, refusals: &RateLimit, kind: Nonsense, why: &str) {
     board.sent_nonsense(kind);
     if let Some(count) = refusals.count(1) {
-        warn!("closed the connection of {peer} ({count} refused since the last such line): {why}");
+        warn!(peer, refusals = count, reason = why, "closed the connection of a peer");
     }
 }

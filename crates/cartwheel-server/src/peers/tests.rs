@@ -45,7 +45,7 @@ fn message(from: &LocalNode, operation: u64) -> Envelope {
     }
 }
 
-/// Passes on the number of each message that it is told.
+/// Forwards the operation number of each message it receives.
 struct Ear(mpsc::UnboundedSender<u64>);
 
 impl Machine for Ear {
@@ -57,14 +57,14 @@ impl Machine for Ear {
     }
 }
 
-/// A node that listens; what it hears, where it listens, and what stops it.
+/// A listening node: what it receives, its address, and what stops it.
 struct Listening {
     heard: mpsc::UnboundedReceiver<u64>,
     peer: Peer,
     stop: watch::Sender<bool>,
 }
 
-/// A node of one shard that passes on what it is told.
+/// A node of one shard that forwards what it receives.
 fn ear(heard: mpsc::UnboundedSender<u64>) -> Inbound {
     let (handle, inbox) = shard::inbox();
     let (_, stop) = watch::channel(true);
@@ -75,7 +75,7 @@ fn ear(heard: mpsc::UnboundedSender<u64>) -> Inbound {
     Inbound { shards: Shards::new(vec![handle], Partitions::default()), control }
 }
 
-/// Listens on `addr`, which a listener that was told to stop may still hold for a moment.
+/// Listens on `addr`, which a stopped listener may still hold for a moment.
 async fn bound(addr: &str) -> TcpListener {
     for _ in 0..100 {
         if let Ok(listener) = TcpListener::bind(addr).await {
@@ -111,7 +111,7 @@ async fn hears(listening: &mut Listening) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_arrive_in_their_order_and_again_after_a_reconnect() {
+async fn messages_arrive_in_order_and_again_after_a_reconnect() {
     let (a, b) = (local("a", 1), local("b", 1));
     let mut there = listening(&b, "127.0.0.1:0").await;
     let (_stop, stopped) = watch::channel(false);
@@ -132,11 +132,11 @@ async fn messages_arrive_in_their_order_and_again_after_a_reconnect() {
     let mut again = listening(&b, &there.peer.addr).await;
     assert!(connected(&peers).await);
     peers.send(b.node, &[message(&a, 78)]);
-    assert_eq!(hears(&mut again).await, Some(78), "what was sent into the void is gone");
+    assert_eq!(hears(&mut again).await, Some(78), "messages sent without a connection are gone");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_nodes_that_belong_together_talk() {
+async fn only_nodes_of_one_cluster_talk() {
     let mut there = listening(&local("b", 1), "127.0.0.1:0").await;
     let (_stop, stopped) = watch::channel(false);
     let stranger = Peers::dial(&local("a", 2), [there.peer.clone()], &Acquaintances::default(), &stopped);
@@ -155,7 +155,7 @@ async fn only_nodes_that_belong_together_talk() {
 }
 
 #[tokio::test]
-async fn refusals_say_why() {
+async fn refusals_state_the_reason() {
     async fn talk(caller: LocalNode, to: &str, answerer: LocalNode) -> (String, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -178,15 +178,15 @@ async fn refusals_say_why() {
         "{called}"
     );
     let (called, answered) = talk(local("a", 1), "b", local("c", 1)).await;
-    assert!(called.contains("c is there instead") && answered.contains("c is there instead"), "{called} {answered}");
+    assert!(called.contains("c listens there") && answered.contains("c listens there"), "{called} {answered}");
 }
 
 #[tokio::test]
-async fn strangers_are_turned_away() {
+async fn other_programs_are_refused() {
     let malformed = [&b"\0\0\0\x0ecartwheel"[..], &PROTOCOL_VERSION.to_be_bytes(), b"\xff"].concat();
     for (said, expected) in [
-        (&b"GET / HTTP/1.1\r\n\r\n"[..], "whoever is there is no cartwheel node"),
-        (b"\0\0\0\0", "whoever is there is no cartwheel node"),
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "no cartwheel node listens there"),
+        (b"\0\0\0\0", "no cartwheel node listens there"),
         (b"\0\0\0\x0dcartwheel\0\0\0\x09", "it speaks protocol version 9"),
         (&malformed, "its hello is malformed"),
     ] {
@@ -200,7 +200,7 @@ async fn strangers_are_turned_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_board_shows_who_is_reached_and_what_was_said() {
+async fn the_board_shows_connections_and_traffic() {
     let (a, b) = (local("a", 1), LocalNode { boot: 7, ..local("b", 1) });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap().to_string();
@@ -218,7 +218,7 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
     let link_state = b_of_a.link();
     assert!(!link_state.connected && link_state.last_error.unwrap().starts_with("it cannot be reached: "));
 
-    // Where it listens, it has a board of its own, on which `a` stands.
+    // The listening node has a board of its own with `a` on it.
     let listener = TcpListener::bind(&addr).await.unwrap();
     let board_of_b = Board::of([&Peer { node: a.node, name: a.name.clone(), addr: String::new() }]);
     let (heard_sender, mut heard) = mpsc::unbounded_channel();
@@ -240,7 +240,7 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
     assert_eq!(b_of_a.connects.load(Ordering::Relaxed), 1);
 
     let a_of_b = board_of_b.get(a.node).unwrap();
-    assert_eq!(a_of_b.clock_offset_ms(board_of_b.now()), None, "nothing heard");
+    assert_eq!(a_of_b.clock_offset_ms(board_of_b.now()), None, "no message has arrived");
     let sent = Now { wall: WallMs(crate::os::clock::wall().0 + 60_000), ..Now::default() };
     peers.send(b.node, &[Envelope { sent, ..message(&a, 3) }, Envelope { sent, ..message(&a, 4) }]);
     for expected in [3, 4] {
@@ -276,7 +276,7 @@ fn view_of(incarnations_of_b: &[u64]) -> Arc<View> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn old_boots_and_old_incarnations_are_refused_and_told_so() {
+async fn old_boots_and_old_incarnations_are_refused_with_the_reason() {
     let (a, b) = (local("a", 1), local("b", 1));
     let dir = tempfile::tempdir().unwrap();
     crate::lifecycle::bootstrap::open_or_found(
@@ -302,7 +302,7 @@ async fn old_boots_and_old_incarnations_are_refused_and_told_so() {
     assert_eq!(call(7, 1).await, Ok(()));
     assert_eq!(call(6, 1).await, Err(Unwelcome::Retired(Retired::OldCopy)));
     assert_eq!(call(7, 1).await, Ok(()), "the same boot again");
-    assert_eq!(call(1, 2).await, Ok(()), "an incarnation that nobody has told of yet");
+    assert_eq!(call(1, 2).await, Ok(()), "an incarnation that the view does not know yet");
     assert_eq!(
         data_dir.seen_file().load().unwrap().get(&(b.node, Incarnation(1))).map(|known| known.boot),
         Some(7),
@@ -321,7 +321,7 @@ async fn old_boots_and_old_incarnations_are_refused_and_told_so() {
     assert_eq!(call(2, 2).await, Ok(()));
 }
 
-/// A listener at which requests for connections are lost while nobody accepts any.
+/// A listener that loses connection requests while none is accepted.
 fn narrow() -> (TcpListener, String) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -333,7 +333,7 @@ fn narrow() -> (TcpListener, String) {
 }
 
 #[tokio::test]
-async fn a_connection_is_given_up_only_if_the_peer_could_not_be_reached_meanwhile() {
+async fn a_connection_is_replaced_only_if_the_peer_could_not_be_reached_meanwhile() {
     let (listener, addr) = narrow();
     let (a, known) = (local("a", 1), Acquaintances::default());
     let peer = Peer { node: NodeId::of_name("b"), name: "b".to_owned(), addr: addr.clone() };

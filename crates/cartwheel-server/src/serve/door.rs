@@ -1,13 +1,13 @@
-//! When clients are served no more: when the node stops, or as soon as one that leaves has handed over everything.
+//! Stops serving clients: when the node stops, or when a leaving node has handed over everything.
 //!
-//! The others cut a node off once they have recorded that it has left. What its last clients ask for may need them, so a node that
-//! leaves first ends what was asked of it, and then says that it has handed over everything.
+//! The others stop talking to a node once they have recorded that it has left, and its last client requests may need them. So a leaving node
+//! first ends those requests, and then reports that it has handed over everything.
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::info;
 
-/// The clients' door, which closes by itself.
+/// Stops the API server, by itself or on request.
 #[derive(Debug)]
 pub(super) struct ClosingDoor {
     told: watch::Sender<bool>,
@@ -15,8 +15,8 @@ pub(super) struct ClosingDoor {
 }
 
 impl ClosingDoor {
-    /// Has a door closed as soon as all shards have `drained`. `serving` ends when the last request has, after `stop` is true;
-    /// then `unserved` becomes true.
+    /// Stops the API server as soon as all shards have `drained`. After `stop` becomes true, `serving` ends with the last request; then
+    /// `unserved` becomes true.
     pub(super) fn new(
         serving: JoinHandle<()>,
         stop: watch::Sender<bool>,
@@ -26,7 +26,7 @@ impl ClosingDoor {
         let (told, mut is_told) = watch::channel(false);
         let closing = tokio::spawn(async move {
             tokio::select! {
-                () = all(drained) => info!("this node leaves and has handed over everything: it serves no more clients"),
+                () = all(drained) => info!("handed over everything; serving no more clients"),
                 _ = is_told.wait_for(|told| *told) => {}
             }
             stop.send_replace(true);
@@ -36,7 +36,7 @@ impl ClosingDoor {
         Self { told, closing }
     }
 
-    /// Closes it, and waits until the last request has ended.
+    /// Stops the API server, and waits until the last request has ended.
     pub(super) async fn close(self) {
         self.told.send_replace(true);
         let _ = self.closing.await;
@@ -48,7 +48,7 @@ async fn all(mut those: Vec<watch::Receiver<bool>>) {
     while !those.iter_mut().all(|it| *it.borrow_and_update()) {
         for it in &mut those {
             if it.wait_for(|it| *it).await.is_err() {
-                // Whoever would have told it has ended, and the node is about to.
+                // A sender is gone: the node is about to end.
                 return std::future::pending().await;
             }
         }
@@ -59,7 +59,7 @@ async fn all(mut those: Vec<watch::Receiver<bool>>) {
 mod tests {
     use super::*;
 
-    /// A door, what its shards tell, and whether it serves.
+    /// A running API server, its shards' `drained` flags, whether it is unserved, and what ends its last request.
     fn door() -> (ClosingDoor, [watch::Sender<bool>; 2], watch::Receiver<bool>, watch::Sender<bool>) {
         let (stop, mut stopped) = watch::channel(false);
         let (last_request, mut ended) = watch::channel(false);
@@ -81,11 +81,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_closes_once_everything_is_handed_over_and_the_last_request_has_ended() {
+    async fn it_stops_once_everything_is_handed_over_and_the_last_request_has_ended() {
         let (door, [first, second], mut unserved, last_request) = door();
         first.send_replace(true);
         nothing_happens(&mut unserved).await;
-        // What was handed over by one has come back before the other has.
+        // The first shard has data again before the second one is drained.
         first.send_replace(false);
         second.send_replace(true);
         nothing_happens(&mut unserved).await;
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_closes_when_it_is_told_to() {
+    async fn it_stops_on_request() {
         let (door, shards, mut unserved, last_request) = door();
         drop(shards);
         nothing_happens(&mut unserved).await;

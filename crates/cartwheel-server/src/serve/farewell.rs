@@ -1,4 +1,4 @@
-//! How a node ends whose directory must not be served any more.
+//! Ends a node whose directory must not be served again.
 
 use cartwheel_core::cluster::configuration::Home;
 use cartwheel_core::cluster::membership::View;
@@ -9,23 +9,23 @@ use super::ServeError;
 use crate::data_dir::DataDir;
 use crate::peers::Retired;
 
-const ANEW: &str =
-    "To let the node in anew, start it with an empty directory: cartwheel serve --seed HOST:PORT --name NAME --dir DIR";
-const RENEW: &str = "make it a new directory with cartwheel renew, which the other nodes refill";
+const REJOIN: &str =
+"to join again, start the node with an empty directory: cartwheel serve --seed HOST:PORT --name NAME --dir DIR";
+const RENEW: &str = "give it a new directory with cartwheel renew, which the other nodes refill";
 
-/// Why a node's directory must not be served any more.
+/// Why a node's directory must not be served again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Farewell {
     /// The node was removed, and others hold all that it held.
     HandedOver,
-    /// It was removed, and what it holds was not handed over: it did not seem to be there.
+    /// The node was removed while it seemed to be down, and has not handed over what it holds.
     Unheard,
-    /// A peer has refused it, and it knows no more than that.
+    /// A peer has refused it; the node knows no more than that.
     Refused(Retired),
 }
 
 impl Farewell {
-    /// What has become of a node that is refused, as far as it knows itself. `drained`: whether its shards have handed everything over.
+    /// The reason, as far as the refused node knows it. `drained`: whether each of its shards has handed over everything.
     pub(super) fn of(why: Retired, view: &View, own: Home, drained: &[watch::Receiver<bool>]) -> Self {
         let has_other_incarnation =
             view.member(own.node).is_some_and(|known| known.member.incarnation != own.incarnation);
@@ -39,28 +39,28 @@ impl Farewell {
         match self {
             Self::HandedOver => {
                 format!(
-                    "the node was removed from its cluster, and others hold all that it held: this can be deleted. {ANEW}"
+                    "the node was removed from its cluster, and others hold all its data; delete the directory; {REJOIN}"
                 )
             }
             Self::Unheard => format!(
-                "the node was removed from its cluster before it had handed over all that it held: keep this if it may hold what \
-                 nobody else does. {ANEW}"
+                "the node was removed from its cluster before it had handed over its data; keep the directory if it may hold what no other node \
+                does; {REJOIN}"
             ),
-            Self::Refused(Retired::OldCopy) => format!("{}. Move it away, and {RENEW}", Retired::OldCopy.told()),
+            Self::Refused(Retired::OldCopy) => format!("{}; move it away, and {RENEW}", Retired::OldCopy.told()),
             Self::Refused(Retired::Replaced) => {
-                format!("{}. Move it away; if the node is still a member, {RENEW}. {ANEW}", Retired::Replaced.told())
+                format!("{}; move it away; if the node is still a member, {RENEW}; {REJOIN}", Retired::Replaced.told())
             }
         }
     }
 }
 
-/// Notes in the directory that it must not be served any more. That is an error unless nothing is lost by it.
+/// Marks the directory as not to be served again. Returns an error unless others hold all its data.
 pub(super) fn end(data_dir: &DataDir, farewell: Farewell) -> Result<(), ServeError> {
     let told = farewell.told();
     data_dir.retire(&told)?;
     match farewell {
         Farewell::HandedOver => {
-            info!("left the cluster: {told}");
+            info!(reason = told, "left the cluster");
             Ok(())
         }
         Farewell::Unheard | Farewell::Refused(_) => Err(data_dir.retired(told).into()),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_was_removed_knows_whether_it_has_handed_everything_over() {
+    fn a_removed_node_knows_whether_it_has_handed_everything_over() {
         let own = Home { node: NodeId::of_name("b"), incarnation: Incarnation(1) };
         let remove = ChangeKind::Remove { node: own.node, incarnation: own.incarnation };
         let left = ChangeKind::Left { node: own.node, incarnation: own.incarnation };
@@ -105,12 +105,12 @@ mod tests {
             let view = view(changes.iter().map(|&change| change.clone()).collect());
             Farewell::of(Retired::Replaced, &view, own, &shards(drained))
         };
-        // A peer may say it before the node has heard that its leaving was recorded.
+        // A peer may refuse the node before the node has learned that its leaving was recorded.
         assert_eq!(of(&[&remove], [true, true]), Farewell::HandedOver);
         assert_eq!(of(&[&remove, &left], [true, true]), Farewell::HandedOver);
         assert_eq!(of(&[&remove, &left], [true, false]), Farewell::Unheard);
         assert_eq!(of(&[&renewed], [false, false]), Farewell::Refused(Retired::Replaced));
-        assert_eq!(of(&[], [false, false]), Farewell::Refused(Retired::Replaced), "it has heard of nothing");
+        assert_eq!(of(&[], [false, false]), Farewell::Refused(Retired::Replaced), "the node knows of no change");
         let copy = Farewell::of(Retired::OldCopy, &view(vec![remove]), own, &shards([true, true]));
         assert_eq!(copy, Farewell::Refused(Retired::OldCopy));
     }

@@ -1,4 +1,4 @@
-//! Serving one node: from a data directory to open doors, and back.
+//! Serves one node: from its data directory to its API server and peers, and back.
 
 mod address;
 mod checking;
@@ -55,7 +55,7 @@ use listening::{ADMINISTRATORS, HTTP, PEERS, listen, shown};
 use place::StorePlace;
 use threads::ClientThreads;
 
-/// Serves a node until `stopped` says why it is to stop, or until it has left its cluster.
+/// Serves a node until `stopped` completes with the reason to stop, or until the node has left its cluster.
 ///
 /// # Errors
 /// If the node cannot be started, or fails.
@@ -65,7 +65,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     tokio::select! {
         prepared = join::prepare(config) => prepared?,
         why = &mut stopped => {
-            info!("stopping: {why}");
+            info!(reason = why, "stopping");
             return Ok(());
         }
     }
@@ -103,7 +103,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
         }
     }
     let connections_max = descriptors::share_out();
-    // Before the boot is counted: an address that is taken should cost nothing.
+    // Before the boot is counted: an address in use should cost nothing.
     let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
     let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
     let admin_listener = match &config.admin_listen {
@@ -114,7 +114,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     let boot = data_dir.begin_boot(next_boot)?;
     let epoch_file = data_dir.epoch_file();
     let saved_epoch = unless_newer(epoch_file.load(), |error| {
-        warn!("the epoch that this node was in is lost, so it takes no writes until it has heard from a peer: {error}");
+        warn!(%error, "cannot read the saved epoch; taking no writes until a peer answers");
         SavedEpoch::default()
     })?;
     let identity = data_dir.identity();
@@ -125,7 +125,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     let (stop_sender, stop) = watch::channel(false);
     let (clock, counted) = (Clock::start(), ShardMetrics::default());
     let disk = reserve::space_of(&config.dir)
-        .map_err(|source| ServeError::System { what: "tell how large the data directory's disk is", source })?;
+        .map_err(|source| ServeError::System { what: "read the size of the data directory's disk", source })?;
     let hint_bytes_max = config.hints_share.of(disk.total);
     counted.hints().set_bytes_max(hint_bytes_max);
     let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &acquaintances, &stop));
@@ -245,7 +245,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
         client_threads.map_err(|source| ServeError::System { what: "start the threads for clients", source })?;
     let front = Front::new(door);
     if let Some(listener) = admin_listener {
-        info!("administrators are served on {}", shown(&listener));
+        info!(addr = shown(&listener), "serving administrators");
         let (front, metrics, stop) = (front.clone(), http_metrics.clone(), http_stop.clone());
         tokio::spawn(http::serve_administrators(front, listener, metrics, stop));
     }
@@ -253,10 +253,10 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     let http = client_threads.serve(http_listener, serve);
     let http = http.map_err(|source| ServeError::System { what: "hand the HTTP address to its threads", source })?;
     let closing_door = ClosingDoor::new(http, http_stop_sender, drained.clone(), unserved_sender);
-    info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
+    info!(node = %member.name, http_addr, peer_addr, boot, "serving");
 
     let ended = tokio::select! {
-        why = stopped => { info!("stopping: {why}"); Ok(()) }
+        why = stopped => { info!(reason = why, "stopping"); Ok(()) }
         () = shards.any_ended() => Err(ServeError::PartFailed),
         _ = &mut controlling => Err(ServeError::PartFailed),
         why = acquaintances.retired() => {
@@ -267,7 +267,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
             farewell::end(&data_dir, Farewell::of(Retired::Replaced, &view, own, &drained))
         }
     };
-    // Doors first, while the peers that requests under way need can still be talked to.
+    // Clients first, while the peers that requests under way need can still be reached.
     closing_door.close().await;
     let marks = end_shards(&shards, running).await;
     stop_sender.send_replace(true);
@@ -276,9 +276,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
         && let Some(marks) = marks
         && let Err(error) = data_dir.stopped(marks)
     {
-        warn!(
-            "it could not be noted that the node has stopped in order, so it begins new actors at its next start: {error}"
-        );
+        warn!(%error, "cannot record the orderly stop; the node begins new actors at its next start");
     }
     if ended.is_ok() {
         info!("stopped");
@@ -286,7 +284,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     ended
 }
 
-/// What was read, or what is taken in the place of what is lost; what a newer build has written is not.
+/// The value read or, where it is lost, a substitute. The format of a newer build is an error.
 fn unless_newer<T>(loaded: Result<T, DataDirError>, lost: impl FnOnce(DataDirError) -> T) -> Result<T, DataDirError> {
     match loaded {
         Err(error @ DataDirError::Format { .. }) => Err(error),
@@ -304,9 +302,7 @@ fn local_node(data_dir: &DataDir, view: &View, member: &Member) -> LocalNode {
 fn acquaintances(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Result<Acquaintances, DataDirError> {
     let file = data_dir.seen_file();
     let seen = unless_newer(file.load(), |error| {
-        warn!(
-            "which boots of its peers this node has seen is lost, so it may take an old copy of one for the peer: {error}"
-        );
+        warn!(%error, "cannot read the saved boots of peers; an old copy of a peer may pass unnoticed");
         SeenBoots::new()
     })?;
     let acquaintances = Acquaintances::new(view, file, seen);
@@ -314,7 +310,7 @@ fn acquaintances(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Result
     Ok(acquaintances)
 }
 
-/// The cluster as a node's directory has it.
+/// The cluster as the node's directory has it.
 fn view_in(dir: &Path, identity: &Identity) -> Result<View, ServeError> {
     let history = bootstrap::history_of(identity, &data_dir::history_file(dir), dir)?;
     Ok(history.view().ok_or_else(|| FoundError::NoCluster(dir.to_path_buf()))?)
@@ -365,9 +361,8 @@ fn node_config(
     let loss_floor = loss_floor(store, local.boot, &OsBoot::current())?.max(renew::loss_floor(identity, &config.dir)?);
     if loss_floor == Since::boot(local.boot) && local.boot > 1 {
         warn!(
-            "the machine stopped before shard {} had synced all that it had acknowledged: what it holds counts again key by key, as \
-             the other homes confirm it",
-            shard_id.index
+        shard = shard_id.index,
+        "the machine stopped with unsynced acknowledged writes; records count again one by one as other homes confirm them"
         );
     }
     Ok(NodeConfig {
@@ -394,7 +389,7 @@ fn node_config(
     })
 }
 
-/// Ends the shards, and says at which marks their stores are if all have ended in order.
+/// Stops the shards, and returns the marks of their stores if all stopped in order.
 async fn end_shards(shards: &Shards, running: Vec<Running>) -> Option<Vec<Mark>> {
     shards.stop().await;
     let mut marks = Some(Vec::new());
@@ -403,7 +398,7 @@ async fn end_shards(shards: &Shards, running: Vec<Running>) -> Option<Vec<Mark>>
         match joined {
             Ok(Ok(mark)) => marks = marks.zip(mark).map(|(marks, mark)| [marks, vec![mark]].concat()),
             _ => {
-                error!("a shard of the node did not end well: see the log above");
+                error!("a shard did not stop in order; see the log above");
                 marks = None;
             }
         }

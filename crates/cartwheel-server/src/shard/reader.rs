@@ -1,8 +1,8 @@
-//! A thread beside a shard's, which reads large records for it.
+//! A thread that reads large records for a shard.
 //!
-//! To read 16 MiB and to check them takes milliseconds, and many times that where the machine is busy. Requests for other keys would wait
-//! for as long, once for each of the shard's turns that they need. It takes on one record at a time, so that no more of them are in memory
-//! than the shard has asked for and can take in.
+//! Reading and checking 16 MiB takes milliseconds, and many times that on a busy machine. Requests for other keys would wait as long, once
+//! for each turn that they need. The thread reads one record at a time, so that no more of them are in memory than the shard has asked for
+//! and can take in.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -15,20 +15,20 @@ use tracing::warn;
 use super::disk::unread;
 use crate::os::priority;
 
-/// What a read has come to.
+/// The result of a read.
 pub(super) type Read = Result<Option<Bytes>, ReadFailed>;
 
-/// The store as another thread reads it, while it is open.
+/// The store for reads on another thread, while it is open.
 #[derive(Clone, Default)]
 pub(super) struct Beside(Arc<Mutex<Option<Box<dyn Reader>>>>);
 
 impl Beside {
-    /// Reads from there from now on.
+    /// Sets the store to read from.
     pub(super) fn open(&self, reader: Option<Box<dyn Reader>>) {
         *self.lock() = reader;
     }
 
-    /// Waits for the read that is under way, and lets none begin any more.
+    /// Waits for the read under way, and lets no other begin.
     pub(super) fn close(&self) {
         *self.lock() = None;
     }
@@ -40,7 +40,7 @@ impl Beside {
     fn read(&self, storage_key: &[u8]) -> Read {
         let reader = self.lock();
         let reader = reader.as_ref().ok_or(ReadFailed::Unreadable)?;
-        reader.get(storage_key).map_err(|error| unread("a record", &error))
+        reader.get(storage_key).map_err(|error| unread("record", &error))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Reader>>> {
@@ -48,16 +48,16 @@ impl Beside {
     }
 }
 
-/// The way to such a thread. The thread ends once this is dropped.
+/// A handle to such a thread. The thread ends when this is dropped.
 pub(super) struct ReaderThread {
     asks: mpsc::Sender<(StoreId, Bytes)>,
-    /// What it is at.
+    /// The record being read.
     reading: Option<(StoreId, Bytes)>,
 }
 
 impl ReaderThread {
-    /// Starts one for the shard with this index, which tells `done` of each read. None if the store cannot be read on another thread, or
-    /// the system has none to give; the shard reads everything itself then.
+    /// Starts a thread for the shard with this index, which calls `done` after each read. None if the store cannot be read on another thread, or
+    /// the system cannot start one; the shard then reads everything itself.
     pub(super) fn start(index: u32, beside: Beside, done: impl Fn(StoreId, Read) + Send + 'static) -> Option<Self> {
         if !beside.is_open() {
             return None;
@@ -72,32 +72,30 @@ impl ReaderThread {
         match thread::Builder::new().name(format!("reader-{index}")).spawn(body) {
             Ok(_) => Some(Self { asks, reading: None }),
             Err(error) => {
-                warn!(
-                    "large records are read between requests, which wait for them: no thread can be started: {error}"
-                );
+            warn!(%error, "cannot start the thread for large records; they are read between requests, which wait");
                 None
             }
         }
     }
 
-    /// Whether it can be asked for a record.
+    /// Whether it can take a request.
     pub(super) const fn is_free(&self) -> bool {
         self.reading.is_none()
     }
 
-    /// Asks for a record. It must be free.
+    /// Requests a record. The thread must be free.
     pub(super) fn ask(&mut self, id: StoreId, storage_key: Bytes) {
-        // It incarnations as long as this.
+        // The thread lives as long as this.
         let _ = self.asks.send((id, storage_key.clone()));
         self.reading = Some((id, storage_key));
     }
 
-    /// It has told of the record that it was asked for.
+    /// Records that the requested record was read.
     pub(super) fn has_read(&mut self) {
         self.reading = None;
     }
 
-    /// What it was asked for and has not told of.
+    /// The requested record, if it was not read yet.
     pub(super) fn into_reading(self) -> Option<(StoreId, Bytes)> {
         self.reading
     }
@@ -117,7 +115,7 @@ mod tests {
     use crate::shard::disk::{Condition, Disk};
     use crate::shard::reserve::Reserve;
 
-    /// Gives a read back as soon as it is told to.
+    /// Completes a read when it is told to.
     struct Gate(Mutex<mpsc::Receiver<()>>);
 
     impl Reader for Gate {
@@ -134,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_is_told_of() {
+    fn a_requested_record_is_reported() {
         let ((open, beside), (tell, told)) = (gate(), mpsc::channel());
         let tell = move |id, read| tell.send((id, read)).unwrap();
         let mut thread = ReaderThread::start(0, beside, tell).unwrap();
@@ -150,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_once_the_store_is_closed_and_what_is_being_read_is_waited_for() {
+    fn closing_waits_for_the_read_under_way_and_prevents_others() {
         let ((open, beside), (tell, told)) = (gate(), mpsc::channel());
         let reads = beside.clone();
         let reading = thread::spawn(move || {
@@ -158,7 +156,7 @@ mod tests {
             reads.read(b"k")
         });
         told.recv().unwrap();
-        // It reads by now, or will find the store closed.
+        // The thread reads by now, or will find the store closed.
         thread::sleep(Duration::from_millis(20));
         let closes = beside.clone();
         let closing = thread::spawn(move || closes.close());
@@ -170,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_nobody_else_can_read_has_no_such_thread() {
+    fn a_store_without_a_reader_gets_no_thread() {
         let disk = Disk::of_memory(Box::<MemoryStore>::default());
         assert!(ReaderThread::start(0, disk.beside(), |_, _| {}).is_none());
     }
@@ -205,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_has_failed_is_opened_again_though_others_read_it() {
+    fn a_failed_store_is_reopened_while_others_read_it() {
         let dir = tempfile::tempdir().unwrap();
         let open = |dir: &Path| FjallStore::open(dir, FjallOptions::default());
         let mut store = open(dir.path()).unwrap();

@@ -37,7 +37,7 @@ pub fn follow_test_offset() -> io::Result<()> {
     thread::Builder::new().name("test-clock".to_owned()).spawn(move || {
         loop {
             thread::sleep(READ_EVERY);
-            take_over(&file);
+            apply(&file);
         }
     })?;
     Ok(())
