@@ -190,7 +190,7 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
         let mut stream = greet();
         stream.write_all(&bytes).unwrap();
         is_cut_off(stream);
-        let counted = format!("cartwheel_peer_nonsense_total{{kind=\"{kind}\"}} {count}\n");
+        let counted = format!("cartwheel_peer_protocol_errors_total{{kind=\"{kind}\"}} {count}\n");
         let told = get(&target.endpoint, "/metrics").text();
         assert!(told.contains(&counted), "{what}: {told}");
         target.still_serves(what);

@@ -165,7 +165,7 @@ impl Upgraded {
     fn sent_no_nonsense(&self) {
         for endpoint in self.cluster.endpoints() {
             let metrics = raw::get(&endpoint, "/metrics").text();
-            let counts = metrics.lines().filter(|line| line.starts_with("cartwheel_peer_nonsense_total"));
+            let counts = metrics.lines().filter(|line| line.starts_with("cartwheel_peer_protocol_errors_total"));
             let counts: Vec<&str> = counts.collect();
             assert!(counts.len() == 3 && counts.iter().all(|line| line.ends_with(" 0")), "{endpoint}: {counts:?}");
         }

@@ -18,10 +18,7 @@ impl FromStr for Size {
         let (digits, power) = with_unit.unwrap_or((text, 0));
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         let count: u64 = digits.parse().ok().filter(|_| is_number).ok_or_else(wanted)?;
-        count
-            .checked_mul(1 << power)
-            .map(Self)
-            .ok_or_else(|| "it exceeds 2^64 bytes; give less".to_owned())
+        count.checked_mul(1 << power).map(Self).ok_or_else(|| "it exceeds 2^64 bytes; give less".to_owned())
     }
 }
 

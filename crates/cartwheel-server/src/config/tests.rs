@@ -111,11 +111,7 @@ fn settings_of_a_new_node_come_from_every_source() {
         "9",
     ];
     let new = of(flags(&given), &variables);
-    assert_eq!(
-        (new.name.as_deref(), new.zone.as_deref()),
-        (Some("flag"), Some("variable")),
-        "a flag over a variable"
-    );
+    assert_eq!((new.name.as_deref(), new.zone.as_deref()), (Some("flag"), Some("variable")), "a flag over a variable");
     assert_eq!(seeds(&new), ["flag:1", "flag:2", "flag:3"]);
     assert_eq!(
         (new.join, new.bootstrap, new.shards.map(std::num::NonZeroU32::get)),

@@ -26,7 +26,7 @@ use crate::data_dir::{EpochFile, HistoryFile, SavedEpoch};
 use crate::metrics::{EpochMetrics, LivenessMetrics};
 use crate::os::clock::Clock;
 use crate::peers::{Peer, Peers};
-use crate::shard::{News, PhasesBox, Shards, Stopped};
+use crate::shard::{PhasesBox, ShardReports, Shards, Stopped};
 
 /// How many inputs may wait. Notices are few, and the sender repeats one that is lost.
 const INBOX_MAX: usize = 1_024;
@@ -97,7 +97,7 @@ pub fn inbox() -> (ControlHandle, Inbox) {
 
 /// What a control works with.
 #[derive(Debug)]
-pub struct Surroundings {
+pub struct Dependencies {
     /// The file of the history.
     pub file: HistoryFile,
     /// They go by the view, and know which buckets hold data.
@@ -119,7 +119,7 @@ pub struct Surroundings {
     /// An epoch that the cluster had reached when the directory was made, as the file says.
     pub reached: Epoch,
     /// What each shard reports.
-    pub news: Vec<News>,
+    pub reports: Vec<ShardReports>,
     /// True once no client is served any more. Only then does a leaving node report that it has handed over everything: the others stop
     /// talking to it when they have recorded that, and the last client requests may still need them.
     pub unserved: watch::Receiver<bool>,
@@ -138,26 +138,30 @@ pub struct Surroundings {
 }
 
 /// Runs a control until `stop` is true.
-pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop: watch::Receiver<bool>) {
+pub async fn run(control: Control, inbox: Inbox, deps: Dependencies, mut stop: watch::Receiver<bool>) {
     let (answers, answered) = mpsc::channel(INBOX_MAX);
-    for (node, connection) in around.peers.connections() {
+    for (node, connection) in deps.peers.connections() {
         tokio::spawn(watch_connection(node, connection, answers.clone()));
     }
-    for (shard_id, news) in (0..).zip(around.news.clone()) {
-        tokio::spawn(watch_shard(news.finished, move |epoch| ControlInput::Finished(shard_id, epoch), answers.clone()));
+    for (shard_id, reports) in (0..).zip(deps.reports.clone()) {
+        tokio::spawn(watch_shard(
+            reports.finished,
+            move |epoch| ControlInput::Finished(shard_id, epoch),
+            answers.clone(),
+        ));
         let drained = move |is_drained| ControlInput::Drained(shard_id, is_drained);
-        let (mut unserved, told) = (around.unserved.clone(), answers.clone());
+        let (mut unserved, told) = (deps.unserved.clone(), answers.clone());
         tokio::spawn(async move {
             if unserved.wait_for(|unserved| *unserved).await.is_ok() {
-                watch_shard(news.drained, drained, told).await;
+                watch_shard(reports.drained, drained, told).await;
             }
         });
-        tokio::spawn(watch_phases(news.phases, answers.clone()));
+        tokio::spawn(watch_phases(reports.phases, answers.clone()));
     }
-    tokio::spawn(tell_shards(around.shards.clone(), around.liveness.subscribe()));
+    tokio::spawn(tell_shards(deps.shards.clone(), deps.liveness.subscribe()));
     let running = Running {
         control,
-        around,
+        deps,
         answers,
         clients: Waiting::default(),
         administrators: Waiting::default(),
@@ -174,7 +178,7 @@ pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop:
 
 struct Running {
     control: Control,
-    around: Surroundings,
+    deps: Dependencies,
     /// Results of work that was begun outside the state machine.
     answers: mpsc::Sender<ControlInput>,
     clients: Waiting<Result<Changed, Refusal>>,
@@ -221,7 +225,7 @@ impl Running {
     async fn serve(mut self, mut inbox: mpsc::Receiver<Work>, mut answered: mpsc::Receiver<ControlInput>) {
         self.step(ControlInput::Tick).await;
         loop {
-            let patience = self.wake_at.map(|at| at.since(self.around.clock.instant()));
+            let patience = self.wake_at.map(|at| at.since(self.deps.clock.instant()));
             let input = tokio::select! {
                 Some(answer) = answered.recv() => answer,
                 Some(work) = inbox.recv() => self.take(work),
@@ -232,16 +236,16 @@ impl Running {
     }
 
     fn publish_liveness(&self, liveness: Arc<Liveness>) {
-        let before = self.around.liveness.send_replace(liveness.clone());
-        self.around.metrics.changed(&before, &liveness);
-        self.around.peers.doubt(&liveness);
+        let before = self.deps.liveness.send_replace(liveness.clone());
+        self.deps.metrics.changed(&before, &liveness);
+        self.deps.peers.doubt(&liveness);
         let view = self.control.view();
-        for (node, standing) in liveness.iter().filter(|&(node, now)| before.status(node) != now.status) {
+        for (node, status) in liveness.iter().filter(|&(node, now)| before.status(node) != now.status) {
             let name = view.member(node).map_or("", |known| known.member.name.as_str());
-            match standing.status {
-                Status::Alive => info!(peer = name, why = %standing.why, "peer is alive"),
-                Status::Suspect => info!(peer = name, why = %standing.why, "peer is suspect"),
-                Status::Down => warn!(peer = name, why = %standing.why, "peer is down"),
+            match status.status {
+                Status::Alive => info!(peer = name, why = %status.why, "peer is alive"),
+                Status::Suspect => info!(peer = name, why = %status.why, "peer is suspect"),
+                Status::Down => warn!(peer = name, why = %status.why, "peer is down"),
             }
         }
     }
@@ -279,16 +283,16 @@ impl Running {
 
     /// Dials members that are new or have moved.
     fn dial_members(&self, view: &View) {
-        let peers = &self.around.peers;
-        let new = peers.go_by(other_members(view, self.around.own));
+        let peers = &self.deps.peers;
+        let new = peers.go_by(other_members(view, self.deps.own));
         for (node, connection) in peers.connections().into_iter().filter(|(node, _)| new.contains(node)) {
             tokio::spawn(watch_connection(node, connection, self.answers.clone()));
         }
     }
 
     fn save_epoch(&self, epoch: Epoch) {
-        let (file, answers) = (self.around.epoch_file.clone(), self.answers.clone());
-        let saved = SavedEpoch { epoch, reached: self.around.reached };
+        let (file, answers) = (self.deps.epoch_file.clone(), self.answers.clone());
+        let saved = SavedEpoch { epoch, reached: self.deps.reached };
         tokio::task::spawn_blocking(move || {
             let saved = file.save(saved).map_err(|error| {
                 error!(%error, "cannot save the epoch; retrying, and no garbage of deletes is collected until then");
@@ -299,7 +303,7 @@ impl Running {
     }
 
     async fn step(&mut self, input: ControlInput) {
-        let effects = self.control.step(self.around.clock.now(), input);
+        let effects = self.control.step(self.deps.clock.now(), input);
         let ControlEffects {
             sends,
             replies,
@@ -321,16 +325,16 @@ impl Running {
         if let Some(view) = view {
             info!(version = %view.ring.version(), "cluster view changed");
             // The view is in force here before the change is reported as made.
-            self.around.shards.set_view(&view).await;
+            self.deps.shards.set_view(&view).await;
             self.dial_members(&view);
-            self.around.history.send_replace(Arc::new(self.control.history().clone()));
-            self.around.encoded_history.send_replace(self.control.history().encode());
-            self.around.view.send_replace(view);
+            self.deps.history.send_replace(Arc::new(self.control.history().clone()));
+            self.deps.encoded_history.send_replace(self.control.history().encode());
+            self.deps.view.send_replace(view);
         }
         if !phases.is_empty() {
-            self.around.shards.set_phases(phases).await;
+            self.deps.shards.set_phases(phases).await;
         }
-        self.around.compared.send_if_modified(|compared| {
+        self.deps.compared.send_if_modified(|compared| {
             let known = self.control.compared();
             let is_news = compared != known;
             if is_news {
@@ -339,32 +343,32 @@ impl Running {
             is_news
         });
         if phases_changed {
-            self.around.phases.send_replace(Arc::new(self.control.phases().to_vec()));
+            self.deps.phases.send_replace(Arc::new(self.control.phases().to_vec()));
         }
         self.administrators.answer(member_replies);
         self.surveyors.answer(surveyed);
-        self.around.metrics.refused(nonsense);
+        self.deps.metrics.refused(nonsense);
         if let Some(liveness) = liveness {
-            self.tell_liveness(liveness);
+            self.publish_liveness(liveness);
         }
         if let Some(epoch) = epoch {
-            self.around.shards.set_epoch(epoch).await;
+            self.deps.shards.set_epoch(epoch).await;
             self.held_at = tokio::time::Instant::now() + EPOCH_HELD_AFTER;
         }
-        self.complain_of_epoch();
+        self.warn_of_held_epoch();
         if let Some(status) = epoch_status {
-            self.around.epoch_metrics.changed(&status);
-            self.around.epochs.send_replace(status);
+            self.deps.epoch_metrics.changed(&status);
+            self.deps.epochs.send_replace(status);
         }
         if let Some(epoch) = save_epoch {
             self.save_epoch(epoch);
         }
         for (to, envelope) in sends {
-            self.around.peers.send(to, &[envelope]);
+            self.deps.peers.send(to, &[envelope]);
         }
         self.clients.answer(replies);
         if let Some(history) = save {
-            let (file, answers) = (self.around.file.clone(), self.answers.clone());
+            let (file, answers) = (self.deps.file.clone(), self.answers.clone());
             tokio::task::spawn_blocking(move || {
                 let saved = file.save(&history).map_err(|error| {
                     error!(%error, "cannot save a change of the cluster; retrying");
@@ -374,7 +378,7 @@ impl Running {
             });
         }
         for Inquiry { id, partitions } in inquiries {
-            let (shards, answers) = (self.around.shards.clone(), self.answers.clone());
+            let (shards, answers) = (self.deps.shards.clone(), self.answers.clone());
             tokio::spawn(async move {
                 let report = shards.sizes(&partitions).await;
                 let _ = answers.send(ControlInput::Report(id, report)).await;

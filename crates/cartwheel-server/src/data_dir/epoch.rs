@@ -22,7 +22,7 @@ pub struct SavedEpoch {
 
 impl SavedEpoch {
     /// The epoch in a new cluster.
-    pub const FOUNDED: Self = Self { epoch: Epoch::FIRST, reached: Epoch::UNKNOWN };
+    pub const BOOTSTRAPPED: Self = Self { epoch: Epoch::FIRST, reached: Epoch::UNKNOWN };
 }
 
 /// A handle to the file.

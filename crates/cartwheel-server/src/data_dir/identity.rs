@@ -68,7 +68,7 @@ pub struct Identity {
     /// The cluster's secret.
     pub secret: ClusterSecret,
     /// The cluster's membership at its bootstrap, encoded.
-    pub founding: Bytes,
+    pub bootstrap: Bytes,
     /// The protocol that all members were last known to speak: nothing in the directory needs a later one.
     pub all_speak: Protocol,
 }
@@ -93,7 +93,8 @@ struct NodeForm {
     shards: NonZeroU32,
     cluster: String,
     secret: String,
-    founding: String,
+    #[serde(rename = "founding")] // The name on the disk is a retired word.
+    bootstrap: String,
     /// The last boots; absent in a directory of a build that did not keep them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     boots: Vec<BootForm>,
@@ -147,7 +148,7 @@ impl Identity {
             shards: self.shards,
             cluster: format!("{:032x}", self.cluster.0),
             secret: BASE64.encode(self.secret.0),
-            founding: BASE64.encode(&self.founding),
+            bootstrap: BASE64.encode(&self.bootstrap),
             boots: self.lineage.boots().iter().map(BootForm::of).collect(),
             actors: self
                 .actors
@@ -182,7 +183,7 @@ impl NodeForm {
     fn check(&self, format: u64) -> String {
         let mut hasher = blake3::Hasher::new();
         let (boot, shards) = (self.boot.to_string(), self.shards.to_string());
-        for field in [&self.name, &self.incarnation, &boot, &shards, &self.cluster, &self.secret, &self.founding] {
+        for field in [&self.name, &self.incarnation, &boot, &shards, &self.cluster, &self.secret, &self.bootstrap] {
             hasher.update(&(field.len() as u64).to_be_bytes());
             hasher.update(field.as_bytes());
         }
@@ -215,7 +216,7 @@ impl NodeForm {
             shards: self.shards,
             cluster: ClusterId(u128::from_str_radix(&self.cluster, 16).ok()?),
             secret: ClusterSecret(BASE64.decode(self.secret).ok()?.try_into().ok()?),
-            founding: BASE64.decode(self.founding).ok()?.into(),
+            bootstrap: BASE64.decode(self.bootstrap).ok()?.into(),
             name: self.name,
             all_speak,
         })

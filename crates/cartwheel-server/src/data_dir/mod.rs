@@ -80,7 +80,7 @@ pub enum DataDirError {
         "the stores in {0} are of a later boot than its node.json: its parts come from copies of different times; restore the whole directory \
         from one copy, or replace the node"
     )]
-    OfTwoTimes(PathBuf),
+    MixedCopies(PathBuf),
     /// It has been started as often as an incarnation allows.
     #[error("{0} has been started 2^24 times, the most that one incarnation allows; replace the node")]
     OutOfBoots(PathBuf),
@@ -104,7 +104,9 @@ fn other_format(path: &Path, format: u64, newest: u64) -> String {
             what a newer one stored"
         )
     } else {
-        format!("{path} has format {format}, which this build no longer reads; use the version of cartwheel that made it")
+        format!(
+            "{path} has format {format}, which this build no longer reads; use the version of cartwheel that made it"
+        )
     }
 }
 
@@ -189,7 +191,7 @@ impl DataDir {
             return Err(DataDirError::OutOfBoots(self.dir.clone()));
         }
         if marks.iter().any(|mark| mark.boot >= boot) {
-            return Err(DataDirError::OfTwoTimes(self.dir.clone()));
+            return Err(DataDirError::MixedCopies(self.dir.clone()));
         }
         Ok(Begun { boot, drawn, marks })
     }

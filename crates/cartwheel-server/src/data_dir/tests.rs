@@ -18,7 +18,7 @@ fn identity() -> Identity {
         shards: NonZeroU32::MIN,
         cluster: ClusterId(42),
         secret: ClusterSecret([7; 32]),
-        founding: Bytes::from_static(b"\x00founding\xff"),
+        bootstrap: Bytes::from_static(b"\x00founding\xff"),
         all_speak: Protocol::OLDEST,
     }
 }
@@ -55,7 +55,7 @@ fn boots_are_counted_across_openings() {
     assert!(!data_dir.was_stopped(&marks), "the boot still runs");
     drop(data_dir);
     let ahead = DataDir::open(dir.path()).unwrap().next_boot(9, vec![Mark { boot: 5, commit: 1 }]);
-    assert!(matches!(ahead, Err(DataDirError::OfTwoTimes(_))), "{ahead:?}");
+    assert!(matches!(ahead, Err(DataDirError::MixedCopies(_))), "{ahead:?}");
     assert_eq!(read_identity(dir.path()).unwrap().boot, 4);
 }
 

@@ -4,14 +4,14 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use super::Door;
+use super::ApiState;
 use crate::metrics;
 
 /// List the addresses that the node serves
 #[utoipa::path(get, path = "/", tag = "node",
     responses((status = 200, description = "The addresses", body = String, content_type = "text/plain")))]
-pub(super) async fn root(State(door): State<Door>) -> String {
-    let name = &door.local().name;
+pub(super) async fn root(State(api): State<ApiState>) -> String {
+    let name = &api.local().name;
     format!(
         "{name} of a Cartwheel cluster, version {}
 
@@ -21,7 +21,7 @@ pub(super) async fn root(State(door): State<Door>) -> String {
   GET /v1/cluster                               the members, and what this node thinks of each
   GET /v1/cluster/ring                          the partitions and their owners
   POST /v1/cluster/members                      plans or makes changes of the members
-  GET /v1/cluster/moves                         which partitions are on their way, and what they wait for
+  GET /v1/cluster/transfers                         which partitions are on their way, and what they wait for
   GET /v1/cluster/locate/{{bucket}}/{{key}}         where a key lies
   GET /v1/cluster/replicas                         since when which replicas are proven equal
   GET /v1/cluster/partitions/{{partition}}/digests  what this node's disk holds of a partition
@@ -38,6 +38,6 @@ pub(super) async fn root(State(door): State<Door>) -> String {
 #[utoipa::path(get, path = "/metrics", tag = "node",
     responses((status = 200, description = "The node's metrics", body = String,
         content_type = "application/openmetrics-text")))]
-pub(super) async fn metrics(State(door): State<Door>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], door.metrics().text())
+pub(super) async fn metrics(State(api): State<ApiState>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], api.metrics().text())
 }

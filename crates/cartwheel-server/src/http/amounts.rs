@@ -14,10 +14,10 @@ use cartwheel_core::control::Surveyed;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::value::dot::NodeId;
 
-use super::Door;
+use super::ApiState;
 
 /// The partitions whose sizes to ask of each node.
-pub(super) type Questions = BTreeMap<NodeId, BTreeSet<PartitionId>>;
+pub(super) type SurveyTargets = BTreeMap<NodeId, BTreeSet<PartitionId>>;
 
 /// A partition that goes from some homes to others.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,12 +54,12 @@ impl Route {
     }
 
     /// The new homes of any group of keys.
-    pub(super) fn come_at_all(&self) -> BTreeSet<&Home> {
-        self.groups.iter().flat_map(|&(_, before, after)| self.come(before, after)).collect()
+    pub(super) fn all_new_homes(&self) -> BTreeSet<&Home> {
+        self.groups.iter().flat_map(|&(_, before, after)| self.new_homes(before, after)).collect()
     }
 
     /// The new homes of keys that have `before` homes and are to have `after`.
-    fn come(&self, before: u8, after: u8) -> impl Iterator<Item = &Home> {
+    fn new_homes(&self, before: u8, after: u8) -> impl Iterator<Item = &Home> {
         let from = &self.from[..self.from.len().min(before.into())];
         self.to.iter().take(after.into()).filter(|home| !from.contains(home))
     }
@@ -75,19 +75,19 @@ pub(super) struct Amount {
 }
 
 /// The node to ask about each partition that moves: its first home that is alive.
-pub(super) fn sources(door: &Door, view: &View, routes: &[Route]) -> Questions {
-    let (liveness, own) = (door.liveness(), door.local().node);
+pub(super) fn sources(api: &ApiState, view: &View, routes: &[Route]) -> SurveyTargets {
+    let (liveness, own) = (api.liveness(), api.local().node);
     let is_there = |home: &&Home| {
         let is_alive = home.node == own || liveness.status(home.node) != Status::Down;
         is_alive && view.member(home.node).is_some_and(|known| known.member.incarnation == home.incarnation)
     };
-    let mut questions = Questions::new();
+    let mut targets = SurveyTargets::new();
     for Route { partition, from, .. } in routes {
         if let Some(home) = from.iter().find(is_there) {
-            questions.entry(home.node).or_default().insert(*partition);
+            targets.entry(home.node).or_default().insert(*partition);
         }
     }
-    questions
+    targets
 }
 
 /// How much is copied of each partition; none where no node reported the size of any partition.
@@ -98,14 +98,14 @@ pub(super) fn amounts(routes: &[Route], surveyed: &Surveyed) -> Vec<Option<Amoun
     let amount = |route: &Route| {
         let mut amount = Amount::default();
         for &(group, before, after) in &route.groups {
-            let come = route.come(before, after).count() as u64;
-            if come == 0 {
+            let new_homes = route.new_homes(before, after).count() as u64;
+            if new_homes == 0 {
                 continue;
             }
-            let said = said(route, group, before, surveyed);
-            let Size { keys, bytes } = said.or_else(|| means.get(&group).copied())?;
-            amount.size += Size { keys: keys.saturating_mul(come), bytes: bytes.saturating_mul(come) };
-            amount.is_estimate |= said.is_none();
+            let reported = reported(route, group, before, surveyed);
+            let Size { keys, bytes } = reported.or_else(|| means.get(&group).copied())?;
+            amount.size += Size { keys: keys.saturating_mul(new_homes), bytes: bytes.saturating_mul(new_homes) };
+            amount.is_estimate |= reported.is_none();
         }
         Some(amount)
     };
@@ -116,8 +116,8 @@ pub(super) fn amounts(routes: &[Route], surveyed: &Surveyed) -> Vec<Option<Amoun
 pub(super) fn copied(route: &Route, surveyed: &Surveyed) -> Option<Size> {
     let mut copied = Size::default();
     for &(group, before, after) in &route.groups {
-        let whole = said(route, group, before, surveyed);
-        for home in route.come(before, after) {
+        let whole = reported(route, group, before, surveyed);
+        for home in route.new_homes(before, after) {
             let held = surveyed.get(&home.node)?.trees.get(&TreeId { partition: route.partition, group });
             let held = held.copied().unwrap_or_default();
             let most = whole.unwrap_or(held);
@@ -138,7 +138,7 @@ pub(super) fn total(amounts: &[Option<Amount>]) -> Option<Amount> {
 }
 
 /// The size that the first of the partition's homes to have reported gave.
-fn said(route: &Route, group: Group, n: u8, surveyed: &Surveyed) -> Option<Size> {
+fn reported(route: &Route, group: Group, n: u8, surveyed: &Surveyed) -> Option<Size> {
     let tree = TreeId { partition: route.partition, group };
     let homes = route.from.iter().take(n.into());
     homes.filter_map(|home| surveyed.get(&home.node)?.trees.get(&tree)).next().copied()
@@ -147,7 +147,7 @@ fn said(route: &Route, group: Group, n: u8, surveyed: &Surveyed) -> Option<Size>
 fn mean(group: Group, routes: &[Route], surveyed: &Surveyed) -> Option<Size> {
     let (mut sum, mut count) = (Size::default(), 0);
     let known = |route: &Route| route.groups.iter().find(|&&(other, ..)| other == group).map(|&(_, n, _)| n);
-    for size in routes.iter().filter_map(|route| said(route, group, known(route)?, surveyed)) {
+    for size in routes.iter().filter_map(|route| reported(route, group, known(route)?, surveyed)) {
         sum += size;
         count += 1;
     }
@@ -176,15 +176,15 @@ mod tests {
     }
 
     /// A partition, n, and the number of its keys, of ten bytes each.
-    type Said = (u32, u8, u64);
+    type Reported = (u32, u8, u64);
 
     /// What nodes report.
-    fn surveyed(said: &[(u64, &[Said])]) -> Surveyed {
-        let tree = |&(partition, n, keys): &Said| {
+    fn surveyed(reported: &[(u64, &[Reported])]) -> Surveyed {
+        let tree = |&(partition, n, keys): &Reported| {
             (TreeId { partition: PartitionId(partition), group: Group(n.into()) }, Size { keys, bytes: 10 * keys })
         };
-        let sizes = |trees: &[Said]| NodeSizes { trees: trees.iter().map(tree).collect(), ..NodeSizes::default() };
-        said.iter().map(|&(node, trees)| (NodeId::new(node), sizes(trees))).collect()
+        let sizes = |trees: &[Reported]| NodeSizes { trees: trees.iter().map(tree).collect(), ..NodeSizes::default() };
+        reported.iter().map(|&(node, trees)| (NodeId::new(node), sizes(trees))).collect()
     }
 
     fn keys(amounts: &[Option<Amount>]) -> Vec<Option<(u64, bool)>> {
@@ -193,24 +193,28 @@ mod tests {
 
     #[test]
     fn a_new_home_copies_the_keys_of_the_buckets_that_place_them_there() {
-        let said = surveyed(&[(1, &[(0, 1, 100), (0, 3, 7), (1, 1, 50), (1, 3, 9)])]);
+        let reported = surveyed(&[(1, &[(0, 1, 100), (0, 3, 7), (1, 1, 50), (1, 3, 9)])]);
         let third = route(0, &[1, 2, 3], &[1, 2, 4]);
-        assert_eq!(keys(&amounts(&[third], &said)), [Some((7, false))]);
+        assert_eq!(keys(&amounts(&[third], &reported)), [Some((7, false))]);
         // Node 4 comes to the first place; node 1 stays a home, but only of buckets with n=3.
         let first = route(1, &[1, 2, 3], &[4, 1, 5]);
-        assert_eq!(keys(&amounts(&[first], &said)), [Some((50 + 2 * 9, false))]);
+        assert_eq!(keys(&amounts(&[first], &reported)), [Some((50 + 2 * 9, false))]);
         let leaves = route(7, &[1, 2, 3], &[1, 2]);
         assert!(leaves.is_change());
-        assert_eq!(keys(&amounts(&[leaves], &said)), [Some((0, false))], "a partition without new homes copies nothing");
+        assert_eq!(
+            keys(&amounts(&[leaves], &reported)),
+            [Some((0, false))],
+            "a partition without new homes copies nothing"
+        );
         assert!(!route(0, &[1, 2, 3], &[3, 1, 2]).is_change());
     }
 
     #[test]
     fn an_unreported_size_is_estimated_as_the_mean() {
         let route = of_three;
-        let said = surveyed(&[(1, &[(0, 3, 100)]), (2, &[(1, 3, 300)])]);
+        let reported = surveyed(&[(1, &[(0, 3, 100)]), (2, &[(1, 3, 300)])]);
         let routes = [route(0, &[1, 2], &[1, 9]), route(1, &[2, 1], &[8, 9]), route(2, &[3], &[9])];
-        let amounts_of = amounts(&routes, &said);
+        let amounts_of = amounts(&routes, &reported);
         assert_eq!(keys(&amounts_of), [Some((100, false)), Some((600, false)), Some((200, true))]);
         let total_of = total(&amounts_of).unwrap();
         assert_eq!((total_of.size, total_of.is_estimate), (Size { keys: 900, bytes: 9_000 }, true));

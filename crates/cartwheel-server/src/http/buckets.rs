@@ -16,9 +16,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
-use super::openapi::{AskErrors, ChangeErrors};
+use super::openapi::{ChangeErrors, QueryErrors};
 use super::query::Query;
-use super::{Door, ask, target};
+use super::{ApiState, headers, target};
 use crate::config;
 
 /// The prefix of the path of a call on a bucket.
@@ -119,16 +119,16 @@ enum DurabilityForm {
 
 /// List the buckets with settings of their own, and the defaults
 #[utoipa::path(get, path = "/v1/buckets", tag = "buckets",
-    responses((status = 200, description = "The buckets and the defaults", body = BucketsForm), AskErrors))]
-pub(super) async fn list(State(door): State<Door>, uri: Uri) -> Result<Json<BucketsForm>, ApiError> {
+    responses((status = 200, description = "The buckets and the defaults", body = BucketsForm), QueryErrors))]
+pub(super) async fn list(State(api): State<ApiState>, uri: Uri) -> Result<Json<BucketsForm>, ApiError> {
     Query::none(uri.query())?;
-    let view = door.view();
+    let view = api.view();
     let form = |(name, settings): (&Bytes, &BucketSettings)| BucketForm {
         bucket: percent_encode(name),
-        settings: settings_form(&door, settings),
+        settings: settings_form(&api, settings),
     };
     Ok(Json(BucketsForm {
-        defaults: settings_form(&door, &BucketSettings::default()),
+        defaults: settings_form(&api, &BucketSettings::default()),
         buckets: view.buckets().map(form).collect(),
     }))
 }
@@ -136,11 +136,11 @@ pub(super) async fn list(State(door): State<Door>, uri: Uri) -> Result<Json<Buck
 /// Get a bucket's settings, whether or not it holds data
 #[utoipa::path(get, path = "/v1/buckets/{bucket}", tag = "buckets",
     params(("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes")),
-    responses((status = 200, description = "The bucket's settings", body = SettingsForm), AskErrors))]
-pub(super) async fn get(State(door): State<Door>, uri: Uri) -> Result<Json<SettingsForm>, ApiError> {
+    responses((status = 200, description = "The bucket's settings", body = SettingsForm), QueryErrors))]
+pub(super) async fn get(State(api): State<ApiState>, uri: Uri) -> Result<Json<SettingsForm>, ApiError> {
     let bucket = bucket_of(uri.path())?;
     Query::none(uri.query())?;
-    Ok(Json(settings_form(&door, door.view().settings(&bucket))))
+    Ok(Json(settings_form(&api, api.view().settings(&bucket))))
 }
 
 /// Change the settings that the body names
@@ -154,14 +154,17 @@ pub(super) async fn get(State(door): State<Door>, uri: Uri) -> Result<Json<Setti
         (status = 200, description = "The new settings; this node has saved them and sends them to the others", body = SettingsForm),
         ChangeErrors
     ))]
-pub(super) async fn put(State(door): State<Door>, request: HttpRequest<Body>) -> Result<Json<SettingsForm>, ApiError> {
+pub(super) async fn put(
+    State(api): State<ApiState>,
+    request: HttpRequest<Body>,
+) -> Result<Json<SettingsForm>, ApiError> {
     let (parts, body) = request.into_parts();
     let bucket = bucket_of(parts.uri.path())?;
     let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
     let patch = PatchForm::parse(&read_change(&parts.headers, body, timeout).await?)?;
     let change = SettingsChange { bucket, settings: patch.into(), timeout };
-    let changed = door.change(change).await?;
-    Ok(Json(settings_form(&door, &changed.settings)))
+    let changed = api.change(change).await?;
+    Ok(Json(settings_form(&api, &changed.settings)))
 }
 
 impl PatchForm {
@@ -182,14 +185,17 @@ impl PatchForm {
 
 /// Reads the body of a change, which must be declared as JSON.
 pub(super) async fn read_change(headers: &HeaderMap, body: Body, within: Duration) -> Result<Bytes, ApiError> {
-    ask::require_json(headers)?;
+    headers::require_json(headers)?;
     match tokio::time::timeout(within, Limited::new(body, BODY_BYTES_MAX).collect()).await {
         Ok(Ok(text)) => Ok(text.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(ApiError::too_large(format!("the body has more than {BODY_BYTES_MAX} bytes: send fewer changes at once")))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(format!(
+            "the body has more than {BODY_BYTES_MAX} bytes: send fewer changes at once"
+        ))),
         Ok(Err(_)) => Err(ApiError::bad_request("the body did not arrive whole: send it again")),
-        Err(_) => Err(ApiError::bad_request(format!("the body did not arrive within {} ms: send it again", within.as_millis()))),
+        Err(_) => Err(ApiError::bad_request(format!(
+            "the body did not arrive within {} ms: send it again",
+            within.as_millis()
+        ))),
     }
 }
 
@@ -217,18 +223,18 @@ fn percent_encode(bytes: &[u8]) -> String {
     bytes.iter().map(encode).collect()
 }
 
-fn settings_form(door: &Door, settings: &BucketSettings) -> SettingsForm {
+fn settings_form(api: &ApiState, settings: &BucketSettings) -> SettingsForm {
     let BucketSettings { n, r, w, conflict, sloppy, durability, max_value_bytes } = *settings;
     let conflict = match conflict {
         Conflict::Siblings => ConflictForm::Siblings,
         Conflict::Lww => ConflictForm::Lww,
     };
     let durability = match durability {
-        Durability::NodeDefault => door.durability().into(),
+        Durability::NodeDefault => api.durability().into(),
         Durability::Fsync => DurabilityForm::Fsync,
         Durability::Os => DurabilityForm::Os,
     };
-    let warnings = warnings(settings, door.view().ring.nodes().len());
+    let warnings = warnings(settings, api.view().ring.nodes().len());
     SettingsForm { n, r, w, conflict, sloppy, durability, max_value_bytes, warnings }
 }
 

@@ -19,10 +19,10 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::health::why_not_ready;
-use super::openapi::AskErrors;
+use super::openapi::QueryErrors;
 use super::query::Query;
 use super::target::{self, key_of};
-use super::{Door, show};
+use super::{ApiState, show};
 use crate::lifecycle::upgrade::UpgradeStatus;
 
 const LOCATE: &str = "/v1/cluster/locate/";
@@ -63,7 +63,7 @@ struct ReplicationForm {
     /// How many members can hold data: their weight is above 0, and they are not leaving.
     data_nodes: usize,
     /// How many homes each partition should have: n, or the number of data nodes if that is less.
-    wanted: usize,
+    target: usize,
     /// How many partitions have fewer homes than the target.
     under_replicated: usize,
     /// The number of homes of the partition with the fewest.
@@ -170,37 +170,37 @@ struct LivenessForm {
 
 /// List the members, with their status as this node sees it
 #[utoipa::path(get, path = "/v1/cluster", tag = "cluster",
-    responses((status = 200, description = "The cluster, as this node sees it", body = ClusterForm), AskErrors))]
-pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<ClusterForm>, ApiError> {
+    responses((status = 200, description = "The cluster, as this node sees it", body = ClusterForm), QueryErrors))]
+pub(super) async fn status(State(api): State<ApiState>, uri: Uri) -> Result<Json<ClusterForm>, ApiError> {
     Query::none(uri.query())?;
-    let (view, local, owed) = (door.view(), door.local(), door.hints().owed());
+    let (view, local, owed) = (api.view(), api.local(), api.hints().owed());
     Ok(Json(ClusterForm {
         cluster: format!("{:032x}", local.cluster.0),
         cluster_name: local.cluster_name.clone(),
         node: local.name.clone(),
         ring_version: view.ring.version().to_string(),
-        epoch: epoch(&door.epoch(), &view),
-        protocol: protocol(&door.upgrade(), &view),
+        epoch: epoch(&api.epoch(), &view),
+        protocol: protocol(&api.upgrade(), &view),
         hints: HintsForm {
             records: owed.values().map(|backlog| backlog.records).sum(),
             bytes: owed.values().map(|backlog| backlog.bytes).sum(),
-            bytes_max: door.hints().bytes_max(),
-            full: door.hints().full_shards() > 0,
+            bytes_max: api.hints().bytes_max(),
+            full: api.hints().full_shards() > 0,
         },
-        replication: replication(&view, &door.phases()),
-        dot_collisions: door.dot_collisions(),
-        members: view.members().map(|member| status_of(&door, member, &owed)).collect(),
+        replication: replication(&view, &api.phases()),
+        dot_collisions: api.dot_collisions(),
+        members: view.members().map(|member| status_of(&api, member, &owed)).collect(),
     }))
 }
 
 fn replication(view: &View, phases: &[ConfigPhase]) -> ReplicationForm {
-    let wanted = view.homes_wanted();
+    let target = view.homes_wanted();
     let homes = || phases.iter().map(|phase| view.homes_left(phase));
     ReplicationForm {
         n: view.n_max(),
         data_nodes: view.data_nodes(),
-        wanted,
-        under_replicated: homes().filter(|&homes| homes < wanted).count(),
+        target,
+        under_replicated: homes().filter(|&homes| homes < target).count(),
         fewest: homes().min().unwrap_or(0),
     }
 }
@@ -227,8 +227,8 @@ fn spoken(spoken: Spoken, used: Option<Protocol>) -> SpokenForm {
     SpokenForm { oldest: spoken.oldest.0, newest: spoken.newest.0, used: used.map(|used| used.0) }
 }
 
-fn status_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>) -> StatusForm {
-    let (local, board) = (door.local(), door.board());
+fn status_of(api: &ApiState, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>) -> StatusForm {
+    let (local, board) = (api.local(), api.board());
     let mut form = StatusForm {
         member: member(known),
         weight: known.member.weight,
@@ -240,7 +240,7 @@ fn status_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>) 
         boot: None,
         version: None,
         protocol: None,
-        liveness: door.liveness().get(known.member.id).map(liveness),
+        liveness: api.liveness().get(known.member.id).map(liveness),
         clock_offset_ms: None,
         hints: None,
     };
@@ -250,10 +250,10 @@ fn status_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>) 
     }
     if known.member.id == local.node {
         form.state = "self";
-        form.since = Some(show::rfc3339(door.opened()));
-        form.problem = why_not_ready(door);
+        form.since = Some(show::rfc3339(api.opened()));
+        form.problem = why_not_ready(api);
         (form.boot, form.version) = (Some(local.boot), Some(crate::VERSION.to_owned()));
-        let oldest = door.upgrade().all_speak;
+        let oldest = api.upgrade().all_speak;
         form.protocol = Some(spoken(Spoken { oldest, ..Spoken::BY_THIS_BUILD }, None));
     } else if let Some(peer) = board.get(known.member.id) {
         let link = peer.link();
@@ -266,11 +266,11 @@ fn status_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>) 
     form
 }
 
-fn liveness(standing: &PeerStatus) -> LivenessForm {
+fn liveness(peer: &PeerStatus) -> LivenessForm {
     LivenessForm {
-        status: standing.status.name(),
-        since: show::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(standing.since.0)),
-        why: standing.why.to_string(),
+        status: peer.status.name(),
+        since: show::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(peer.since.0)),
+        why: peer.why.to_string(),
     }
 }
 
@@ -310,10 +310,10 @@ struct MemberForm {
 
 /// Get the ring, as ring-aware clients need it
 #[utoipa::path(get, path = "/v1/cluster/ring", tag = "cluster",
-    responses((status = 200, description = "The partitions, their owners and the members", body = RingForm), AskErrors))]
-pub(super) async fn ring(State(door): State<Door>, uri: Uri) -> Result<Json<RingForm>, ApiError> {
+    responses((status = 200, description = "The partitions, their owners and the members", body = RingForm), QueryErrors))]
+pub(super) async fn ring(State(api): State<ApiState>, uri: Uri) -> Result<Json<RingForm>, ApiError> {
     Query::none(uri.query())?;
-    Ok(Json(ring_of(&door.view(), &door.phases())))
+    Ok(Json(ring_of(&api.view(), &api.phases())))
 }
 
 fn ring_of(view: &View, phases: &[ConfigPhase]) -> RingForm {
@@ -381,13 +381,13 @@ struct ReplicaForm {
         ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
         ("key" = String, Path, description = "The key, percent-encoded: 1 to 4096 bytes, slashes included")
     ),
-    responses((status = 200, description = "Its token, partition and preference list", body = LocationForm), AskErrors))]
-pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<LocationForm>, ApiError> {
+    responses((status = 200, description = "Its token, partition and preference list", body = LocationForm), QueryErrors))]
+pub(super) async fn locate(State(api): State<ApiState>, uri: Uri) -> Result<Json<LocationForm>, ApiError> {
     let key = key_of(LOCATE, uri.path())?;
     Query::none(uri.query())?;
-    let view = door.view();
+    let view = api.view();
     let partition = view.ring.partition_of(key.token());
-    let phases = door.phases();
+    let phases = api.phases();
     let homes = |phase: &ConfigPhase| phase.homes(phase.counts().group_of(key.bucket()), |_| false).all();
     let homes = phases.get(partition.index()).map(homes).unwrap_or_default();
     let name = |node: NodeId| view.member(node).map_or_else(String::new, |known| known.member.name.clone());

@@ -15,11 +15,11 @@ use cartwheel_core::value::key::Key;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Door;
+use super::ApiState;
 use super::error::ApiError;
 use super::openapi::DiskErrors;
 use super::query::Query;
-use crate::shard::{DigestsAsk, Held, HeldRecord, PAGE_RECORDS_MAX, Rest};
+use crate::shard::{DigestsRequest, Held, HeldRecord, PAGE_RECORDS_MAX, Rest};
 
 const PREFIX: &str = "/v1/cluster/partitions/";
 const SUFFIX: &str = "/digests";
@@ -36,7 +36,7 @@ pub(super) struct DigestsForm {
     /// How many homes the partition has, for keys of the bucket with the largest n.
     homes: usize,
     /// How many homes it should have: the largest n, or the number of data nodes if that is less.
-    homes_wanted: usize,
+    homes_target: usize,
     /// The records.
     records: Vec<HeldForm>,
     /// Where the next page begins; none on the last page.
@@ -49,7 +49,7 @@ pub(super) struct DigestsForm {
 #[derive(Serialize, ToSchema)]
 struct HeldForm {
     /// The storage key, as base64url: the key's token (16 bytes), the length of the bucket's name (one byte), bucket, key.
-    place: String,
+    storage_key: String,
     /// How many homes the key has.
     n: u8,
     /// Whether this node is one of them; otherwise it is a stand-in.
@@ -83,8 +83,8 @@ enum ProblemForm {
         ("limit" = Option<usize>, Query, description = "The largest number of records, at most 256")
     ),
     responses((status = 200, description = "A page of records", body = DigestsForm), DiskErrors))]
-pub(super) async fn page(State(door): State<Door>, uri: Uri) -> Result<Json<DigestsForm>, ApiError> {
-    let view = door.view();
+pub(super) async fn page(State(api): State<ApiState>, uri: Uri) -> Result<Json<DigestsForm>, ApiError> {
+    let view = api.view();
     let partition = partition_of(&view, uri.path())?;
     let query = Query::parse(uri.query(), &["from", "limit"])?;
     let (start, end) = bounds(view.ring.partitions(), partition);
@@ -94,11 +94,11 @@ pub(super) async fn page(State(door): State<Door>, uri: Uri) -> Result<Json<Dige
             "from lies outside partition {partition}: leave it out to begin at the start"
         )));
     }
-    let ask = DigestsAsk { from, end, limit: query.limit.unwrap_or(PAGE_RECORDS_MAX) };
-    let page = door.digests(partition, ask).await.ok_or_else(|| {
+    let ask = DigestsRequest { from, end, limit: query.limit.unwrap_or(PAGE_RECORDS_MAX) };
+    let page = api.digests(partition, ask).await.ok_or_else(|| {
         ApiError::unavailable("this node's store cannot be read now: see its log, and try again later")
     })?;
-    let (phases, me) = (door.phases(), door.local().node);
+    let (phases, me) = (api.phases(), api.local().node);
     let phase = phases.get(partition.index());
     let current = phase.map(ConfigPhase::current);
     // After the homes of any key there may be nodes that have left.
@@ -106,11 +106,11 @@ pub(super) async fn page(State(door): State<Door>, uri: Uri) -> Result<Json<Dige
     let walk: Vec<NodeId> = homes.map(|home| home.node).collect();
     let counts = current.map(|current| current.counts.clone()).unwrap_or_default();
     Ok(Json(DigestsForm {
-        node: door.local().name.clone(),
+        node: api.local().name.clone(),
         ring_version: view.ring.version().to_string(),
         walk: walk.iter().map(|&node| name_of(&view, node)).collect(),
         homes: phase.map_or(0, |phase| view.homes_left(phase)),
-        homes_wanted: view.homes_wanted(),
+        homes_target: view.homes_wanted(),
         records: page.records.iter().map(|record| form(&counts, &walk, me, record)).collect(),
         next: if let Rest::From(next) = &page.rest { Some(URL_SAFE_NO_PAD.encode(next)) } else { None },
         unreadable: page.rest == Rest::Unreadable,
@@ -146,5 +146,5 @@ fn form(counts: &ReplicaCounts, walk: &[NodeId], me: NodeId, record: &HeldRecord
         Held::Unreadable => (None, Some(ProblemForm::Unreadable)),
     };
     let home = walk.iter().take(usize::from(n)).any(|&node| node == me);
-    HeldForm { place: URL_SAFE_NO_PAD.encode(storage_key), n, home, digest, problem, bytes: *bytes }
+    HeldForm { storage_key: URL_SAFE_NO_PAD.encode(storage_key), n, home, digest, problem, bytes: *bytes }
 }

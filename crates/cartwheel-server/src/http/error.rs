@@ -47,7 +47,7 @@ pub(super) struct Body<'a> {
 
 /// An error's code and message, attached to the response for logs and metrics.
 #[derive(Clone, Debug)]
-pub(super) struct Told {
+pub(super) struct ErrorSummary {
     pub(super) code: &'static str,
     pub(super) message: String,
 }
@@ -198,7 +198,7 @@ impl IntoResponse for ApiError {
         });
         let headers: HeaderMap = self.headers.into_iter().collect();
         let mut response = (self.status, headers, body).into_response();
-        response.extensions_mut().insert(Told { code: self.code, message: self.message });
+        response.extensions_mut().insert(ErrorSummary { code: self.code, message: self.message });
         response
     }
 }

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::query::Query;
-use super::{ask, target};
+use super::{headers, target};
 
 fn encoded(bytes: &[u8], plain: &[bool]) -> String {
     let byte = |(at, &byte): (usize, &u8)| match plain.get(at) {
@@ -77,13 +77,13 @@ proptest! {
             headers.append(name, b.clone());
         }
         headers.insert("idempotency-key", b);
-        headers.insert(ask::CONTEXT, a.clone());
-        let _ = (ask::context(&headers), ask::retry(&headers), ask::wants_json(&headers));
-        prop_assert!(ask::content_type(&headers).is_err(), "given twice");
+        headers.insert(headers::CONTEXT, a.clone());
+        let _ = (headers::context(&headers), headers::retry(&headers), headers::wants_json(&headers));
+        prop_assert!(headers::content_type(&headers).is_err(), "given twice");
         headers.insert(header::CONTENT_TYPE, a);
-        let _ = ask::content_type(&headers);
+        let _ = headers::content_type(&headers);
 
-        headers.insert(ask::CONTEXT, HeaderValue::try_from(URL_SAFE_NO_PAD.encode(&context)).unwrap());
-        prop_assert_eq!(&ask::context(&headers).unwrap().unwrap()[..], &context[..]);
+        headers.insert(headers::CONTEXT, HeaderValue::try_from(URL_SAFE_NO_PAD.encode(&context)).unwrap());
+        prop_assert_eq!(&headers::context(&headers).unwrap().unwrap()[..], &context[..]);
     }
 }

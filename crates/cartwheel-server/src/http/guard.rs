@@ -11,9 +11,9 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Version, header};
 use cartwheel_core::cluster::membership::View;
 
-use super::ask::{CONTEXT, IDEMPOTENCY_KEY, TTL, single};
 use super::error::ApiError;
-use super::{Door, target};
+use super::headers::{CONTEXT, IDEMPOTENCY_KEY, TTL, single};
+use super::{ApiState, target};
 
 /// The headers that may have one value only.
 const SINGLE: [HeaderName; 11] = [
@@ -33,7 +33,7 @@ const SINGLE: [HeaderName; 11] = [
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Checks the headers of a request.
-pub(super) fn check<B>(door: &Door, request: &Request<B>) -> Result<(), ApiError> {
+pub(super) fn check<B>(api: &ApiState, request: &Request<B>) -> Result<(), ApiError> {
     let headers = request.headers();
     for name in &SINGLE {
         single(headers, name)?;
@@ -51,12 +51,13 @@ pub(super) fn check<B>(door: &Door, request: &Request<B>) -> Result<(), ApiError
     check_page(origin, site, host)?;
     // A browser sets these headers on changes. Other programs may reach values under any name, such as a load balancer's.
     let is_value_of_a_program = request.uri().path().starts_with(target::KV) && origin.is_none() && site.is_none();
-    if is_value_of_a_program { Ok(()) } else { check_host(host, &door.view()) }
+    if is_value_of_a_program { Ok(()) } else { check_host(host, &api.view()) }
 }
 
 fn authority(host: &HeaderValue) -> Result<Authority, ApiError> {
     let authority = Authority::try_from(host.as_bytes()).ok().filter(|host| !host.as_str().contains('@'));
-    authority.ok_or_else(|| ApiError::bad_request("the Host header is not a host and port: give for example node-1:8081"))
+    authority
+        .ok_or_else(|| ApiError::bad_request("the Host header is not a host and port: give for example node-1:8081"))
 }
 
 /// Refuses a request that a browser sends for a page of another origin.
@@ -107,7 +108,7 @@ fn name_of(host: &str) -> &str {
 mod tests {
     use axum::http::StatusCode;
 
-    use super::super::tests::{door, put_done};
+    use super::super::tests::{api, put_done};
     use super::*;
 
     /// The status of the refusal of a request with these headers; none if it is admitted.
@@ -116,11 +117,11 @@ mod tests {
     }
 
     fn checked_at(path: &str, method: &str, headers: &[(&str, &str)]) -> Option<u16> {
-        let (door, _) = door(put_done(None));
+        let (api, _) = api(put_done(None));
         let request = headers
             .iter()
             .fold(Request::builder().method(method).uri(path), |request, (name, value)| request.header(*name, *value));
-        check(&door, &request.body(()).unwrap()).err().map(|error| error.status().as_u16())
+        check(&api, &request.body(()).unwrap()).err().map(|error| error.status().as_u16())
     }
 
     #[tokio::test]
@@ -132,9 +133,9 @@ mod tests {
                 assert_eq!(checked(method, &[("host", host)]), Some(400), "{host}");
             }
         }
-        let (door, _) = door(put_done(None));
+        let (api, _) = api(put_done(None));
         let old = Request::put("/").version(Version::HTTP_10).body(()).unwrap();
-        assert!(check(&door, &old).is_ok(), "HTTP/1.0 requires no Host");
+        assert!(check(&api, &old).is_ok(), "HTTP/1.0 requires no Host");
     }
 
     #[tokio::test]

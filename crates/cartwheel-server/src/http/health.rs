@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::openapi::NotReady;
-use super::{Door, Readiness};
+use super::{ApiState, Readiness};
 
 /// The response of a healthy node.
 #[derive(Serialize, ToSchema)]
@@ -27,8 +27,8 @@ fn status(status: &'static str) -> Json<Status> {
 /// Check whether the process should stay alive
 #[utoipa::path(get, path = "/healthz", tag = "node",
     responses((status = 200, description = "It should", body = Status), NotReady))]
-pub(super) async fn healthz(State(door): State<Door>) -> Result<Json<Status>, ApiError> {
-    if door.is_running() {
+pub(super) async fn healthz(State(api): State<ApiState>) -> Result<Json<Status>, ApiError> {
+    if api.is_running() {
         Ok(status("alive"))
     } else {
         Err(ApiError::unavailable("the node has stopped serving: see its log, then restart it"))
@@ -38,22 +38,22 @@ pub(super) async fn healthz(State(door): State<Door>) -> Result<Json<Status>, Ap
 /// Check whether requests should be sent to the node
 #[utoipa::path(get, path = "/readyz", tag = "node",
     responses((status = 200, description = "They should", body = Status), NotReady))]
-pub(super) async fn readyz(State(door): State<Door>) -> Result<Json<Status>, ApiError> {
-    match why_not_ready(&door) {
+pub(super) async fn readyz(State(api): State<ApiState>) -> Result<Json<Status>, ApiError> {
+    match why_not_ready(&api) {
         None => Ok(status("ready")),
         // It still serves reads: without it, full disks would end those too.
-        Some(_) if door.is_running() && door.readiness() == Readiness::DiskFull => Ok(status("disk_full")),
+        Some(_) if api.is_running() && api.readiness() == Readiness::DiskFull => Ok(status("disk_full")),
         Some(why) => Err(ApiError::unavailable(why)),
     }
 }
 
 /// Why the node is not ready; none if it is.
-pub(super) fn why_not_ready(door: &Door) -> Option<String> {
-    if !door.is_running() {
+pub(super) fn why_not_ready(api: &ApiState) -> Option<String> {
+    if !api.is_running() {
         return Some("the node is stopping: ask another one".to_owned());
     }
-    match door.readiness() {
-        Readiness::Ready => too_few_in_reach(door),
+    match api.readiness() {
+        Readiness::Ready => too_few_in_reach(api),
         Readiness::CannotStore => {
             Some("the node cannot store writes yet: it is new and has not heard from its cluster, or its timestamps could not be saved; \
             see its log, and ask another node".to_owned())
@@ -72,7 +72,7 @@ pub(super) fn why_not_ready(door: &Door) -> Option<String> {
                 .to_owned(),
         ),
         Readiness::Connecting => {
-            let peers = door.board().peers().into_iter().filter_map(|peer| {
+            let peers = api.board().peers().into_iter().filter_map(|peer| {
                 let link = peer.link();
                 let why = link.last_error.map_or_else(String::new, |error| format!(" ({error})"));
                 (!link.connected).then(|| format!("{}{why}", peer.name))
@@ -88,10 +88,10 @@ pub(super) fn why_not_ready(door: &Door) -> Option<String> {
 ///
 /// In sloppy buckets any W nodes are enough; in others W homes of a partition must be reachable. A node that has just started takes all
 /// others as alive until they have not answered for some seconds.
-fn too_few_in_reach(door: &Door) -> Option<String> {
-    let (view, statuses) = (door.view(), door.liveness());
+fn too_few_in_reach(api: &ApiState) -> Option<String> {
+    let (view, statuses) = (api.view(), api.liveness());
     let settings = view.settings(b"");
-    let is_in_reach = |node: NodeId| node == door.local().node || statuses.status(node) != liveness::Status::Down;
+    let is_in_reach = |node: NodeId| node == api.local().node || statuses.status(node) != liveness::Status::Down;
     let members: Vec<_> = view.members().filter(|known| known.member.weight > 0).map(|known| &known.member).collect();
     let reached = members.iter().filter(|member| is_in_reach(member.id)).count();
     // A cluster with fewer nodes has yet to grow.

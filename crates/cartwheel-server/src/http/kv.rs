@@ -12,7 +12,7 @@ use cartwheel_core::value::state::Content;
 use super::error::ApiError;
 use super::openapi::{ReadErrors, WriteErrors};
 use super::query::Query;
-use super::{Door, ask, body, conditions, show, target};
+use super::{ApiState, body, conditions, headers, show, target};
 use crate::os::clock;
 
 /// Read a key
@@ -45,17 +45,17 @@ use crate::os::clock;
         (status = 304, description = "The client has the current representation; with the same headers"),
         ReadErrors
     ))]
-pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn get(State(api): State<ApiState>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["r", "consistency", "timeout_ms"])?;
-    let seen = ask::context(&headers)?;
-    door.may_ask(&key)?;
+    let seen = headers::context(&headers)?;
+    api.admits(&key)?;
     let get = Get { key, consistency: query.consistency, r: query.r, seen };
     let request = Request { operation: Operation::Get(get), timeout: query.timeout };
-    match door.request(request).await? {
+    match api.request(request).await? {
         Reply::Got(got) => {
-            door.metrics().http.shown(got.siblings.len());
-            show::got(door.answers(), &got, got.acks, &headers, clock::wall())
+            api.metrics().http.shown(got.siblings.len());
+            show::got(api.answers(), &got, got.acks, &headers, clock::wall())
         }
         Reply::Put(_) => Err(mismatched()),
     }
@@ -88,32 +88,32 @@ pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) 
         (status = 300, description = "Stored; with `return=body`, several values", body = show::Form),
         WriteErrors
     ))]
-pub(super) async fn put(State(door): State<Door>, request: HttpRequest<Body>) -> Result<Response, ApiError> {
+pub(super) async fn put(State(api): State<ApiState>, request: HttpRequest<Body>) -> Result<Response, ApiError> {
     let (parts, mut body) = request.into_parts();
-    let stored = store(&door, &parts, &mut body).await;
+    let stored = store(&api, &parts, &mut body).await;
     if stored.is_err() && !body::discard(&parts.headers, &mut body).await {
         return stored.map_err(|error| error.closing());
     }
     stored
 }
 
-async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, ApiError> {
+async fn store(api: &ApiState, parts: &Parts, body: &mut Body) -> Result<Response, ApiError> {
     let key = target::key_of(target::KV, parts.uri.path())?;
     let query = Query::parse(parts.uri.query(), &["w", "consistency", "timeout_ms", "return"])?;
-    let content_type = ask::content_type(&parts.headers)?;
-    let content_encoding = ask::content_encoding(&parts.headers)?;
+    let content_type = headers::content_type(&parts.headers)?;
+    let content_encoding = headers::content_encoding(&parts.headers)?;
     // Checked before the value is read, which would be in vain.
-    door.may_ask(&key)?;
-    let bytes_max = door.view().settings(key.bucket()).max_value_bytes;
+    api.admits(&key)?;
+    let bytes_max = api.view().settings(key.bucket()).max_value_bytes;
     let write = write(key, Content::Tombstone, &query, &parts.headers)?;
-    let value = door.values().read(&parts.headers, body, bytes_max, query.timeout).await?;
+    let value = api.values().read(&parts.headers, body, bytes_max, query.timeout).await?;
     let content = Content::Value { bytes: value.bytes, content_type, content_encoding };
-    let done = carry_out(door, Put { content, ..write }, &query).await;
+    let done = carry_out(api, Put { content, ..write }, &query).await;
     // The value keeps its part of the memory until here.
     drop(value.held);
     let done = done?;
     match &done.body {
-        Some(body) => show::got(door.answers(), body, done.acks, &parts.headers, clock::wall()),
+        Some(body) => show::got(api.answers(), body, done.acks, &parts.headers, clock::wall()),
         None => Ok(written(&done)),
     }
 }
@@ -136,12 +136,12 @@ async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, 
             headers(("Cartwheel-Acks" = String, description = "The replicas that stored it: home=2 standin=0 zones=1"))),
         WriteErrors
     ))]
-pub(super) async fn delete(State(door): State<Door>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn delete(State(api): State<ApiState>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["w", "consistency", "timeout_ms"])?;
-    door.may_ask(&key)?;
+    api.admits(&key)?;
     let write = write(key, Content::Tombstone, &query, &headers)?;
-    carry_out(&door, write, &query).await.map(|done| written(&done))
+    carry_out(&api, write, &query).await.map(|done| written(&done))
 }
 
 /// A path without a bucket.
@@ -150,31 +150,31 @@ pub(super) async fn no_key() -> ApiError {
 }
 
 fn write(key: Key, content: Content, query: &Query, headers: &HeaderMap) -> Result<Put, ApiError> {
-    ask::refuse_ttl(headers)?;
+    headers::refuse_ttl(headers)?;
     conditions::refuse_on_write(headers)?;
     Ok(Put {
         key,
         content,
         expires: None,
-        context: ask::context(headers)?,
+        context: headers::context(headers)?,
         stamp: None,
-        retry: ask::retry(headers)?,
+        retry: headers::retry(headers)?,
         consistency: query.consistency,
         w: query.w,
         return_body: query.return_body,
     })
 }
 
-async fn carry_out(door: &Door, put: Put, query: &Query) -> Result<PutDone, ApiError> {
+async fn carry_out(api: &ApiState, put: Put, query: &Query) -> Result<PutDone, ApiError> {
     let request = Request { operation: Operation::Put(put), timeout: query.timeout };
-    match door.request(request).await? {
+    match api.request(request).await? {
         Reply::Put(done) => Ok(done),
         Reply::Got(_) => Err(mismatched()),
     }
 }
 
 fn written(done: &PutDone) -> Response {
-    (StatusCode::NO_CONTENT, show::standing(done.context.as_ref(), done.acks)).into_response()
+    (StatusCode::NO_CONTENT, show::ack_headers(done.context.as_ref(), done.acks)).into_response()
 }
 
 /// Cannot happen: the node answers a get with what it read and a put with what it wrote.

@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
-use super::{about, buckets, cluster, digests, error, health, kv, members, moves, replicas, show};
+use super::{about, buckets, cluster, digests, error, health, kv, members, replicas, show, transfers};
 
 /// Each call is described at its function. The test of the routes finds one that is missing here.
 #[derive(OpenApi)]
@@ -24,7 +24,7 @@ use super::{about, buckets, cluster, digests, error, health, kv, members, moves,
         cluster::status,
         cluster::ring,
         members::change,
-        moves::moves,
+        transfers::transfers,
         replicas::replicas,
         cluster::locate,
         digests::page,
@@ -55,10 +55,7 @@ pub(super) async fn openapi_json() -> impl IntoResponse {
 
 /// The meaning of each error status, with the contract's codes.
 const ERRORS: [(&str, &str); 12] = [
-    (
-        "400",
-        "`bad_request`: the request is invalid. `bad_context`: no node made the context for this key",
-    ),
+    ("400", "`bad_request`: the request is invalid. `bad_context`: no node made the context for this key"),
     ("403", "`forbidden_origin`: a web page of another origin may not change anything"),
     ("404", "`not_found`: the key has no value; with Cartwheel-Context if it was deleted"),
     (
@@ -70,10 +67,7 @@ const ERRORS: [(&str, &str); 12] = [
     ("415", "`unsupported_media_type`: a change must be application/json"),
     ("421", "`misdirected`: the Host is not a known node's; nothing was done"),
     ("429", "`overloaded`: the node is overloaded; nothing was done, try again"),
-    (
-        "501",
-        "`not_implemented`: the call cannot honour the request's condition or range; nothing was done",
-    ),
+    ("501", "`not_implemented`: the call cannot honour the request's condition or range; nothing was done"),
     (
         "503",
         "`unavailable`: too few replicas answered; a write may yet appear. `unverified`: too few answered to say that the key has no value",
@@ -109,9 +103,9 @@ impl IntoResponses for WriteErrors {
 }
 
 /// The errors of a call on no key.
-pub(super) struct AskErrors;
+pub(super) struct QueryErrors;
 
-impl IntoResponses for AskErrors {
+impl IntoResponses for QueryErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         errors(&["400"])
     }

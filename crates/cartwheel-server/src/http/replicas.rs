@@ -11,9 +11,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
-use super::openapi::AskErrors;
+use super::openapi::QueryErrors;
 use super::query::Query;
-use super::{Door, show};
+use super::{ApiState, show};
 
 /// How a node's replicas compare with those of the other homes.
 #[derive(Serialize, ToSchema)]
@@ -43,15 +43,15 @@ struct ReplicaForm {
 
 /// List since when this node's replicas are verified equal to those of the other homes
 #[utoipa::path(get, path = "/v1/cluster/replicas", tag = "cluster",
-    responses((status = 200, description = "The results of anti-entropy exchanges", body = ReplicasForm), AskErrors))]
-pub(super) async fn replicas(State(door): State<Door>, uri: Uri) -> Result<Json<ReplicasForm>, ApiError> {
+    responses((status = 200, description = "The results of anti-entropy exchanges", body = ReplicasForm), QueryErrors))]
+pub(super) async fn replicas(State(api): State<ApiState>, uri: Uri) -> Result<Json<ReplicasForm>, ApiError> {
     Query::none(uri.query())?;
-    let mut proofs = door.proofs().await;
+    let mut proofs = api.proofs().await;
     proofs.sort_unstable_by_key(|proof| (proof.tree, proof.peer));
     let unproven = proofs.iter().filter(|proof| proof.since.is_none()).count();
     let oldest = proofs.iter().filter_map(|proof| proof.since).min();
-    let view = door.view();
-    let phases = door.phases();
+    let view = api.view();
+    let phases = api.phases();
     let n_of = |tree: TreeId| {
         let phase = phases.get(tree.partition.index());
         phase.map_or(0, |phase| phase.counts().n_of(tree.group))
@@ -63,7 +63,7 @@ pub(super) async fn replicas(State(door): State<Door>, uri: Uri) -> Result<Json<
         equal_since: proof.since.map(rfc3339),
     };
     Ok(Json(ReplicasForm {
-        node: door.local().name.clone(),
+        node: api.local().name.clone(),
         equal_since: oldest.filter(|_| unproven == 0).map(rfc3339),
         unproven,
         replicas: proofs.into_iter().map(form).collect(),

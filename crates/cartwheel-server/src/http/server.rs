@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
 
+use super::connections::{ConnectionLimit, OpenConnection, Serves};
 use super::heads::{CheckedHeads, Refused};
-use super::standing::{Serves, Standing, Stands};
 use crate::metrics::HttpMetrics;
 use crate::tcp::acceptor::Acceptor;
 
@@ -92,7 +92,7 @@ async fn serve_within<S>(
     S::Future: Send,
 {
     let acceptor = Acceptor::new(listener, limits.connections_max, "HTTP clients");
-    let (graceful, standing) = (GracefulShutdown::new(), Standing::new(limits.connections_max));
+    let (graceful, limit) = (GracefulShutdown::new(), ConnectionLimit::new(limits.connections_max));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(limits.head_within);
     // The library checks a head's size before it has all of it; `CheckedHeads` has bounded it before.
@@ -101,24 +101,24 @@ async fn serve_within<S>(
     server.half_close(true);
     loop {
         let (stream, permit) = tokio::select! {
-            accepted = async { standing.room().await; acceptor.next().await } => accepted,
+            accepted = async { limit.room().await; acceptor.next().await } => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         // With Nagle's algorithm the end of a response may wait 40 ms for the client to acknowledge its beginning.
         let _ = stream.set_nodelay(true);
         let client = stream.peer_addr().ok().map(|addr| addr.ip());
-        let stands = standing.begin(client, limits.serves);
+        let connection_guard = limit.begin(client, limits.serves);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(limits.write_within));
         let (stream, refused) = CheckedHeads::new(Box::pin(stream), limits.head_bytes_max);
         let stream = TokioIo::new(stream);
-        let calls = Tracked { calls: calls.clone(), stands: stands.clone(), refused };
+        let calls = Tracked { calls: calls.clone(), connection_guard: connection_guard.clone(), refused };
         let connection = graceful.watch(server.serve_connection(stream, calls));
         let counted = Counted::new(&metrics);
         tokio::spawn(async move {
             tokio::select! {
                 ended = connection => ended.unwrap_or_else(|error| debug!(%error, "HTTP connection broke")),
-                () = stands.evicted() => debug!("closed an idle HTTP connection to make room"),
+                () = connection_guard.evicted() => debug!("closed an idle HTTP connection to make room"),
             }
             drop((permit, counted));
         });
@@ -132,7 +132,7 @@ async fn serve_within<S>(
 /// The service of one connection.
 struct Tracked<S> {
     calls: S,
-    stands: Stands,
+    connection_guard: OpenConnection,
     refused: Refused,
 }
 
@@ -145,14 +145,14 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let (stands, serves) = (self.stands.clone(), self.stands.serves());
-        stands.is_busy();
+        let (connection_guard, serves) = (self.connection_guard.clone(), self.connection_guard.serves());
+        connection_guard.is_busy();
         if serves != Serves::All {
             request.extensions_mut().insert(serves);
         }
         if let Some(error) = self.refused.of(&request) {
             debug!(?error, "refused an HTTP request head");
-            return Box::pin(async move { Ok(stands.answered(error.into_response())) });
+            return Box::pin(async move { Ok(connection_guard.answered(error.into_response())) });
         }
         let call = self.calls.call(request);
         Box::pin(async move {
@@ -160,7 +160,7 @@ where
             if serves == Serves::Itself {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(stands.answered(answer))
+            Ok(connection_guard.answered(answer))
         })
     }
 }

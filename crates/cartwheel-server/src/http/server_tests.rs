@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::http::tests::{busy, door, got, put_done};
+use crate::http::tests::{api, busy, got, put_done};
 use crate::http::{Front, router};
 use crate::metrics::tests::parse;
 
@@ -41,7 +41,7 @@ where
 }
 
 async fn keys() -> Serving {
-    serving(router(door(put_done(None)).0), Limits::default()).await
+    serving(router(api(put_done(None)).0), Limits::default()).await
 }
 
 async fn bounded<T>(what: impl Future<Output = T>) -> T {
@@ -110,8 +110,8 @@ fn put(path: &str, headers: &str, body: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_content_length_is_handled() {
-    let (door, asked) = door(put_done(None));
-    let serving = serving(router(door), Limits::default()).await;
+    let (api, asked) = api(put_done(None));
+    let serving = serving(router(api), Limits::default()).await;
     // Too long, and the client waits.
     let (mut stream, slow) = say(&serving, put("/v1/kv/b/k?timeout_ms=50", "Content-Length: 10\r\n", "abc")).await;
     assert_eq!((slow.0, slow.code().as_str(), slow.closes()), (400, "bad_request", true));
@@ -186,7 +186,7 @@ async fn expect_continue_and_pipelining_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_closed_its_sending_side_gets_its_response() {
     let serving =
-        serving(router(door(Ok(cartwheel_core::message::client::Reply::Got(got(&[Some("v")])))).0), Limits::default())
+        serving(router(api(Ok(cartwheel_core::message::client::Reply::Got(got(&[Some("v")])))).0), Limits::default())
             .await;
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     stream.write_all(b"GET /v1/kv/b/k HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -257,8 +257,8 @@ async fn a_head_may_have_64_kib() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn raw_fragments_and_ambiguous_lengths_are_refused_anywhere_on_a_connection() {
-    let (door, asked) = door(put_done(None));
-    let serving = serving(router(door), Limits::default()).await;
+    let (api, asked) = api(put_done(None));
+    let serving = serving(router(api), Limits::default()).await;
     let fine = put("/v1/kv/b/k%23", "Content-Length: 3\r\n", "PUT");
     let chunked = put("/v1/kv/b/k", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n");
     for (refused, status) in [
@@ -306,7 +306,7 @@ async fn malformed_and_repeated_headers_are_refused_and_the_connection_stays_ope
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_and_slow_heads_time_out() {
     let limits = Limits { head_within: Duration::from_millis(50), ..Limits::default() };
-    let serving = serving(router(door(put_done(None)).0), limits).await;
+    let serving = serving(router(api(put_done(None)).0), limits).await;
     for begun in ["", "GET / HTTP/1.1\r\nHost"] {
         let mut stream = TcpStream::connect(serving.addr).await.unwrap();
         stream.write_all(begun.as_bytes()).await.unwrap();
@@ -336,7 +336,7 @@ async fn a_client_that_reads_nothing_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_bounded_and_further_ones_wait() {
-    let serving = serving(router(door(put_done(None)).0), Limits { connections_max: 2, ..Limits::default() }).await;
+    let serving = serving(router(api(put_done(None)).0), Limits { connections_max: 2, ..Limits::default() }).await;
     let (first, _) = say(&serving, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let (_second, _) = say(&serving, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut third = TcpStream::connect(serving.addr).await.unwrap();
@@ -349,8 +349,8 @@ async fn connections_are_bounded_and_further_ones_wait() {
 
 #[tokio::test]
 async fn an_overloaded_node_refuses_requests_on_keys_unparsed_and_serves_others() {
-    let (door, _, _busy) = busy().await;
-    let serving = serving_calls(Front::new(door.clone()), Limits::default()).await;
+    let (api, _, _busy) = busy().await;
+    let serving = serving_calls(Front::new(api.clone()), Limits::default()).await;
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     for request in [
         "PUT /v1/kv/b/k HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nsocks",
@@ -364,7 +364,7 @@ async fn an_overloaded_node_refuses_requests_on_keys_unparsed_and_serves_others(
     }
     bounded(stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")).await.unwrap();
     assert_eq!(answer(&mut stream).await.unwrap().0, 200);
-    let samples = parse(&door.metrics().text());
+    let samples = parse(&api.metrics().text());
     for operation in ["get", "put", "delete"] {
         let name = format!("cartwheel_requests_total{{operation=\"{operation}\",outcome=\"overloaded\"}}");
         assert!(samples[&name] >= 1.0, "{name}");

@@ -10,7 +10,7 @@ use cartwheel_core::ring::quorum::majority;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::key::Key;
 
-use super::Door;
+use super::ApiState;
 use super::error::ApiError;
 use super::members::name_of;
 
@@ -48,16 +48,16 @@ impl Asked {
     }
 
     /// The error for a refusal.
-    pub(super) fn refused(&self, door: &Door, refusal: Refusal) -> ApiError {
+    pub(super) fn refused(&self, api: &ApiState, refusal: Refusal) -> ApiError {
         let (Refusal::Unavailable(_) | Refusal::Unverified(_)) = &refusal else { return ApiError::from(refusal) };
-        let (view, phases) = (door.view(), door.phases());
+        let (view, phases) = (api.view(), api.phases());
         let settings = view.settings(self.key.bucket());
         let homes = homes_of(&self.key, &view, &phases);
         // Stand-ins help eventual requests if the bucket is sloppy.
         let may_stand_in = settings.sloppy && !self.is_strong;
         let others = view.members().filter(|known| may_stand_in && !known.leaving && known.member.weight > 0);
         let asked: BTreeSet<NodeId> = homes.iter().copied().chain(others.map(|known| known.member.id)).collect();
-        let is_out_of_reach = |node: &NodeId| is_out_of_reach(door, *node);
+        let is_out_of_reach = |node: &NodeId| is_out_of_reach(api, *node);
         let mut unreachable: Vec<String> =
             asked.iter().filter(|node| is_out_of_reach(node)).map(|&node| name_of(&view, node)).collect();
         unreachable.sort();
@@ -85,9 +85,9 @@ fn homes_of(key: &Key, view: &View, phases: &[ConfigPhase]) -> Vec<NodeId> {
     phases.get(partition.index()).map(homes).unwrap_or_default()
 }
 
-fn is_out_of_reach(door: &Door, node: NodeId) -> bool {
-    let is_cut_off = || door.board().get(node).is_some_and(|peer| !peer.link().connected);
-    node != door.local().node && (door.liveness().status(node) != Status::Alive || is_cut_off())
+fn is_out_of_reach(api: &ApiState, node: NodeId) -> bool {
+    let is_cut_off = || api.board().get(node).is_some_and(|peer| !peer.link().connected);
+    node != api.local().node && (api.liveness().status(node) != Status::Alive || is_cut_off())
 }
 
 /// The facts from which the cause is derived.

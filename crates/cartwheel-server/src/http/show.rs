@@ -16,10 +16,10 @@ use cartwheel_core::value::state::{Content, Sibling};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::ask::{self, CONTEXT};
 use super::body::Bodies;
 use super::conditions::{self, Validators, Verdict};
 use super::error::ApiError;
+use super::headers::{self, CONTEXT};
 use super::siblings::{Text, ValueBody};
 
 const ACKS: HeaderName = HeaderName::from_static("cartwheel-acks");
@@ -71,7 +71,7 @@ pub(super) fn got(
     wall: WallMs,
 ) -> Result<Response, ApiError> {
     let live: Vec<&Sibling> = got.live(wall).collect();
-    let mut headers = standing(got.context.as_ref(), acks);
+    let mut headers = ack_headers(got.context.as_ref(), acks);
     if live.is_empty() {
         return Err(ApiError::not_found("nothing is stored under this key").with_all(&headers));
     }
@@ -85,7 +85,7 @@ pub(super) fn got(
     }
     let shown = match &live[0].content {
         Content::Value { bytes, content_type, content_encoding }
-            if got.siblings.len() == 1 && !ask::wants_json(asked) =>
+            if got.siblings.len() == 1 && !headers::wants_json(asked) =>
         {
             if let Ok(encoding) = HeaderValue::from_str(content_encoding)
                 && !content_encoding.is_empty()
@@ -137,7 +137,7 @@ impl Shown<'_> {
 }
 
 /// The headers with the replicas that answered and the context.
-pub(super) fn standing(context: Option<&Bytes>, acks: Acks) -> HeaderMap {
+pub(super) fn ack_headers(context: Option<&Bytes>, acks: Acks) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // Base64 and digits always make a header value.
     if let Some(Ok(value)) = context.map(|context| HeaderValue::try_from(URL_SAFE_NO_PAD.encode(context))) {

@@ -83,14 +83,14 @@ impl Exchange {
 }
 
 /// The API state of node-1 of three, which gives every request the answer `outcome` and keeps the last request.
-pub(super) fn door(outcome: Outcome) -> (Door, Arc<Mutex<Option<Asked>>>) {
+pub(super) fn api(outcome: Outcome) -> (ApiState, Arc<Mutex<Option<Asked>>>) {
     let asked = Arc::new(Mutex::new(None));
-    (door_of(Fixed(outcome, asked.clone())).0, asked)
+    (api_of(Fixed(outcome, asked.clone())).0, asked)
 }
 
-fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
+fn api_of(machine: impl Machine) -> (ApiState, watch::Sender<Readiness>) {
     let dir = tempfile::tempdir().unwrap();
-    let nodes = bootstrap::open_or_found(&dir.path().join("d"), None, None, Ports::default()).unwrap();
+    let nodes = bootstrap::open_or_bootstrap(&dir.path().join("d"), None, None, Ports::default()).unwrap();
     let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
     let view = Arc::new(bootstrap::view_of(&identity, dir.path()).unwrap());
     let counted = ShardMetrics::default();
@@ -123,7 +123,7 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
     let waits_for = vec![NodeId::of_name("node-2")];
     let upgrade = UpgradeStatus { waits_for, ..UpgradeStatus::default() };
     (
-        Door::new(Backend {
+        ApiState::new(Backend {
             local,
             shards,
             control,
@@ -144,8 +144,8 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
 }
 
 async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
-    let (door, asked) = door(outcome);
-    exchange_at(door, asked, request).await
+    let (api, asked) = api(outcome);
+    exchange_at(api, asked, request).await
 }
 
 /// The response of node-1 of three, in JSON.
@@ -155,8 +155,8 @@ pub(super) async fn ask(method: &str, uri: &str, outcome: Outcome, body: String)
     (answer.status, answer.json())
 }
 
-async fn exchange_at(door: Door, asked: Arc<Mutex<Option<Asked>>>, request: Request<Body>) -> Exchange {
-    let response: Response<Body> = router(door).oneshot(request).await.unwrap();
+async fn exchange_at(api: ApiState, asked: Arc<Mutex<Option<Asked>>>, request: Request<Body>) -> Exchange {
+    let response: Response<Body> = router(api).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let asked = asked.lock().unwrap().take();
@@ -496,7 +496,7 @@ async fn the_front_page_names_every_call() {
     let page = exchange(put_done(None), request("GET", "/").body(Body::empty()).unwrap()).await;
     assert!(page.header("content-type").starts_with("text/plain"));
     let page = String::from_utf8(page.body.to_vec()).unwrap();
-    for (_, documented, _) in calls(&door(put_done(None)).0) {
+    for (_, documented, _) in calls(&api(put_done(None)).0) {
         assert!(page.contains(documented), "{documented}");
     }
 }
@@ -506,7 +506,7 @@ async fn the_document_has_every_call_and_no_other() {
     let described = exchange(put_done(None), request("GET", "/openapi.json").body(Body::empty()).unwrap()).await.json();
     let paths = described["paths"].as_object().unwrap();
     let documented: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
-    let routed: BTreeSet<&str> = calls(&door(put_done(None)).0).iter().map(|(_, documented, _)| *documented).collect();
+    let routed: BTreeSet<&str> = calls(&api(put_done(None)).0).iter().map(|(_, documented, _)| *documented).collect();
     assert_eq!(documented, routed);
     for (path, methods) in paths {
         for method in ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"] {
@@ -565,7 +565,7 @@ async fn the_document_has_every_status_of_the_contract() {
 #[tokio::test]
 async fn requests_are_counted() {
     let two = Ok(Reply::Got(got(&[Some("a"), Some("b")])));
-    let (door, asked) = door(two);
+    let (api, asked) = api(two);
     for (method, uri) in [
         ("GET", "/v1/kv/b/k"),
         ("HEAD", "/v1/kv/b/k"),
@@ -575,9 +575,9 @@ async fn requests_are_counted() {
         ("POST", "/v1/kv/b/k"),
         ("GET", "/healthz"),
     ] {
-        exchange_at(door.clone(), asked.clone(), request(method, uri).body(Body::empty()).unwrap()).await;
+        exchange_at(api.clone(), asked.clone(), request(method, uri).body(Body::empty()).unwrap()).await;
     }
-    let told = exchange_at(door, asked, request("GET", "/metrics").body(Body::empty()).unwrap()).await;
+    let told = exchange_at(api, asked, request("GET", "/metrics").body(Body::empty()).unwrap()).await;
     assert!(told.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
     let samples = metrics::tests::parse(std::str::from_utf8(&told.body).unwrap());
     let requests = |operation: &str, outcome: &str| {
@@ -604,16 +604,16 @@ async fn a_client_that_disconnects_is_counted_as_gone() {
             Effects::default()
         }
     }
-    let (door, _) = door_of(Mute);
+    let (api, _) = api_of(Mute);
     let asks = request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap();
-    let mut asking = Box::pin(router(door.clone()).oneshot(asks));
+    let mut asking = Box::pin(router(api.clone()).oneshot(asks));
     tokio::select! {
         biased;
         _ = &mut asking => panic!("a mute node answered"),
         () = std::future::ready(()) => {}
     }
     drop(asking);
-    let samples = metrics::tests::parse(&door.metrics().text());
+    let samples = metrics::tests::parse(&api.metrics().text());
     assert_eq!(samples["cartwheel_requests_total{operation=\"get\",outcome=\"client_gone\"}"], 1.0);
 }
 
@@ -628,13 +628,13 @@ impl Machine for Stuck {
 }
 
 /// The API state of a blocked, overloaded node; the first request that it refused; and a guard that keeps it blocked.
-pub(super) async fn busy() -> (Door, Response<Body>, impl Sized) {
+pub(super) async fn busy() -> (ApiState, Response<Body>, impl Sized) {
     let (let_go, stuck) = std::sync::mpsc::channel::<()>();
-    let (door, _) = door_of(Stuck(stuck));
+    let (api, _) = api_of(Stuck(stuck));
     let mut waiting = Vec::new();
     let refused = loop {
         let asks = request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap();
-        let mut asking = Box::pin(router(door.clone()).oneshot(asks));
+        let mut asking = Box::pin(router(api.clone()).oneshot(asks));
         tokio::select! {
             biased;
             refused = &mut asking => break refused.unwrap(),
@@ -643,31 +643,31 @@ pub(super) async fn busy() -> (Door, Response<Body>, impl Sized) {
         assert!(waiting.len() < shard::INBOX_MAX, "clients may fill the whole queue");
     };
     assert!(waiting.len() >= 256, "{}", waiting.len());
-    (door, refused, (waiting, let_go))
+    (api, refused, (waiting, let_go))
 }
 
 #[tokio::test]
 async fn an_overloaded_node_refuses_a_write_before_its_value_arrives() {
-    let (door, refused, _busy) = busy().await;
+    let (api, refused, _busy) = busy().await;
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     let unread =
         Body::from_stream(futures_util::stream::poll_fn(|_| -> std::task::Poll<Option<std::io::Result<Bytes>>> {
             panic!("the value of a write that is refused was read")
         }));
     let puts = request("PUT", "/v1/kv/b/k").header("expect", "100-continue").body(unread).unwrap();
-    let (status, code) = exchange_at(door.clone(), Arc::default(), puts).await.refused();
+    let (status, code) = exchange_at(api.clone(), Arc::default(), puts).await.refused();
     assert_eq!((status, code.as_str()), (429, "overloaded"));
-    let samples = metrics::tests::parse(&door.metrics().text());
+    let samples = metrics::tests::parse(&api.metrics().text());
     assert_eq!(samples["cartwheel_shard_inbox_refusals_total"], 2.0);
 }
 
 #[tokio::test]
 async fn a_node_that_is_not_ready_gives_the_reason() {
     let asks = || request("GET", "/readyz").body(Body::empty()).unwrap();
-    let (door, states) = door_of(Fixed(put_done(None), Arc::default()));
+    let (api, states) = api_of(Fixed(put_done(None), Arc::default()));
     let ask = async |readiness| {
         states.send_replace(readiness);
-        exchange_at(door.clone(), Arc::default(), asks()).await
+        exchange_at(api.clone(), Arc::default(), asks()).await
     };
     assert_eq!(ask(Readiness::Ready).await.json(), json!({"status": "ready", "pid": std::process::id()}));
     let (status, code) = ask(Readiness::Connecting).await.refused();

@@ -41,9 +41,9 @@ impl Ports {
     ///
     /// # Errors
     /// If a port number is too large.
-    pub fn site(self, number: u16) -> Result<Site, FoundError> {
+    pub fn site(self, number: u16) -> Result<Site, BootstrapError> {
         let addr = |base: u16| {
-            base.checked_add(number).map(|port| format!("127.0.0.1:{port}")).ok_or(FoundError::Port(number))
+            base.checked_add(number).map(|port| format!("127.0.0.1:{port}")).ok_or(BootstrapError::Port(number))
         };
         Ok(Site {
             zone: "local".to_owned(),
@@ -80,7 +80,7 @@ impl Site {
 
 /// Why a directory holds no cluster, and none was bootstrapped there.
 #[derive(Debug, thiserror::Error)]
-pub enum FoundError {
+pub enum BootstrapError {
     /// The directory holds something else.
     #[error("{0} is not empty and holds no cluster; give an empty or another directory with --dir")]
     NotEmpty(PathBuf),
@@ -106,7 +106,9 @@ pub enum FoundError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     /// A node's history has no bootstrap.
-    #[error("{0} holds a node without a cluster; restore the directory from a copy, or bootstrap a cluster in another one")]
+    #[error(
+        "{0} holds a node without a cluster; restore the directory from a copy, or bootstrap a cluster in another one"
+    )]
     NoCluster(PathBuf),
     /// There is no randomness.
     #[error(transparent)]
@@ -126,19 +128,19 @@ pub struct NodeDir {
 ///
 /// # Errors
 /// If the identity has no bootstrap.
-pub fn view_of(identity: &Identity, dir: &Path) -> Result<View, FoundError> {
-    let history = History::decode(&identity.founding).ok();
-    history.and_then(|history| history.view()).ok_or_else(|| FoundError::NoCluster(dir.to_path_buf()))
+pub fn view_of(identity: &Identity, dir: &Path) -> Result<View, BootstrapError> {
+    let history = History::decode(&identity.bootstrap).ok();
+    history.and_then(|history| history.view()).ok_or_else(|| BootstrapError::NoCluster(dir.to_path_buf()))
 }
 
 /// All changes that a node knows: its bootstrap, and those in its history file.
 ///
 /// # Errors
 /// If the file cannot be read, or there was no bootstrap.
-pub fn history_of(identity: &Identity, file: &HistoryFile, dir: &Path) -> Result<History, FoundError> {
-    let founding = History::decode(&identity.founding).map_err(|_| FoundError::NoCluster(dir.to_path_buf()))?;
+pub fn history_of(identity: &Identity, file: &HistoryFile, dir: &Path) -> Result<History, BootstrapError> {
+    let bootstrap = History::decode(&identity.bootstrap).map_err(|_| BootstrapError::NoCluster(dir.to_path_buf()))?;
     let mut history = file.load()?.unwrap_or_default();
-    history.merge(&founding);
+    history.merge(&bootstrap);
     Ok(history)
 }
 
@@ -147,12 +149,12 @@ pub fn history_of(identity: &Identity, file: &HistoryFile, dir: &Path) -> Result
 ///
 /// # Errors
 /// If the directory holds something else or a cluster of another size, or cannot be written.
-pub fn open_or_found(
+pub fn open_or_bootstrap(
     dir: &Path,
     nodes: Option<u16>,
     shards: Option<NonZeroU32>,
     ports: Ports,
-) -> Result<Vec<NodeDir>, FoundError> {
+) -> Result<Vec<NodeDir>, BootstrapError> {
     if is_new(dir)? {
         let nodes = nodes.unwrap_or(NODES_DEFAULT);
         let sites = (1..=nodes).map(|number| ports.site(number)).collect::<Result<Vec<_>, _>>()?;
@@ -161,7 +163,7 @@ pub fn open_or_found(
     let there = open(dir)?;
     match nodes {
         Some(wanted) if usize::from(wanted) != there.len() => {
-            Err(FoundError::OtherSize { dir: dir.to_path_buf(), found: there.len(), wanted })
+            Err(BootstrapError::OtherSize { dir: dir.to_path_buf(), found: there.len(), wanted })
         }
         _ => Ok(there),
     }
@@ -172,9 +174,9 @@ pub fn open_or_found(
 ///
 /// # Errors
 /// If the directory is not empty, or cannot be written.
-pub fn found(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<Vec<NodeDir>, FoundError> {
+pub fn bootstrap(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<Vec<NodeDir>, BootstrapError> {
     if !is_new(dir)? {
-        return Err(FoundError::NotEmpty(dir.to_path_buf()));
+        return Err(BootstrapError::NotEmpty(dir.to_path_buf()));
     }
     make(dir, sites, shards)?;
     open(dir)
@@ -184,32 +186,32 @@ pub fn found(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<Vec<NodeD
 ///
 /// # Errors
 /// If the directory cannot be written.
-pub fn found_alone(dir: &Path, name: &str, member: &Member, shards: NonZeroU32) -> Result<(), FoundError> {
-    Founding::of(name, vec![member.clone()])?.settle(dir, member, shards)
+pub fn bootstrap_alone(dir: &Path, name: &str, member: &Member, shards: NonZeroU32) -> Result<(), BootstrapError> {
+    NewCluster::of(name, vec![member.clone()])?.make_node_dir(dir, member, shards)
 }
 
 /// A cluster during its bootstrap: what all its nodes know.
-struct Founding {
+struct NewCluster {
     cluster: ClusterId,
     secret: ClusterSecret,
     history: History,
 }
 
-impl Founding {
-    fn of(name: &str, members: Vec<Member>) -> Result<Self, FoundError> {
-        let Some(first) = members.first().map(|first| first.id) else { return Err(FoundError::NoSite) };
+impl NewCluster {
+    fn of(name: &str, members: Vec<Member>) -> Result<Self, BootstrapError> {
+        let Some(first) = members.first().map(|first| first.id) else { return Err(BootstrapError::NoSite) };
         let cluster = ClusterId(u128::from_be_bytes(random::bytes()?));
         let (partitions, strategy) = (Partitions::default(), Strategy::default());
         let mut history = History::new();
-        let founding = ChangeKind::Bootstrap { cluster, partitions, strategy, members, name: name.to_owned() };
-        history.record(Hlc::at(clock::wall()), first, founding);
+        let bootstrap = ChangeKind::Bootstrap { cluster, partitions, strategy, members, name: name.to_owned() };
+        history.record(Hlc::at(clock::wall()), first, bootstrap);
         Ok(Self { cluster, secret: ClusterSecret(random::bytes()?), history })
     }
 
     /// Makes a node's data directory. The identity is written last: a directory without one holds no node.
-    fn settle(&self, dir: &Path, member: &Member, shards: NonZeroU32) -> Result<(), FoundError> {
+    fn make_node_dir(&self, dir: &Path, member: &Member, shards: NonZeroU32) -> Result<(), BootstrapError> {
         let (name, incarnation, secret) = (member.name.clone(), member.incarnation, self.secret.clone());
-        let (cluster, founding, all_speak) = (self.cluster, self.history.encode(), Protocol::OLDEST);
+        let (cluster, bootstrap, all_speak) = (self.cluster, self.history.encode(), Protocol::OLDEST);
         let lineage = Lineage::default();
         let identity = Identity {
             name,
@@ -221,11 +223,11 @@ impl Founding {
             shards,
             cluster,
             secret,
-            founding,
+            bootstrap,
             all_speak,
         };
         fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
-        data_dir::epoch_file(dir).save(SavedEpoch::FOUNDED)?;
+        data_dir::epoch_file(dir).save(SavedEpoch::BOOTSTRAPPED)?;
         Ok(DataDir::create(dir, &identity)?)
     }
 }
@@ -234,7 +236,7 @@ impl Founding {
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn is_new(dir: &Path) -> Result<bool, FoundError> {
+pub fn is_new(dir: &Path) -> Result<bool, BootstrapError> {
     match fs::read_dir(dir) {
         Ok(mut entries) => Ok(entries.next().is_none()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -242,10 +244,10 @@ pub fn is_new(dir: &Path) -> Result<bool, FoundError> {
     }
 }
 
-fn open(dir: &Path) -> Result<Vec<NodeDir>, FoundError> {
+fn open(dir: &Path) -> Result<Vec<NodeDir>, BootstrapError> {
     let first = dir.join(name_of(1));
     let identity = match data_dir::read_identity(&first) {
-        Err(DataDirError::NoNode(_)) => return Err(FoundError::NotEmpty(dir.to_path_buf())),
+        Err(DataDirError::NoNode(_)) => return Err(BootstrapError::NotEmpty(dir.to_path_buf())),
         identity => identity?,
     };
     let view = view_of(&identity, &first)?;
@@ -257,18 +259,18 @@ fn open(dir: &Path) -> Result<Vec<NodeDir>, FoundError> {
         // What changed since the bootstrap, such as addresses. The node itself reports a file that cannot be read.
         let history = history_of(&identity, &data_dir::history_file(&node_dir), &node_dir).ok();
         let latest = history.and_then(|history| history.view()).and_then(|view| member(&view));
-        let member = latest.or_else(|| member(&view)).ok_or_else(|| FoundError::NoCluster(node_dir.clone()))?;
+        let member = latest.or_else(|| member(&view)).ok_or_else(|| BootstrapError::NoCluster(node_dir.clone()))?;
         nodes.push(NodeDir { dir: node_dir, member });
     }
     Ok(nodes)
 }
 
 /// Makes the data directories of a new cluster: all of them or, after a crash, none.
-fn make(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<(), FoundError> {
+fn make(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<(), BootstrapError> {
     let member = |(number, site): (u16, &Site)| Ok(site.member(&name_of(number), Incarnation(random::number()?)));
-    let members = (1..).zip(sites).map(member).collect::<Result<Vec<_>, FoundError>>()?;
+    let members = (1..).zip(sites).map(member).collect::<Result<Vec<_>, BootstrapError>>()?;
     // A cluster on one machine needs no name.
-    let founding = Founding::of("", members.clone())?;
+    let bootstrap = NewCluster::of("", members.clone())?;
     let parent = match dir.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -276,7 +278,7 @@ fn make(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<(), FoundError
     fs::create_dir_all(parent).map_err(DataDirError::io("create", parent))?;
     let unfinished = unfinished(dir);
     for member in &members {
-        founding.settle(&unfinished.join(&member.name), member, shards)?;
+        bootstrap.make_node_dir(&unfinished.join(&member.name), member, shards)?;
     }
     let sync = |dir: &Path| data_dir::sync_dir(dir).map_err(DataDirError::io("sync", dir));
     sync(&unfinished)?;
@@ -298,7 +300,7 @@ fn fair_share(nodes: u16) -> NonZeroU32 {
 /// The path where a cluster is made before it is renamed.
 fn unfinished(dir: &Path) -> PathBuf {
     let mut name = dir.file_name().unwrap_or("cluster".as_ref()).to_os_string();
-    name.push(format!(".founding-{}", std::process::id()));
+    name.push(format!(".bootstrap-{}", std::process::id()));
     dir.with_file_name(name)
 }
 
@@ -315,11 +317,11 @@ mod tests {
     fn a_cluster_is_bootstrapped_once() {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("new/data");
-        let nodes = open_or_found(&dir, None, None, Ports::default()).unwrap();
+        let nodes = open_or_bootstrap(&dir, None, None, Ports::default()).unwrap();
         assert_eq!(nodes.len(), 3);
         assert_eq!(nodes[2].member.http_addr, "127.0.0.1:8083");
         assert_eq!(nodes[2].member.peer_addr, "127.0.0.1:7403");
-        assert_eq!(open_or_found(&dir, Some(3), None, Ports { http_base: 1, ..Ports::default() }).unwrap(), nodes);
+        assert_eq!(open_or_bootstrap(&dir, Some(3), None, Ports { http_base: 1, ..Ports::default() }).unwrap(), nodes);
         assert_eq!(fs::read_dir(parent.path().join("new")).unwrap().count(), 1, "nothing unfinished is left");
 
         let identities: Vec<_> = nodes.iter().map(|node| data_dir::read_identity(&node.dir).unwrap()).collect();
@@ -339,37 +341,40 @@ mod tests {
             ..Ports::default().site(number).unwrap()
         };
         let sites: Vec<_> = (1..=5).map(site).collect();
-        let nodes = found(&dir, &sites, NonZeroU32::MIN).unwrap();
+        let nodes = bootstrap(&dir, &sites, NonZeroU32::MIN).unwrap();
         let zones: Vec<_> = nodes.iter().map(|node| (&*node.member.name, &*node.member.zone)).collect();
         assert_eq!(zones[..2], [("node-1", "zone-1"), ("node-2", "zone-2")]);
-        assert_eq!(open_or_found(&dir, Some(5), None, Ports::default()).unwrap(), nodes);
+        assert_eq!(open_or_bootstrap(&dir, Some(5), None, Ports::default()).unwrap(), nodes);
         let view = view_of(&data_dir::read_identity(&nodes[4].dir).unwrap(), &dir).unwrap();
         for partition in view.ring.partitions().iter() {
             let zone = |&home: &NodeId| &*view.member(home).unwrap().member.zone;
             let zones: std::collections::BTreeSet<_> = view.ring.homes(partition, 3).iter().map(zone).collect();
             assert_eq!(zones.len(), 3, "{partition:?}");
         }
-        assert!(matches!(found(&dir, &sites, NonZeroU32::MIN), Err(FoundError::NotEmpty(_))));
-        assert!(matches!(found(&parent.path().join("none"), &[], NonZeroU32::MIN), Err(FoundError::NoSite)));
+        assert!(matches!(bootstrap(&dir, &sites, NonZeroU32::MIN), Err(BootstrapError::NotEmpty(_))));
+        assert!(matches!(bootstrap(&parent.path().join("none"), &[], NonZeroU32::MIN), Err(BootstrapError::NoSite)));
     }
 
     #[test]
     fn a_directory_that_does_not_match_is_refused_and_left_unchanged() {
         let dir = tempfile::tempdir().unwrap();
-        open_or_found(dir.path(), Some(2), None, Ports::default()).unwrap();
-        let error = open_or_found(dir.path(), Some(3), None, Ports::default()).unwrap_err();
+        open_or_bootstrap(dir.path(), Some(2), None, Ports::default()).unwrap();
+        let error = open_or_bootstrap(dir.path(), Some(3), None, Ports::default()).unwrap_err();
         assert!(error.to_string().contains("holds a cluster of 2 nodes, not 3"), "{error}");
 
         let other = tempfile::tempdir().unwrap();
         fs::write(other.path().join("thesis.txt"), "mine").unwrap();
-        let error = open_or_found(other.path(), None, None, Ports::default()).unwrap_err();
-        assert!(matches!(error, FoundError::NotEmpty(_)), "{error}");
+        let error = open_or_bootstrap(other.path(), None, None, Ports::default()).unwrap_err();
+        assert!(matches!(error, BootstrapError::NotEmpty(_)), "{error}");
 
         fs::remove_dir_all(dir.path().join("node-2")).unwrap();
-        let error = open_or_found(dir.path(), None, None, Ports::default()).unwrap_err();
+        let error = open_or_bootstrap(dir.path(), None, None, Ports::default()).unwrap_err();
         assert!(error.to_string().contains("node-2"), "{error}");
 
         let ports = Ports { http_base: u16::MAX, ..Ports::default() };
-        assert!(matches!(open_or_found(&dir.path().join("far"), Some(1), None, ports), Err(FoundError::Port(1))));
+        assert!(matches!(
+            open_or_bootstrap(&dir.path().join("far"), Some(1), None, ports),
+            Err(BootstrapError::Port(1))
+        ));
     }
 }

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::config::{Config, ListenAddr, NewNode};
 use crate::data_dir::lineage::Lineage;
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch};
-use crate::lifecycle::bootstrap::{self, FoundError, Site};
+use crate::lifecycle::bootstrap::{self, BootstrapError, Site};
 use crate::os::random::{self, NoRandomness};
 use crate::peers::{Invitation, JoinError, ask_to_join, called};
 
@@ -52,9 +52,7 @@ pub enum NewNodeError {
         name: String,
     },
     /// The directory is another node's.
-    #[error(
-        "{dir} holds the node {name}, not {said}; give the directory of {said}, or leave --name out"
-    )]
+    #[error("{dir} holds the node {name}, not {said}; give the directory of {said}, or leave --name out")]
     OtherName {
         /// The directory.
         dir: PathBuf,
@@ -83,7 +81,10 @@ pub enum NewNodeError {
     )]
     NoClusterName,
     /// The directory's node, or the seeds, belong to another cluster.
-    #[error("{whose} belongs to {}, not to {said}; correct --cluster-name, or give another directory or other seeds", called(name))]
+    #[error(
+        "{whose} belongs to {}, not to {said}; correct --cluster-name, or give another directory or other seeds",
+        called(name)
+    )]
     OtherCluster {
         /// What belongs to it.
         whose: String,
@@ -97,7 +98,7 @@ pub enum NewNodeError {
         "other nodes cannot connect to {addr} of {listen}, a wildcard address or port 0; give the address where they reach this node with \
         {address} HOST:PORT"
     )]
-    NoPlace {
+    NoAddress {
         /// The address.
         addr: String,
         /// The flag that gave it.
@@ -130,7 +131,7 @@ pub enum NewNodeError {
     DataDir(#[from] DataDirError),
     /// The cluster cannot be bootstrapped.
     #[error(transparent)]
-    Found(#[from] FoundError),
+    Bootstrap(#[from] BootstrapError),
     /// There is no randomness.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
@@ -144,7 +145,7 @@ pub enum Plan {
     /// It has none, and no setting says how to get one.
     Nothing,
     /// It bootstraps a cluster.
-    Found(Newcomer),
+    Bootstrap(Newcomer),
     /// It joins a cluster.
     Join(Newcomer),
 }
@@ -183,7 +184,7 @@ pub fn plan(config: &Config) -> Result<Plan, NewNodeError> {
     let (bootstraps, joins) = (new.bootstrap.unwrap_or(false), new.join.unwrap_or(false));
     let seeds: BTreeSet<String> = new.seed.iter().flatten().map(|seed| seed.as_str().to_owned()).collect();
     if config.dir.join(data_dir::IDENTITY_FILE).exists() {
-        is_as_said(&config.dir, new)?;
+        check_settings(&config.dir, new)?;
         return Ok(Plan::Serve);
     }
     if seeds.is_empty() && !bootstraps && !joins {
@@ -207,16 +208,16 @@ pub fn plan(config: &Config) -> Result<Plan, NewNodeError> {
         return Err(NewNodeError::BadName { of: "a cluster", name: cluster_name });
     }
     let site = site_of(config)?;
-    let shards = new.shards.unwrap_or_else(one_a_core);
+    let shards = new.shards.unwrap_or_else(one_per_core);
     if !is_vacant(&config.dir)? {
         return Err(NewNodeError::NotVacant(config.dir.clone()));
     }
-    let founds = bootstraps && seeds.is_empty();
-    if founds && cluster_name.is_empty() {
+    let is_bootstrap = bootstraps && seeds.is_empty();
+    if is_bootstrap && cluster_name.is_empty() {
         return Err(NewNodeError::NoClusterName);
     }
     let newcomer = Newcomer { name, cluster_name, site, shards, seeds, bootstraps, joins };
-    Ok(if founds { Plan::Found(newcomer) } else { Plan::Join(newcomer) })
+    Ok(if is_bootstrap { Plan::Bootstrap(newcomer) } else { Plan::Join(newcomer) })
 }
 
 /// Makes a data directory for a node that has none, by bootstrap or join, if the settings say so.
@@ -227,9 +228,9 @@ pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
     let dir = &config.dir;
     match plan(config)? {
         Plan::Serve | Plan::Nothing => {}
-        Plan::Found(Newcomer { name, cluster_name, site, shards, .. }) => {
+        Plan::Bootstrap(Newcomer { name, cluster_name, site, shards, .. }) => {
             let member = site.member(&name, Incarnation(random::number()?));
-            bootstrap::found_alone(dir, &cluster_name, &member, shards)?;
+            bootstrap::bootstrap_alone(dir, &cluster_name, &member, shards)?;
             info!(cluster = cluster_name, node = name, dir = %dir.display(), "bootstrapped a cluster with this node alone");
         }
         Plan::Join(newcomer) => {
@@ -238,14 +239,14 @@ pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
                 // A node that lost its disk and starts with its first flags must not bootstrap a second cluster because the others are down.
                 let seeds = newcomer.seeds();
                 warn!(
-                node = name,
-                seeds,
-                "waiting for the seeds instead of bootstrapping a cluster; to bootstrap one, leave --seed out"
+                    node = name,
+                    seeds,
+                    "waiting for the seeds instead of bootstrapping a cluster; to bootstrap one, leave --seed out"
                 );
             }
             let member = site.member(name, waiting_incarnation(dir)?);
             let invitation = wait(seeds, &member, *joins, cluster_name).await?;
-            settle(dir, &member, *shards, &invitation)?;
+            make_data_dir(dir, &member, *shards, &invitation)?;
             info!(node = name, dir = %dir.display(), "joined the cluster");
         }
     }
@@ -264,8 +265,8 @@ fn site_of(config: &Config) -> Result<Site, NewNodeError> {
             .as_ref()
             .or(listen.as_ref())
         {
-            Some(addr) if !addr.is_one_place() => {
-                Err(NewNodeError::NoPlace { addr: addr.to_string(), listen: flags.0, address: flags.1 })
+            Some(addr) if !addr.is_specific() => {
+                Err(NewNodeError::NoAddress { addr: addr.to_string(), listen: flags.0, address: flags.1 })
             }
             addr => Ok(addr.map_or(default, ListenAddr::as_str).to_owned()),
         };
@@ -281,7 +282,7 @@ fn site_of(config: &Config) -> Result<Site, NewNodeError> {
 }
 
 /// Checks that a directory belongs to the node that the settings describe.
-fn is_as_said(dir: &Path, new: &NewNode) -> Result<(), NewNodeError> {
+fn check_settings(dir: &Path, new: &NewNode) -> Result<(), NewNodeError> {
     let identity = data_dir::read_identity(dir)?;
     if let Some(said) = new.name.clone().filter(|said| *said != identity.name) {
         return Err(NewNodeError::OtherName { dir: dir.to_path_buf(), name: identity.name, said });
@@ -298,7 +299,7 @@ fn is_as_said(dir: &Path, new: &NewNode) -> Result<(), NewNodeError> {
     }
 }
 
-fn one_a_core() -> NonZeroU32 {
+fn one_per_core() -> NonZeroU32 {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     NonZeroU32::new(cores as u32).unwrap_or(NonZeroU32::MIN)
 }
@@ -382,12 +383,12 @@ fn is_in(view: &View, member: &Member) -> Result<bool, NewNodeError> {
 }
 
 /// Makes the directory of a node that joined.
-fn settle(dir: &Path, member: &Member, shards: NonZeroU32, invitation: &Invitation) -> Result<(), NewNodeError> {
+fn make_data_dir(dir: &Path, member: &Member, shards: NonZeroU32, invitation: &Invitation) -> Result<(), NewNodeError> {
     let Invitation { secret, history } = invitation;
     let cluster = history.cluster().ok_or(NewNodeError::NoCluster)?;
-    let mut founding = History::new();
+    let mut bootstrap = History::new();
     let first = history.changes().find(|change| matches!(change.what, ChangeKind::Bootstrap { .. }));
-    founding.insert(first.ok_or(NewNodeError::NoCluster)?.clone());
+    bootstrap.insert(first.ok_or(NewNodeError::NoCluster)?.clone());
     // The history first: a directory without an identity holds no node.
     data_dir::history_file(dir).save(&history.encode())?;
     data_dir::epoch_file(dir).save(SavedEpoch { epoch: Epoch::UNKNOWN, reached: Epoch::UNKNOWN })?;
@@ -401,7 +402,7 @@ fn settle(dir: &Path, member: &Member, shards: NonZeroU32, invitation: &Invitati
         shards,
         cluster,
         secret: secret.clone(),
-        founding: founding.encode(),
+        bootstrap: bootstrap.encode(),
         all_speak: Protocol::OLDEST,
     };
     DataDir::create(dir, &identity)?;
@@ -487,8 +488,8 @@ mod tests {
         }
         let both = NewNode { join: Some(true), ..named("a") };
         assert!(matches!(refused(&dir, both).await, NewNodeError::BothWays));
-        let nobody = NewNode { join: Some(true), bootstrap: None, ..named("a") };
-        assert!(matches!(refused(&dir, nobody).await, NewNodeError::NoSeed));
+        let no_seed = NewNode { join: Some(true), bootstrap: None, ..named("a") };
+        assert!(matches!(refused(&dir, no_seed).await, NewNodeError::NoSeed));
         let nameless = NewNode { cluster_name: None, ..named("a") };
         assert!(matches!(refused(&dir, nameless).await, NewNodeError::NoClusterName));
         let odd = NewNode { cluster_name: Some("my shop".to_owned()), ..named("a") };
@@ -504,7 +505,7 @@ mod tests {
             };
             for peers in [true, false] {
                 let refused = prepare(&listen(peers)).await.unwrap_err();
-                assert!(matches!(refused, NewNodeError::NoPlace { .. }), "{refused}");
+                assert!(matches!(refused, NewNodeError::NoAddress { .. }), "{refused}");
             }
         }
         assert!(!dir.exists(), "nothing was made");
@@ -548,7 +549,7 @@ mod tests {
 
     /// A cluster of a, as a knows it after these changes.
     fn history(changes: Vec<ChangeKind>) -> History {
-        let founding = ChangeKind::Bootstrap {
+        let bootstrap = ChangeKind::Bootstrap {
             cluster: cartwheel_core::value::cluster_id::ClusterId(7),
             partitions: cartwheel_core::ring::Partitions::default(),
             strategy: cartwheel_core::cluster::membership::Strategy::default(),
@@ -556,7 +557,7 @@ mod tests {
             name: String::new(),
         };
         let mut history = History::new();
-        for (at, what) in (1..).zip([founding].into_iter().chain(changes)) {
+        for (at, what) in (1..).zip([bootstrap].into_iter().chain(changes)) {
             history.record(Hlc::from_bits(at), NodeId::of_name("a"), what);
         }
         history
@@ -588,7 +589,7 @@ mod tests {
         let member = site().member("b", waiting_incarnation(&dir).unwrap());
         let secret = ClusterSecret([9; 32]);
         let invitation = Invitation { secret: secret.clone(), history: history(vec![ChangeKind::Add(member.clone())]) };
-        settle(&dir, &member, NonZeroU32::MIN, &invitation).unwrap();
+        make_data_dir(&dir, &member, NonZeroU32::MIN, &invitation).unwrap();
         let identity = data_dir::read_identity(&dir).unwrap();
         assert_eq!(
             (identity.incarnation, identity.secret == secret, dir.join(WAITING_FILE).exists()),
@@ -598,7 +599,7 @@ mod tests {
         assert_eq!(bootstrap::view_of(&identity, &dir).unwrap().members().len(), 1);
         let known = bootstrap::history_of(&identity, &data_dir::history_file(&dir), &dir).unwrap();
         assert_eq!(known.version(), invitation.history.version());
-        let nobody = Invitation { secret, history: History::new() };
-        assert!(matches!(settle(&dir, &member, NonZeroU32::MIN, &nobody), Err(NewNodeError::NoCluster)));
+        let no_seed = Invitation { secret, history: History::new() };
+        assert!(matches!(make_data_dir(&dir, &member, NonZeroU32::MIN, &no_seed), Err(NewNodeError::NoCluster)));
     }
 }

@@ -9,7 +9,7 @@ use cartwheel_core::value::hlc::Hlc;
 
 use crate::data_dir::lineage::Lineage;
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch};
-use crate::lifecycle::bootstrap::{self, FoundError};
+use crate::lifecycle::bootstrap::{self, BootstrapError};
 use crate::os::clock;
 use crate::os::random::{self, NoRandomness};
 
@@ -43,7 +43,7 @@ pub enum RenewError {
     DataDir(#[from] DataDirError),
     /// The cluster cannot be read.
     #[error(transparent)]
-    Cluster(#[from] FoundError),
+    Cluster(#[from] BootstrapError),
     /// There is no randomness.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
@@ -60,12 +60,12 @@ pub fn renew_missing(dir: &Path) -> Result<Vec<String>, RenewError> {
     like.sort();
     let Some(first) = like.first() else { return Ok(Vec::new()) };
     // Only nodes of the bootstrap have their directories here.
-    let founding = bootstrap::view_of(&data_dir::read_identity(first)?, first)?;
+    let bootstrap = bootstrap::view_of(&data_dir::read_identity(first)?, first)?;
     let known = Known::of(&like)?;
     let mut renewed = Vec::new();
-    for founder in founding.members() {
-        let (name, node_dir) = (&founder.member.name, dir.join(&founder.member.name));
-        if there(node_dir.clone()).is_none() && known.view.member(founder.member.id).is_some() {
+    for original in bootstrap.members() {
+        let (name, node_dir) = (&original.member.name, dir.join(&original.member.name));
+        if there(node_dir.clone()).is_none() && known.view.member(original.member.id).is_some() {
             renew(&node_dir, &like, name)?;
             renewed.push(name.clone());
         }
@@ -99,7 +99,7 @@ impl Known {
                 Some((.., all)) => drop(all.merge(&history)),
             }
         }
-        let no_cluster = || FoundError::NoCluster(like.first().cloned().unwrap_or_default());
+        let no_cluster = || BootstrapError::NoCluster(like.first().cloned().unwrap_or_default());
         let (_, identity, history) = known.ok_or_else(no_cluster)?;
         let view = history.view().ok_or_else(no_cluster)?;
         Ok(Self { identity, history, view, reached })
@@ -144,10 +144,10 @@ pub fn renew(dir: &Path, like: &[PathBuf], name: &str) -> Result<Member, RenewEr
 }
 
 /// The loss floor of an incarnation that did not bootstrap the cluster: an earlier incarnation may have held records that this one lacks.
-pub fn loss_floor(identity: &Identity, dir: &Path) -> Result<Since, FoundError> {
-    let founding = bootstrap::view_of(identity, dir)?;
-    let founder = founding.member(NodeId::of_name(&identity.name)).map(|known| known.member.incarnation);
-    Ok(if founder == Some(identity.incarnation) { Since(0) } else { Since::boot(1) })
+pub fn loss_floor(identity: &Identity, dir: &Path) -> Result<Since, BootstrapError> {
+    let bootstrap = bootstrap::view_of(identity, dir)?;
+    let original = bootstrap.member(NodeId::of_name(&identity.name)).map(|known| known.member.incarnation);
+    Ok(if original == Some(identity.incarnation) { Since(0) } else { Since::boot(1) })
 }
 
 #[cfg(test)]
@@ -155,11 +155,11 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::lifecycle::bootstrap::{NodeDir, Ports, open_or_found};
+    use crate::lifecycle::bootstrap::{NodeDir, Ports, open_or_bootstrap};
 
     fn cluster() -> (tempfile::TempDir, Vec<NodeDir>) {
         let root = tempfile::tempdir().unwrap();
-        let nodes = open_or_found(&root.path().join("data"), None, None, Ports::default()).unwrap();
+        let nodes = open_or_bootstrap(&root.path().join("data"), None, None, Ports::default()).unwrap();
         (root, nodes)
     }
 
@@ -188,7 +188,7 @@ mod tests {
         );
         assert_eq!(view.ring.owners(), view_in(&nodes[0].dir).ring.owners(), "no partition moves");
         assert_eq!(renew_missing(&dir).unwrap(), Vec::<String>::new());
-        assert_eq!(open_or_found(&dir, None, None, Ports::default()).unwrap().len(), 3);
+        assert_eq!(open_or_bootstrap(&dir, None, None, Ports::default()).unwrap().len(), 3);
 
         // Again with an empty directory; only node-2 knows the previous incarnation.
         let first = dir.join("node-1");
@@ -206,7 +206,9 @@ mod tests {
         let refused = |dir: &Path, like: &[PathBuf], name: &str| renew(dir, like, name).unwrap_err().to_string();
         assert!(refused(&nodes[1].dir, &like, "node-2").contains("is not empty"));
         let gone = root.path().join("gone");
-        assert!(refused(&gone, &like, "node-9").contains("has no node called node-9; its nodes are node-1, node-2, node-3"));
+        assert!(
+            refused(&gone, &like, "node-9").contains("has no node called node-9; its nodes are node-1, node-2, node-3")
+        );
         assert!(refused(&gone, &like, "node-1").contains("own directory"));
         assert!(refused(&gone, std::slice::from_ref(&gone), "node-2").contains("holds no node"));
         let (_other_root, other) = cluster();

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::data_dir::FormatMark;
 use crate::metrics::UpgradeMetrics;
-use crate::peers::{Acquaintances, PeersSpeak};
+use crate::peers::{KnownPeers, PeersSpeak};
 use crate::shard::Shards;
 
 /// The time before another attempt to save the version.
@@ -46,7 +46,7 @@ pub struct Upgrade {
     /// The members.
     pub view: watch::Receiver<Arc<View>>,
     /// What the members speak, and what this node accepts.
-    pub acquaintances: Acquaintances,
+    pub known_peers: KnownPeers,
     /// The shards, which use the features.
     pub shards: Shards,
     /// Publishes the status.
@@ -65,7 +65,7 @@ impl Upgrade {
     }
 
     async fn follow(mut self) {
-        let mut speak = self.acquaintances.peers_speak();
+        let mut speak = self.known_peers.peers_speak();
         let mut all_speak = self.mark.all_speak();
         self.shards.set_all_speak(all_speak).await;
         loop {
@@ -79,7 +79,7 @@ impl Upgrade {
                     continue;
                 }
                 all_speak = lowest;
-                self.acquaintances.speak_from(all_speak);
+                self.known_peers.speak_from(all_speak);
                 self.shards.set_all_speak(all_speak).await;
                 info!(protocol = %all_speak, "all members speak this protocol version; using its features from now on");
             }
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_version_is_used_once_every_member_has_said_that_it_speaks_it() {
         let dir = tempfile::tempdir().unwrap();
-        let nodes = bootstrap::open_or_found(&dir.path().join("d"), None, None, Ports::default()).unwrap();
+        let nodes = bootstrap::open_or_bootstrap(&dir.path().join("d"), None, None, Ports::default()).unwrap();
         let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
         let view = bootstrap::view_of(&identity, dir.path()).unwrap();
         let [own, second, third] = [1, 2, 3].map(|number| NodeId::of_name(&format!("node-{number}")));

@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 pub struct LivenessMetrics {
     members: Family<Labels, Gauge>,
     changes: Family<Labels, Counter>,
-    nonsense: Counter,
+    malformed: Counter,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -31,10 +31,14 @@ impl LivenessMetrics {
             let _ = self.members.get_or_create(&Labels::of(status));
             let _ = self.changes.get_or_create(&Labels::of(status));
         }
-        registry.register("members", "Other members, by the liveness status that this node gives them", self.members.clone());
+        registry.register(
+            "members",
+            "Other members, by the liveness status that this node gives them",
+            self.members.clone(),
+        );
         let help = "Changes of a member to this liveness status";
         registry.register("liveness_changes", help, self.changes.clone());
-        registry.register("probe_refusals", "SWIM packets that were malformed or out of place", self.nonsense.clone());
+        registry.register("probe_refusals", "SWIM packets that were malformed or out of place", self.malformed.clone());
     }
 
     /// Counts the changes of status.
@@ -50,6 +54,6 @@ impl LivenessMetrics {
 
     /// Counts refused packets.
     pub(crate) fn refused(&self, packets: u64) {
-        self.nonsense.inc_by(packets);
+        self.malformed.inc_by(packets);
     }
 }

@@ -101,7 +101,7 @@ pub(crate) fn latency_buckets() -> impl Iterator<Item = f64> {
 
 /// From 1 to `max`, doubling.
 pub(crate) fn sizes(max: usize) -> impl Iterator<Item = f64> {
-    std::iter::successors(Some(1), |size| Some(size * 2)).take_while(move |&size| size <= max).map(|size| size as f64)
+    (0..usize::BITS).map(|power| 1 << power).take_while(move |&size| size <= max).map(|size: usize| size as f64)
 }
 
 #[cfg(test)]

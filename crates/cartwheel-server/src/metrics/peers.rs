@@ -7,7 +7,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::peers::{Board, Nonsense, PeerStats};
+use crate::peers::{Board, PeerStats, ProtocolError};
 
 /// The connections to peers, collected on each scrape.
 #[derive(Debug)]
@@ -25,19 +25,15 @@ impl Collector for PeerCollector {
             ("peer_received_bytes", "Bytes of messages received from a peer.", |peer| {
                 peer.received.bytes.load(Ordering::Relaxed)
             }),
-            (
-                "exchange_sent_bytes",
-                "Bytes of anti-entropy messages sent to a peer, repairs included.",
-                |peer| peer.exchange_bytes.load(Ordering::Relaxed),
-            ),
+            ("exchange_sent_bytes", "Bytes of anti-entropy messages sent to a peer, repairs included.", |peer| {
+                peer.exchange_bytes.load(Ordering::Relaxed)
+            }),
             (
                 "peer_messages_dropped",
                 "Messages to a peer that were dropped, without a connection or with a full queue.",
                 |peer| peer.dropped.load(Ordering::Relaxed),
             ),
-            ("peer_connects", "Connections made to a peer.", |peer| {
-                peer.connects.load(Ordering::Relaxed)
-            }),
+            ("peer_connects", "Connections made to a peer.", |peer| peer.connects.load(Ordering::Relaxed)),
         ];
         for (name, help, count) in counters {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -49,10 +45,10 @@ impl Collector for PeerCollector {
         let refusals = encoder.encode_descriptor("peer_refusals", help, None, MetricType::Counter)?;
         ConstCounter::new(self.0.refusals()).encode(refusals)?;
         let help = "Invalid frames and messages from peers, each of which closed its connection.";
-        let mut family = encoder.encode_descriptor("peer_nonsense", help, None, MetricType::Counter)?;
-        for kind in Nonsense::ALL {
+        let mut family = encoder.encode_descriptor("peer_protocol_errors", help, None, MetricType::Counter)?;
+        for kind in ProtocolError::ALL {
             let labels = [("kind", kind.name())];
-            ConstCounter::new(self.0.nonsense(kind)).encode(family.encode_family(&labels)?)?;
+            ConstCounter::new(self.0.protocol_errors(kind)).encode(family.encode_family(&labels)?)?;
         }
         let help = "1 while the connection to a peer is open.";
         let mut family = encoder.encode_descriptor("peer_connected", help, None, MetricType::Gauge)?;

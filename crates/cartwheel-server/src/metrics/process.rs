@@ -28,8 +28,7 @@ pub(super) struct LostLines;
 
 impl Collector for LostLines {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help =
-            "Log lines that were dropped because they could not be written or the reader is too slow.";
+        let help = "Log lines that were dropped because they could not be written or the reader is too slow.";
         let lost = ConstCounter::new(crate::log::lines_lost());
         lost.encode(encoder.encode_descriptor("log_lines_lost", help, None, MetricType::Counter)?)
     }
@@ -47,8 +46,7 @@ impl Collector for Inboxes {
             let waiting = i64::try_from(shard.waiting()).unwrap_or(i64::MAX);
             ConstGauge::new(waiting).encode(family.encode_family(&[("shard", index.to_string())])?)?;
         }
-        let help =
-            "Capacity of a shard's queue; client requests are admitted while half of it is free.";
+        let help = "Capacity of a shard's queue; client requests are admitted while half of it is free.";
         let limit = ConstGauge::new(i64::try_from(crate::shard::INBOX_MAX).unwrap_or(i64::MAX));
         limit.encode(encoder.encode_descriptor("shard_inbox_limit", help, None, MetricType::Gauge)?)?;
         let help = "Client requests that a shard has under way.";

@@ -24,12 +24,12 @@ pub struct Board {
     clock: Clock,
     peers: Arc<RwLock<BTreeMap<NodeId, Arc<PeerStats>>>>,
     refusals: Arc<AtomicU64>,
-    nonsense: Arc<[AtomicU64; Nonsense::ALL.len()]>,
+    nonsense: Arc<[AtomicU64; ProtocolError::ALL.len()]>,
 }
 
 /// Invalid input from a peer. It closes the connection that it came on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Nonsense {
+pub enum ProtocolError {
     /// A frame that is not a message.
     Frame,
     /// A frame that is too long.
@@ -38,7 +38,7 @@ pub enum Nonsense {
     OtherName,
 }
 
-impl Nonsense {
+impl ProtocolError {
     /// All kinds.
     pub const ALL: [Self; 3] = [Self::Frame, Self::TooLong, Self::OtherName];
 
@@ -142,11 +142,11 @@ impl Board {
     }
 
     /// How often peers sent invalid input of this kind.
-    pub fn nonsense(&self, kind: Nonsense) -> u64 {
+    pub fn protocol_errors(&self, kind: ProtocolError) -> u64 {
         self.nonsense[kind as usize].load(Ordering::Relaxed)
     }
 
-    pub(super) fn sent_nonsense(&self, kind: Nonsense) {
+    pub(super) fn sent_invalid(&self, kind: ProtocolError) {
         self.nonsense[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 

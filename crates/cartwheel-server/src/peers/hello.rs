@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::Invitation;
-use super::acquaintances::{Acquaintances, Retired};
+use super::known_peers::{KnownPeers, Retired};
 use crate::data_dir::ClusterSecret;
 use crate::data_dir::lineage::{Begun, Behind, Lineage, Mark};
 
@@ -156,12 +156,12 @@ pub(crate) fn called(cluster: &str) -> String {
 }
 
 fn too_old(name: &str, theirs: Spoken, ours: Spoken) -> String {
-    let who = if name.is_empty() { "it" } else { name };
+    let peer = if name.is_empty() { "it" } else { name };
     let upgrade = match theirs.newest < ours.oldest {
         true => "its build is too old; upgrade it",
         false => "the build of this node is too old; upgrade this node",
     };
-    format!("{who} speaks protocol {theirs} and this node {ours}: {upgrade}")
+    format!("{peer} speaks protocol {theirs} and this node {ours}: {upgrade}")
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -230,7 +230,7 @@ struct PbBegun {
 }
 
 /// The dialled node in a hello that asks which node listens.
-const NOBODY: NodeId = NodeId::new(0);
+const UNKNOWN: NodeId = NodeId::new(0);
 
 /// The values of [`PbHello::retired`].
 const OLD_COPY: u32 = 1;
@@ -266,10 +266,10 @@ pub(super) async fn call(
     stream: &mut TcpStream,
     local: &LocalNode,
     to: NodeId,
-    acquaintances: &Acquaintances,
+    known_peers: &KnownPeers,
 ) -> Result<(Remote, Protocol), HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
-    let ours = acquaintances.spoken();
+    let ours = known_peers.spoken();
     frames.send(encode(local, ours, to, None)).await?;
     let heard = next(&mut frames, ours).await?;
     let answer = &heard.hello;
@@ -288,7 +288,7 @@ pub(super) async fn call(
     if remote.node != to {
         return Err(HelloError::WrongNode { found: remote.name });
     }
-    acquaintances.admit(&remote).await?;
+    known_peers.admit(&remote).await?;
     Ok((remote, protocol))
 }
 
@@ -306,10 +306,10 @@ pub struct Found {
 }
 
 /// Asks which node is at the other end of a connection.
-pub(super) async fn ask_who(stream: &mut TcpStream, local: &LocalNode) -> Result<Found, HelloError> {
+pub(super) async fn ask_identity(stream: &mut TcpStream, local: &LocalNode) -> Result<Found, HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
     let ours = Spoken::BY_THIS_BUILD;
-    frames.send(encode(local, ours, NOBODY, None)).await?;
+    frames.send(encode(local, ours, UNKNOWN, None)).await?;
     let heard = next(&mut frames, ours).await?;
     let Remote { node, incarnation, peer_addr, http_addr, .. } = check(&heard, local)?;
     Ok(Found { node, incarnation, peer_addr, http_addr })
@@ -319,19 +319,19 @@ pub(super) async fn ask_who(stream: &mut TcpStream, local: &LocalNode) -> Result
 pub(super) async fn answer(
     stream: &mut TcpStream,
     local: &LocalNode,
-    acquaintances: &Acquaintances,
+    known_peers: &KnownPeers,
 ) -> Result<(Remote, Protocol), HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
-    let ours = acquaintances.spoken();
+    let ours = known_peers.spoken();
     let first = next(&mut frames, ours).await;
     if let Ok(heard) = &first
         && !heard.hello.joins.is_empty()
         && agree(heard, ours).is_ok()
     {
-        return Err(welcome(&mut frames, local, &heard.hello, acquaintances).await?);
+        return Err(welcome(&mut frames, local, &heard.hello, known_peers).await?);
     }
     let checked = match first {
-        Ok(heard) => meet(&heard, local, ours, acquaintances).await.map_err(|error| (error, heard.hello.from)),
+        Ok(heard) => meet(&heard, local, ours, known_peers).await.map_err(|error| (error, heard.hello.from)),
         Err(error @ HelloError::Version { .. }) => Err((error, 0)),
         Err(error) => return Err(error),
     };
@@ -366,11 +366,11 @@ async fn meet(
     heard: &Heard,
     local: &LocalNode,
     ours: Spoken,
-    acquaintances: &Acquaintances,
+    known_peers: &KnownPeers,
 ) -> Result<(Remote, Protocol), HelloError> {
     let checked = match NodeId::new(heard.hello.to) {
         to if to == local.node => check(heard, local),
-        NOBODY => check(heard, local).and_then(|remote| Err(HelloError::Asked { name: remote.name })),
+        UNKNOWN => check(heard, local).and_then(|remote| Err(HelloError::Asked { name: remote.name })),
         _ => Err(HelloError::WrongNode { found: local.name.clone() }),
     };
     match (checked, agree(heard, ours)) {
@@ -380,7 +380,7 @@ async fn meet(
         }
         (Ok(remote), agreed) => {
             // An old copy is refused in any version.
-            acquaintances.admit(&remote).await?;
+            known_peers.admit(&remote).await?;
             Ok((remote, agreed?))
         }
         (Err(_), Err(version)) => Err(version),
@@ -393,15 +393,15 @@ async fn welcome(
     frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>,
     local: &LocalNode,
     hello: &PbHello,
-    acquaintances: &Acquaintances,
+    known_peers: &KnownPeers,
 ) -> Result<HelloError, HelloError> {
-    let Some(welcome) = acquaintances.welcome() else { return Ok(HelloError::Malformed) };
+    let Some(welcome) = known_peers.welcome() else { return Ok(HelloError::Malformed) };
     let Ok(Change { what: ChangeKind::Add(member), .. }) = Change::decode(&hello.joins) else {
         return Ok(HelloError::Malformed);
     };
     let name = member.name.clone();
     if let Err(other) = check_cluster_name(hello, local) {
-        frames.send(encode(local, acquaintances.spoken(), member.id, None)).await?;
+        frames.send(encode(local, known_peers.spoken(), member.id, None)).await?;
         return Ok(other);
     }
     if hello.joins_at_once {
@@ -416,10 +416,10 @@ async fn welcome(
     let answer = PbHello {
         secret: Bytes::copy_from_slice(&welcome.secret.0),
         history: history.clone(),
-        ..greeting(local, acquaintances.spoken(), NodeId::new(hello.from), None)
+        ..greeting(local, known_peers.spoken(), NodeId::new(hello.from), None)
     };
     frames.codec_mut().set_max_frame_length(history.len() + HELLO_BYTES_MAX);
-    frames.send(framed(&answer, acquaintances.spoken())).await?;
+    frames.send(framed(&answer, known_peers.spoken())).await?;
     Ok(HelloError::Waits { name })
 }
 
@@ -432,7 +432,7 @@ pub(super) async fn ask_to_join(
 ) -> Result<Invitation, HelloError> {
     let mut frames = Framed::new(stream, super::codec(super::FRAME_BYTES_MAX));
     let change = Change { hlc: Hlc::ZERO, node: joiner.id, number: 1, what: ChangeKind::Add(joiner.clone()) };
-    let nobody = LocalNode {
+    let unknown = LocalNode {
         cluster: ClusterId(0),
         cluster_name: cluster_name.to_owned(),
         node: joiner.id,
@@ -445,7 +445,7 @@ pub(super) async fn ask_to_join(
         http_addr: joiner.http_addr.clone(),
     };
     let ours = Spoken::BY_THIS_BUILD;
-    let hello = PbHello { joins: change.encode(), joins_at_once, ..greeting(&nobody, ours, NodeId::new(0), None) };
+    let hello = PbHello { joins: change.encode(), joins_at_once, ..greeting(&unknown, ours, NodeId::new(0), None) };
     frames.send(framed(&hello, ours)).await?;
     let heard = next(&mut frames, ours).await?;
     agree(&heard, ours)?;
@@ -587,7 +587,7 @@ mod tests {
     /// The outcome at both ends when a build that speaks `theirs` dials this one, and when it is dialled.
     async fn talk(theirs: Spoken) -> [Result<Protocol, HelloError>; 2] {
         let (a, b) = (local("a".to_owned(), 1, 1, 1), local("b".to_owned(), 1, 1, 1));
-        let (said, nobody) = (encode(&a, theirs, b.node, None), Acquaintances::default());
+        let (said, unknown) = (encode(&a, theirs, b.node, None), KnownPeers::default());
         let mut ends = Vec::new();
         for calls in [true, false] {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -596,8 +596,8 @@ mod tests {
             let mut frames = Framed::new(&mut there, crate::peers::codec(HELLO_BYTES_MAX));
             frames.send(said.clone()).await.unwrap();
             let ended = match calls {
-                true => answer(&mut here, &b, &nobody).await,
-                false => call(&mut here, &b, a.node, &nobody).await,
+                true => answer(&mut here, &b, &unknown).await,
+                false => call(&mut here, &b, a.node, &unknown).await,
             };
             // The other end decides by the same numbers.
             let heard = next(&mut frames, theirs).await.unwrap();
@@ -616,8 +616,8 @@ mod tests {
         for (asks, is_told) in [(&a, true), (&stranger, false)] {
             let mut here = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let mut there = listener.accept().await.unwrap().0;
-            let acquaintances = Acquaintances::default();
-            let (asked, answered) = tokio::join!(ask_who(&mut here, asks), answer(&mut there, &b, &acquaintances));
+            let known_peers = KnownPeers::default();
+            let (asked, answered) = tokio::join!(ask_identity(&mut here, asks), answer(&mut there, &b, &known_peers));
             assert!(matches!(answered, Err(HelloError::Asked { .. } | HelloError::Cluster { .. })));
             let found = Found {
                 node: b.node,
@@ -632,7 +632,8 @@ mod tests {
     #[tokio::test]
     async fn nodes_of_clusters_with_different_names_do_not_talk() {
         let of = |name: &str| LocalNode { cluster_name: name.to_owned(), ..local("b".to_owned(), 1, 2, 1) };
-        let heard = |from: &LocalNode| decode(encode(from, Spoken::BY_THIS_BUILD, NOBODY, None), Spoken::BY_THIS_BUILD);
+        let heard =
+            |from: &LocalNode| decode(encode(from, Spoken::BY_THIS_BUILD, UNKNOWN, None), Spoken::BY_THIS_BUILD);
         for (theirs, ours, talk) in
             [("shop", "shop", true), ("shop", "depot", false), ("", "shop", true), ("shop", "", false)]
         {
@@ -679,23 +680,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_that_uses_a_version_drops_peers_that_speak_only_older_ones() {
-        let acquaintances = Acquaintances::default();
-        assert_eq!(acquaintances.spoken(), Spoken::BY_THIS_BUILD);
+        let known_peers = KnownPeers::default();
+        assert_eq!(known_peers.spoken(), Spoken::BY_THIS_BUILD);
         let (node, name, incarnation, version) = (NodeId::of_name("a"), "a".to_owned(), Incarnation(1), None);
         let (lineage, opens, spoken) = (Lineage::default(), false, Spoken::BY_THIS_BUILD);
         let (peer_addr, http_addr) = (String::new(), String::new());
         let remote = Remote { node, name, incarnation, boot: 1, lineage, opens, version, peer_addr, http_addr, spoken };
-        let mut refused = std::pin::pin!(acquaintances.refused(&remote));
+        let mut refused = std::pin::pin!(known_peers.refused(&remote));
         tokio::select! {
             biased;
             () = &mut refused => panic!("the peer was refused without a reason"),
             () = std::future::ready(()) => {}
         }
-        acquaintances.speak_from(Protocol(Protocol::NEWEST.0 + 1));
+        known_peers.speak_from(Protocol(Protocol::NEWEST.0 + 1));
         refused.await;
-        acquaintances.speak_from(Protocol::OLDEST);
-        assert_eq!(acquaintances.spoken().oldest, Protocol(Protocol::NEWEST.0 + 1), "it never goes back");
-        assert_eq!(acquaintances.spoken().in_common(Spoken::BY_THIS_BUILD), None);
+        known_peers.speak_from(Protocol::OLDEST);
+        assert_eq!(known_peers.spoken().oldest, Protocol(Protocol::NEWEST.0 + 1), "it never goes back");
+        assert_eq!(known_peers.spoken().in_common(Spoken::BY_THIS_BUILD), None);
     }
 
     proptest! {

@@ -4,13 +4,13 @@
 //! Messages from others arrive on the connections that they dialled. A message may be lost: what cannot be sent now is dropped and counted,
 //! and the protocol sends again.
 
-mod acquaintances;
 mod board;
 mod frames;
 mod hello;
 mod inbound;
 mod incoming;
 mod joining;
+mod known_peers;
 mod outgoing;
 mod waiting;
 
@@ -28,12 +28,12 @@ use tokio_util::codec::LengthDelimitedCodec;
 
 use crate::data_dir::lineage::Mark;
 use crate::shard::Outgoing;
-pub use acquaintances::{Acquaintances, PeersSpeak, Retired};
-pub use board::{Board, Nonsense, PeerStats};
+pub use board::{Board, PeerStats, ProtocolError};
 pub(crate) use hello::called;
 pub use hello::{Found, HelloError, LocalNode};
 pub use inbound::Inbound;
 pub use joining::{Invitation, JoinError, ask_to_join};
+pub use known_peers::{KnownPeers, PeersSpeak, Retired};
 use outgoing::Link;
 pub use waiting::{Waiting, Welcome};
 
@@ -59,7 +59,7 @@ pub struct Peer {
 #[derive(Debug)]
 pub struct Peers {
     local: LocalNode,
-    acquaintances: Acquaintances,
+    known_peers: KnownPeers,
     stop: watch::Receiver<bool>,
     links: RwLock<BTreeMap<NodeId, Dialled>>,
     board: Board,
@@ -81,11 +81,11 @@ impl Peers {
     pub fn dial(
         local: &LocalNode,
         peers: impl IntoIterator<Item = Peer>,
-        acquaintances: &Acquaintances,
+        known_peers: &KnownPeers,
         stop: &watch::Receiver<bool>,
     ) -> Self {
-        let (local, acquaintances, stop) = (local.clone(), acquaintances.clone(), stop.clone());
-        let dialled = Self { local, acquaintances, stop, links: RwLock::default(), board: Board::default() };
+        let (local, known_peers, stop) = (local.clone(), known_peers.clone(), stop.clone());
+        let dialled = Self { local, known_peers, stop, links: RwLock::default(), board: Board::default() };
         dialled.go_by(peers);
         dialled
     }
@@ -109,7 +109,7 @@ impl Peers {
             let stats = Arc::new(PeerStats::new(peer.name.clone()));
             self.board.add(node, stats.clone());
             let (end, ended) = watch::channel(());
-            let (local, known, stop) = (self.local.clone(), self.acquaintances.clone(), self.stop.clone());
+            let (local, known, stop) = (self.local.clone(), self.known_peers.clone(), self.stop.clone());
             let link = Link::start(local, peer.clone(), stats, known, stop, ended);
             links.insert(node, Dialled { peer, link, _end: end });
             new.push(node);
@@ -177,7 +177,7 @@ pub enum Unwelcome {
     /// Another process serves a copy of it.
     Runs {
         /// The node that reports this.
-        told_by: String,
+        reported_by: String,
     },
 }
 
@@ -186,8 +186,8 @@ pub enum Unwelcome {
 ///
 /// # Errors
 /// If one of them refuses.
-pub async fn introduce(local: &LocalNode, peers: &[Peer], acquaintances: &Acquaintances) -> Result<(), Unwelcome> {
-    let asked = peers.iter().map(|peer| outgoing::introduce(local, peer, acquaintances));
+pub async fn introduce(local: &LocalNode, peers: &[Peer], known_peers: &KnownPeers) -> Result<(), Unwelcome> {
+    let asked = peers.iter().map(|peer| outgoing::introduce(local, peer, known_peers));
     let answers = futures_util::future::join_all(asked).await;
     // A copy that lacks what its original has stored since is refused for good only if the original does not run.
     let runs = answers.iter().find(|answer| matches!(answer, Err(Unwelcome::Runs { .. }))).cloned();
@@ -198,8 +198,8 @@ pub async fn introduce(local: &LocalNode, peers: &[Peer], acquaintances: &Acquai
 ///
 /// # Errors
 /// If no node of this cluster does.
-pub async fn who_is_at(local: &LocalNode, addr: &str) -> Result<Found, HelloError> {
-    outgoing::who_is_at(local, addr).await
+pub async fn identify(local: &LocalNode, addr: &str) -> Result<Found, HelloError> {
+    outgoing::identify(local, addr).await
 }
 
 /// Receives messages from peers on at most `connections_max` connections to `listener`, hands them to `inbound` and counts them on `board`,
@@ -210,10 +210,10 @@ pub async fn listen(
     connections_max: usize,
     inbound: Inbound,
     board: Board,
-    acquaintances: Acquaintances,
+    known_peers: KnownPeers,
     stop: watch::Receiver<bool>,
 ) {
-    incoming::listen(local, listener, connections_max, inbound, board, acquaintances, stop).await;
+    incoming::listen(local, listener, connections_max, inbound, board, known_peers, stop).await;
 }
 
 fn codec(frame_bytes_max: usize) -> LengthDelimitedCodec {

@@ -19,7 +19,7 @@ use tokio_util::codec::{FramedWrite, LengthDelimitedCodec};
 use tracing::{debug, info, warn};
 
 use super::hello::{self, Found, HelloError, Remote};
-use super::{Acquaintances, FRAME_BYTES_MAX, LocalNode, Peer, PeerStats, Unwelcome, codec};
+use super::{FRAME_BYTES_MAX, KnownPeers, LocalNode, Peer, PeerStats, Unwelcome, codec};
 use crate::data_dir::lineage::Mark;
 use crate::log::RateLimit;
 use crate::os::random;
@@ -126,7 +126,7 @@ impl Link {
         local: LocalNode,
         peer: Peer,
         stats: Arc<PeerStats>,
-        acquaintances: Acquaintances,
+        known_peers: KnownPeers,
         stop: watch::Receiver<bool>,
         ended: watch::Receiver<()>,
     ) -> Self {
@@ -152,13 +152,13 @@ impl Link {
             local: local.clone(),
             peer: peer.clone(),
             stats: stats.clone(),
-            acquaintances: acquaintances.clone(),
+            known_peers: known_peers.clone(),
             frames: large_receiver,
             queued_bytes: large_bytes,
         };
         let connected = connected_sender;
         let dialler =
-            Dialler { local, peer, stats, acquaintances, batches: receiver, agreed, queued_bytes, connected, doubted };
+            Dialler { local, peer, stats, known_peers, batches: receiver, agreed, queued_bytes, connected, doubted };
         tokio::spawn(carrier.run(stop.clone(), ended.clone()));
         tokio::spawn(dialler.run(stop, ended));
         link
@@ -219,7 +219,9 @@ impl Link {
         let answers = match &message.message {
             Message::Response(request_id, _) => match self.answering.begin(*request_id) {
                 Some(answers) => Some(answers),
-                None => return debug!(peer = %self.stats.name, "dropped a repeated request: the response is on its way"),
+                None => {
+                    return debug!(peer = %self.stats.name, "dropped a repeated request: the response is on its way");
+                }
             },
             _ => None,
         };
@@ -257,7 +259,7 @@ struct Dialler {
     local: LocalNode,
     peer: Peer,
     stats: Arc<PeerStats>,
-    acquaintances: Acquaintances,
+    known_peers: KnownPeers,
     batches: mpsc::Receiver<Batch>,
     agreed: Arc<AtomicU32>,
     queued_bytes: Arc<AtomicUsize>,
@@ -277,7 +279,7 @@ impl Dialler {
 
     async fn dial_for_ever(&mut self) {
         let mut backoff = BACKOFF_MIN;
-        let (mut missing_since, mut told) = (Instant::now(), (String::new(), false));
+        let (mut missing_since, mut last_error) = (Instant::now(), (String::new(), false));
         loop {
             match self.dial().await {
                 Ok((stream, remote, protocol)) => {
@@ -285,7 +287,7 @@ impl Dialler {
                     let peer = &self.peer;
                     info!(peer = %peer.name, addr = %peer.addr, %protocol, "connected to peer");
                     backoff = BACKOFF_MIN;
-                    let known = self.acquaintances.clone();
+                    let known = self.known_peers.clone();
                     let (local, peer, doubted) = (self.local.clone(), self.peer.clone(), self.doubted.clone());
                     let healed = cut_healed(&local, &peer, &known, doubted);
                     let error = tokio::select! {
@@ -297,14 +299,14 @@ impl Dialler {
                     self.connected.send_replace(false);
                     self.stats.failed(format!("the connection broke: {error}"));
                     info!(peer = %self.peer.name, %error, "connection to peer broke");
-                    (missing_since, told) = (Instant::now(), (String::new(), false));
+                    (missing_since, last_error) = (Instant::now(), (String::new(), false));
                 }
                 Err(error) => {
                     // A peer that is starting is no cause for a warning.
                     let alarms = !matches!(error, HelloError::Unreachable(_) | HelloError::Broken(_))
                         || missing_since.elapsed() > MISSING_FOR;
                     match error {
-                        HelloError::Retired(why) => self.acquaintances.retire(why, &self.peer.name),
+                        HelloError::Retired(why) => self.known_peers.retire(why, &self.peer.name),
                         HelloError::Version { theirs, .. } => self.stats.speaks(theirs),
                         _ => {}
                     }
@@ -313,12 +315,12 @@ impl Dialler {
                     self.connected.send_replace(false);
                     // A repeated error is logged once.
                     let Peer { name, addr, .. } = &self.peer;
-                    match (alarms, told == (error.clone(), alarms)) {
+                    match (alarms, last_error == (error.clone(), alarms)) {
                         (_, true) => debug!(peer = %name, %addr, error, "cannot connect to peer"),
                         (true, false) => warn!(peer = %name, %addr, error, "cannot connect to peer"),
                         (false, false) => info!(peer = %name, %addr, error, "cannot connect to peer yet"),
                     }
-                    told = (error, alarms);
+                    last_error = (error, alarms);
                 }
             }
             // A peer that reaches this node can usually be reached.
@@ -331,7 +333,7 @@ impl Dialler {
     }
 
     async fn dial(&self) -> Result<(TcpStream, Remote, Protocol), HelloError> {
-        dial(&self.local, &self.peer, &self.acquaintances).await
+        dial(&self.local, &self.peer, &self.known_peers).await
     }
 
     /// Writes until the connection breaks, and returns the cause.
@@ -356,7 +358,7 @@ impl Dialler {
         frames: &mut FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>,
         protocol: Protocol,
     ) -> std::io::Error {
-        let (mut gathered, mut told) = (Vec::new(), BTreeMap::new());
+        let (mut gathered, mut marks_sent) = (Vec::new(), BTreeMap::new());
         loop {
             if self.batches.recv_many(&mut gathered, BATCHES_MAX).await == 0 {
                 return std::io::Error::other("this node is stopping");
@@ -372,7 +374,7 @@ impl Dialler {
                     self.stats.sent.count(batch.frames.len(), bytes);
                     // The mark goes first: no acknowledgement may reach a peer that would not miss it in an old copy.
                     if let Some((shard, mark)) = batch.synced
-                        && told.insert(shard, mark) != Some(mark)
+                        && marks_sent.insert(shard, mark) != Some(mark)
                     {
                         frames.feed(mark_frame(shard, mark)).await?;
                     }
@@ -403,7 +405,7 @@ struct Carrier {
     local: LocalNode,
     peer: Peer,
     stats: Arc<PeerStats>,
-    acquaintances: Acquaintances,
+    known_peers: KnownPeers,
     frames: mpsc::Receiver<Large>,
     queued_bytes: Arc<AtomicUsize>,
 }
@@ -419,9 +421,9 @@ impl Carrier {
 
     async fn carry(&mut self) {
         while let Some(first) = self.frames.recv().await {
-            let carried = match dial(&self.local, &self.peer, &self.acquaintances).await {
+            let carried = match dial(&self.local, &self.peer, &self.known_peers).await {
                 Ok((stream, remote, protocol)) => {
-                    let known = self.acquaintances.clone();
+                    let known = self.known_peers.clone();
                     tokio::select! {
                         carried = self.serve(stream, protocol, first) => carried,
                         () = known.refused(&remote) => Ok(()),
@@ -448,7 +450,7 @@ impl Carrier {
         let (read, write) = stream.into_split();
         let mut frames = FramedWrite::new(write, codec(FRAME_BYTES_MAX));
         let write = async {
-            let (mut next, mut told) = (Some(first), BTreeMap::new());
+            let (mut next, mut marks_sent) = (Some(first), BTreeMap::new());
             while let Some(large) = next {
                 let bytes = large.frame.bytes();
                 self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -457,7 +459,7 @@ impl Carrier {
                     let frame = tokio::task::spawn_blocking(move || large.frame.encode()).await?;
                     let send = async {
                         if let Some((shard, mark)) = large.synced
-                            && told.insert(shard, mark) != Some(mark)
+                            && marks_sent.insert(shard, mark) != Some(mark)
                         {
                             frames.feed(mark_frame(shard, mark)).await?;
                         }
@@ -490,17 +492,17 @@ impl Carrier {
 async fn dial(
     local: &LocalNode,
     peer: &Peer,
-    acquaintances: &Acquaintances,
+    known_peers: &KnownPeers,
 ) -> Result<(TcpStream, Remote, Protocol), HelloError> {
     let mut stream = connect(&peer.addr, DIAL_WITHIN).await?;
-    let (remote, protocol) = hello::call(&mut stream, local, peer.node, acquaintances).await?;
+    let (remote, protocol) = hello::call(&mut stream, local, peer.node, known_peers).await?;
     Ok((stream, remote, protocol))
 }
 
 /// See [`super::identify`].
-pub(super) async fn who_is_at(local: &LocalNode, addr: &str) -> Result<Found, HelloError> {
+pub(super) async fn identify(local: &LocalNode, addr: &str) -> Result<Found, HelloError> {
     let mut stream = connect(addr, REACHED_WITHIN).await?;
-    hello::ask_who(&mut stream, local).await
+    hello::ask_identity(&mut stream, local).await
 }
 
 async fn connect(addr: &str, within: Duration) -> Result<TcpStream, HelloError> {
@@ -529,7 +531,7 @@ async fn first_to_connect(addr: &str) -> std::io::Result<TcpStream> {
 pub(super) async fn cut_healed(
     local: &LocalNode,
     peer: &Peer,
-    acquaintances: &Acquaintances,
+    known_peers: &KnownPeers,
     mut doubted: watch::Receiver<bool>,
 ) -> std::io::Error {
     let mut was_cut = false;
@@ -550,7 +552,7 @@ pub(super) async fn cut_healed(
             continue;
         };
         // A hello is sent because the peer counts a connection without one as refused.
-        let _ = tokio::time::timeout(REACHED_WITHIN, hello::call(&mut stream, local, peer.node, acquaintances)).await;
+        let _ = tokio::time::timeout(REACHED_WITHIN, hello::call(&mut stream, local, peer.node, known_peers)).await;
         if was_cut {
             return std::io::Error::other("it was cut off, and can be reached again");
         }
@@ -559,14 +561,14 @@ pub(super) async fn cut_healed(
 }
 
 /// See [`super::introduce`]. A peer that does not answer in time counts as having no objection.
-pub(super) async fn introduce(local: &LocalNode, peer: &Peer, acquaintances: &Acquaintances) -> Result<(), Unwelcome> {
+pub(super) async fn introduce(local: &LocalNode, peer: &Peer, known_peers: &KnownPeers) -> Result<(), Unwelcome> {
     let asked = async {
         let mut stream = connect(&peer.addr, REACHED_WITHIN).await?;
-        hello::call(&mut stream, local, peer.node, acquaintances).await
+        hello::call(&mut stream, local, peer.node, known_peers).await
     };
     match tokio::time::timeout(INTRODUCED_WITHIN, asked).await {
         Ok(Err(HelloError::Retired(why))) => Err(Unwelcome::Retired(why)),
-        Ok(Err(HelloError::Runs { .. })) => Err(Unwelcome::Runs { told_by: peer.name.clone() }),
+        Ok(Err(HelloError::Runs { .. })) => Err(Unwelcome::Runs { reported_by: peer.name.clone() }),
         _ => Ok(()),
     }
 }

@@ -68,7 +68,7 @@ struct Listening {
 fn ear(heard: mpsc::UnboundedSender<u64>) -> Inbound {
     let (handle, inbox) = shard::inbox();
     let (_, stop) = watch::channel(true);
-    let outgoing = Arc::new(Peers::dial(&local("ear", 1), [], &Acquaintances::default(), &stop));
+    let outgoing = Arc::new(Peers::dial(&local("ear", 1), [], &KnownPeers::default(), &stop));
     let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
     shard::start(0, Ear(heard), disk, outgoing.of_shard(0), inbox, Clock::start()).unwrap();
     let (control, _) = control::inbox();
@@ -92,7 +92,7 @@ async fn listening(node: &LocalNode, addr: &str) -> Listening {
     let inbound = ear(heard_sender);
     let (stop, stopped) = watch::channel(false);
     let peer = Peer { node: node.node, name: node.name.clone(), addr: listener.local_addr().unwrap().to_string() };
-    tokio::spawn(listen(node.clone(), listener, 100, inbound, Board::default(), Acquaintances::default(), stopped));
+    tokio::spawn(listen(node.clone(), listener, 100, inbound, Board::default(), KnownPeers::default(), stopped));
     Listening { heard, peer, stop }
 }
 
@@ -115,7 +115,7 @@ async fn messages_arrive_in_order_and_again_after_a_reconnect() {
     let (a, b) = (local("a", 1), local("b", 1));
     let mut there = listening(&b, "127.0.0.1:0").await;
     let (_stop, stopped) = watch::channel(false);
-    let peers = Peers::dial(&a, [there.peer.clone()], &Acquaintances::default(), &stopped);
+    let peers = Peers::dial(&a, [there.peer.clone()], &KnownPeers::default(), &stopped);
     assert!(connected(&peers).await);
     for operation in 0..1_000 {
         peers.send(b.node, &[message(&a, operation), message(&a, operation + 10_000)]);
@@ -139,15 +139,15 @@ async fn messages_arrive_in_order_and_again_after_a_reconnect() {
 async fn only_nodes_of_one_cluster_talk() {
     let mut there = listening(&local("b", 1), "127.0.0.1:0").await;
     let (_stop, stopped) = watch::channel(false);
-    let stranger = Peers::dial(&local("a", 2), [there.peer.clone()], &Acquaintances::default(), &stopped);
+    let stranger = Peers::dial(&local("a", 2), [there.peer.clone()], &KnownPeers::default(), &stopped);
     assert!(!connected(&stranger).await, "another cluster");
     let elsewhere = Peer { node: NodeId::of_name("c"), ..there.peer.clone() };
     assert!(
-        !connected(&Peers::dial(&local("a", 1), [elsewhere], &Acquaintances::default(), &stopped)).await,
+        !connected(&Peers::dial(&local("a", 1), [elsewhere], &KnownPeers::default(), &stopped)).await,
         "another node"
     );
 
-    let peers = Peers::dial(&local("a", 1), [there.peer.clone()], &Acquaintances::default(), &stopped);
+    let peers = Peers::dial(&local("a", 1), [there.peer.clone()], &KnownPeers::default(), &stopped);
     assert!(connected(&peers).await);
     peers.send(there.peer.node, &[message(&local("someone-else", 1), 1)]);
     peers.send(there.peer.node, &[message(&local("a", 1), 2)]);
@@ -160,10 +160,10 @@ async fn refusals_state_the_reason() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut answering, _) = listener.accept().await.unwrap();
-        let (to, nobody) = (NodeId::of_name(to), Acquaintances::default());
+        let (to, none_known) = (NodeId::of_name(to), KnownPeers::default());
         let (called, answered) = tokio::join!(
-            hello::call(&mut calling, &caller, to, &nobody),
-            hello::answer(&mut answering, &answerer, &nobody)
+            hello::call(&mut calling, &caller, to, &none_known),
+            hello::answer(&mut answering, &answerer, &none_known)
         );
         let said = |result: Result<(hello::Remote, Protocol), HelloError>| {
             result.map_or_else(|e| e.to_string(), |(r, _)| r.name)
@@ -194,7 +194,7 @@ async fn other_programs_are_refused() {
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut answering, _) = listener.accept().await.unwrap();
         calling.write_all(said).await.unwrap();
-        let error = hello::answer(&mut answering, &local("b", 1), &Acquaintances::default()).await.unwrap_err();
+        let error = hello::answer(&mut answering, &local("b", 1), &KnownPeers::default()).await.unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
     }
 }
@@ -207,7 +207,7 @@ async fn the_board_shows_connections_and_traffic() {
     drop(listener);
     let (_stop, stopped) = watch::channel(false);
     let peer = Peer { node: b.node, name: b.name.clone(), addr: addr.clone() };
-    let peers = Peers::dial(&a, [peer.clone()], &Acquaintances::default(), &stopped);
+    let peers = Peers::dial(&a, [peer.clone()], &KnownPeers::default(), &stopped);
     let (board, mut link) = (peers.board(), peers.connections().remove(0).1);
     let b_of_a = board.get(b.node).unwrap();
     peers.send(b.node, &[message(&a, 1), message(&a, 2)]);
@@ -229,7 +229,7 @@ async fn the_board_shows_connections_and_traffic() {
         100,
         ear(heard_sender),
         board_of_b.clone(),
-        Acquaintances::default(),
+        KnownPeers::default(),
         stopped_b,
     ));
     link.wait_for(|connected| *connected).await.unwrap();
@@ -279,7 +279,7 @@ fn view_of(incarnations_of_b: &[u64]) -> Arc<View> {
 async fn old_boots_and_old_incarnations_are_refused_with_the_reason() {
     let (a, b) = (local("a", 1), local("b", 1));
     let dir = tempfile::tempdir().unwrap();
-    crate::lifecycle::bootstrap::open_or_found(
+    crate::lifecycle::bootstrap::open_or_bootstrap(
         &dir.path().join("d"),
         Some(1),
         None,
@@ -288,7 +288,7 @@ async fn old_boots_and_old_incarnations_are_refused_with_the_reason() {
     .unwrap();
     let data_dir = crate::data_dir::DataDir::open(&dir.path().join("d/node-1")).unwrap();
     let (views, view) = watch::channel(view_of(&[1]));
-    let load = || Acquaintances::new(view.clone(), data_dir.seen_file(), data_dir.seen_file().load().unwrap());
+    let load = || KnownPeers::new(view.clone(), data_dir.seen_file(), data_dir.seen_file().load().unwrap());
 
     let listener = bound("127.0.0.1:0").await;
     let peer = Peer { node: a.node, name: a.name.clone(), addr: listener.local_addr().unwrap().to_string() };
@@ -297,7 +297,7 @@ async fn old_boots_and_old_incarnations_are_refused_with_the_reason() {
     tokio::spawn(listen(a.clone(), listener, 100, ear(heard_sender), Board::default(), load(), stopped.clone()));
     let call = |boot: u32, incarnation: u64| {
         let (local, peers) = (LocalNode { boot, incarnation: Incarnation(incarnation), ..b.clone() }, [peer.clone()]);
-        async move { introduce(&local, &peers, &Acquaintances::default()).await }
+        async move { introduce(&local, &peers, &KnownPeers::default()).await }
     };
     assert_eq!(call(7, 1).await, Ok(()));
     assert_eq!(call(6, 1).await, Err(Unwelcome::Retired(Retired::OldCopy)));
@@ -309,7 +309,7 @@ async fn old_boots_and_old_incarnations_are_refused_with_the_reason() {
         "it outlives this node's own boot"
     );
 
-    let known = Acquaintances::default();
+    let known = KnownPeers::default();
     let peers = Peers::dial(&LocalNode { boot: 8, ..b.clone() }, [peer.clone()], &known, &stopped);
     assert!(connected(&peers).await);
     peers.send(a.node, &[message(&b, 1)]);
@@ -335,7 +335,7 @@ fn narrow() -> (TcpListener, String) {
 #[tokio::test]
 async fn a_connection_is_replaced_only_if_the_peer_could_not_be_reached_meanwhile() {
     let (listener, addr) = narrow();
-    let (a, known) = (local("a", 1), Acquaintances::default());
+    let (a, known) = (local("a", 1), KnownPeers::default());
     let peer = Peer { node: NodeId::of_name("b"), name: "b".to_owned(), addr: addr.clone() };
     let (_doubt, doubted) = watch::channel(true);
     let reached_twice = async {

@@ -23,7 +23,7 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 /// over listening addresses; wildcard addresses are ignored.
 pub(super) fn served_at(member: &Member, config: &Config) -> Member {
     let said = |advertised: &Option<ListenAddr>, listen: &Option<ListenAddr>, known: &str| {
-        let listened = listen.as_ref().filter(|listen| listen.is_one_place());
+        let listened = listen.as_ref().filter(|listen| listen.is_specific());
         advertised.as_ref().or(listened).map_or(known, ListenAddr::as_str).to_owned()
     };
     Member {
@@ -34,7 +34,7 @@ pub(super) fn served_at(member: &Member, config: &Config) -> Member {
 }
 
 /// Records a member's addresses in the cluster, with retries until the node ends. Every node dials them from then on.
-pub(super) async fn make_known(member: Member, control: ControlHandle, mut view: watch::Receiver<Arc<View>>) {
+pub(super) async fn record_own_address(member: Member, control: ControlHandle, mut view: watch::Receiver<Arc<View>>) {
     info!(node = %member.name, peer_addr = %member.peer_addr, http_addr = %member.http_addr, "recording this node's new addresses");
     loop {
         // The borrow of the view ends before the wait.
@@ -62,7 +62,7 @@ async fn record(control: &ControlHandle, moved: ChangeKind) -> Result<(), String
 }
 
 /// Asks the seeds for their identity while peers are missing, and records the addresses of those that have moved.
-pub(super) async fn look_for_others(
+pub(super) async fn find_moved_peers(
     seeds: BTreeSet<String>,
     local: LocalNode,
     peers: Arc<Peers>,
@@ -81,7 +81,7 @@ pub(super) async fn look_for_others(
             continue;
         }
         for seed in &seeds {
-            let Ok(Found { node, incarnation, peer_addr, http_addr }) = peers::who_is_at(&local, seed).await else {
+            let Ok(Found { node, incarnation, peer_addr, http_addr }) = peers::identify(&local, seed).await else {
                 continue;
             };
             let known = view.borrow().member(node).map(|known| known.member.clone());

@@ -28,12 +28,12 @@ pub async fn check(config: &Config) -> Result<String, ServeError> {
             )
         }
         Plan::Nothing => return Err(data_dir::DataDirError::NoNode(config.dir.clone()).into()),
-        Plan::Found(new) | Plan::Join(new) => {
+        Plan::Bootstrap(new) | Plan::Join(new) => {
             listening::check(HTTP, config.http_listen.as_ref(), &new.site.http_addr, config.insecure).await?;
             listening::check(PEERS, config.peer_listen.as_ref(), &new.site.peer_addr, config.insecure).await?;
             let name = &new.name;
             match plan {
-                Plan::Found(_) => format!("{name} would bootstrap the cluster {}, in {dir}", new.cluster_name),
+                Plan::Bootstrap(_) => format!("{name} would bootstrap the cluster {}, in {dir}", new.cluster_name),
                 _ => format!("{name} would ask {} to join, in {dir}", new.seeds()),
             }
         }

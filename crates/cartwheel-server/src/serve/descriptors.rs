@@ -23,11 +23,11 @@ pub(super) fn share_out() -> Connections {
     if shares.http < HTTP_MAX {
         let (files, Connections { http, peers }) = (files.unwrap_or(u64::MAX), shares);
         warn!(
-        files,
-        clients_max = http,
-        peers_max = peers,
-        files_wanted = HTTP_MAX * 2,
-        "open files limit connections; raise the limit (ulimit -n)"
+            files,
+            clients_max = http,
+            peers_max = peers,
+            files_wanted = HTTP_MAX * 2,
+            "open files limit connections; raise the limit (ulimit -n)"
         );
     }
     shares

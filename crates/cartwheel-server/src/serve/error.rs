@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use cartwheel_storage::StoreError;
 
 use crate::data_dir::DataDirError;
-use crate::lifecycle::bootstrap::FoundError;
+use crate::lifecycle::bootstrap::BootstrapError;
 use crate::lifecycle::join::NewNodeError;
 use crate::os::random::NoRandomness;
-use crate::shard::SeatsError;
+use crate::shard::PartitionStatesError;
 
 /// Why a node could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum ServeError {
     DataDir(#[from] DataDirError),
     /// Its history has no bootstrap.
     #[error(transparent)]
-    Cluster(#[from] FoundError),
+    Cluster(#[from] BootstrapError),
     /// It has no data directory and got none.
     #[error(transparent)]
     NewNode(#[from] NewNodeError),
@@ -56,7 +56,7 @@ pub enum ServeError {
     },
     /// Another process serves a copy of its data directory.
     #[error(
-        "{name} runs already, as {told_by} reports, so {dir} is a copy of the directory in use, and both cannot be served as one node; to keep the \
+        "{name} runs already, as {reported_by} reports, so {dir} is a copy of the directory in use, and both cannot be served as one node; to keep the \
         running one, delete this copy; for one more node, start it with an empty directory and another name; to keep this one, stop the \
         other for good and renew {dir} with cartwheel renew: it lacks what the other has stored since the copy was made, and gets it \
         from the other nodes"
@@ -67,7 +67,7 @@ pub enum ServeError {
         /// Its directory.
         dir: PathBuf,
         /// The node that reports this.
-        told_by: String,
+        reported_by: String,
     },
     /// An address is in use, or not this machine's.
     #[error(
@@ -100,7 +100,7 @@ pub enum ServeError {
     },
     /// The stored partition states cannot be read.
     #[error(transparent)]
-    PartitionStates(#[from] SeatsError),
+    PartitionStates(#[from] PartitionStatesError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

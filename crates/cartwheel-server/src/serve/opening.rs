@@ -5,7 +5,7 @@ use std::time::Duration;
 use cartwheel_core::cluster::membership::Member;
 use tracing::warn;
 
-use crate::peers::{self, Acquaintances, LocalNode, Peer, Peers, Unwelcome};
+use crate::peers::{self, KnownPeers, LocalNode, Peer, Peers, Unwelcome};
 
 /// How often to ask again whether another process that serves a copy of the directory has ended: a process that was just stopped may take a
 /// moment, and messages of a killed one may still arrive.
@@ -13,26 +13,22 @@ const TRIES_MAX: u32 = 5;
 const TRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The node itself as a peer.
-pub(super) fn own_place(member: &Member) -> Peer {
+pub(super) fn own_peer(member: &Member) -> Peer {
     Peer { node: member.id, name: member.name.clone(), addr: member.peer_addr.clone() }
 }
 
 /// Asks until no peer reports that the node runs already, or the tries are used up.
-pub(super) async fn introduce(
-    local: &LocalNode,
-    asked: &[Peer],
-    acquaintances: &Acquaintances,
-) -> Result<(), Unwelcome> {
+pub(super) async fn introduce(local: &LocalNode, asked: &[Peer], known_peers: &KnownPeers) -> Result<(), Unwelcome> {
     for _ in 1..TRIES_MAX {
-        match peers::introduce(local, asked, acquaintances).await {
-            Err(Unwelcome::Runs { told_by }) => {
-                warn!(node = %local.name, told_by, "the node runs already; waiting for it to stop");
+        match peers::introduce(local, asked, known_peers).await {
+            Err(Unwelcome::Runs { reported_by }) => {
+                warn!(node = %local.name, reported_by, "the node runs already; waiting for it to stop");
                 tokio::time::sleep(TRY_AFTER).await;
             }
             answer => return answer,
         }
     }
-    peers::introduce(local, asked, acquaintances).await
+    peers::introduce(local, asked, known_peers).await
 }
 
 /// How long a node that stopped in order waits until most members know of its new boot, before it goes on with new actors instead.

@@ -61,8 +61,8 @@ pub(super) async fn announce(
         let readiness = if is_taken { Readiness::NameTaken } else { of_all(&each) };
         if ready.send_replace(readiness) != Readiness::NameTaken && is_taken {
             error!(
-            alarm = "name_taken",
-            "not ready: another node of this name joined at the same time and is the member; join again with an empty directory and \
+                alarm = "name_taken",
+                "not ready: another node of this name joined at the same time and is the member; join again with an empty directory and \
             another name"
             );
         }
@@ -137,10 +137,10 @@ mod tests {
     fn history(changes: &[(u64, ChangeKind)]) -> History {
         let members = vec![Member::new("a", Incarnation(1))];
         let (partitions, strategy) = (Partitions::default(), Strategy::default());
-        let founding =
+        let bootstrap =
             ChangeKind::Bootstrap { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
         let mut history = History::new();
-        for (at, what) in [(1, founding)].iter().chain(changes) {
+        for (at, what) in [(1, bootstrap)].iter().chain(changes) {
             history.record(Hlc::from_bits(*at), NodeId::of_name("a"), what.clone());
         }
         history

@@ -14,7 +14,7 @@ const PAGE_BYTES_MAX: usize = 1 << 20;
 
 /// The range and size of a page.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DigestsAsk {
+pub struct DigestsRequest {
     /// The first storage key.
     pub from: Bytes,
     /// The storage key before which the range ends; none for no end.
@@ -66,7 +66,7 @@ pub enum Rest {
 }
 
 /// The requested page.
-pub(super) fn page(store: &dyn Store, ask: &DigestsAsk) -> DigestPage {
+pub(super) fn page(store: &dyn Store, ask: &DigestsRequest) -> DigestPage {
     let mut page = DigestPage { records: Vec::new(), rest: Rest::Nothing };
     let mut bytes = 0;
     for key in store.keys(&ask.from, ask.end.as_deref()) {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn pages(store: &dyn Store, limit: usize) -> Vec<DigestPage> {
-        let mut ask = DigestsAsk { from: Bytes::from_static(&[0]), end: None, limit };
+        let mut ask = DigestsRequest { from: Bytes::from_static(&[0]), end: None, limit };
         let mut pages = Vec::new();
         loop {
             let page = page(store, &ask);

@@ -9,7 +9,7 @@ use cartwheel_core::value::time::Instant;
 use cartwheel_storage::{Batch, Durability, Store, StoreError};
 use tracing::{error, info};
 
-use super::reader::Beside;
+use super::reader::SharedReader;
 use super::reserve::Reserve;
 use crate::data_dir::lineage::Mark;
 
@@ -31,7 +31,7 @@ pub struct Disk {
     reopen: Reopen,
     reserve: Reserve,
     /// The store for reads on another thread, until it is known to have failed.
-    beside: Beside,
+    shared_reader: SharedReader,
     retry_after: Duration,
     opened: Instant,
     /// The mark of the last commit; none if commits are not marked.
@@ -64,10 +64,19 @@ impl Disk {
     /// The disk of a store that has just been opened.
     pub fn new(store: Box<dyn Store>, reopen: Reopen, mut reserve: Reserve) -> Self {
         reserve.check(store.unflushed_bytes(), Instant::default());
-        let beside = Beside::default();
-        beside.open(store.reader());
+        let shared_reader = SharedReader::default();
+        shared_reader.open(store.reader());
         let (retry_after, opened) = (RETRY_AFTER, Instant::default());
-        Self { store: State::Open(store), reopen, reserve, beside, retry_after, opened, mark: None, synced: None }
+        Self {
+            store: State::Open(store),
+            reopen,
+            reserve,
+            shared_reader,
+            retry_after,
+            opened,
+            mark: None,
+            synced: None,
+        }
     }
 
     /// Marks commits with this boot.
@@ -97,8 +106,8 @@ impl Disk {
     }
 
     /// The store for reads on another thread.
-    pub(super) fn beside(&self) -> Beside {
-        self.beside.clone()
+    pub(super) fn shared_reader(&self) -> SharedReader {
+        self.shared_reader.clone()
     }
 
     /// When [`Self::tick`] is due.
@@ -215,7 +224,7 @@ impl Disk {
     ///
     /// Returns the store's final mark if all of that worked.
     pub fn close(&mut self, last: Batch) -> Option<Mark> {
-        self.beside.close();
+        self.shared_reader.close();
         let State::Open(store) = &mut self.store else { return None };
         if let Err(error) = store.commit(last, Durability::Synced) {
             error!(%error, "cannot sync the store at the end");
@@ -241,7 +250,7 @@ impl Disk {
             (State::Open(store), StoreError::Poisoned | StoreError::Stalled(_)) => State::ReadOnly(store, at),
             // Any open store is closed here.
             (open, _) => {
-                self.beside.close();
+                self.shared_reader.close();
                 drop(open);
                 State::Closed(at)
             }
@@ -250,13 +259,13 @@ impl Disk {
 
     fn open_again(&mut self, now: Instant) {
         // The old store is closed first: a directory has one open store at a time.
-        self.beside.close();
+        self.shared_reader.close();
         self.store = State::Closed(now);
         match (self.reopen)() {
             Ok(store) => {
                 info!("store is open again");
                 self.reserve.check(store.unflushed_bytes(), now);
-                self.beside.open(store.reader());
+                self.shared_reader.open(store.reader());
                 self.store = State::Open(store);
                 self.opened = now;
             }

@@ -104,7 +104,7 @@ impl Outgoing for NoPeers {
 /// A cluster of one node.
 fn node() -> Node {
     let dir = tempfile::tempdir().unwrap();
-    let nodes = bootstrap::open_or_found(&dir.path().join("d"), Some(1), None, Ports::default()).unwrap();
+    let nodes = bootstrap::open_or_bootstrap(&dir.path().join("d"), Some(1), None, Ports::default()).unwrap();
     let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
     let data_dir = crate::data_dir::DataDir::open(&nodes[0].dir).unwrap();
     let history = bootstrap::history_of(&identity, &data_dir.history_file(), dir.path()).unwrap();

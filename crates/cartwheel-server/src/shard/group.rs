@@ -17,7 +17,7 @@ use cartwheel_core::value::key::Key;
 use cartwheel_core::wire::Protocol;
 use futures_util::future::{join_all, select_all};
 
-use super::{DigestPage, DigestsAsk, ShardHandle, Stopped};
+use super::{DigestPage, DigestsRequest, ShardHandle, Stopped};
 
 /// A handle to a node's shards. Each owns some of the partitions; they share nothing.
 #[derive(Clone, Debug)]
@@ -76,18 +76,18 @@ impl Shards {
     ///
     /// # Errors
     /// If it is overloaded.
-    pub fn may_ask(&self, key: &Key) -> Result<(), Refusal> {
-        self.of_key(key).may_ask()
+    pub fn admits(&self, key: &Key) -> Result<(), Refusal> {
+        self.of_key(key).admits()
     }
 
     /// Checks that some shard admits a request now.
     ///
     /// # Errors
     /// If all are overloaded.
-    pub fn may_ask_any(&self) -> Result<(), Refusal> {
+    pub fn admits_any(&self) -> Result<(), Refusal> {
         match self.handles.iter().any(|shard| !shard.refuses()) {
             true => Ok(()),
-            false => self.handles[0].may_ask(),
+            false => self.handles[0].admits(),
         }
     }
 
@@ -133,7 +133,7 @@ impl Shards {
     }
 
     /// A page of digests of a partition; none if the disk cannot be read.
-    pub async fn digests(&self, partition: PartitionId, ask: DigestsAsk) -> Option<DigestPage> {
+    pub async fn digests(&self, partition: PartitionId, ask: DigestsRequest) -> Option<DigestPage> {
         self.handles[ShardId::of_partition(partition, self.count()) as usize].digests(ask).await
     }
 
@@ -148,10 +148,10 @@ impl Shards {
             let its = |partition: &&PartitionId| ShardId::of_partition(**partition, self.count()) == shard_id;
             partitions.iter().filter(its).copied().collect()
         };
-        let told = (0..).zip(self.handles.iter()).map(|(shard_id, shard)| shard.sizes(of_shard_id(shard_id)));
+        let reported = (0..).zip(self.handles.iter()).map(|(shard_id, shard)| shard.sizes(of_shard_id(shard_id)));
         let mut sizes = NodeSizes::default();
-        for told in join_all(told).await {
-            sizes.merge(told?);
+        for reported in join_all(reported).await {
+            sizes.merge(reported?);
         }
         Some(sizes)
     }

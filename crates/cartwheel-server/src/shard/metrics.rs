@@ -39,8 +39,8 @@ pub struct ShardMetrics {
     dot_collisions: Counter,
     stray_messages: Counter,
     stale_refusals: Counter,
-    deleted_reclaimed: Counter,
-    records_looked_after: Counter,
+    tombstones_collected: Counter,
+    gc_records_examined: Counter,
     not_a_home: Counter,
     hints: HintsBoard,
     hints_delivered: Counter,
@@ -77,8 +77,8 @@ impl Default for ShardMetrics {
             dot_collisions: Counter::default(),
             stray_messages: Counter::default(),
             stale_refusals: Counter::default(),
-            deleted_reclaimed: Counter::default(),
-            records_looked_after: Counter::default(),
+            tombstones_collected: Counter::default(),
+            gc_records_examined: Counter::default(),
             not_a_home: Counter::default(),
             hints: HintsBoard::default(),
             hints_delivered: Counter::default(),
@@ -97,48 +97,24 @@ impl ShardMetrics {
         let counters = [
             ("store_commit_failures", "Commits that the store failed", &self.commit_failures),
             ("store_read_failures", "Reads that the store failed", &self.read_failures),
-            (
-                "shard_inbox_refusals",
-                "Requests refused with 429 because a shard was overloaded",
-                &self.refusals,
-            ),
-            (
-                "exchanges",
-                "Exchanges with a peer that ended with both replicas equal",
-                &self.exchanges,
-            ),
-            (
-                "exchange_failures",
-                "Exchanges with a peer that did not complete",
-                &self.exchange_failures,
-            ),
+            ("shard_inbox_refusals", "Requests refused with 429 because a shard was overloaded", &self.refusals),
+            ("exchanges", "Exchanges with a peer that ended with both replicas equal", &self.exchanges),
+            ("exchange_failures", "Exchanges with a peer that did not complete", &self.exchange_failures),
             (
                 "exchange_refusals",
                 "Anti-entropy messages from peers that were malformed, or about partitions that the nodes do not share",
                 &self.exchange_refusals,
             ),
             ("exchange_digests_sent", "Digests of keys and of ranges of keys sent to peers", &self.exchange_digests),
-            (
-                "transfer_sent_records",
-                "Records sent to new homes",
-                &self.transfer_sent_records,
-            ),
+            ("transfer_sent_records", "Records sent to new homes", &self.transfer_sent_records),
             ("transfer_sent_bytes", "Bytes of these records, as stored", &self.transfer_sent_bytes),
-            (
-                "transfer_received_records",
-                "Records received as a new home",
-                &self.transfer_received_records,
-            ),
+            ("transfer_received_records", "Records received as a new home", &self.transfer_received_records),
             (
                 "transfer_received_bytes",
                 "Bytes of these records, as stored by their senders",
                 &self.transfer_received_bytes,
             ),
-            (
-                "trees_wrong",
-                "Merkle trees that did not match their records and were rebuilt",
-                &self.trees_wrong,
-            ),
+            ("trees_wrong", "Merkle trees that did not match their records and were rebuilt", &self.trees_wrong),
             (
                 "records_lost",
                 "Stored records that could not be read and are healed from other replicas",
@@ -159,21 +135,13 @@ impl ShardMetrics {
                 "Messages dropped because their sender is not a member of the cluster",
                 &self.stray_messages,
             ),
-            (
-                "stale_refusals",
-                "Messages refused because they were sent more than one epoch ago",
-                &self.stale_refusals,
-            ),
+            ("stale_refusals", "Messages refused because they were sent more than one epoch ago", &self.stale_refusals),
             (
                 "tombstones_collected",
                 "Tombstones and expired values that were garbage collected",
-                &self.deleted_reclaimed,
+                &self.tombstones_collected,
             ),
-            (
-                "gc_records_examined",
-                "Records examined by the garbage collection sweep",
-                &self.records_looked_after,
-            ),
+            ("gc_records_examined", "Records examined by the garbage collection sweep", &self.gc_records_examined),
             (
                 "not_a_home_refusals",
                 "Requests from peers for keys of which this node, or the node to stand in for, is not a home",
@@ -306,8 +274,8 @@ impl ShardMetrics {
             Event::StrayMessage(_) => &self.stray_messages,
             Event::StaleRefused(_) => &self.stale_refusals,
             Event::Collected(deleted) => {
-                self.deleted_reclaimed.inc_by(*deleted);
-                &self.records_looked_after
+                self.tombstones_collected.inc_by(*deleted);
+                &self.gc_records_examined
             }
             Event::NotAHome(_) => &self.not_a_home,
             Event::HintDelivered(_) => &self.hints_delivered,

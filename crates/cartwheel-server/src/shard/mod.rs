@@ -49,7 +49,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::data_dir::lineage::Mark;
 use crate::os::clock::Clock;
-pub use digests::{DigestPage, DigestsAsk, Held, HeldRecord, PAGE_RECORDS_MAX, Rest};
+pub use digests::{DigestPage, DigestsRequest, Held, HeldRecord, PAGE_RECORDS_MAX, Rest};
 use disk::Disk;
 pub use group::Shards;
 pub use hints::HintsBoard;
@@ -149,7 +149,7 @@ enum Work {
     Epoch(Epoch),
     AllSpeak(Protocol),
     Phases(Vec<(PartitionId, ConfigPhase)>),
-    Digests(DigestsAsk, oneshot::Sender<Option<DigestPage>>),
+    Digests(DigestsRequest, oneshot::Sender<Option<DigestPage>>),
     Proofs(oneshot::Sender<Vec<ReplicaProof>>),
     Sizes(Vec<PartitionId>, oneshot::Sender<NodeSizes>),
     /// A large record that another thread has read.
@@ -178,7 +178,7 @@ impl ShardHandle {
     /// # Errors
     /// If the shard stops before it answers. A write may or may not have been done.
     pub async fn request(&self, request: Request) -> Result<Outcome, Stopped> {
-        if let Err(overloaded) = self.may_ask() {
+        if let Err(overloaded) = self.admits() {
             return Ok(Err(overloaded));
         }
         let (reply, outcome) = oneshot::channel();
@@ -193,7 +193,7 @@ impl ShardHandle {
     ///
     /// # Errors
     /// If the shard is overloaded.
-    pub fn may_ask(&self) -> Result<(), Refusal> {
+    pub fn admits(&self) -> Result<(), Refusal> {
         if self.refuses() { Err(self.overloaded()) } else { Ok(()) }
     }
 
@@ -261,7 +261,7 @@ impl ShardHandle {
     }
 
     /// A page of digests of a range of keys; none if the disk cannot be read.
-    pub async fn digests(&self, ask: DigestsAsk) -> Option<DigestPage> {
+    pub async fn digests(&self, ask: DigestsRequest) -> Option<DigestPage> {
         let _turn = self.paging.acquire().await.ok()?;
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Work::Digests(ask, reply)).await.ok()?;
@@ -331,12 +331,12 @@ pub struct Running {
     /// The shard's readiness.
     pub ready: watch::Receiver<Readiness>,
     /// What it reports to its node's control.
-    pub news: News,
+    pub reports: ShardReports,
 }
 
 /// What a shard reports to its node's control.
 #[derive(Clone, Debug)]
-pub struct News {
+pub struct ShardReports {
     /// The last epoch that it has finished.
     pub finished: watch::Receiver<Epoch>,
     /// Whether it has nothing left that its leaving node must hand over.
@@ -373,20 +373,21 @@ pub fn start(
     let Inbox { queue, own, load, metrics } = inbox;
     // After the shard has ended, the result is dropped.
     let read = move |id, read| own.upgrade().map_or((), |shard| drop(shard.blocking_send(Work::Read(id, read))));
-    let reader = ReaderThread::start(index, disk.beside(), read);
-    let turns = Turns::new(machine, disk, outgoing, clock).counted(metrics).beside(reader);
+    let reader = ReaderThread::start(index, disk.shared_reader(), read);
+    let turns = Turns::new(machine, disk, outgoing, clock).counted(metrics).with_reader(reader);
     let (ready_sender, ready) = watch::channel(Readiness::Starting);
     let (finished_sender, finished) = watch::channel(Epoch::UNKNOWN);
     let (drained_sender, drained) = watch::channel(false);
     let phases = PhasesBox::default();
-    let told = Told { ready: ready_sender, finished: finished_sender, drained: drained_sender, phases: phases.clone() };
-    let body = move || run(turns, queue, &load, clock, &told);
+    let published =
+        Published { ready: ready_sender, finished: finished_sender, drained: drained_sender, phases: phases.clone() };
+    let body = move || run(turns, queue, &load, clock, &published);
     let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(body)?;
-    Ok(Running { thread, ready, news: News { finished, drained, phases } })
+    Ok(Running { thread, ready, reports: ShardReports { finished, drained, phases } })
 }
 
 /// Where a shard publishes its state.
-struct Told {
+struct Published {
     ready: watch::Sender<Readiness>,
     finished: watch::Sender<Epoch>,
     drained: watch::Sender<bool>,
@@ -398,7 +399,7 @@ fn run<M: Machine, O: Outgoing>(
     mut inbox: mpsc::Receiver<Work>,
     load: &Load,
     clock: Clock,
-    told: &Told,
+    published: &Published,
 ) -> Option<Mark> {
     let mut gathered = Vec::with_capacity(TURN_MAX);
     // The room of the turn's messages, until the turn has ended.
@@ -410,14 +411,14 @@ fn run<M: Machine, O: Outgoing>(
     turns.take();
     loop {
         let readiness = turns.readiness();
-        told.ready.send_if_modified(|ready| std::mem::replace(ready, readiness) != readiness);
+        published.ready.send_if_modified(|ready| std::mem::replace(ready, readiness) != readiness);
         if let Some(epoch) = turns.finished() {
-            told.finished.send_replace(epoch);
+            published.finished.send_replace(epoch);
         }
         if let Some(drained) = turns.drained() {
-            told.drained.send_replace(drained);
+            published.drained.send_replace(drained);
         }
-        told.phases.put(turns.phases());
+        published.phases.put(turns.phases());
         let patience = match turns.has_more() {
             true => Some(Duration::ZERO),
             false => turns.wake_at().map(|wake_at| wake_at.since(clock.instant())),
@@ -470,15 +471,15 @@ pub fn partition_states(
     store: &dyn Store,
     partitions: Partitions,
     shard_id: ShardId,
-) -> Result<Vec<(PartitionId, PartitionState)>, SeatsError> {
+) -> Result<Vec<(PartitionId, PartitionState)>, PartitionStatesError> {
     let is_here = |partition: &PartitionId| ShardId::of_partition(*partition, shard_id.count) == shard_id.index;
     let mut partition_states = Vec::new();
     for partition in partitions.iter().filter(is_here) {
         let name = turn::remembered(partition_state_name(partition).as_bytes());
         if let Some(bytes) = store.get_meta(&name)?.filter(|bytes| !bytes.is_empty()) {
             let partition_state = decode_partition_state(&bytes).map_err(|error| match error {
-                WireError::Version(_) => SeatsError::Newer(partition, error),
-                error => SeatsError::PartitionState(partition, error),
+                WireError::Version(_) => PartitionStatesError::Newer(partition, error),
+                error => PartitionStatesError::PartitionState(partition, error),
             })?;
             partition_states.push((partition, partition_state));
         }
@@ -490,14 +491,14 @@ pub fn partition_states(
 ///
 /// # Errors
 /// If the store cannot be read, or an entry is malformed.
-pub fn losses(store: &dyn Store) -> Result<LossBook, SeatsError> {
+pub fn losses(store: &dyn Store) -> Result<LossBook, PartitionStatesError> {
     let bytes = store.get_meta(&turn::remembered(loss_book::NAME.as_bytes()))?;
     Ok(LossBook::decode(bytes.as_deref().unwrap_or_default())?)
 }
 
 /// Why a shard's partition states cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum SeatsError {
+pub enum PartitionStatesError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -505,9 +506,7 @@ pub enum SeatsError {
     #[error("{0}: the data directory is damaged; replace the node")]
     Losses(#[from] LossesDamaged),
     /// A partition state is malformed.
-    #[error(
-        "cannot read the state of partition {0} ({1}): the data directory is damaged; replace the node"
-    )]
+    #[error("cannot read the state of partition {0} ({1}): the data directory is damaged; replace the node")]
     PartitionState(PartitionId, WireError),
     /// A newer build has written a partition state.
     #[error("cannot read the state of partition {0}: it has {1}; start the newer cartwheel that wrote it")]

@@ -20,9 +20,9 @@ pub(super) type Read = Result<Option<Bytes>, ReadFailed>;
 
 /// The store for reads on another thread, while it is open.
 #[derive(Clone, Default)]
-pub(super) struct Beside(Arc<Mutex<Option<Box<dyn Reader>>>>);
+pub(super) struct SharedReader(Arc<Mutex<Option<Box<dyn Reader>>>>);
 
-impl Beside {
+impl SharedReader {
     /// Sets the store to read from.
     pub(super) fn open(&self, reader: Option<Box<dyn Reader>>) {
         *self.lock() = reader;
@@ -58,21 +58,25 @@ pub(super) struct ReaderThread {
 impl ReaderThread {
     /// Starts a thread for the shard with this index, which calls `done` after each read. None if the store cannot be read on another thread, or
     /// the system cannot start one; the shard then reads everything itself.
-    pub(super) fn start(index: u32, beside: Beside, done: impl Fn(StoreId, Read) + Send + 'static) -> Option<Self> {
-        if !beside.is_open() {
+    pub(super) fn start(
+        index: u32,
+        shared_reader: SharedReader,
+        done: impl Fn(StoreId, Read) + Send + 'static,
+    ) -> Option<Self> {
+        if !shared_reader.is_open() {
             return None;
         }
         let (asks, asked) = mpsc::channel::<(StoreId, Bytes)>();
         let body = move || {
             priority::yield_to_others();
             for (id, storage_key) in asked {
-                done(id, beside.read(&storage_key));
+                done(id, shared_reader.read(&storage_key));
             }
         };
         match thread::Builder::new().name(format!("reader-{index}")).spawn(body) {
             Ok(_) => Some(Self { asks, reading: None }),
             Err(error) => {
-            warn!(%error, "cannot start the thread for large records; they are read between requests, which wait");
+                warn!(%error, "cannot start the thread for large records; they are read between requests, which wait");
                 None
             }
         }
@@ -125,17 +129,17 @@ mod tests {
         }
     }
 
-    fn gate() -> (mpsc::Sender<()>, Beside) {
-        let ((open, gate), beside) = (mpsc::channel(), Beside::default());
-        beside.open(Some(Box::new(Gate(Mutex::new(gate)))));
-        (open, beside)
+    fn gate() -> (mpsc::Sender<()>, SharedReader) {
+        let ((open, gate), shared_reader) = (mpsc::channel(), SharedReader::default());
+        shared_reader.open(Some(Box::new(Gate(Mutex::new(gate)))));
+        (open, shared_reader)
     }
 
     #[test]
     fn a_requested_record_is_reported() {
-        let ((open, beside), (tell, told)) = (gate(), mpsc::channel());
+        let ((open, shared_reader), (tell, told)) = (gate(), mpsc::channel());
         let tell = move |id, read| tell.send((id, read)).unwrap();
-        let mut thread = ReaderThread::start(0, beside, tell).unwrap();
+        let mut thread = ReaderThread::start(0, shared_reader, tell).unwrap();
         assert!(thread.is_free());
         thread.ask(StoreId(7), Bytes::from_static(b"k"));
         assert!(!thread.is_free() && told.try_recv().is_err());
@@ -149,8 +153,8 @@ mod tests {
 
     #[test]
     fn closing_waits_for_the_read_under_way_and_prevents_others() {
-        let ((open, beside), (tell, told)) = (gate(), mpsc::channel());
-        let reads = beside.clone();
+        let ((open, shared_reader), (tell, told)) = (gate(), mpsc::channel());
+        let reads = shared_reader.clone();
         let reading = thread::spawn(move || {
             tell.send(()).unwrap();
             reads.read(b"k")
@@ -158,19 +162,19 @@ mod tests {
         told.recv().unwrap();
         // The thread reads by now, or will find the store closed.
         thread::sleep(Duration::from_millis(20));
-        let closes = beside.clone();
+        let closes = shared_reader.clone();
         let closing = thread::spawn(move || closes.close());
         open.send(()).unwrap();
         closing.join().unwrap();
         assert!([Ok(Some(Bytes::from_static(b"k"))), Err(ReadFailed::Unreadable)].contains(&reading.join().unwrap()));
-        assert_eq!(beside.read(b"k"), Err(ReadFailed::Unreadable));
-        assert!(!beside.is_open());
+        assert_eq!(shared_reader.read(b"k"), Err(ReadFailed::Unreadable));
+        assert!(!shared_reader.is_open());
     }
 
     #[test]
     fn a_store_without_a_reader_gets_no_thread() {
         let disk = Disk::of_memory(Box::<MemoryStore>::default());
-        assert!(ReaderThread::start(0, disk.beside(), |_, _| {}).is_none());
+        assert!(ReaderThread::start(0, disk.shared_reader(), |_, _| {}).is_none());
     }
 
     /// A store whose commits fail.
@@ -213,14 +217,14 @@ mod tests {
         let path = dir.path().to_path_buf();
         let reopen = move || Ok(Box::new(open(&path)?) as Box<dyn Store>);
         let mut disk = Disk::new(Box::new(Failing(store)), Box::new(reopen), Reserve::none());
-        let beside = disk.beside();
+        let shared_reader = disk.shared_reader();
         let held = Ok(Some(Bytes::from_static(b"v")));
-        assert_eq!(beside.read(b"k"), held);
+        assert_eq!(shared_reader.read(b"k"), held);
         disk.commit(Batch::new(), Durability::Synced, Instant::default()).unwrap_err();
-        assert_eq!((disk.condition(), beside.read(b"k")), (Condition::Failed, Err(ReadFailed::Unreadable)));
+        assert_eq!((disk.condition(), shared_reader.read(b"k")), (Condition::Failed, Err(ReadFailed::Unreadable)));
         disk.tick(disk.wake_at().unwrap());
-        assert_eq!((disk.condition(), beside.read(b"k")), (Condition::Good, held));
+        assert_eq!((disk.condition(), shared_reader.read(b"k")), (Condition::Good, held));
         disk.close(Batch::new());
-        assert_eq!(beside.read(b"k"), Err(ReadFailed::Unreadable));
+        assert_eq!(shared_reader.read(b"k"), Err(ReadFailed::Unreadable));
     }
 }

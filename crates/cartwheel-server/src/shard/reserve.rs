@@ -60,7 +60,7 @@ pub type Probe = Box<dyn FnMut() -> io::Result<Space> + Send>;
 pub struct Reserve {
     options: ReserveOptions,
     /// The directory, for logs.
-    place: String,
+    dir: String,
     probe: Probe,
     full: bool,
     /// The space above the reserve at the last check.
@@ -76,16 +76,16 @@ pub struct Reserve {
 impl Reserve {
     /// The reserve of the file system that holds `dir`.
     pub fn of_dir(dir: PathBuf, options: ReserveOptions) -> Self {
-        let place = dir.display().to_string();
+        let name = dir.display().to_string();
         let probe = move || space_of(&dir);
-        Self::new(place, options, Box::new(probe))
+        Self::new(name, options, Box::new(probe))
     }
 
     /// A reserve on the file system that `probe` measures.
-    pub fn new(place: String, options: ReserveOptions, probe: Probe) -> Self {
+    pub fn new(dir: String, options: ReserveOptions, probe: Probe) -> Self {
         Self {
             options,
-            place,
+            dir,
             probe,
             full: false,
             left: 0,
@@ -156,15 +156,15 @@ impl Reserve {
     }
 
     fn tell(&self, free: u64, kept: u64) {
-        let (free, kept, place) = (free >> 20, kept >> 20, &self.place);
+        let (free, kept, dir) = (free >> 20, kept >> 20, &self.dir);
         if self.full {
-        error!(
-        alarm = "disk_full",
-        dir = %dir,
-        free_mib = free,
-        reserve_mib = kept,
-        "disk full; storing no writes, serving reads: free space, or add nodes"
-        );
+            error!(
+            alarm = "disk_full",
+            dir = %dir,
+            free_mib = free,
+            reserve_mib = kept,
+            "disk full; storing no writes, serving reads: free space, or add nodes"
+            );
         } else {
             info!(dir = %dir, free_mib = free, "disk has room again; storing writes");
         }

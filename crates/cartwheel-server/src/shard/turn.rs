@@ -22,7 +22,7 @@ use cartwheel_storage::{Batch, Durability};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{debug, error, info, warn};
 
-use super::digests::{self, DigestPage, DigestsAsk};
+use super::digests::{self, DigestPage, DigestsRequest};
 use super::disk::{Condition, Disk};
 use super::load::UnderWay;
 use super::reader::{self, ReaderThread};
@@ -162,7 +162,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     /// Reads large records on this thread.
-    pub(super) fn beside(mut self, reader: Option<ReaderThread>) -> Self {
+    pub(super) fn with_reader(mut self, reader: Option<ReaderThread>) -> Self {
         self.large.reader = reader;
         self
     }
@@ -200,7 +200,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     /// A page of digests of what the disk holds; none if it cannot be read.
-    pub(super) fn digests(&self, ask: &DigestsAsk) -> Option<DigestPage> {
+    pub(super) fn digests(&self, ask: &DigestsRequest) -> Option<DigestPage> {
         self.disk.readable().map(|store| digests::page(store, ask))
     }
 
@@ -541,12 +541,14 @@ fn carries(operation: &Operation) -> usize {
 }
 
 /// Limits log lines about what others send without good reason.
-static NONSENSE: RateLimit = RateLimit::new(Duration::from_secs(10));
-static NOT_KNOWN: RateLimit = RateLimit::new(Duration::from_secs(10));
+static PEER_ERRORS: RateLimit = RateLimit::new(Duration::from_secs(10));
+static UNREADABLE: RateLimit = RateLimit::new(Duration::from_secs(10));
 
 fn log(event: &Event) {
     match event {
-        Event::Repaired(key, node, how) => debug!(?key, peer = %node, found_by = how.name(), "repaired a stale replica"),
+        Event::Repaired(key, node, how) => {
+            debug!(?key, peer = %node, found_by = how.name(), "repaired a stale replica")
+        }
         Event::Exchanged(tree, node) => {
             debug!(partition = %tree.partition, group = tree.group.0, peer = %node, "exchange completed, replicas are equal");
         }
@@ -554,7 +556,7 @@ fn log(event: &Event) {
             debug!(partition = %tree.partition, group = tree.group.0, peer = %node, "exchange did not complete");
         }
         Event::ExchangeRefused(node) => {
-            if let Some(count) = NONSENSE.count(1) {
+            if let Some(count) = PEER_ERRORS.count(1) {
                 warn!(
                 peer = %node,
                 refusals = count,
@@ -574,16 +576,16 @@ fn log(event: &Event) {
         }
         Event::DotCollision(key) => {
             error!(
-            alarm = "dot_collision",
-            ?key,
-            "kept two values of one version as siblings: a disk is broken, two nodes run on copies of one data directory, or a message was forged"
+                alarm = "dot_collision",
+                ?key,
+                "kept two values of one version as siblings: a disk is broken, two nodes run on copies of one data directory, or a message was forged"
             );
         }
         Event::RecordLost(key, error) => {
             warn!(?key, %error, "lost a record; fetching it from other replicas")
         }
         Event::RecordNotKnown(key, error) => {
-            if let Some(count) = NOT_KNOWN.count(1) {
+            if let Some(count) = UNREADABLE.count(1) {
                 error!(?key, refusals = count, %error, "refused requests for a record that this build cannot read");
             }
         }
@@ -596,10 +598,7 @@ fn log(event: &Event) {
         }
         Event::TimestampsAhead { ahead_ms: 0 } => info!("timestamps are near the clock again"),
         Event::TimestampsAhead { ahead_ms } => {
-            warn!(
-                ahead_ms,
-                "timestamps run ahead of the clock: a clock was wrong, here or on another node"
-            );
+            warn!(ahead_ms, "timestamps run ahead of the clock: a clock was wrong, here or on another node");
         }
         Event::NotAHome(node) => {
             debug!(peer = %node, "refused a request: this node, or the node to stand in for, is not a home of the key");
@@ -607,13 +606,13 @@ fn log(event: &Event) {
         Event::HintsHeld { .. } => {}
         Event::HintDelivered(node) => debug!(peer = %node, "delivered a hint"),
         Event::HintsFull { is_full: true, bytes_max } => warn!(
-        alarm = "hints_full",
-        hints_mib = bytes_max >> 20,
-        "hints full; further ones go to the next nodes: bring back or replace the nodes that are down, or raise hints_share"
+            alarm = "hints_full",
+            hints_mib = bytes_max >> 20,
+            "hints full; further ones go to the next nodes: bring back or replace the nodes that are down, or raise hints_share"
         ),
         Event::HintsFull { is_full: false, .. } => info!("hints have room again"),
         Event::StrayMessage(node) => {
-            if let Some(count) = NONSENSE.count(1) {
+            if let Some(count) = PEER_ERRORS.count(1) {
                 warn!(peer = %node, refusals = count, "dropped a message from a node that is not a member");
             }
         }

@@ -321,10 +321,10 @@ impl cartwheel_storage::Reader for Slow {
 fn large_records_are_read_on_another_thread_one_at_a_time() {
     let (diary, seen, (keys, batch)) = (Diary::default(), Arc::default(), large_and_small());
     let ((go_on, waits), (tell, told)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
-    let beside = reader::Beside::default();
-    beside.open(Some(Box::new(Slow(waits))));
-    let reader = ReaderThread::start(0, beside, move |id, read| tell.send((id, read)).unwrap());
-    let mut turns = turns(&diary, 0, asking(keys, Arc::clone(&seen))).beside(reader);
+    let shared_reader = reader::SharedReader::default();
+    shared_reader.open(Some(Box::new(Slow(waits))));
+    let reader = ReaderThread::start(0, shared_reader, move |id, read| tell.send((id, read)).unwrap());
+    let mut turns = turns(&diary, 0, asking(keys, Arc::clone(&seen))).with_reader(reader);
     turns.write_out(batch, Durability::Os, Instant::default()).unwrap();
     turns.add(Input::Tick);
     turns.take();

@@ -18,15 +18,15 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 pub(crate) struct Acceptor {
     listener: TcpListener,
     permits: Arc<Semaphore>,
-    from_whom: &'static str,
+    clients: &'static str,
     failures: RateLimit,
 }
 
 impl Acceptor {
     /// Accepts at most `connections_max` connections at once, from `clients` as the log calls them. Further ones wait in the system's queue.
-    pub(crate) fn new(listener: TcpListener, connections_max: usize, from_whom: &'static str) -> Self {
+    pub(crate) fn new(listener: TcpListener, connections_max: usize, clients: &'static str) -> Self {
         let permits = Arc::new(Semaphore::new(connections_max));
-        Self { listener, permits, from_whom, failures: RateLimit::new(LOG_EVERY) }
+        Self { listener, permits, clients, failures: RateLimit::new(LOG_EVERY) }
     }
 
     /// The next connection. It counts until its permit is dropped.

@@ -23,15 +23,15 @@ use super::buckets::read_change;
 use super::error::ApiError;
 use super::openapi::ChangeErrors;
 use super::query::Query;
-use super::{Door, Readiness};
+use super::{ApiState, Readiness};
 use crate::config::ListenAddr;
 
 /// Changes to make together, or not at all.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WantedForm {
+pub(super) struct MembersChangeForm {
     /// The changes, in order.
-    changes: Vec<WishForm>,
+    changes: Vec<MemberChangeForm>,
     /// The `version` of the plan that was reviewed: if the cluster has changed since, the request fails.
     planned_on: Option<String>,
     /// Whether to make the changes, or only to plan them.
@@ -42,7 +42,7 @@ pub(super) struct WantedForm {
 /// A change of the members. Nodes are given by name.
 #[derive(Deserialize, ToSchema)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
-enum WishForm {
+enum MemberChangeForm {
     /// Add a waiting node as a member.
     Add {
         /// The node.
@@ -100,7 +100,7 @@ pub(super) struct PlanForm {
     /// Whether the changes were made. Data then moves in the background.
     applied: bool,
     /// The partitions whose homes change.
-    moves: Vec<MoveForm>,
+    transfers: Vec<PlannedTransferForm>,
     /// How many replicas of partitions are copied to new homes.
     replicas: usize,
     /// How many keys those hold, tombstones included; none if no node reported.
@@ -110,7 +110,7 @@ pub(super) struct PlanForm {
     /// Whether the sizes of some partitions are unknown and estimated as the mean of the others.
     estimated: bool,
     /// The partitions that are force-recovered.
-    force_recovered: Vec<RemadeForm>,
+    force_recovered: Vec<ForceRecoveredForm>,
     /// Warnings to read before the changes are made.
     warnings: Vec<String>,
     /// The members whose weight exceeds what a node can hold.
@@ -124,7 +124,7 @@ pub(super) struct PlanForm {
 }
 
 #[derive(Serialize, ToSchema)]
-struct MoveForm {
+struct PlannedTransferForm {
     /// The partition.
     partition: u32,
     /// Its present homes.
@@ -140,7 +140,7 @@ struct MoveForm {
 }
 
 #[derive(Serialize, ToSchema)]
-struct RemadeForm {
+struct ForceRecoveredForm {
     /// The partition.
     partition: u32,
     /// Its remaining homes; if there are none, the partition starts empty.
@@ -197,60 +197,63 @@ impl BalanceForm {
 /// Plan changes of the members, and optionally make them
 #[utoipa::path(post, path = "/v1/cluster/members", tag = "cluster",
     params(("timeout_ms" = Option<u64>, Query, description = "How long the client waits, 1 to 60000; default 5000")),
-    request_body = WantedForm,
+    request_body = MembersChangeForm,
     responses((status = 200, description = "The plan of the changes", body = PlanForm), ChangeErrors))]
-pub(super) async fn change(State(door): State<Door>, request: HttpRequest<Body>) -> Result<Json<PlanForm>, ApiError> {
+pub(super) async fn change(
+    State(api): State<ApiState>,
+    request: HttpRequest<Body>,
+) -> Result<Json<PlanForm>, ApiError> {
     let (parts, body) = request.into_parts();
     let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
-    let wanted: WantedForm = serde_json::from_slice(&read_change(&parts.headers, body, timeout).await?)
+    let wanted: MembersChangeForm = serde_json::from_slice(&read_change(&parts.headers, body, timeout).await?)
         .map_err(|error| ApiError::bad_request(format!("the body is not a JSON object of changes: {error}")))?;
-    let (view, history) = (door.view(), door.history());
+    let (view, history) = (api.view(), api.history());
     let version = history.version();
     if wanted.planned_on.as_ref().is_some_and(|planned_on| *planned_on != version.to_string()) {
         return Err(ApiError::bad_request("the cluster has changed since this was planned: review the new plan"));
     }
-    let mut changes = kinds_of(&door, &view, &wanted.changes)?;
+    let mut changes = kinds_of(&api, &view, &wanted.changes)?;
     let refused = |why: BadChange| ApiError::bad_request(why.to_string());
     let mut after = planned(&history, &changes).map_err(refused)?;
     if is_forced(&wanted.changes) {
-        if door.readiness() == Readiness::Connecting {
+        if api.readiness() == Readiness::Connecting {
             let why = "the node has just started and has yet to learn which partitions are lost: try again in a moment, or ask another node";
             return Err(ApiError::unavailable(why));
         }
-        changes.push(lost::mark_lost(&door, &after)?);
+        changes.push(lost::mark_lost(&api, &after)?);
         after = planned(&history, &changes).map_err(refused)?;
     }
-    let mut plan = plan_of(&door, &view, &after).await?;
+    let mut plan = plan_of(&api, &view, &after).await?;
     plan.version = version.to_string();
     if wanted.apply {
         let planned_on = wanted.planned_on.is_some().then_some(version);
-        door.control().change_members(MembersChange { changes, planned_on, timeout }).await??;
+        api.control().change_members(MembersChange { changes, planned_on, timeout }).await??;
         plan.applied = true;
     }
     Ok(Json(plan))
 }
 
 /// The requested changes. One may name a node that an earlier one adds.
-fn kinds_of(door: &Door, view: &View, wishes: &[WishForm]) -> Result<Vec<ChangeKind>, ApiError> {
-    let mut come: Vec<Member> = Vec::new();
+fn kinds_of(api: &ApiState, view: &View, requested: &[MemberChangeForm]) -> Result<Vec<ChangeKind>, ApiError> {
+    let mut added: Vec<Member> = Vec::new();
     let mut kinds = Vec::new();
-    let is_forced = is_forced(wishes);
-    for wish in wishes {
-        let Some(kind) = kind_of(door, view, &come, wish)? else { continue };
+    let is_forced = is_forced(requested);
+    for request in requested {
+        let Some(kind) = kind_of(api, view, &added, request)? else { continue };
         if is_forced && is_leaving(view, &kind) {
             // It was removed before, and is now to be marked lost.
             continue;
         }
         if let ChangeKind::Add(member) | ChangeKind::Replace { new: member, .. } = &kind {
-            come.push(member.clone());
+            added.push(member.clone());
         }
         kinds.push(kind);
     }
     Ok(kinds)
 }
 
-fn is_forced(wishes: &[WishForm]) -> bool {
-    wishes.iter().any(|wish| matches!(wish, WishForm::Force {}))
+fn is_forced(requested: &[MemberChangeForm]) -> bool {
+    requested.iter().any(|request| matches!(request, MemberChangeForm::Force {}))
 }
 
 fn is_leaving(view: &View, what: &ChangeKind) -> bool {
@@ -258,34 +261,39 @@ fn is_leaving(view: &View, what: &ChangeKind) -> bool {
 }
 
 /// The change for a request; none for `Force`, which follows from the others.
-fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result<Option<ChangeKind>, ApiError> {
+fn kind_of(
+    api: &ApiState,
+    view: &View,
+    added: &[Member],
+    request: &MemberChangeForm,
+) -> Result<Option<ChangeKind>, ApiError> {
     let member = |name: &str| {
         let members = view.members().map(|known| &known.member);
-        let known = come.iter().chain(members).find(|member| member.name == *name);
+        let known = added.iter().chain(members).find(|member| member.name == *name);
         known.cloned().ok_or_else(|| {
             ApiError::bad_request(format!("the cluster has no member called {name}: see `cartwheel cluster status`"))
         })
     };
-    Ok(Some(match wish {
-        WishForm::Force {} => return Ok(None),
-        WishForm::Add { node, weight } => {
-            ChangeKind::Add(Member { weight: weight.unwrap_or(NORMAL_WEIGHT), ..waiting(door, view, node)? })
+    Ok(Some(match request {
+        MemberChangeForm::Force {} => return Ok(None),
+        MemberChangeForm::Add { node, weight } => {
+            ChangeKind::Add(Member { weight: weight.unwrap_or(NORMAL_WEIGHT), ..waiting(api, view, node)? })
         }
-        WishForm::Remove { node } => {
+        MemberChangeForm::Remove { node } => {
             let member = member(node)?;
             ChangeKind::Remove { node: member.id, incarnation: member.incarnation }
         }
-        WishForm::Replace { node, with } => {
+        MemberChangeForm::Replace { node, with } => {
             let old = member(node)?;
-            ChangeKind::Replace { old: old.id, new: Member { weight: old.weight, ..waiting(door, view, with)? } }
+            ChangeKind::Replace { old: old.id, new: Member { weight: old.weight, ..waiting(api, view, with)? } }
         }
-        WishForm::Weight { node, weight } => ChangeKind::Weight { node: member(node)?.id, weight: *weight },
-        WishForm::Zone { node, zone, host } => {
+        MemberChangeForm::Weight { node, weight } => ChangeKind::Weight { node: member(node)?.id, weight: *weight },
+        MemberChangeForm::Zone { node, zone, host } => {
             let member = member(node)?;
             let host = host.clone().unwrap_or(member.host);
             ChangeKind::Zone { node: member.id, zone: zone.clone(), host }
         }
-        WishForm::Address { node, peer_address, http_address } => {
+        MemberChangeForm::Address { node, peer_address, http_address } => {
             let member = member(node)?;
             ChangeKind::Address {
                 node: member.id,
@@ -301,7 +309,7 @@ fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result
 fn address(said: Option<&String>, before: String) -> Result<String, ApiError> {
     let Some(said) = said else { return Ok(before) };
     match said.parse::<ListenAddr>() {
-        Ok(addr) if addr.is_one_place() => Ok(addr.to_string()),
+        Ok(addr) if addr.is_specific() => Ok(addr.to_string()),
         Ok(_) => {
             Err(ApiError::bad_request(format!("{said} is not one address: give one that other nodes can connect to")))
         }
@@ -310,8 +318,8 @@ fn address(said: Option<&String>, before: String) -> Result<String, ApiError> {
 }
 
 /// A node that waits to join through this one.
-fn waiting(door: &Door, view: &View, name: &str) -> Result<Member, ApiError> {
-    let waiting = door.waiting().all();
+fn waiting(api: &ApiState, view: &View, name: &str) -> Result<Member, ApiError> {
+    let waiting = api.waiting().all();
     let found = waiting.iter().find(|member| member.name == name).cloned();
     found.ok_or_else(|| {
         let is_member = view.members().any(|known| known.member.name == name && !known.leaving);
@@ -342,22 +350,22 @@ fn routes(before: &View, after: &View, phases: &[ConfigPhase]) -> Vec<Route> {
     partitions.map(route).collect()
 }
 
-async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, ApiError> {
-    let routes = routes(before, after, &door.phases());
+async fn plan_of(api: &ApiState, before: &View, after: &View) -> Result<PlanForm, ApiError> {
+    let routes = routes(before, after, &api.phases());
     let mut shares: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
     for Route { from, to, .. } in &routes {
         from.iter().for_each(|home| shares.entry(home.node).or_default().0 += 1);
         to.iter().for_each(|home| shares.entry(home.node).or_default().1 += 1);
     }
     let moving: Vec<Route> = routes.into_iter().filter(Route::is_change).collect();
-    let surveyed = door.survey(amounts::sources(door, before, &moving)).await?;
+    let surveyed = api.survey(amounts::sources(api, before, &moving)).await?;
     let amounts = amounts::amounts(&moving, &surveyed);
     let name = |node: NodeId| name_of(if after.member(node).is_some() { after } else { before }, node);
     let nodes = shares.into_iter().map(|(node, (before, after))| ShareForm { node: name(node), before, after });
     let mut nodes: Vec<ShareForm> = nodes.collect();
     nodes.sort_by(|a, b| a.node.cmp(&b.node));
     let total = amounts::total(&amounts);
-    let moved = |(route, amount): (&Route, &Option<Amount>)| MoveForm {
+    let moved = |(route, amount): (&Route, &Option<Amount>)| PlannedTransferForm {
         partition: route.partition.0,
         from: names(before, &route.from),
         to: names(after, &route.to),
@@ -365,23 +373,23 @@ async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, A
         bytes: amount.map(|amount| amount.size.bytes),
         estimated: amount.is_some_and(|amount| amount.is_estimate),
     };
-    let force_recovered = lost::force_recovered(door, after);
+    let force_recovered = lost::force_recovered(api, after);
     Ok(PlanForm {
         version: String::new(),
         applied: false,
-        replicas: moving.iter().map(|route| route.come_at_all().len()).sum(),
+        replicas: moving.iter().map(|route| route.all_new_homes().len()).sum(),
         keys: total.map(|total| total.size.keys),
         bytes: total.map(|total| total.size.bytes),
         estimated: total.is_some_and(|total| total.is_estimate),
         warnings: [
-            warnings(door, before, after, &moving),
+            warnings(api, before, after, &moving),
             weight_warnings(after),
-            lost::warnings(door, after, &force_recovered),
+            lost::warnings(api, after, &force_recovered),
         ]
         .concat(),
         capped: after.ring.capped().into_iter().map(|capped| CappedForm::of(after, capped)).collect(),
         force_recovered,
-        moves: moving.iter().zip(&amounts).map(moved).collect(),
+        transfers: moving.iter().zip(&amounts).map(moved).collect(),
         nodes,
         before: BalanceForm::of(before),
         after: BalanceForm::of(after),
@@ -401,9 +409,9 @@ fn weight_warnings(after: &View) -> Vec<String> {
 }
 
 /// Warnings about nodes that are down: removed ones, and those that transfers need.
-fn warnings(door: &Door, before: &View, after: &View, moving: &[Route]) -> Vec<String> {
-    let liveness = door.liveness();
-    let is_down = |home: &Home| home.node != door.local().node && liveness.status(home.node) == Status::Down;
+fn warnings(api: &ApiState, before: &View, after: &View, moving: &[Route]) -> Vec<String> {
+    let liveness = api.liveness();
+    let is_down = |home: &Home| home.node != api.local().node && liveness.status(home.node) == Status::Down;
     let incarnations =
         before.members().map(|known| Home { node: known.member.id, incarnation: known.member.incarnation });
     let (mut gone, mut awaited) = (Vec::new(), BTreeMap::<NodeId, usize>::new());
@@ -416,9 +424,7 @@ fn warnings(door: &Door, before: &View, after: &View, moving: &[Route]) -> Vec<S
     }
     let gone = gone.into_iter().map(|home| {
         let name = name_of(before, home.node);
-        format!(
-            "{name} is down and cannot hand over its data: what it alone holds (writes with w=1, hints) is lost"
-        )
+        format!("{name} is down and cannot hand over its data: what it alone holds (writes with w=1, hints) is lost")
     });
     let awaited = awaited.into_iter().map(|(node, partitions)| {
         let name = name_of(if after.member(node).is_some() { after } else { before }, node);
@@ -448,7 +454,7 @@ mod tests {
             json!({"op": "zone", "node": "a", "zone": "x", "host": "h"}),
             json!({"op": "force"}),
         ] {
-            let wanted: WantedForm = serde_json::from_value(json!({"changes": [form.clone()]})).unwrap();
+            let wanted: MembersChangeForm = serde_json::from_value(json!({"changes": [form.clone()]})).unwrap();
             assert!(!wanted.apply && wanted.planned_on.is_none(), "nothing is applied by default");
             // The client crate's form is the same.
             let client: cartwheel_client::MemberChange = serde_json::from_value(form.clone()).unwrap();
@@ -464,7 +470,7 @@ mod tests {
             json!({"changes": [], "dry_run": true}),
             json!({"changes": [], "apply": "yes"}),
         ] {
-            assert!(serde_json::from_value::<WantedForm>(form.clone()).is_err(), "{form}");
+            assert!(serde_json::from_value::<MembersChangeForm>(form.clone()).is_err(), "{form}");
         }
     }
 
@@ -484,7 +490,7 @@ mod tests {
             assert!(declined(&of(form)).await.contains("no member called z"), "{op}");
         }
         let unknown = declined(&of(json!({"op": "add", "node": "d"}))).await;
-        assert!(unknown.contains("start it with `cartwheel serve --seed HOST:PORT --name d`"), "{nobody}");
+        assert!(unknown.contains("start it with `cartwheel serve --seed HOST:PORT --name d`"), "{unknown}");
         let known = declined(&of(json!({"op": "add", "node": "node-2"}))).await;
         assert!(known.contains("node-2 is a member already"), "{known}");
         let stale = declined(&json!({"changes": [], "planned_on": "1-0"})).await;

@@ -40,7 +40,7 @@ pub type PeersSpeak = BTreeMap<NodeId, Spoken>;
 
 /// What a node knows of its peers' incarnations. Clones share it; the default knows nothing and accepts every peer.
 #[derive(Clone, Debug, Default)]
-pub struct Acquaintances(Arc<Inner>);
+pub struct KnownPeers(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -69,7 +69,7 @@ struct Live {
 #[derive(Debug)]
 pub(super) struct Connected {
     live: Arc<Live>,
-    acquaintances: Acquaintances,
+    known_peers: KnownPeers,
     of: (NodeId, Incarnation),
 }
 
@@ -82,7 +82,7 @@ impl Connected {
     /// Records that the peer has synced a commit of one of its shards' stores.
     pub(super) fn marked(&self, shard: u32, mark: Mark) {
         let shard = shard as usize;
-        let mut marks = self.acquaintances.0.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marks = self.known_peers.0.marks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = marks.get_mut(&self.of).filter(|_| shard < SHARDS_MAX) {
             if known.len() <= shard {
                 known.resize(shard + 1, Mark::default());
@@ -94,7 +94,7 @@ impl Connected {
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        let mut live = self.acquaintances.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.known_peers.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         if self.live.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             live.remove(&self.of);
         }
@@ -110,7 +110,7 @@ pub enum Retired {
     Replaced,
 }
 
-impl Acquaintances {
+impl KnownPeers {
     /// Starts with `seen`, and saves changes to `file`.
     pub fn new(view: watch::Receiver<Arc<View>>, file: SeenFile, seen: SeenBoots) -> Self {
         let marks = seen.iter().map(|(&of, known)| (of, known.marks.clone())).collect();
@@ -159,11 +159,11 @@ impl Acquaintances {
 
     /// Records the addresses of an admitted peer for the whole cluster, if they have changed. The peer may not be able to do that itself:
     /// answers go to its old address.
-    pub(super) fn is_found_at(&self, remote: &Remote) {
+    pub(super) fn record_address(&self, remote: &Remote) {
         let (Some(welcome), Some(view)) = (self.welcome(), &self.0.view) else { return };
         let Remote { node, incarnation, ref peer_addr, ref http_addr, opens, .. } = *remote;
         let Some(moved) = view.borrow().moved(node, incarnation, peer_addr, http_addr) else { return };
-        let is_place = |addr: &str| addr.parse::<ListenAddr>().is_ok_and(|addr| addr.is_one_place());
+        let is_place = |addr: &str| addr.parse::<ListenAddr>().is_ok_and(|addr| addr.is_specific());
         if opens || !is_place(peer_addr) || !is_place(http_addr) {
             return;
         }
@@ -228,7 +228,7 @@ impl Acquaintances {
         let mut all = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         let live = all.entry(of).or_default().clone();
         live.connections.fetch_add(1, Ordering::Relaxed);
-        Connected { live, acquaintances: self.clone(), of }
+        Connected { live, known_peers: self.clone(), of }
     }
 
     /// Whether a node is running and goes on sending. A connection whose other end has died breaks or falls silent.

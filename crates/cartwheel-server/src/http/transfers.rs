@@ -13,22 +13,22 @@ use cartwheel_core::control::Surveyed;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Door;
+use super::ApiState;
 use super::amounts::{self, Amount, Route};
 use super::error::ApiError;
 use super::members::{name_of, names};
-use super::openapi::AskErrors;
+use super::openapi::QueryErrors;
 use super::query::Query;
 
 /// The transfers under way.
 #[derive(Serialize, ToSchema)]
-pub(super) struct MovesForm {
+pub(super) struct TransfersForm {
     /// The version of the history that the answering node goes by.
     version: String,
     /// How many partitions there are.
     partitions: u32,
     /// The partitions that are not at their target homes.
-    moves: Vec<UnderWayForm>,
+    transfers: Vec<TransferForm>,
     /// The bytes to copy to new homes, in all; none if no node reported.
     bytes: Option<u64>,
     /// How many of them are copied; none if a new home has not reported.
@@ -36,7 +36,7 @@ pub(super) struct MovesForm {
     /// Whether keys and bytes of some partitions are estimated as the mean of the others.
     estimated: bool,
     /// Stale data: partitions on nodes that are no longer their homes, kept until every home has confirmed that it holds them, and then purged.
-    handing_over: Vec<LeavesForm>,
+    stale_data: Vec<StaleDataForm>,
     /// The members that are leaving.
     leaving: Vec<String>,
     /// The nodes that wait to join.
@@ -44,11 +44,11 @@ pub(super) struct MovesForm {
 }
 
 #[derive(Serialize, ToSchema)]
-struct UnderWayForm {
+struct TransferForm {
     /// The partition.
     partition: u32,
     /// Its configuration version; two versions while it is joint.
-    step: String,
+    config_version: String,
     /// Its present homes.
     from: Vec<String>,
     /// Its target homes.
@@ -71,7 +71,7 @@ struct UnderWayForm {
 }
 
 #[derive(Serialize, ToSchema)]
-struct LeavesForm {
+struct StaleDataForm {
     /// The partition.
     partition: u32,
     /// The node that still holds it.
@@ -81,20 +81,20 @@ struct LeavesForm {
 }
 
 /// List the transfers under way
-#[utoipa::path(get, path = "/v1/cluster/moves", tag = "cluster",
-    responses((status = 200, description = "The transfers, as this node and those that it asks know them", body = MovesForm), AskErrors))]
-pub(super) async fn moves(State(door): State<Door>, uri: Uri) -> Result<Json<MovesForm>, ApiError> {
+#[utoipa::path(get, path = "/v1/cluster/transfers", tag = "cluster",
+    responses((status = 200, description = "The transfers, as this node and those that it asks know them", body = TransfersForm), QueryErrors))]
+pub(super) async fn transfers(State(api): State<ApiState>, uri: Uri) -> Result<Json<TransfersForm>, ApiError> {
     Query::none(uri.query())?;
-    let (view, phases) = (door.view(), door.phases());
+    let (view, phases) = (api.view(), api.phases());
     let moving = under_way(&view, &phases);
     let routes: Vec<Route> = moving.iter().map(|(route, _)| route.clone()).collect();
-    let surveyed = door.survey(questions(&door, &view, &routes)).await?;
+    let surveyed = api.survey(survey_targets(&api, &view, &routes)).await?;
     let amounts = amounts::amounts(&routes, &surveyed);
     let copied: Vec<_> = routes.iter().map(|route| amounts::copied(route, &surveyed)).collect();
     let total = amounts::total(&amounts);
-    let form = |(route, phase): &(Route, &ConfigPhase), amount: Option<Amount>, copied: Option<Size>| UnderWayForm {
+    let form = |(route, phase): &(Route, &ConfigPhase), amount: Option<Amount>, copied: Option<Size>| TransferForm {
         partition: route.partition.0,
-        step: phase.version().to_string(),
+        config_version: phase.version().to_string(),
         from: names(&view, &route.from),
         to: names(&view, &route.to),
         state: if phase.next().is_some() { "joint" } else { "copying" },
@@ -103,21 +103,21 @@ pub(super) async fn moves(State(door): State<Door>, uri: Uri) -> Result<Json<Mov
         copied_keys: copied.map(|copied| copied.keys),
         copied_bytes: copied.map(|copied| copied.bytes),
         estimated: amount.is_some_and(|amount| amount.is_estimate),
-        waits_for: names(&view, &silent(&door, &view, route)),
+        waits_for: names(&view, &silent(&api, &view, route)),
     };
     let known = moving.iter().zip(amounts).zip(&copied);
     let is_member =
         |waits: &Member| view.member(waits.id).is_some_and(|known| known.member.incarnation == waits.incarnation);
-    let waiting = door.waiting().all().into_iter().filter(|waits| !is_member(waits)).map(|waits| waits.name);
+    let waiting = api.waiting().all().into_iter().filter(|waits| !is_member(waits)).map(|waits| waits.name);
     let leaving = view.members().filter(|known| known.leaving).map(|known| known.member.name.clone());
-    Ok(Json(MovesForm {
+    Ok(Json(TransfersForm {
         version: view.ring.version().to_string(),
         partitions: view.ring.partitions().count(),
         bytes: total.map(|total| total.size.bytes),
         copied_bytes: copied.iter().map(|copied| copied.map(|copied| copied.bytes)).sum(),
         estimated: total.is_some_and(|total| total.is_estimate),
-        moves: known.map(|((moving, amount), &copied)| form(moving, amount, copied)).collect(),
-        handing_over: handing_over(&door, &view, &phases, &surveyed),
+        transfers: known.map(|((moving, amount), &copied)| form(moving, amount, copied)).collect(),
+        stale_data: stale_data(&api, &view, &phases, &surveyed),
         leaving: leaving.collect(),
         waiting: waiting.collect(),
     }))
@@ -131,38 +131,38 @@ fn under_way<'a>(view: &View, phases: &'a [ConfigPhase]) -> Vec<(Route, &'a Conf
 }
 
 /// Asks the present and the new homes about the partitions that move, and every node about its stale data.
-fn questions(door: &Door, view: &View, routes: &[Route]) -> amounts::Questions {
-    let mut questions = amounts::sources(door, view, routes);
+fn survey_targets(api: &ApiState, view: &View, routes: &[Route]) -> amounts::SurveyTargets {
+    let mut survey_targets = amounts::sources(api, view, routes);
     for known in view.members() {
-        questions.entry(known.member.id).or_default();
+        survey_targets.entry(known.member.id).or_default();
     }
     for route in routes {
-        for home in route.come_at_all() {
-            questions.entry(home.node).or_default().insert(route.partition);
+        for home in route.all_new_homes() {
+            survey_targets.entry(home.node).or_default().insert(route.partition);
         }
     }
-    questions
+    survey_targets
 }
 
 /// The homes that a transfer needs and that are down.
-fn silent(door: &Door, view: &View, route: &Route) -> Vec<Home> {
-    down(door, route.from.iter().filter(|&&home| !view.is_removed(home)).chain(&route.to))
+fn silent(api: &ApiState, view: &View, route: &Route) -> Vec<Home> {
+    down(api, route.from.iter().filter(|&&home| !view.is_removed(home)).chain(&route.to))
 }
 
-fn down<'a>(door: &Door, homes: impl Iterator<Item = &'a Home>) -> Vec<Home> {
-    let liveness = door.liveness();
+fn down<'a>(api: &ApiState, homes: impl Iterator<Item = &'a Home>) -> Vec<Home> {
+    let liveness = api.liveness();
     let down: BTreeSet<Home> = homes.filter(|home| liveness.status(home.node) == Status::Down).copied().collect();
     down.into_iter().collect()
 }
 
-fn handing_over(door: &Door, view: &View, phases: &[ConfigPhase], surveyed: &Surveyed) -> Vec<LeavesForm> {
-    let mut leaves: Vec<LeavesForm> = Vec::new();
+fn stale_data(api: &ApiState, view: &View, phases: &[ConfigPhase], surveyed: &Surveyed) -> Vec<StaleDataForm> {
+    let mut leaves: Vec<StaleDataForm> = Vec::new();
     for (&node, sizes) in surveyed {
         for &partition in &sizes.leaves {
             let homes = phases.get(partition.index()).into_iter().flat_map(ConfigPhase::both);
             let homes = homes.flat_map(Configuration::homes_of_any);
-            let waits_for = names(view, &down(door, homes.filter(|&&home| !view.is_removed(home))));
-            leaves.push(LeavesForm { partition: partition.0, node: name_of(view, node), waits_for });
+            let waits_for = names(view, &down(api, homes.filter(|&&home| !view.is_removed(home))));
+            leaves.push(StaleDataForm { partition: partition.0, node: name_of(view, node), waits_for });
         }
     }
     leaves.sort_by(|a, b| (a.partition, &a.node).cmp(&(b.partition, &b.node)));

@@ -24,7 +24,7 @@ use crate::lifecycle::upgrade::UpgradeStatus;
 use crate::log::RateLimit;
 use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode, Waiting};
-use crate::shard::{DigestPage, DigestsAsk, HintsBoard, Shards};
+use crate::shard::{DigestPage, DigestsRequest, HintsBoard, Shards};
 
 /// How long nodes have to report how much they hold. Late ones are left out, and estimated.
 const SURVEY_WITHIN: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ pub enum Readiness {
 
 /// The state of the API server. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Door(Arc<Inner>);
+pub struct ApiState(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -92,7 +92,7 @@ struct Inner {
     failures: RateLimit,
 }
 
-impl Door {
+impl ApiState {
     /// The state for a node.
     pub fn new(backend: Backend) -> Self {
         let values = Bodies::new(backend.metrics.http.value_bytes.clone());
@@ -112,16 +112,16 @@ impl Door {
     ///
     /// # Errors
     /// If it is overloaded.
-    pub(super) fn may_ask(&self, key: &Key) -> Result<(), ApiError> {
-        Ok(self.0.backend.shards.may_ask(key)?)
+    pub(super) fn admits(&self, key: &Key) -> Result<(), ApiError> {
+        Ok(self.0.backend.shards.admits(key)?)
     }
 
     /// Checks that the node admits a request on any key now.
     ///
     /// # Errors
     /// If it is overloaded.
-    pub(super) fn may_ask_any(&self) -> Result<(), Refusal> {
-        self.0.backend.shards.may_ask_any()
+    pub(super) fn admits_any(&self) -> Result<(), Refusal> {
+        self.0.backend.shards.admits_any()
     }
 
     /// Changes a bucket's settings.
@@ -135,7 +135,7 @@ impl Door {
     }
 
     /// The digests of a partition's records on the node's disk; none if it cannot be read now.
-    pub(super) async fn digests(&self, partition: PartitionId, ask: DigestsAsk) -> Option<DigestPage> {
+    pub(super) async fn digests(&self, partition: PartitionId, ask: DigestsRequest) -> Option<DigestPage> {
         self.0.backend.shards.digests(partition, ask).await
     }
 

@@ -40,7 +40,7 @@ type Connections = BTreeMap<u64, (Option<IpAddr>, Arc<State>)>;
 
 /// The connections to one address.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct ConnectionLimit {
     /// The maximum, without the reserved connections.
     max: usize,
     max_in_all: usize,
@@ -54,25 +54,25 @@ struct State {
     /// When the connection became idle, in milliseconds; [`BUSY`] during a request.
     idle_since: AtomicU64,
     /// The connection is to be closed.
-    told: AtomicBool,
-    tell: Notify,
+    closing: AtomicBool,
+    notify: Notify,
 }
 
 const BUSY: u64 = u64::MAX;
 
 /// An open connection. It counts until its last clone is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Stands(Arc<Inner>);
+pub(super) struct OpenConnection(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    of: Arc<Standing>,
+    of: Arc<ConnectionLimit>,
     number: u64,
     state: Arc<State>,
     serves: Serves,
 }
 
-impl Standing {
+impl ConnectionLimit {
     /// At most `connections_max` connections, some of which are reserved for administrators.
     pub(super) fn new(connections_max: usize) -> Arc<Self> {
         let max = connections_max - RESERVED_MAX.min(connections_max / 4);
@@ -97,15 +97,15 @@ impl Standing {
     }
 
     /// Registers a connection from a client that is served as `serves` says, or less if it is one too many.
-    pub(super) fn begin(self: &Arc<Self>, client: Option<IpAddr>, serves: Serves) -> Stands {
+    pub(super) fn begin(self: &Arc<Self>, client: Option<IpAddr>, serves: Serves) -> OpenConnection {
         let mut connections = self.lock();
-        let leaving = connections.values().filter(|(_, state)| state.told.load(Ordering::Relaxed)).count();
+        let leaving = connections.values().filter(|(_, state)| state.closing.load(Ordering::Relaxed)).count();
         let is_one_too_many = connections.len() - leaving >= self.max && !self.close_one(&connections);
         let serves = if is_one_too_many && serves == Serves::All { Serves::Itself } else { serves };
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let state = Arc::new(State { idle_since: AtomicU64::new(self.now()), ..State::default() });
         connections.insert(number, (client, state.clone()));
-        Stands(Arc::new(Inner { of: self.clone(), number, state, serves }))
+        OpenConnection(Arc::new(Inner { of: self.clone(), number, state, serves }))
     }
 
     /// Closes an idle connection: that of the client with the most connections that has been idle longest. Returns false if none is idle.
@@ -117,14 +117,14 @@ impl Standing {
         let now = self.now();
         let idle = connections.values().filter(|(_, state)| {
             let idle_from = state.idle_since.load(Ordering::Relaxed).saturating_add(IDLE_AFTER.as_millis() as u64);
-            idle_from <= now && !state.told.load(Ordering::Relaxed)
+            idle_from <= now && !state.closing.load(Ordering::Relaxed)
         });
         let most = idle.max_by_key(|(client, state)| {
             (counts.get(client), std::cmp::Reverse(state.idle_since.load(Ordering::Relaxed)))
         });
         let Some((_, state)) = most else { return false };
-        state.told.store(true, Ordering::Relaxed);
-        state.tell.notify_one();
+        state.closing.store(true, Ordering::Relaxed);
+        state.notify.notify_one();
         true
     }
 
@@ -137,7 +137,7 @@ impl Standing {
     }
 }
 
-impl Stands {
+impl OpenConnection {
     /// Which requests are served on it.
     pub(super) fn serves(&self) -> Serves {
         self.0.serves
@@ -158,18 +158,18 @@ impl Stands {
             self.is_idle();
             return answer;
         }
-        let stands = self.clone();
-        answer.map(|body| Body::new(Long { body, stands }))
+        let connection = self.clone();
+        answer.map(|body| Body::new(Long { body, connection }))
     }
 
     /// Completes when the connection is to be closed and is still idle.
     pub(super) async fn evicted(&self) {
         loop {
-            self.0.state.tell.notified().await;
+            self.0.state.notify.notified().await;
             if self.0.state.idle_since.load(Ordering::Relaxed) != BUSY {
                 return;
             }
-            self.0.state.told.store(false, Ordering::Relaxed);
+            self.0.state.closing.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -183,7 +183,7 @@ impl Drop for Inner {
 /// The body of a long response. When it is dropped, its connection is idle again.
 struct Long {
     body: Body,
-    stands: Stands,
+    connection: OpenConnection,
 }
 
 impl HttpBody for Long {
@@ -205,6 +205,6 @@ impl HttpBody for Long {
 
 impl Drop for Long {
     fn drop(&mut self) {
-        self.stands.is_idle();
+        self.connection.is_idle();
     }
 }

@@ -10,12 +10,12 @@ use crate::data_dir::DataDir;
 use crate::peers::Retired;
 
 const REJOIN: &str =
-"to join again, start the node with an empty directory: cartwheel serve --seed HOST:PORT --name NAME --dir DIR";
+    "to join again, start the node with an empty directory: cartwheel serve --seed HOST:PORT --name NAME --dir DIR";
 const RENEW: &str = "give it a new directory with cartwheel renew, which the other nodes refill";
 
 /// Why a node's directory must not be served again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Farewell {
+pub(super) enum LeaveReason {
     /// The node was removed, and others hold all that it held.
     HandedOver,
     /// The node was removed while it seemed to be down, and has not handed over what it holds.
@@ -24,7 +24,7 @@ pub(super) enum Farewell {
     Refused(Retired),
 }
 
-impl Farewell {
+impl LeaveReason {
     /// The reason, as far as the refused node knows it. `drained`: whether each of its shards has handed over everything.
     pub(super) fn of(why: Retired, view: &View, own: Home, drained: &[watch::Receiver<bool>]) -> Self {
         let has_other_incarnation =
@@ -35,7 +35,7 @@ impl Farewell {
         if drained.iter().all(|drained| *drained.borrow()) { Self::HandedOver } else { Self::Unheard }
     }
 
-    fn told(self) -> String {
+    fn text(self) -> String {
         match self {
             Self::HandedOver => {
                 format!(
@@ -46,24 +46,24 @@ impl Farewell {
                 "the node was removed from its cluster before it had handed over its data; keep the directory if it may hold what no other node \
                 does; {REJOIN}"
             ),
-            Self::Refused(Retired::OldCopy) => format!("{}; move it away, and {RENEW}", Retired::OldCopy.told()),
+            Self::Refused(Retired::OldCopy) => format!("{}; move it away, and {RENEW}", Retired::OldCopy.text()),
             Self::Refused(Retired::Replaced) => {
-                format!("{}; move it away; if the node is still a member, {RENEW}; {REJOIN}", Retired::Replaced.told())
+                format!("{}; move it away; if the node is still a member, {RENEW}; {REJOIN}", Retired::Replaced.text())
             }
         }
     }
 }
 
 /// Marks the directory as not to be served again. Returns an error unless others hold all its data.
-pub(super) fn end(data_dir: &DataDir, farewell: Farewell) -> Result<(), ServeError> {
-    let told = farewell.told();
-    data_dir.retire(&told)?;
-    match farewell {
-        Farewell::HandedOver => {
-            info!(reason = told, "left the cluster");
+pub(super) fn end(data_dir: &DataDir, reason: LeaveReason) -> Result<(), ServeError> {
+    let text = reason.text();
+    data_dir.retire(&text)?;
+    match reason {
+        LeaveReason::HandedOver => {
+            info!(reason = text, "left the cluster");
             Ok(())
         }
-        Farewell::Unheard | Farewell::Refused(_) => Err(data_dir.retired(told).into()),
+        LeaveReason::Unheard | LeaveReason::Refused(_) => Err(data_dir.retired(text).into()),
     }
 }
 
@@ -85,10 +85,10 @@ mod tests {
     fn view(changes: Vec<ChangeKind>) -> View {
         let members: Vec<Member> = ["a", "b", "c", "d"].map(|name| member(name, 1)).into();
         let (partitions, strategy) = (Partitions::default(), Strategy::default());
-        let founding =
+        let bootstrap =
             ChangeKind::Bootstrap { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
         let mut history = History::new();
-        for (at, what) in (1..).zip([founding].into_iter().chain(changes)) {
+        for (at, what) in (1..).zip([bootstrap].into_iter().chain(changes)) {
             history.record(Hlc::from_bits(at), NodeId::of_name("a"), what);
         }
         history.view().unwrap()
@@ -103,15 +103,15 @@ mod tests {
         let shards = |drained: [bool; 2]| drained.map(|drained| watch::channel(drained).1);
         let of = |changes: &[&ChangeKind], drained| {
             let view = view(changes.iter().map(|&change| change.clone()).collect());
-            Farewell::of(Retired::Replaced, &view, own, &shards(drained))
+            LeaveReason::of(Retired::Replaced, &view, own, &shards(drained))
         };
         // A peer may refuse the node before the node has learned that its leaving was recorded.
-        assert_eq!(of(&[&remove], [true, true]), Farewell::HandedOver);
-        assert_eq!(of(&[&remove, &left], [true, true]), Farewell::HandedOver);
-        assert_eq!(of(&[&remove, &left], [true, false]), Farewell::Unheard);
-        assert_eq!(of(&[&renewed], [false, false]), Farewell::Refused(Retired::Replaced));
-        assert_eq!(of(&[], [false, false]), Farewell::Refused(Retired::Replaced), "the node knows of no change");
-        let copy = Farewell::of(Retired::OldCopy, &view(vec![remove]), own, &shards([true, true]));
-        assert_eq!(copy, Farewell::Refused(Retired::OldCopy));
+        assert_eq!(of(&[&remove], [true, true]), LeaveReason::HandedOver);
+        assert_eq!(of(&[&remove, &left], [true, true]), LeaveReason::HandedOver);
+        assert_eq!(of(&[&remove, &left], [true, false]), LeaveReason::Unheard);
+        assert_eq!(of(&[&renewed], [false, false]), LeaveReason::Refused(Retired::Replaced));
+        assert_eq!(of(&[], [false, false]), LeaveReason::Refused(Retired::Replaced), "the node knows of no change");
+        let copy = LeaveReason::of(Retired::OldCopy, &view(vec![remove]), own, &shards([true, true]));
+        assert_eq!(copy, LeaveReason::Refused(Retired::OldCopy));
     }
 }

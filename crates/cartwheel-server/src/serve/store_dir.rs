@@ -17,7 +17,7 @@ const MEMTABLE_BYTES_MIN: u64 = 8 << 20;
 
 /// The directory of a shard's store, and the owner it must have: with another store, or an empty one in place of a lost one, the node would
 /// answer for records that it does not have.
-pub(super) struct StorePlace {
+pub(super) struct StoreDir {
     dir: PathBuf,
     options: FjallOptions,
     owner: Bytes,
@@ -25,7 +25,7 @@ pub(super) struct StorePlace {
     is_old: bool,
 }
 
-impl StorePlace {
+impl StoreDir {
     /// The directories of all shards of a node, which share its memory.
     pub(super) fn of_all(data_dir: &DataDir, config: &Config) -> Vec<Self> {
         let identity = data_dir.identity();
@@ -36,11 +36,11 @@ impl StorePlace {
             memtable_bytes,
             ..FjallOptions::default()
         };
-        let place = |shard: u32| {
+        let store_dir = |shard: u32| {
             let owner = [&identity.incarnation.0.to_be_bytes()[..], &shard.to_be_bytes()].concat().into();
             Self { dir: data_dir.shard_dir(shard), options, owner, is_old: identity.boot > 0 }
         };
-        (0..shards).map(place).collect()
+        (0..shards).map(store_dir).collect()
     }
 
     /// Opens the store, or makes it if the node is new.

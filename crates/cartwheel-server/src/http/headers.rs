@@ -19,7 +19,9 @@ const TEXT_BYTES_MAX: usize = 255;
 pub(super) fn context(headers: &HeaderMap) -> Result<Option<Bytes>, ApiError> {
     let Some(value) = single(headers, &CONTEXT)? else { return Ok(None) };
     if value.len() > SEALED_BYTES_MAX.div_ceil(3) * 4 {
-        return Err(ApiError::bad_context("the context is too long to be one that a node made; send it back as Cartwheel-Context gave it"));
+        return Err(ApiError::bad_context(
+            "the context is too long to be one that a node made; send it back as Cartwheel-Context gave it",
+        ));
     }
     let decoded = URL_SAFE_NO_PAD.decode(value).map_err(|_| {
         ApiError::bad_context("the context is not base64url without padding: send it back as Cartwheel-Context gave it")
