@@ -35,8 +35,8 @@ pub(super) struct TransfersForm {
     copied_bytes: Option<u64>,
     /// Whether keys and bytes of some partitions are estimated as the mean of the others.
     estimated: bool,
-    /// Stale data: partitions on nodes that are no longer their homes, kept until every home has confirmed that it holds them, and then purged.
-    stale_data: Vec<StaleDataForm>,
+    /// Retired replicas: partitions on nodes that are no longer their homes, kept until every home has confirmed that it holds them, and then purged.
+    retired_replicas: Vec<RetiredReplicaForm>,
     /// The members that are leaving.
     leaving: Vec<String>,
     /// The nodes that wait to join.
@@ -71,7 +71,7 @@ struct TransferForm {
 }
 
 #[derive(Serialize, ToSchema)]
-struct StaleDataForm {
+struct RetiredReplicaForm {
     /// The partition.
     partition: u32,
     /// The node that still holds it.
@@ -117,7 +117,7 @@ pub(super) async fn transfers(State(api): State<ApiState>, uri: Uri) -> Result<J
         copied_bytes: copied.iter().map(|copied| copied.map(|copied| copied.bytes)).sum(),
         estimated: total.is_some_and(|total| total.is_estimate),
         transfers: known.map(|((moving, amount), &copied)| form(moving, amount, copied)).collect(),
-        stale_data: stale_data(&api, &view, &phases, &surveyed),
+        retired_replicas: retired_replicas(&api, &view, &phases, &surveyed),
         leaving: leaving.collect(),
         waiting: waiting.collect(),
     }))
@@ -155,14 +155,14 @@ fn down<'a>(api: &ApiState, homes: impl Iterator<Item = &'a Home>) -> Vec<Home> 
     down.into_iter().collect()
 }
 
-fn stale_data(api: &ApiState, view: &View, phases: &[ConfigPhase], surveyed: &Surveyed) -> Vec<StaleDataForm> {
-    let mut leaves: Vec<StaleDataForm> = Vec::new();
+fn retired_replicas(api: &ApiState, view: &View, phases: &[ConfigPhase], surveyed: &Surveyed) -> Vec<RetiredReplicaForm> {
+    let mut leaves: Vec<RetiredReplicaForm> = Vec::new();
     for (&node, sizes) in surveyed {
         for &partition in &sizes.leaves {
             let homes = phases.get(partition.index()).into_iter().flat_map(ConfigPhase::both);
             let homes = homes.flat_map(Configuration::homes_of_any);
             let waits_for = names(view, &down(api, homes.filter(|&&home| !view.is_removed(home))));
-            leaves.push(StaleDataForm { partition: partition.0, node: name_of(view, node), waits_for });
+            leaves.push(RetiredReplicaForm { partition: partition.0, node: name_of(view, node), waits_for });
         }
     }
     leaves.sort_by(|a, b| (a.partition, &a.node).cmp(&(b.partition, &b.node)));
