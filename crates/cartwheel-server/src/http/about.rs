@@ -15,20 +15,20 @@ pub(super) async fn root(State(api): State<ApiState>) -> String {
     format!(
         "{name} of a Cartwheel cluster, version {}
 
-  GET, PUT, DELETE /v1/kv/{{bucket}}/{{key}}        values
-  GET /v1/buckets                               the buckets with settings of their own
-  GET, PUT /v1/buckets/{{bucket}}                 how a bucket's keys are kept and served
-  GET /v1/cluster                               the members, and what this node thinks of each
-  GET /v1/cluster/ring                          the partitions and their owners
-  POST /v1/cluster/members                      plans or makes changes of the members
-  GET /v1/cluster/transfers                         which partitions are on their way, and what they wait for
-  GET /v1/cluster/locate/{{bucket}}/{{key}}         where a key lies
-  GET /v1/cluster/replicas                         since when which replicas are proven equal
-  GET /v1/cluster/partitions/{{partition}}/digests  what this node's disk holds of a partition
-  GET /healthz                                  whether the node incarnations
-  GET /readyz                                   whether it takes requests
-  GET /metrics                                  metrics for Prometheus
-  GET /openapi.json                             all calls, as OpenAPI
+  GET, PUT, DELETE /v1/kv/{{bucket}}/{{key}}            values
+  GET /v1/buckets                                   buckets with settings of their own
+  GET, PUT /v1/buckets/{{bucket}}                     settings of a bucket
+  GET /v1/cluster                                   members, with their status as this node sees it
+  GET /v1/cluster/ring                              partitions and their owners
+  POST /v1/cluster/members                          plan or make changes of the members
+  GET /v1/cluster/transfers                         partitions under way, and what they wait for
+  GET /v1/cluster/locate/{{bucket}}/{{key}}             location of a key
+  GET /v1/cluster/replicas                          since when replicas are verified equal
+  GET /v1/cluster/partitions/{{partition}}/digests    records of a partition on this node's disk
+  GET /healthz                                      whether the node is alive
+  GET /readyz                                       whether it takes requests
+  GET /metrics                                      metrics for Prometheus
+  GET /openapi.json                                 all calls, as OpenAPI
 ",
         env!("CARGO_PKG_VERSION")
     )

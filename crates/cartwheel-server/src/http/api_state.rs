@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::body::Bodies;
 use super::error::ApiError;
-use super::shortfall::Asked;
+use super::shortfall::Requirement;
 use crate::config::Durability;
 use crate::control::ControlHandle;
 use crate::lifecycle::upgrade::UpgradeStatus;
@@ -44,7 +44,7 @@ pub struct Backend {
     pub liveness: watch::Receiver<Arc<Liveness>>,
     /// All changes that it knows.
     pub history: watch::Receiver<Arc<History>>,
-    /// Nodes that have asked to join.
+    /// Nodes that have requirement to join.
     pub waiting: Waiting,
     /// The configuration of each partition, as far as the node knows.
     pub phases: watch::Receiver<Arc<Vec<ConfigPhase>>>,
@@ -103,9 +103,9 @@ impl ApiState {
 
     /// Carries out a request on a key.
     pub(super) async fn request(&self, request: Request) -> Result<Reply, ApiError> {
-        let asked = Asked::of(&request.operation);
+        let requirement = Requirement::of(&request.operation);
         let outcome = self.0.backend.shards.request(request).await?;
-        outcome.map_err(|refusal| asked.refused(self, refusal))
+        outcome.map_err(|refusal| requirement.refused(self, refusal))
     }
 
     /// Checks that the node admits a request on `key` now.
@@ -135,8 +135,8 @@ impl ApiState {
     }
 
     /// The digests of a partition's records on the node's disk; none if it cannot be read now.
-    pub(super) async fn digests(&self, partition: PartitionId, ask: DigestsRequest) -> Option<DigestPage> {
-        self.0.backend.shards.digests(partition, ask).await
+    pub(super) async fn digests(&self, partition: PartitionId, request: DigestsRequest) -> Option<DigestPage> {
+        self.0.backend.shards.digests(partition, request).await
     }
 
     /// Since when each of the node's replicas is verified equal to each other home's.
@@ -193,7 +193,7 @@ impl ApiState {
         self.0.backend.history.borrow().clone()
     }
 
-    /// Nodes that have asked to join.
+    /// Nodes that have requirement to join.
     pub(super) fn waiting(&self) -> &Waiting {
         &self.0.backend.waiting
     }

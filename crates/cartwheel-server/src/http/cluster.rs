@@ -36,7 +36,7 @@ pub(super) struct ClusterForm {
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schema(required = false)]
     cluster_name: String,
-    /// The name of the node that answers.
+    /// The name of the answering node.
     node: String,
     /// The version of the history that the node goes by. Nodes with the same version agree on members and ring.
     ring_version: String,

@@ -91,16 +91,16 @@ impl ConnectionLimit {
         let connections = self.lock();
         let has_room = connections.len() < self.max_in_all;
         if !has_room {
-            self.close_one(&connections);
+            self.evict_idle(&connections);
         }
         has_room
     }
 
     /// Registers a connection from a client that is served as `serves` says, or less if it is one too many.
-    pub(super) fn begin(self: &Arc<Self>, client: Option<IpAddr>, serves: Serves) -> OpenConnection {
+    pub(super) fn register(self: &Arc<Self>, client: Option<IpAddr>, serves: Serves) -> OpenConnection {
         let mut connections = self.lock();
         let leaving = connections.values().filter(|(_, state)| state.closing.load(Ordering::Relaxed)).count();
-        let is_one_too_many = connections.len() - leaving >= self.max && !self.close_one(&connections);
+        let is_one_too_many = connections.len() - leaving >= self.max && !self.evict_idle(&connections);
         let serves = if is_one_too_many && serves == Serves::All { Serves::Itself } else { serves };
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let state = Arc::new(State { idle_since: AtomicU64::new(self.now()), ..State::default() });
@@ -109,7 +109,7 @@ impl ConnectionLimit {
     }
 
     /// Closes an idle connection: that of the client with the most connections that has been idle longest. Returns false if none is idle.
-    fn close_one(&self, connections: &Connections) -> bool {
+    fn evict_idle(&self, connections: &Connections) -> bool {
         let mut counts: BTreeMap<Option<IpAddr>, usize> = BTreeMap::new();
         for (client, _) in connections.values() {
             *counts.entry(*client).or_default() += 1;
@@ -144,18 +144,18 @@ impl OpenConnection {
     }
 
     /// Marks the connection as busy: a request has arrived.
-    pub(super) fn is_busy(&self) {
+    pub(super) fn set_busy(&self) {
         self.0.state.idle_since.store(BUSY, Ordering::Relaxed);
     }
 
-    fn is_idle(&self) {
+    fn set_idle(&self) {
         self.0.state.idle_since.store(self.0.of.now(), Ordering::Relaxed);
     }
 
     /// Marks the connection as idle once the response is on its way.
     pub(super) fn answered(&self, answer: Response) -> Response {
         if answer.body().size_hint().lower() < LONG_BYTES && answer.body().size_hint().upper().is_some() {
-            self.is_idle();
+            self.set_idle();
             return answer;
         }
         let connection = self.clone();
@@ -205,6 +205,6 @@ impl HttpBody for Long {
 
 impl Drop for Long {
     fn drop(&mut self) {
-        self.connection.is_idle();
+        self.connection.set_idle();
     }
 }

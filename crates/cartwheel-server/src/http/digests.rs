@@ -27,7 +27,7 @@ const SUFFIX: &str = "/digests";
 /// What a node's disk holds of a partition, in key order.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DigestsForm {
-    /// The name of the node that answers.
+    /// The name of the answering node.
     node: String,
     /// The version of the history that the node goes by.
     ring_version: String,

@@ -18,7 +18,7 @@ use super::{ApiState, show};
 /// How a node's replicas compare with those of the other homes.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ReplicasForm {
-    /// The name of the node that answers.
+    /// The name of the answering node.
     node: String,
     /// All that this node or another home of the same partition knew at this time, both hold, as RFC 3339; null while an exchange with one of
     /// them has never completed.

@@ -107,7 +107,7 @@ async fn serve_within<S>(
         // With Nagle's algorithm the end of a response may wait 40 ms for the client to acknowledge its beginning.
         let _ = stream.set_nodelay(true);
         let client = stream.peer_addr().ok().map(|addr| addr.ip());
-        let connection_guard = limit.begin(client, limits.serves);
+        let connection_guard = limit.register(client, limits.serves);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(limits.write_within));
         let (stream, refused) = CheckedHeads::new(Box::pin(stream), limits.head_bytes_max);
@@ -146,7 +146,7 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let (connection_guard, serves) = (self.connection_guard.clone(), self.connection_guard.serves());
-        connection_guard.is_busy();
+        connection_guard.set_busy();
         if serves != Serves::All {
             request.extensions_mut().insert(serves);
         }

@@ -110,7 +110,7 @@ fn put(path: &str, headers: &str, body: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_content_length_is_handled() {
-    let (api, asked) = api(put_done(None));
+    let (api, received) = api(put_done(None));
     let serving = serving(router(api), Limits::default()).await;
     // Too long, and the client waits.
     let (mut stream, slow) = say(&serving, put("/v1/kv/b/k?timeout_ms=50", "Content-Length: 10\r\n", "abc")).await;
@@ -123,11 +123,13 @@ async fn a_wrong_content_length_is_handled() {
     let cut = answer(&mut stream).await.unwrap();
     assert_eq!((cut.0, cut.code().as_str()), (400, "bad_request"));
     assert!(cut.2.contains("did not arrive whole") && is_closed(&mut stream).await);
-    assert!(asked.lock().unwrap().is_none(), "half a value reached the node");
+    assert!(received.lock().unwrap().is_none(), "half a value reached the node");
     // Too short: the value has the declared length, and what follows is not a request.
     let (mut stream, put) = say(&serving, put("/v1/kv/b/k", "Content-Length: 3\r\n", "abc \r\n garbage\r\n\r\n")).await;
     assert_eq!(put.0, 204);
-    let Some(Operation::Put(stored)) = asked.lock().unwrap().take().map(|asked| asked.operation) else { panic!() };
+    let Some(Operation::Put(stored)) = received.lock().unwrap().take().map(|received| received.operation) else {
+        panic!()
+    };
     assert!(matches!(stored.content, Content::Value { bytes, .. } if bytes == "abc"));
     assert_eq!(answer(&mut stream).await.unwrap().0, 400);
     assert!(is_closed(&mut stream).await);
@@ -148,10 +150,10 @@ async fn a_value_over_the_limit_is_refused_and_the_client_gets_the_response() {
     assert_eq!((chunked.0, chunked.code().as_str()), (413, "too_large"));
     assert!(chunked.2.contains("has more than 1048576 bytes") && is_usable(&mut stream).await);
 
-    // A client that asks for permission gets the refusal before it sends a byte.
-    let asks = put("/v1/kv/b/k", "Content-Length: 3145728\r\nExpect: 100-continue\r\n", "");
-    let (mut stream, asked) = say(&serving, asks).await;
-    assert_eq!((asked.0, asked.code().as_str(), asked.closes()), (413, "too_large", true));
+    // A client that request for permission gets the refusal before it sends a byte.
+    let request = put("/v1/kv/b/k", "Content-Length: 3145728\r\nExpect: 100-continue\r\n", "");
+    let (mut stream, received) = say(&serving, request).await;
+    assert_eq!((received.0, received.code().as_str(), received.closes()), (413, "too_large", true));
     assert!(is_closed(&mut stream).await);
 
     // An endless value is cut off.
@@ -257,7 +259,7 @@ async fn a_head_may_have_64_kib() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn raw_fragments_and_ambiguous_lengths_are_refused_anywhere_on_a_connection() {
-    let (api, asked) = api(put_done(None));
+    let (api, received) = api(put_done(None));
     let serving = serving(router(api), Limits::default()).await;
     let fine = put("/v1/kv/b/k%23", "Content-Length: 3\r\n", "PUT");
     let chunked = put("/v1/kv/b/k", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n");
@@ -277,7 +279,9 @@ async fn raw_fragments_and_ambiguous_lengths_are_refused_anywhere_on_a_connectio
         assert_eq!((last.0, last.closes()), (status, true), "{refused}");
         assert_eq!(last.code(), if status == 400 { "bad_request" } else { "not_implemented" });
         assert!(is_closed(&mut stream).await, "{refused}");
-        let Some(Operation::Put(stored)) = asked.lock().unwrap().take().map(|asked| asked.operation) else { panic!() };
+        let Some(Operation::Put(stored)) = received.lock().unwrap().take().map(|received| received.operation) else {
+            panic!()
+        };
         assert_eq!(stored.key.name(), "k#", "what was refused was stored: {refused}");
     }
 }

@@ -16,7 +16,7 @@ use super::members::name_of;
 
 /// What a request asks of a key's replicas.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct Requirement {
     key: Key,
     /// The number of replicas that the request asks for.
     count: Option<u8>,
@@ -24,7 +24,7 @@ pub(super) struct Asked {
     is_strong: bool,
 }
 
-impl Asked {
+impl Requirement {
     pub(super) fn of(operation: &Operation) -> Self {
         let key = operation.key().clone();
         let (count, consistency, is_read) = match operation {
@@ -39,12 +39,12 @@ impl Asked {
         let BucketSettings { n, r, w, .. } = *settings;
         let (name, of_bucket) = if self.is_read { ("r", r) } else { ("w", w) };
         let count = self.count.unwrap_or(of_bucket);
-        let asks = if self.count.is_some() { "the request" } else { "the bucket" };
+        let source = if self.count.is_some() { "the request" } else { "the bucket" };
         let majority = majority(n.into());
         if self.is_strong && majority >= count.into() {
             return (majority, format!("a strong request needs {majority} of n={n}"));
         }
-        (count.into(), format!("{asks} needs {name}={count} of n={n}"))
+        (count.into(), format!("{source} needs {name}={count} of n={n}"))
     }
 
     /// The error for a refusal.
@@ -56,10 +56,10 @@ impl Asked {
         // Stand-ins help eventual requests if the bucket is sloppy.
         let may_stand_in = settings.sloppy && !self.is_strong;
         let others = view.members().filter(|known| may_stand_in && !known.leaving && known.member.weight > 0);
-        let asked: BTreeSet<NodeId> = homes.iter().copied().chain(others.map(|known| known.member.id)).collect();
+        let requirement: BTreeSet<NodeId> = homes.iter().copied().chain(others.map(|known| known.member.id)).collect();
         let is_out_of_reach = |node: &NodeId| is_out_of_reach(api, *node);
         let mut unreachable: Vec<String> =
-            asked.iter().filter(|node| is_out_of_reach(node)).map(|&node| name_of(&view, node)).collect();
+            requirement.iter().filter(|node| is_out_of_reach(node)).map(|&node| name_of(&view, node)).collect();
         unreachable.sort();
         let (needed, needs) = self.needs(settings);
         let facts = Facts {
@@ -134,7 +134,7 @@ mod tests {
     use cartwheel_core::message::client::Shortfall;
     use serde_json::json;
 
-    use super::super::tests::ask;
+    use super::super::tests::call;
     use super::*;
 
     fn cause(needed: usize, data_nodes: usize, homes: (usize, usize), unreachable: &[&str]) -> Option<String> {
@@ -174,7 +174,7 @@ mod tests {
             ("DELETE", "w=1", "the request needs w=1 of n=3"),
         ] {
             let uri = format!("/v1/kv/b/k?{query}");
-            let (status, error) = ask(method, &uri, Err(Refusal::Unavailable(short())), String::new()).await;
+            let (status, error) = call(method, &uri, Err(Refusal::Unavailable(short())), String::new()).await;
             let message = format!(
                 "{needs}, but only 2 of the key's 3 homes can be reached: node-3 cannot (too few replicas answered in time: 1 of 3 replicas \
                  answered)"

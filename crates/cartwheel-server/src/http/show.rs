@@ -67,7 +67,7 @@ pub(super) fn got(
     answers: &Bodies,
     got: &Got,
     acks: Acks,
-    asked: &HeaderMap,
+    request_headers: &HeaderMap,
     wall: WallMs,
 ) -> Result<Response, ApiError> {
     let live: Vec<&Sibling> = got.live(wall).collect();
@@ -77,7 +77,7 @@ pub(super) fn got(
     }
     let validators = validators(got);
     headers.extend(validator_headers(&validators));
-    let verdict = conditions::of_read(asked, &validators);
+    let verdict = conditions::of_read(request_headers, &validators);
     if verdict == Verdict::Failed {
         let why = "the stored state does not match the request's condition (If-Match or If-Unmodified-Since): read the key without \
         the condition, or with this response's ETag";
@@ -85,7 +85,7 @@ pub(super) fn got(
     }
     let shown = match &live[0].content {
         Content::Value { bytes, content_type, content_encoding }
-            if got.siblings.len() == 1 && !headers::wants_json(asked) =>
+            if got.siblings.len() == 1 && !headers::wants_json(request_headers) =>
         {
             if let Ok(encoding) = HeaderValue::from_str(content_encoding)
                 && !content_encoding.is_empty()

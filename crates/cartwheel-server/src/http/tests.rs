@@ -12,7 +12,7 @@ use cartwheel_core::cluster::liveness::{Liveness, PeerStatus, Status, Why};
 use cartwheel_core::control::EpochStatus;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::message::client::{
-    Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request as Asked, Retry,
+    Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request as KeyRequest, Retry,
 };
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
@@ -39,7 +39,7 @@ use crate::shard::{self, Machine, Outgoing, ShardMetrics, Shards};
 const ACKS: Acks = Acks { home: 2, standin: 1, zones: 3 };
 
 /// Gives every request the same answer and keeps the last request.
-struct Fixed(Outcome, Arc<Mutex<Option<Asked>>>);
+struct Fixed(Outcome, Arc<Mutex<Option<KeyRequest>>>);
 
 impl Machine for Fixed {
     fn step(&mut self, _now: Now, input: Input) -> Effects {
@@ -60,7 +60,7 @@ struct Exchange {
     status: StatusCode,
     headers: axum::http::HeaderMap,
     body: Bytes,
-    asked: Option<Asked>,
+    received: Option<KeyRequest>,
 }
 
 impl Exchange {
@@ -75,7 +75,7 @@ impl Exchange {
 
     /// The code of an error. The request must not have reached the node.
     fn refused(&self) -> (u16, String) {
-        assert!(self.asked.is_none());
+        assert!(self.received.is_none());
         let error = self.json();
         assert!(error["message"].as_str().unwrap().len() > 10);
         (self.status.as_u16(), error["error"].as_str().unwrap().to_owned())
@@ -83,9 +83,9 @@ impl Exchange {
 }
 
 /// The API state of node-1 of three, which gives every request the answer `outcome` and keeps the last request.
-pub(super) fn api(outcome: Outcome) -> (ApiState, Arc<Mutex<Option<Asked>>>) {
-    let asked = Arc::new(Mutex::new(None));
-    (api_of(Fixed(outcome, asked.clone())).0, asked)
+pub(super) fn api(outcome: Outcome) -> (ApiState, Arc<Mutex<Option<KeyRequest>>>) {
+    let received = Arc::new(Mutex::new(None));
+    (api_of(Fixed(outcome, received.clone())).0, received)
 }
 
 fn api_of(machine: impl Machine) -> (ApiState, watch::Sender<Readiness>) {
@@ -144,23 +144,23 @@ fn api_of(machine: impl Machine) -> (ApiState, watch::Sender<Readiness>) {
 }
 
 async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
-    let (api, asked) = api(outcome);
-    exchange_at(api, asked, request).await
+    let (api, received) = api(outcome);
+    exchange_at(api, received, request).await
 }
 
 /// The response of node-1 of three, in JSON.
-pub(super) async fn ask(method: &str, uri: &str, outcome: Outcome, body: String) -> (StatusCode, Value) {
-    let asks = request(method, uri).header("content-type", "application/json");
-    let answer = exchange(outcome, asks.body(Body::from(body)).unwrap()).await;
+pub(super) async fn call(method: &str, uri: &str, outcome: Outcome, body: String) -> (StatusCode, Value) {
+    let builder = request(method, uri).header("content-type", "application/json");
+    let answer = exchange(outcome, builder.body(Body::from(body)).unwrap()).await;
     (answer.status, answer.json())
 }
 
-async fn exchange_at(api: ApiState, asked: Arc<Mutex<Option<Asked>>>, request: Request<Body>) -> Exchange {
+async fn exchange_at(api: ApiState, received: Arc<Mutex<Option<KeyRequest>>>, request: Request<Body>) -> Exchange {
     let response: Response<Body> = router(api).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let asked = asked.lock().unwrap().take();
-    Exchange { status: parts.status, headers: parts.headers, body, asked }
+    let received = received.lock().unwrap().take();
+    Exchange { status: parts.status, headers: parts.headers, body, received }
 }
 
 fn request(method: &str, uri: &str) -> axum::http::request::Builder {
@@ -207,7 +207,7 @@ async fn a_single_value_is_the_body() {
     let etag = one.header("etag");
     assert!(etag.len() > 10 && etag.starts_with('"') && etag.ends_with('"'));
     assert_ne!(etag, get(&[Some("v"), Some("v")], "*/*").await.header("etag"));
-    let left = one.asked.unwrap().timeout;
+    let left = one.received.unwrap().timeout;
     assert!(left > Duration::from_secs(1) && left <= Duration::from_secs(5), "the waiting time counts: {left:?}");
 }
 
@@ -236,29 +236,30 @@ async fn the_json_form_lists_all_siblings() {
 #[tokio::test]
 async fn reads_honour_their_conditions() {
     for siblings in [&[Some("v")][..], &[Some("a"), None, Some("b")]] {
-        let ask = async |method: &str, conditions: &[(&str, &str)]| {
-            let asks =
-                conditions.iter().fold(request(method, "/v1/kv/b/k"), |asks, (name, value)| asks.header(*name, *value));
-            exchange(Ok(Reply::Got(got(siblings))), asks.body(Body::empty()).unwrap()).await
+        let call = async |method: &str, conditions: &[(&str, &str)]| {
+            let builder = conditions
+                .iter()
+                .fold(request(method, "/v1/kv/b/k"), |builder, (name, value)| builder.header(*name, *value));
+            exchange(Ok(Reply::Got(got(siblings))), builder.body(Body::empty()).unwrap()).await
         };
-        let plain = ask("GET", &[]).await;
+        let plain = call("GET", &[]).await;
         let (etag, modified) = (plain.header("etag"), plain.header("last-modified"));
         let shown = plain.headers.iter().filter(|(name, _)| *name != "content-length");
         let shown: axum::http::HeaderMap = shown.map(|(name, value)| (name.clone(), value.clone())).collect();
         for method in ["GET", "HEAD"] {
             let weak = format!("\"x\", W/{etag}");
             for known in [("if-none-match", &*weak), ("if-none-match", "*"), ("if-modified-since", modified)] {
-                let answer = ask(method, &[known]).await;
+                let answer = call(method, &[known]).await;
                 assert_eq!((answer.status, answer.body.len()), (StatusCode::NOT_MODIFIED, 0), "{method} {known:?}");
                 assert_eq!(answer.headers, shown, "{method} {known:?}");
             }
-            let other = ask(method, &[("if-none-match", "\"x\""), ("if-modified-since", modified)]).await;
+            let other = call(method, &[("if-none-match", "\"x\""), ("if-modified-since", modified)]).await;
             assert_eq!((other.status, &other.headers), (plain.status, &plain.headers), "{method}");
             for held in [("if-match", etag), ("if-match", "*"), ("if-unmodified-since", modified)] {
-                assert_eq!(ask(method, &[held]).await.status, plain.status, "{method} {held:?}");
+                assert_eq!(call(method, &[held]).await.status, plain.status, "{method} {held:?}");
             }
             for missed in [("if-match", &*weak), ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:36 GMT")] {
-                let answer = ask(method, &[missed]).await;
+                let answer = call(method, &[missed]).await;
                 assert_eq!(
                     (answer.status, answer.header("etag")),
                     (StatusCode::PRECONDITION_FAILED, etag),
@@ -268,8 +269,8 @@ async fn reads_honour_their_conditions() {
             }
         }
     }
-    let asks = request("GET", "/v1/kv/b/k").header("if-match", "\"x\"").header("if-none-match", "*");
-    let gone = exchange(Ok(Reply::Got(got(&[None]))), asks.body(Body::empty()).unwrap()).await;
+    let builder = request("GET", "/v1/kv/b/k").header("if-match", "\"x\"").header("if-none-match", "*");
+    let gone = exchange(Ok(Reply::Got(got(&[None]))), builder.body(Body::empty()).unwrap()).await;
     assert_eq!(gone.status, StatusCode::NOT_FOUND, "an absent key has no conditions");
 }
 
@@ -317,13 +318,13 @@ async fn expired_values_are_shown_as_deleted_and_late_timestamps_are_capped() {
 
 #[tokio::test]
 async fn a_get_passes_its_parameters_on() {
-    let asks = request("GET", "/v1/kv/a%2Fb/c/%00?r=3&consistency=strong&timeout_ms=1700")
+    let builder = request("GET", "/v1/kv/a%2Fb/c/%00?r=3&consistency=strong&timeout_ms=1700")
         .header("cartwheel-context", URL_SAFE_NO_PAD.encode("seen"))
         .body(Body::empty())
         .unwrap();
-    let asked = exchange(Ok(Reply::Got(got(&[Some("v")]))), asks).await.asked.unwrap();
-    assert!(asked.timeout <= Duration::from_millis(1_700), "{:?}", asked.timeout);
-    let Operation::Get(get) = asked.operation else { panic!("not a get") };
+    let received = exchange(Ok(Reply::Got(got(&[Some("v")]))), builder).await.received.unwrap();
+    assert!(received.timeout <= Duration::from_millis(1_700), "{:?}", received.timeout);
+    let Operation::Get(get) = received.operation else { panic!("not a get") };
     assert_eq!((&get.key.bucket()[..], &get.key.name()[..]), (&b"a/b"[..], &b"c/\0"[..]));
     assert_eq!((get.r, get.consistency, get.seen), (Some(3), Consistency::Strong, Some(Bytes::from_static(b"seen"))));
 }
@@ -346,17 +347,17 @@ async fn a_put_passes_its_parameters_on() {
         (put.header("cartwheel-context"), put.header("cartwheel-acks")),
         (&*sealed(), "home=2 standin=1 zones=3")
     );
-    let Operation::Put(asked) = put.asked.unwrap().operation else { panic!("not a put") };
-    assert_eq!(asked.content, Content::typed("value", "text/plain; charset=utf-8"));
-    assert_eq!((asked.w, asked.context), (Some(1), Some(Bytes::from_static(b"seen"))));
-    assert_eq!((asked.retry, asked.return_body), (Retry::Key(Bytes::from_static(b"once")), false));
+    let Operation::Put(received) = put.received.unwrap().operation else { panic!("not a put") };
+    assert_eq!(received.content, Content::typed("value", "text/plain; charset=utf-8"));
+    assert_eq!((received.w, received.context), (Some(1), Some(Bytes::from_static(b"seen"))));
+    assert_eq!((received.retry, received.return_body), (Retry::Key(Bytes::from_static(b"once")), false));
 
     let puts = request("PUT", "/v1/kv/b/k?return=body").body(Body::empty()).unwrap();
     let put = exchange(put_done(Some(got(&[Some("a"), Some("b")]))), puts).await;
     assert_eq!((put.status, put.json()["siblings"].as_array().unwrap().len()), (StatusCode::MULTIPLE_CHOICES, 2));
-    let Operation::Put(asked) = put.asked.unwrap().operation else { panic!("not a put") };
-    assert_eq!(asked.content, Content::typed("", "application/octet-stream"));
-    assert_eq!((asked.retry, asked.return_body, asked.context), (Retry::Unnamed, true, None));
+    let Operation::Put(received) = put.received.unwrap().operation else { panic!("not a put") };
+    assert_eq!(received.content, Content::typed("", "application/octet-stream"));
+    assert_eq!((received.retry, received.return_body, received.context), (Retry::Unnamed, true, None));
 }
 
 #[tokio::test]
@@ -364,8 +365,8 @@ async fn a_delete_writes_a_tombstone() {
     let deletes = request("DELETE", "/v1/kv/b/k").body(Body::empty()).unwrap();
     let deleted = exchange(Ok(Reply::Put(PutDone { context: None, acks: ACKS, body: None })), deletes).await;
     assert_eq!((deleted.status, deleted.header("cartwheel-context")), (StatusCode::NO_CONTENT, ""));
-    let Operation::Put(asked) = deleted.asked.unwrap().operation else { panic!("not a put") };
-    assert_eq!(asked.content, Content::Tombstone);
+    let Operation::Put(received) = deleted.received.unwrap().operation else { panic!("not a put") };
+    assert_eq!(received.content, Content::Tombstone);
 }
 
 #[tokio::test]
@@ -452,25 +453,25 @@ async fn the_ring_names_the_owners() {
 
 #[tokio::test]
 async fn a_key_is_located_by_its_bytes() {
-    let ask = |path: &str| exchange(put_done(None), request("GET", path).body(Body::empty()).unwrap());
-    let located = ask("/v1/cluster/locate/carts/a%2Fb").await.json();
-    let same = ask("/v1/cluster/locate/carts/a/b").await.json();
+    let call = |path: &str| exchange(put_done(None), request("GET", path).body(Body::empty()).unwrap());
+    let located = call("/v1/cluster/locate/carts/a%2Fb").await.json();
+    let same = call("/v1/cluster/locate/carts/a/b").await.json();
     assert_eq!(located, same, "a slash in the key is a slash");
     assert_eq!(located["token"].as_str().map(str::len), Some(32));
     let replicas = located["preference_list"].as_array().unwrap();
     assert_eq!(replicas.len(), 3);
     assert!(replicas.iter().all(|replica| replica["role"] == "home"));
     // The owner of the partition comes first.
-    let ring = ask("/v1/cluster/ring").await.json();
+    let ring = call("/v1/cluster/ring").await.json();
     let owner = ring["owners"][located["partition"].as_u64().unwrap() as usize].as_u64().unwrap() as usize;
     assert_eq!(ring["members"][owner]["name"], replicas[0]["node"]);
-    assert_eq!(ask("/v1/cluster/locate/carts").await.refused().0, 400);
+    assert_eq!(call("/v1/cluster/locate/carts").await.refused().0, 400);
 }
 
 #[tokio::test]
 async fn the_status_shows_each_member() {
-    let asks = request("GET", "/v1/cluster").body(Body::empty()).unwrap();
-    let cluster = exchange(put_done(None), asks).await.json();
+    let builder = request("GET", "/v1/cluster").body(Body::empty()).unwrap();
+    let cluster = exchange(put_done(None), builder).await.json();
     assert_eq!((&cluster["node"], cluster["cluster"].as_str().map(str::len)), (&json!("node-1"), Some(32)));
     let members = cluster["members"].as_array().unwrap();
     assert_eq!(members.len(), 3);
@@ -565,7 +566,7 @@ async fn the_document_has_every_status_of_the_contract() {
 #[tokio::test]
 async fn requests_are_counted() {
     let two = Ok(Reply::Got(got(&[Some("a"), Some("b")])));
-    let (api, asked) = api(two);
+    let (api, received) = api(two);
     for (method, uri) in [
         ("GET", "/v1/kv/b/k"),
         ("HEAD", "/v1/kv/b/k"),
@@ -575,11 +576,11 @@ async fn requests_are_counted() {
         ("POST", "/v1/kv/b/k"),
         ("GET", "/healthz"),
     ] {
-        exchange_at(api.clone(), asked.clone(), request(method, uri).body(Body::empty()).unwrap()).await;
+        exchange_at(api.clone(), received.clone(), request(method, uri).body(Body::empty()).unwrap()).await;
     }
-    let told = exchange_at(api, asked, request("GET", "/metrics").body(Body::empty()).unwrap()).await;
-    assert!(told.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
-    let samples = metrics::tests::parse(std::str::from_utf8(&told.body).unwrap());
+    let metrics_reply = exchange_at(api, received, request("GET", "/metrics").body(Body::empty()).unwrap()).await;
+    assert!(metrics_reply.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
+    let samples = metrics::tests::parse(std::str::from_utf8(&metrics_reply.body).unwrap());
     let requests = |operation: &str, outcome: &str| {
         samples.get(&format!("cartwheel_requests_total{{operation=\"{operation}\",outcome=\"{outcome}\"}}")).copied()
     };
@@ -605,14 +606,14 @@ async fn a_client_that_disconnects_is_counted_as_gone() {
         }
     }
     let (api, _) = api_of(Mute);
-    let asks = request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap();
-    let mut asking = Box::pin(router(api.clone()).oneshot(asks));
+    let builder = request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap();
+    let mut calling = Box::pin(router(api.clone()).oneshot(builder));
     tokio::select! {
         biased;
-        _ = &mut asking => panic!("a mute node answered"),
+        _ = &mut calling => panic!("a mute node answered"),
         () = std::future::ready(()) => {}
     }
-    drop(asking);
+    drop(calling);
     let samples = metrics::tests::parse(&api.metrics().text());
     assert_eq!(samples["cartwheel_requests_total{operation=\"get\",outcome=\"client_gone\"}"], 1.0);
 }
@@ -633,12 +634,12 @@ pub(super) async fn busy() -> (ApiState, Response<Body>, impl Sized) {
     let (api, _) = api_of(Stuck(stuck));
     let mut waiting = Vec::new();
     let refused = loop {
-        let asks = request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap();
-        let mut asking = Box::pin(router(api.clone()).oneshot(asks));
+        let builder = request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap();
+        let mut calling = Box::pin(router(api.clone()).oneshot(builder));
         tokio::select! {
             biased;
-            refused = &mut asking => break refused.unwrap(),
-            () = std::future::ready(()) => waiting.push(asking),
+            refused = &mut calling => break refused.unwrap(),
+            () = std::future::ready(()) => waiting.push(calling),
         }
         assert!(waiting.len() < shard::INBOX_MAX, "clients may fill the whole queue");
     };
@@ -663,15 +664,15 @@ async fn an_overloaded_node_refuses_a_write_before_its_value_arrives() {
 
 #[tokio::test]
 async fn a_node_that_is_not_ready_gives_the_reason() {
-    let asks = || request("GET", "/readyz").body(Body::empty()).unwrap();
+    let builder = || request("GET", "/readyz").body(Body::empty()).unwrap();
     let (api, states) = api_of(Fixed(put_done(None), Arc::default()));
-    let ask = async |readiness| {
+    let call = async |readiness| {
         states.send_replace(readiness);
-        exchange_at(api.clone(), Arc::default(), asks()).await
+        exchange_at(api.clone(), Arc::default(), builder()).await
     };
-    assert_eq!(ask(Readiness::Ready).await.json(), json!({"status": "ready", "pid": std::process::id()}));
-    let (status, code) = ask(Readiness::Connecting).await.refused();
+    assert_eq!(call(Readiness::Ready).await.json(), json!({"status": "ready", "pid": std::process::id()}));
+    let (status, code) = call(Readiness::Connecting).await.refused();
     assert_eq!((status, code.as_str()), (503, "unavailable"));
-    let why = ask(Readiness::CannotStore).await.json();
+    let why = call(Readiness::CannotStore).await.json();
     assert!(why["message"].as_str().unwrap().contains("cannot store writes"), "{why}");
 }

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 
 use super::ApiState;
 use super::error::ErrorSummary;
-use crate::metrics::{Asked, Outcome, Timed};
+use crate::metrics::{KeyOperation, Outcome, Timed};
 
 /// Counts and times a request on a key.
 pub(super) async fn count(State(api): State<ApiState>, request: Request, next: Next) -> Response {
@@ -20,13 +20,13 @@ pub(super) async fn count(State(api): State<ApiState>, request: Request, next: N
 
 /// Begins to count a request on a key; none if its method is not counted.
 pub(super) fn begin<'a>(api: &'a ApiState, method: &Method) -> Option<Timed<'a>> {
-    let asked = match *method {
-        Method::GET | Method::HEAD => Asked::get,
-        Method::PUT => Asked::put,
-        Method::DELETE => Asked::delete,
+    let operation = match *method {
+        Method::GET | Method::HEAD => KeyOperation::get,
+        Method::PUT => KeyOperation::put,
+        Method::DELETE => KeyOperation::delete,
         _ => return None,
     };
-    Some(api.metrics().http.begin(asked))
+    Some(api.metrics().http.begin(operation))
 }
 
 /// Counts the request as ended.

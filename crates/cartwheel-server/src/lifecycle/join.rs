@@ -339,8 +339,8 @@ async fn wait(
 ) -> Result<Invitation, NewNodeError> {
     let mut known = BTreeSet::new();
     for round in 0_u32.. {
-        let asked: BTreeSet<String> = seeds.union(&known).cloned().collect();
-        match ask_to_join(&asked, member, asks_itself, cluster_name).await {
+        let addrs: BTreeSet<String> = seeds.union(&known).cloned().collect();
+        match ask_to_join(&addrs, member, asks_itself, cluster_name).await {
             Ok(invitation) => {
                 let view = invitation.history.view().ok_or(NewNodeError::NoCluster)?;
                 if is_in(&view, member)? {

@@ -12,7 +12,7 @@ use super::latency_buckets;
 /// The operation of a request on a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "these are the labels' values")]
-pub enum Asked {
+pub enum KeyOperation {
     /// A read of a key.
     get,
     /// A write of a key.
@@ -27,13 +27,13 @@ pub struct Outcome(pub &'static str);
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct RequestLabels {
-    operation: Asked,
+    operation: KeyOperation,
     outcome: &'static str,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct OperationLabels {
-    operation: Asked,
+    operation: KeyOperation,
 }
 
 type Histograms = Family<OperationLabels, Histogram, fn() -> Histogram>;
@@ -94,7 +94,7 @@ impl HttpMetrics {
     }
 
     /// Begins to time a request. If it is dropped before it ends, its client has gone.
-    pub fn begin(&self, operation: Asked) -> Timed<'_> {
+    pub fn begin(&self, operation: KeyOperation) -> Timed<'_> {
         Timed { metrics: self, operation, begun: Instant::now(), outcome: Outcome("client_gone") }
     }
 }
@@ -103,7 +103,7 @@ impl HttpMetrics {
 #[derive(Debug)]
 pub struct Timed<'a> {
     metrics: &'a HttpMetrics,
-    operation: Asked,
+    operation: KeyOperation,
     begun: Instant,
     outcome: Outcome,
 }

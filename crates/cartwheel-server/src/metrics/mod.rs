@@ -21,7 +21,7 @@ use crate::peers::Board;
 use crate::shard::{HintsBoard, ShardHandle, ShardMetrics};
 
 pub use epochs::EpochMetrics;
-pub use http::{Asked, HttpMetrics, Outcome, Timed};
+pub use http::{HttpMetrics, KeyOperation, Outcome, Timed};
 pub use liveness::LivenessMetrics;
 pub use upgrades::UpgradeMetrics;
 

@@ -204,7 +204,7 @@ impl PeerStats {
     }
 
     /// Records what the peer speaks, even if this node speaks none of it.
-    pub(super) fn speaks(&self, spoken: Spoken) {
+    pub(super) fn set_spoken(&self, spoken: Spoken) {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).spoken = Some(spoken);
     }
 
@@ -231,7 +231,7 @@ impl PeerStats {
         link.last_error = Some(error);
     }
 
-    pub(super) fn heard(&self, message: &Envelope, bytes: usize, now: Now) {
+    pub(super) fn count_received(&self, message: &Envelope, bytes: usize, now: Now) {
         self.received.count(1, bytes);
         let mut clock_guard = self.clock_guard.lock().unwrap_or_else(PoisonError::into_inner);
         clock_guard.heard(message.from, (message.from_incarnation, message.from_boot), message.sent, now);

@@ -60,14 +60,14 @@ mod tests {
         ) {
             let bytes: Vec<u8> =
                 sent.iter().flat_map(|frame| [&(frame.len() as u32).to_be_bytes(), &frame[..]].concat()).collect();
-            let (mut frames, mut arrived, mut heard) = (Frames::new(49), BytesMut::new(), Vec::new());
+            let (mut frames, mut arrived, mut received) = (Frames::new(49), BytesMut::new(), Vec::new());
             for piece in bytes.chunks(piece) {
                 arrived.extend_from_slice(piece);
                 while let Some(frame) = frames.decode(&mut arrived).unwrap() {
-                    heard.push(frame.to_vec());
+                    received.push(frame.to_vec());
                 }
             }
-            prop_assert_eq!(heard, sent);
+            prop_assert_eq!(received, sent);
             prop_assert!(arrived.is_empty());
         }
     }

@@ -132,7 +132,7 @@ pub enum HelloError {
     },
     /// It only asked which node listens here.
     #[error("{name} only asked which node listens here")]
-    Asked {
+    AskedIdentity {
         /// Its name.
         name: String,
     },
@@ -256,7 +256,7 @@ pub(super) struct Remote {
 }
 
 /// A hello that arrived.
-struct Heard {
+struct ReceivedHello {
     hello: PbHello,
     spoken: Spoken,
 }
@@ -271,8 +271,8 @@ pub(super) async fn call(
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
     let ours = known_peers.spoken();
     frames.send(encode(local, ours, to, None)).await?;
-    let heard = next(&mut frames, ours).await?;
-    let answer = &heard.hello;
+    let received = next(&mut frames, ours).await?;
+    let answer = &received.hello;
     let is_called = NodeId::new(answer.from) == to && answer.cluster.as_ref() == local.cluster.0.to_be_bytes();
     match answer.retired {
         OLD_COPY if is_called => return Err(HelloError::Retired(Retired::OldCopy)),
@@ -280,11 +280,11 @@ pub(super) async fn call(
         RUNS if is_called => return Err(HelloError::Runs { name: local.name.clone() }),
         _ => {}
     }
-    let protocol = agree(&heard, ours)?;
+    let protocol = agree(&received, ours)?;
     if !answer.refusal.is_empty() {
         return Err(HelloError::Refused(answer.refusal.clone()));
     }
-    let remote = check(&heard, local)?;
+    let remote = check(&received, local)?;
     if remote.node != to {
         return Err(HelloError::WrongNode { found: remote.name });
     }
@@ -310,8 +310,8 @@ pub(super) async fn ask_identity(stream: &mut TcpStream, local: &LocalNode) -> R
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
     let ours = Spoken::BY_THIS_BUILD;
     frames.send(encode(local, ours, UNKNOWN, None)).await?;
-    let heard = next(&mut frames, ours).await?;
-    let Remote { node, incarnation, peer_addr, http_addr, .. } = check(&heard, local)?;
+    let received = next(&mut frames, ours).await?;
+    let Remote { node, incarnation, peer_addr, http_addr, .. } = check(&received, local)?;
     Ok(Found { node, incarnation, peer_addr, http_addr })
 }
 
@@ -324,14 +324,14 @@ pub(super) async fn answer(
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
     let ours = known_peers.spoken();
     let first = next(&mut frames, ours).await;
-    if let Ok(heard) = &first
-        && !heard.hello.joins.is_empty()
-        && agree(heard, ours).is_ok()
+    if let Ok(received) = &first
+        && !received.hello.joins.is_empty()
+        && agree(received, ours).is_ok()
     {
-        return Err(welcome(&mut frames, local, &heard.hello, known_peers).await?);
+        return Err(welcome(&mut frames, local, &received.hello, known_peers).await?);
     }
     let checked = match first {
-        Ok(heard) => meet(&heard, local, ours, known_peers).await.map_err(|error| (error, heard.hello.from)),
+        Ok(received) => meet(&received, local, ours, known_peers).await.map_err(|error| (error, received.hello.from)),
         Err(error @ HelloError::Version { .. }) => Err((error, 0)),
         Err(error) => return Err(error),
     };
@@ -363,17 +363,17 @@ pub(super) async fn answer(
 
 /// Checks whether to talk to the dialling node, and in which version of the protocol.
 async fn meet(
-    heard: &Heard,
+    received: &ReceivedHello,
     local: &LocalNode,
     ours: Spoken,
     known_peers: &KnownPeers,
 ) -> Result<(Remote, Protocol), HelloError> {
-    let checked = match NodeId::new(heard.hello.to) {
-        to if to == local.node => check(heard, local),
-        UNKNOWN => check(heard, local).and_then(|remote| Err(HelloError::Asked { name: remote.name })),
+    let checked = match NodeId::new(received.hello.to) {
+        to if to == local.node => check(received, local),
+        UNKNOWN => check(received, local).and_then(|remote| Err(HelloError::AskedIdentity { name: remote.name })),
         _ => Err(HelloError::WrongNode { found: local.name.clone() }),
     };
-    match (checked, agree(heard, ours)) {
+    match (checked, agree(received, ours)) {
         // Other processes may have copies of this node's directory; this process is the one that serves it.
         (Ok(remote), _) if (remote.node, remote.incarnation) == (local.node, local.incarnation) => {
             Err(HelloError::Runs { name: remote.name })
@@ -447,9 +447,9 @@ pub(super) async fn ask_to_join(
     let ours = Spoken::BY_THIS_BUILD;
     let hello = PbHello { joins: change.encode(), joins_at_once, ..greeting(&unknown, ours, NodeId::new(0), None) };
     frames.send(framed(&hello, ours)).await?;
-    let heard = next(&mut frames, ours).await?;
-    agree(&heard, ours)?;
-    let answer = heard.hello;
+    let received = next(&mut frames, ours).await?;
+    agree(&received, ours)?;
+    let answer = received.hello;
     if !cluster_name.is_empty() && answer.cluster_name != cluster_name {
         let (name, theirs) = (text(&answer.name), text(&answer.cluster_name));
         return Err(HelloError::ClusterName { name, theirs, ours: cluster_name.to_owned() });
@@ -506,7 +506,10 @@ fn begun_from_pb(begun: &PbBegun) -> Begun {
     Begun { boot: begun.boot, drawn: begun.drawn, marks: begun.marks.chunks_exact(2).map(mark).collect() }
 }
 
-async fn next(frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>, ours: Spoken) -> Result<Heard, HelloError> {
+async fn next(
+    frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>,
+    ours: Spoken,
+) -> Result<ReceivedHello, HelloError> {
     let frame = match tokio::time::timeout(HELLO_WITHIN, frames.next()).await {
         Err(_) => return Err(HelloError::Silent),
         Ok(None) => return Err(HelloError::Broken(io::ErrorKind::UnexpectedEof.into())),
@@ -517,7 +520,7 @@ async fn next(frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>, ours: S
     decode(frame.freeze(), ours)
 }
 
-fn decode(mut frame: Bytes, ours: Spoken) -> Result<Heard, HelloError> {
+fn decode(mut frame: Bytes, ours: Spoken) -> Result<ReceivedHello, HelloError> {
     if !frame.starts_with(MAGIC) || frame.len() < MAGIC.len() + 4 {
         return Err(HelloError::NotCartwheel);
     }
@@ -526,7 +529,7 @@ fn decode(mut frame: Bytes, ours: Spoken) -> Result<Heard, HelloError> {
     match PbHello::decode(frame) {
         Ok(hello) => {
             let spoken = Spoken { oldest, newest: Protocol(hello.newest).max(oldest) };
-            Ok(Heard { hello, spoken })
+            Ok(ReceivedHello { hello, spoken })
         }
         Err(_) if ours.has(oldest) => Err(HelloError::Malformed),
         Err(_) => Err(HelloError::Version { name: String::new(), theirs: Spoken { oldest, newest: oldest }, ours }),
@@ -534,8 +537,8 @@ fn decode(mut frame: Bytes, ours: Spoken) -> Result<Heard, HelloError> {
 }
 
 /// The version in use from now on.
-fn agree(heard: &Heard, ours: Spoken) -> Result<Protocol, HelloError> {
-    let (name, theirs) = (text(&heard.hello.name), heard.spoken);
+fn agree(received: &ReceivedHello, ours: Spoken) -> Result<Protocol, HelloError> {
+    let (name, theirs) = (text(&received.hello.name), received.spoken);
     ours.in_common(theirs).ok_or(HelloError::Version { name, theirs, ours })
 }
 
@@ -553,8 +556,8 @@ fn check_cluster_name(hello: &PbHello, local: &LocalNode) -> Result<(), HelloErr
     Err(HelloError::ClusterName { name, theirs, ours })
 }
 
-fn check(heard: &Heard, local: &LocalNode) -> Result<Remote, HelloError> {
-    let Heard { hello, spoken } = heard;
+fn check(received: &ReceivedHello, local: &LocalNode) -> Result<Remote, HelloError> {
+    let ReceivedHello { hello, spoken } = received;
     let cluster = hello.cluster.as_ref().try_into().map(u128::from_be_bytes).map_err(|_| HelloError::Malformed)?;
     let name = text(&hello.name);
     if cluster != local.cluster.0 {
@@ -585,24 +588,24 @@ mod tests {
     }
 
     /// The outcome at both ends when a build that speaks `theirs` dials this one, and when it is dialled.
-    async fn talk(theirs: Spoken) -> [Result<Protocol, HelloError>; 2] {
+    async fn handshake(theirs: Spoken) -> [Result<Protocol, HelloError>; 2] {
         let (a, b) = (local("a".to_owned(), 1, 1, 1), local("b".to_owned(), 1, 1, 1));
         let (said, unknown) = (encode(&a, theirs, b.node, None), KnownPeers::default());
         let mut ends = Vec::new();
         for calls in [true, false] {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let mut here = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let mut there = listener.accept().await.unwrap().0;
-            let mut frames = Framed::new(&mut there, crate::peers::codec(HELLO_BYTES_MAX));
+            let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut far = listener.accept().await.unwrap().0;
+            let mut frames = Framed::new(&mut far, crate::peers::codec(HELLO_BYTES_MAX));
             frames.send(said.clone()).await.unwrap();
             let ended = match calls {
-                true => answer(&mut here, &b, &unknown).await,
-                false => call(&mut here, &b, a.node, &unknown).await,
+                true => answer(&mut near, &b, &unknown).await,
+                false => call(&mut near, &b, a.node, &unknown).await,
             };
             // The other end decides by the same numbers.
-            let heard = next(&mut frames, theirs).await.unwrap();
+            let received = next(&mut frames, theirs).await.unwrap();
             let ended = ended.map(|(_, protocol)| protocol);
-            assert_eq!(agree(&heard, theirs).ok(), ended.as_ref().ok().copied());
+            assert_eq!(agree(&received, theirs).ok(), ended.as_ref().ok().copied());
             ends.push(ended);
         }
         ends.try_into().unwrap()
@@ -614,11 +617,11 @@ mod tests {
         let stranger = local("c".to_owned(), 9, 1, 1);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         for (asks, is_told) in [(&a, true), (&stranger, false)] {
-            let mut here = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let mut there = listener.accept().await.unwrap().0;
+            let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut far = listener.accept().await.unwrap().0;
             let known_peers = KnownPeers::default();
-            let (asked, answered) = tokio::join!(ask_identity(&mut here, asks), answer(&mut there, &b, &known_peers));
-            assert!(matches!(answered, Err(HelloError::Asked { .. } | HelloError::Cluster { .. })));
+            let (asked, answered) = tokio::join!(ask_identity(&mut near, asks), answer(&mut far, &b, &known_peers));
+            assert!(matches!(answered, Err(HelloError::AskedIdentity { .. } | HelloError::Cluster { .. })));
             let found = Found {
                 node: b.node,
                 incarnation: Incarnation(2),
@@ -632,14 +635,14 @@ mod tests {
     #[tokio::test]
     async fn nodes_of_clusters_with_different_names_do_not_talk() {
         let of = |name: &str| LocalNode { cluster_name: name.to_owned(), ..local("b".to_owned(), 1, 2, 1) };
-        let heard =
+        let received =
             |from: &LocalNode| decode(encode(from, Spoken::BY_THIS_BUILD, UNKNOWN, None), Spoken::BY_THIS_BUILD);
-        for (theirs, ours, talk) in
+        for (theirs, ours, handshake) in
             [("shop", "shop", true), ("shop", "depot", false), ("", "shop", true), ("shop", "", false)]
         {
-            let checked = check(&heard(&of(theirs)).unwrap(), &of(ours));
-            assert_eq!(checked.is_ok(), talk, "{theirs} {ours}");
-            assert!(talk || checked.unwrap_err().to_string().contains("belongs to the cluster shop"));
+            let checked = check(&received(&of(theirs)).unwrap(), &of(ours));
+            assert_eq!(checked.is_ok(), handshake, "{theirs} {ours}");
+            assert!(handshake || checked.unwrap_err().to_string().contains("belongs to the cluster shop"));
         }
     }
 
@@ -653,7 +656,7 @@ mod tests {
             (spoken(newest.0, newest.0 + 1), newest),
             (spoken(oldest.0 - 1, oldest.0), oldest),
         ] {
-            for end in talk(theirs).await {
+            for end in handshake(theirs).await {
                 assert_eq!(end.unwrap(), agreed, "{theirs}");
             }
         }
@@ -671,7 +674,7 @@ mod tests {
                 format!("a speaks protocol versions 1 to 2 and this node version {newest}: its build is too old"),
             ),
         ] {
-            for end in talk(theirs).await {
+            for end in handshake(theirs).await {
                 let error = end.unwrap_err().to_string();
                 assert!(error.starts_with(&told), "{error}");
             }
@@ -712,11 +715,11 @@ mod tests {
             let node = local(name, cluster, incarnation, boot);
             let ours = Spoken::BY_THIS_BUILD;
             let said = encode(&node, ours, NodeId::new(to), Some((refusal.clone(), boot)));
-            let heard = decode(said.clone(), ours).unwrap();
-            let hello = &heard.hello;
+            let received = decode(said.clone(), ours).unwrap();
+            let hello = &received.hello;
             prop_assert_eq!((hello.to, &hello.refusal, &hello.name), (to, &refusal, &node.name));
-            let remote = check(&heard, &node).unwrap();
-            prop_assert_eq!((remote.spoken, agree(&heard, ours).unwrap()), (ours, ours.newest));
+            let remote = check(&received, &node).unwrap();
+            prop_assert_eq!((remote.spoken, agree(&received, ours).unwrap()), (ours, ours.newest));
             prop_assert_eq!(remote.node, node.node);
             prop_assert!(remote.name.chars().count() <= 255 && !remote.name.chars().any(char::is_control));
 
@@ -724,8 +727,8 @@ mod tests {
             changes.iter().for_each(|(at, byte)| spoilt[at.index(said.len())] = *byte);
             let cut_off = spoilt[..cut.index(said.len())].to_vec();
             for bytes in [spoilt, cut_off, noise] {
-                if let Ok(heard) = decode(bytes.into(), ours) {
-                    let _ = (check(&heard, &node), agree(&heard, ours));
+                if let Ok(received) = decode(bytes.into(), ours) {
+                    let _ = (check(&received, &node), agree(&received, ours));
                 }
             }
         }

@@ -63,7 +63,9 @@ async fn serve(
     let addr = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
     let (remote, protocol) = match hello::answer(&mut stream, local, known_peers).await {
         Ok(met) => met,
-        Err(HelloError::Asked { name }) => return debug!(peer = name, addr, "a peer asked for this node's identity"),
+        Err(HelloError::AskedIdentity { name }) => {
+            return debug!(peer = name, addr, "a peer asked for this node's identity");
+        }
         Err(error) => {
             board.refused();
             if let Some(count) = refusals.count(1) {
@@ -89,7 +91,7 @@ async fn serve(
             frame = frames.next() => frame,
         };
         let Some(frame) = frame else { return };
-        connected.heard();
+        connected.received();
         if let Ok(frame) = &frame
             && let Some((shard, mark)) = read_mark_frame(frame)
         {
@@ -110,7 +112,7 @@ async fn serve(
             Err(error) => return debug!(peer = %remote.name, %error, "connection from peer broke"),
         };
         if let Some(stats) = &stats {
-            stats.heard(&message, bytes, board.now());
+            stats.count_received(&message, bytes, board.now());
         }
         // Waits while a shard is busy: the socket fills, and in the end the peer drops what it cannot send.
         if inbound.deliver(message, bytes).await.is_err() {

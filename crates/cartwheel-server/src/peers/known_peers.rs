@@ -75,7 +75,7 @@ pub(super) struct Connected {
 
 impl Connected {
     /// Records that the peer sent something.
-    pub(super) fn heard(&self) {
+    pub(super) fn received(&self) {
         self.live.frames.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -329,7 +329,7 @@ impl KnownPeers {
         }
     }
 
-    /// Waits until this node's own directory must not be served any more.
+    /// Waits until this node's own directory must not be served again.
     pub async fn retired(&self) -> Retired {
         let mut retired = self.0.retired.subscribe();
         let found = retired.wait_for(Option::is_some).await.ok().and_then(|why| *why);

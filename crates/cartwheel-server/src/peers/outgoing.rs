@@ -307,7 +307,7 @@ impl Dialler {
                         || missing_since.elapsed() > MISSING_FOR;
                     match error {
                         HelloError::Retired(why) => self.known_peers.retire(why, &self.peer.name),
-                        HelloError::Version { theirs, .. } => self.stats.speaks(theirs),
+                        HelloError::Version { theirs, .. } => self.stats.set_spoken(theirs),
                         _ => {}
                     }
                     let error = error.to_string();

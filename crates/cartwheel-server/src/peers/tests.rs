@@ -59,18 +59,18 @@ impl Machine for Ear {
 
 /// A listening node: what it receives, its address, and what stops it.
 struct Listening {
-    heard: mpsc::UnboundedReceiver<u64>,
+    received: mpsc::UnboundedReceiver<u64>,
     peer: Peer,
     stop: watch::Sender<bool>,
 }
 
 /// A node of one shard that forwards what it receives.
-fn ear(heard: mpsc::UnboundedSender<u64>) -> Inbound {
+fn ear(received: mpsc::UnboundedSender<u64>) -> Inbound {
     let (handle, inbox) = shard::inbox();
     let (_, stop) = watch::channel(true);
     let outgoing = Arc::new(Peers::dial(&local("ear", 1), [], &KnownPeers::default(), &stop));
     let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
-    shard::start(0, Ear(heard), disk, outgoing.of_shard(0), inbox, Clock::start()).unwrap();
+    shard::start(0, Ear(received), disk, outgoing.of_shard(0), inbox, Clock::start()).unwrap();
     let (control, _) = control::inbox();
     Inbound { shards: Shards::new(vec![handle], Partitions::default()), control }
 }
@@ -88,12 +88,12 @@ async fn bound(addr: &str) -> TcpListener {
 
 async fn listening(node: &LocalNode, addr: &str) -> Listening {
     let listener = bound(addr).await;
-    let (heard_sender, heard) = mpsc::unbounded_channel();
+    let (heard_sender, received) = mpsc::unbounded_channel();
     let inbound = ear(heard_sender);
     let (stop, stopped) = watch::channel(false);
     let peer = Peer { node: node.node, name: node.name.clone(), addr: listener.local_addr().unwrap().to_string() };
     tokio::spawn(listen(node.clone(), listener, 100, inbound, Board::default(), KnownPeers::default(), stopped));
-    Listening { heard, peer, stop }
+    Listening { received, peer, stop }
 }
 
 async fn connected(peers: &Peers) -> bool {
@@ -106,8 +106,8 @@ async fn connected(peers: &Peers) -> bool {
     true
 }
 
-async fn hears(listening: &mut Listening) -> Option<u64> {
-    tokio::time::timeout(Duration::from_secs(5), listening.heard.recv()).await.ok().flatten()
+async fn next_message(listening: &mut Listening) -> Option<u64> {
+    tokio::time::timeout(Duration::from_secs(5), listening.received.recv()).await.ok().flatten()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,8 +121,8 @@ async fn messages_arrive_in_order_and_again_after_a_reconnect() {
         peers.send(b.node, &[message(&a, operation), message(&a, operation + 10_000)]);
     }
     for operation in 0..1_000 {
-        assert_eq!(hears(&mut there).await, Some(operation));
-        assert_eq!(hears(&mut there).await, Some(operation + 10_000));
+        assert_eq!(next_message(&mut there).await, Some(operation));
+        assert_eq!(next_message(&mut there).await, Some(operation + 10_000));
     }
 
     there.stop.send_replace(true);
@@ -132,7 +132,7 @@ async fn messages_arrive_in_order_and_again_after_a_reconnect() {
     let mut again = listening(&b, &there.peer.addr).await;
     assert!(connected(&peers).await);
     peers.send(b.node, &[message(&a, 78)]);
-    assert_eq!(hears(&mut again).await, Some(78), "messages sent without a connection are gone");
+    assert_eq!(next_message(&mut again).await, Some(78), "messages sent without a connection are gone");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,12 +151,12 @@ async fn only_nodes_of_one_cluster_talk() {
     assert!(connected(&peers).await);
     peers.send(there.peer.node, &[message(&local("someone-else", 1), 1)]);
     peers.send(there.peer.node, &[message(&local("a", 1), 2)]);
-    assert!(tokio::time::timeout(Duration::from_millis(500), there.heard.recv()).await.is_err(), "a borrowed name");
+    assert!(tokio::time::timeout(Duration::from_millis(500), there.received.recv()).await.is_err(), "a borrowed name");
 }
 
 #[tokio::test]
 async fn refusals_state_the_reason() {
-    async fn talk(caller: LocalNode, to: &str, answerer: LocalNode) -> (String, String) {
+    async fn handshake(caller: LocalNode, to: &str, answerer: LocalNode) -> (String, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut answering, _) = listener.accept().await.unwrap();
@@ -171,13 +171,13 @@ async fn refusals_state_the_reason() {
         (said(called), said(answered))
     }
 
-    assert_eq!(talk(local("a", 1), "b", local("b", 1)).await, ("b".to_owned(), "a".to_owned()));
-    let (called, answered) = talk(local("a", 1), "b", local("b", 2)).await;
+    assert_eq!(handshake(local("a", 1), "b", local("b", 1)).await, ("b".to_owned(), "a".to_owned()));
+    let (called, answered) = handshake(local("a", 1), "b", local("b", 2)).await;
     assert!(
         called.contains("b belongs to cluster 0000") && answered.contains("a there belongs to cluster"),
         "{called}"
     );
-    let (called, answered) = talk(local("a", 1), "b", local("c", 1)).await;
+    let (called, answered) = handshake(local("a", 1), "b", local("c", 1)).await;
     assert!(called.contains("c listens there") && answered.contains("c listens there"), "{called} {answered}");
 }
 
@@ -221,7 +221,7 @@ async fn the_board_shows_connections_and_traffic() {
     // The listening node has a board of its own with `a` on it.
     let listener = TcpListener::bind(&addr).await.unwrap();
     let board_of_b = Board::of([&Peer { node: a.node, name: a.name.clone(), addr: String::new() }]);
-    let (heard_sender, mut heard) = mpsc::unbounded_channel();
+    let (heard_sender, mut received) = mpsc::unbounded_channel();
     let (stop_b, stopped_b) = watch::channel(false);
     tokio::spawn(listen(
         b.clone(),
@@ -244,7 +244,7 @@ async fn the_board_shows_connections_and_traffic() {
     let sent = Now { wall: WallMs(crate::os::clock::wall().0 + 60_000), ..Now::default() };
     peers.send(b.node, &[Envelope { sent, ..message(&a, 3) }, Envelope { sent, ..message(&a, 4) }]);
     for expected in [3, 4] {
-        assert_eq!(tokio::time::timeout(Duration::from_secs(5), heard.recv()).await.unwrap(), Some(expected));
+        assert_eq!(tokio::time::timeout(Duration::from_secs(5), received.recv()).await.unwrap(), Some(expected));
     }
     assert_eq!(a_of_b.received.messages.load(Ordering::Relaxed), 2);
     let bytes = a_of_b.received.bytes.load(Ordering::Relaxed);
@@ -292,7 +292,7 @@ async fn old_boots_and_old_incarnations_are_refused_with_the_reason() {
 
     let listener = bound("127.0.0.1:0").await;
     let peer = Peer { node: a.node, name: a.name.clone(), addr: listener.local_addr().unwrap().to_string() };
-    let (heard_sender, mut heard) = mpsc::unbounded_channel();
+    let (heard_sender, mut received) = mpsc::unbounded_channel();
     let (_stop, stopped) = watch::channel(false);
     tokio::spawn(listen(a.clone(), listener, 100, ear(heard_sender), Board::default(), load(), stopped.clone()));
     let call = |boot: u32, incarnation: u64| {
@@ -313,7 +313,7 @@ async fn old_boots_and_old_incarnations_are_refused_with_the_reason() {
     let peers = Peers::dial(&LocalNode { boot: 8, ..b.clone() }, [peer.clone()], &known, &stopped);
     assert!(connected(&peers).await);
     peers.send(a.node, &[message(&b, 1)]);
-    assert_eq!(tokio::time::timeout(Duration::from_secs(5), heard.recv()).await.unwrap(), Some(1));
+    assert_eq!(tokio::time::timeout(Duration::from_secs(5), received.recv()).await.unwrap(), Some(1));
     views.send_replace(view_of(&[1, 2]));
     let retired = tokio::time::timeout(Duration::from_secs(20), known.retired()).await;
     assert_eq!(retired, Ok(Retired::Replaced), "its connection is closed, and its next hello refused");

@@ -56,10 +56,10 @@ pub enum ServeError {
     },
     /// Another process serves a copy of its data directory.
     #[error(
-        "{name} runs already, as {reported_by} reports, so {dir} is a copy of the directory in use, and both cannot be served as one node; to keep the \
-        running one, delete this copy; for one more node, start it with an empty directory and another name; to keep this one, stop the \
-        other for good and renew {dir} with cartwheel renew: it lacks what the other has stored since the copy was made, and gets it \
-        from the other nodes"
+        "{name} runs already, as {reported_by} reports, so {dir} is a copy of the directory in use, and both cannot be served \
+         as one node; to keep the running one, delete this copy; for one more node, start it with an empty directory and another name; \
+         to keep this one, stop the other for good and renew {dir} with cartwheel renew: it lacks what the other has stored since the \
+         copy was made, and gets it from the other nodes"
     )]
     CopyRuns {
         /// The node's name.

@@ -19,7 +19,7 @@ pub(super) enum LeaveReason {
     /// The node was removed, and others hold all that it held.
     HandedOver,
     /// The node was removed while it seemed to be down, and has not handed over what it holds.
-    Unheard,
+    WhileDown,
     /// A peer has refused it; the node knows no more than that.
     Refused(Retired),
 }
@@ -32,7 +32,7 @@ impl LeaveReason {
         if why != Retired::Replaced || !view.is_removed(own) || has_other_incarnation {
             return Self::Refused(why);
         }
-        if drained.iter().all(|drained| *drained.borrow()) { Self::HandedOver } else { Self::Unheard }
+        if drained.iter().all(|drained| *drained.borrow()) { Self::HandedOver } else { Self::WhileDown }
     }
 
     fn text(self) -> String {
@@ -42,7 +42,7 @@ impl LeaveReason {
                     "the node was removed from its cluster, and others hold all its data; delete the directory; {REJOIN}"
                 )
             }
-            Self::Unheard => format!(
+            Self::WhileDown => format!(
                 "the node was removed from its cluster before it had handed over its data; keep the directory if it may hold what no other node \
                 does; {REJOIN}"
             ),
@@ -63,7 +63,7 @@ pub(super) fn end(data_dir: &DataDir, reason: LeaveReason) -> Result<(), ServeEr
             info!(reason = text, "left the cluster");
             Ok(())
         }
-        LeaveReason::Unheard | LeaveReason::Refused(_) => Err(data_dir.retired(text).into()),
+        LeaveReason::WhileDown | LeaveReason::Refused(_) => Err(data_dir.retired(text).into()),
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
         // A peer may refuse the node before the node has learned that its leaving was recorded.
         assert_eq!(of(&[&remove], [true, true]), LeaveReason::HandedOver);
         assert_eq!(of(&[&remove, &left], [true, true]), LeaveReason::HandedOver);
-        assert_eq!(of(&[&remove, &left], [true, false]), LeaveReason::Unheard);
+        assert_eq!(of(&[&remove, &left], [true, false]), LeaveReason::WhileDown);
         assert_eq!(of(&[&renewed], [false, false]), LeaveReason::Refused(Retired::Replaced));
         assert_eq!(of(&[], [false, false]), LeaveReason::Refused(Retired::Replaced), "the node knows of no change");
         let copy = LeaveReason::of(Retired::OldCopy, &view(vec![remove]), own, &shards([true, true]));

@@ -93,8 +93,9 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     let new_actors = ActorsSince { boot: next_boot.boot, drawn: next_boot.drawn };
     let lineage = data_dir.identity().lineage.with(next_boot.clone());
     let opening = LocalNode { lineage, opens: true, ..local_node(&data_dir, &view, &member) };
-    let asked = other_members(&view, member.id).into_iter().chain([opening::own_peer(&member)]).collect::<Vec<_>>();
-    match opening::introduce(&opening, &asked, &known_peers).await {
+    let peers_to_ask =
+        other_members(&view, member.id).into_iter().chain([opening::own_peer(&member)]).collect::<Vec<_>>();
+    match opening::introduce(&opening, &peers_to_ask, &known_peers).await {
         Ok(()) => {}
         Err(Unwelcome::Retired(why)) => return leave::end(&data_dir, LeaveReason::Refused(why)),
         Err(Unwelcome::Runs { reported_by }) => {
@@ -220,8 +221,8 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     tokio::spawn(peers::listen(local.clone(), peer_listener, peers_max, inbound, board.clone(), known, stop));
     let (ready_sender, readiness) = watch::channel(Readiness::Connecting);
     let ready = running.iter().map(|shard| shard.ready.clone()).collect();
-    let acquainted = readiness::acquainted(connections, compared);
-    tokio::spawn(readiness::announce(ready, acquainted, view.clone(), own, ready_sender));
+    let peers_known = readiness::peers_known(connections, compared);
+    tokio::spawn(readiness::publish_readiness(ready, peers_known, view.clone(), own, ready_sender));
     let (http_stop_sender, http_stop) = watch::channel(false);
     let http_metrics = metrics.http.clone();
     let control = control_handle;

@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Waits until this node's peers are connected, and until most members, or all reachable ones, have sent it their configurations: before
 /// that it might send requests to nodes that are no longer homes. It does not wait long for peers that are down: a node can serve without.
-pub(super) async fn acquainted(
+pub(super) async fn peers_known(
     connections: Vec<(NodeId, watch::Receiver<bool>)>,
     mut compared: watch::Receiver<BTreeSet<NodeId>>,
 ) {
@@ -46,15 +46,15 @@ pub(super) async fn acquainted(
     }
 }
 
-/// Reports the node as ready while all its shards are, after `acquainted` completes.
-pub(super) async fn announce(
+/// Reports the node as ready while all its shards are, after `peers_known` completes.
+pub(super) async fn publish_readiness(
     mut shards: Vec<watch::Receiver<shard::Readiness>>,
-    acquainted: impl Future<Output = ()>,
+    peers_known: impl Future<Output = ()>,
     mut view: watch::Receiver<Arc<View>>,
     own: Home,
     ready: watch::Sender<Readiness>,
 ) {
-    acquainted.await;
+    peers_known.await;
     loop {
         let each: Vec<_> = shards.iter_mut().map(|shard| *shard.borrow_and_update()).collect();
         let is_taken = is_name_taken(&view.borrow_and_update(), own);
@@ -114,7 +114,7 @@ mod tests {
         let (senders, connected): (Vec<_>, Vec<_>) = peers.iter().map(|_| watch::channel(true)).unzip();
         let connections: Vec<_> = peers.into_iter().zip(connected).collect();
         let (known, compared) = watch::channel(BTreeSet::from([peers[0]]));
-        let waiting = tokio::spawn(acquainted(connections.clone(), compared.clone()));
+        let waiting = tokio::spawn(peers_known(connections.clone(), compared.clone()));
         tokio::time::sleep(PEERS_WITHIN * 2).await;
         assert!(!waiting.is_finished(), "two of five are no majority");
         known.send_replace(peers[..2].iter().copied().collect());
@@ -125,11 +125,11 @@ mod tests {
             of.iter().for_each(|connected| connected.send(stands).unwrap());
         };
         connect(&senders[1..], false);
-        acquainted(connections.clone(), compared.clone()).await;
+        peers_known(connections.clone(), compared.clone()).await;
         connect(&senders, true);
         known.send_replace(BTreeSet::new());
         let begun = Instant::now();
-        acquainted(connections, compared).await;
+        peers_known(connections, compared).await;
         assert!(begun.elapsed() >= COMPARED_WITHIN, "the peers send nothing");
     }
 
@@ -155,7 +155,7 @@ mod tests {
         let (views, view) = watch::channel(Arc::new(other.view().unwrap()));
         let (_shard, shard_ready) = watch::channel(shard::Readiness::Ready);
         let (sender, mut ready) = watch::channel(Readiness::Connecting);
-        tokio::spawn(announce(vec![shard_ready], async {}, view, own, sender));
+        tokio::spawn(publish_readiness(vec![shard_ready], async {}, view, own, sender));
         ready.wait_for(|ready| *ready == Readiness::Ready).await.unwrap();
         all.merge(&other);
         let merged = all.view().unwrap();

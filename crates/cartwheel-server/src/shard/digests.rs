@@ -66,10 +66,10 @@ pub enum Rest {
 }
 
 /// The requested page.
-pub(super) fn page(store: &dyn Store, ask: &DigestsRequest) -> DigestPage {
+pub(super) fn page(store: &dyn Store, request: &DigestsRequest) -> DigestPage {
     let mut page = DigestPage { records: Vec::new(), rest: Rest::Nothing };
     let mut bytes = 0;
-    for key in store.keys(&ask.from, ask.end.as_deref()) {
+    for key in store.keys(&request.from, request.end.as_deref()) {
         let key = match key {
             Ok(key) => key,
             Err(error) => {
@@ -78,7 +78,7 @@ pub(super) fn page(store: &dyn Store, ask: &DigestsRequest) -> DigestPage {
                 return page;
             }
         };
-        if page.records.len() >= ask.limit.clamp(1, PAGE_RECORDS_MAX) || bytes >= PAGE_BYTES_MAX {
+        if page.records.len() >= request.limit.clamp(1, PAGE_RECORDS_MAX) || bytes >= PAGE_BYTES_MAX {
             page.rest = Rest::From(key);
             return page;
         }
@@ -155,14 +155,14 @@ mod tests {
     }
 
     fn pages(store: &dyn Store, limit: usize) -> Vec<DigestPage> {
-        let mut ask = DigestsRequest { from: Bytes::from_static(&[0]), end: None, limit };
+        let mut request = DigestsRequest { from: Bytes::from_static(&[0]), end: None, limit };
         let mut pages = Vec::new();
         loop {
-            let page = page(store, &ask);
+            let page = page(store, &request);
             let rest = page.rest.clone();
             pages.push(page);
             let Rest::From(from) = rest else { return pages };
-            ask.from = from;
+            request.from = from;
         }
     }
 

@@ -143,8 +143,8 @@ fn get(number: u64) -> Operation {
 }
 
 /// Runs all requests in one turn, and returns their outcomes.
-fn ask(turns: &mut Turns<Node, NoPeers>, operations: Vec<Operation>) -> Vec<Outcome> {
-    let ask = |operation| {
+fn run_turn(turns: &mut Turns<Node, NoPeers>, operations: Vec<Operation>) -> Vec<Outcome> {
+    let run_turn = |operation| {
         let (reply, outcome) = oneshot::channel();
         turns.add_request(
             Request { operation, timeout: Duration::from_secs(1) },
@@ -153,7 +153,7 @@ fn ask(turns: &mut Turns<Node, NoPeers>, operations: Vec<Operation>) -> Vec<Outc
         );
         outcome
     };
-    let mut outcomes: Vec<_> = operations.into_iter().map(ask).collect();
+    let mut outcomes: Vec<_> = operations.into_iter().map(run_turn).collect();
     let begun = std::time::Instant::now();
     turns.take();
     // A failed request here waits for its retry.
@@ -200,7 +200,7 @@ fn turns_on(medium: &Medium) -> Turns<Node, NoPeers> {
 
 /// The values under key `number`.
 fn values(turns: &mut Turns<Node, NoPeers>, number: u64) -> BTreeSet<Bytes> {
-    let outcome = ask(turns, vec![get(number)]).remove(0);
+    let outcome = run_turn(turns, vec![get(number)]).remove(0);
     let Ok(Reply::Got(got)) = outcome else { panic!("k{number}: {outcome:?}") };
     let value = |sibling: cartwheel_core::value::state::Sibling| match sibling.content {
         Content::Value { bytes, .. } => bytes,
@@ -225,7 +225,7 @@ fn survives(failing: Failing, at: u64) {
     for turn in 0..12_u64 {
         let of_turn: Vec<(u64, Bytes)> =
             (0..3).map(|place| ((turn + place) % 5, Bytes::from(format!("turn {turn} place {place}")))).collect();
-        let outcomes = ask(&mut turns, of_turn.iter().map(|(number, value)| put(*number, value)).collect());
+        let outcomes = run_turn(&mut turns, of_turn.iter().map(|(number, value)| put(*number, value)).collect());
         let all = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
         assert!(
             failing == Failing::Read || all == 0 || all == 3,
@@ -237,7 +237,7 @@ fn survives(failing: Failing, at: u64) {
             failures += usize::from(outcome.is_err());
         }
         if turns.readiness() == Readiness::StoreFailed && failing != Failing::Stopped {
-            let refused = ask(&mut turns, vec![get(0)]).remove(0);
+            let refused = run_turn(&mut turns, vec![get(0)]).remove(0);
             assert!(
                 matches!(refused, Err(Refusal::Unavailable(_) | Refusal::Unverified(_))),
                 "{refused:?} of a closed store"
@@ -277,8 +277,8 @@ fn a_store_that_stopped_by_itself_can_be_read() {
     turns.take();
     wait_until_ready(&mut turns);
     let value = Bytes::from_static(b"a");
-    assert!(ask(&mut turns, vec![put(1, &value)])[0].is_ok());
-    assert!(ask(&mut turns, vec![put(1, &Bytes::from_static(b"b"))])[0].is_err());
+    assert!(run_turn(&mut turns, vec![put(1, &value)])[0].is_ok());
+    assert!(run_turn(&mut turns, vec![put(1, &Bytes::from_static(b"b"))])[0].is_err());
     assert_eq!(turns.readiness(), Readiness::StoreFailed);
     assert_eq!(values(&mut turns, 1), BTreeSet::from([value]));
 }
@@ -297,7 +297,7 @@ fn a_full_disk_refuses_writes_and_serves_reads_and_takes_writes_again() {
     turns.take();
     wait_until_ready(&mut turns);
     let (first, second, third) = (Bytes::from_static(b"1"), Bytes::from_static(b"2"), Bytes::from_static(b"3"));
-    assert!(ask(&mut turns, vec![put(1, &first)])[0].is_ok());
+    assert!(run_turn(&mut turns, vec![put(1, &first)])[0].is_ok());
     free.store(50 << 20, Ordering::Relaxed);
     let begun = std::time::Instant::now();
     let mut stored = BTreeSet::from([first]);
@@ -305,7 +305,7 @@ fn a_full_disk_refuses_writes_and_serves_reads_and_takes_writes_again() {
     for number in 0.. {
         assert!(begun.elapsed() < Duration::from_secs(20), "the disk never counts as full");
         let value = Bytes::from(format!("on {number}"));
-        match ask(&mut turns, vec![put(1, &value)]).remove(0) {
+        match run_turn(&mut turns, vec![put(1, &value)]).remove(0) {
             Ok(_) => drop(stored.insert(value)),
             refused => {
                 assert_eq!(refused, Err(Refusal::DiskFull));
@@ -316,13 +316,13 @@ fn a_full_disk_refuses_writes_and_serves_reads_and_takes_writes_again() {
     }
     assert_eq!(turns.readiness(), Readiness::DiskFull);
     assert_eq!(values(&mut turns, 1), stored);
-    let mixed = ask(&mut turns, vec![put(1, &second), get(1)]);
+    let mixed = run_turn(&mut turns, vec![put(1, &second), get(1)]);
     assert_eq!(mixed[0], Err(Refusal::DiskFull));
     assert!(mixed[1].is_ok(), "a read beside a refused write");
     free.store(100 << 20, Ordering::Relaxed);
     // The shard notices by itself.
     wait_until_ready(&mut turns);
-    assert!(ask(&mut turns, vec![put(1, &third)])[0].is_ok());
+    assert!(run_turn(&mut turns, vec![put(1, &third)])[0].is_ok());
     stored.insert(third);
     assert_eq!(values(&mut turns, 1), stored);
 }

@@ -48,7 +48,7 @@ impl Shards {
     /// The shard that a message is for; none if it is for the node's control.
     fn of_message(&self, message: &Message) -> Option<&ShardHandle> {
         match message {
-            Message::Request(_, ask) => Some(self.of_key(ask.key())),
+            Message::Request(_, request) => Some(self.of_key(request.key())),
             Message::Forward(_, put, ..) => Some(self.of_key(&put.key)),
             Message::Compare(_, question) => Some(self.of_partition(question.partition())),
             Message::Fetch(_, fetch) => Some(self.of_partition(fetch.partition)),
@@ -133,8 +133,8 @@ impl Shards {
     }
 
     /// A page of digests of a partition; none if the disk cannot be read.
-    pub async fn digests(&self, partition: PartitionId, ask: DigestsRequest) -> Option<DigestPage> {
-        self.handles[ShardId::of_partition(partition, self.count()) as usize].digests(ask).await
+    pub async fn digests(&self, partition: PartitionId, request: DigestsRequest) -> Option<DigestPage> {
+        self.handles[ShardId::of_partition(partition, self.count()) as usize].digests(request).await
     }
 
     /// Since when each replica is verified equal to each other home's; shards that stop are left out.

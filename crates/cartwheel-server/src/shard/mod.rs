@@ -261,10 +261,10 @@ impl ShardHandle {
     }
 
     /// A page of digests of a range of keys; none if the disk cannot be read.
-    pub async fn digests(&self, ask: DigestsRequest) -> Option<DigestPage> {
+    pub async fn digests(&self, request: DigestsRequest) -> Option<DigestPage> {
         let _turn = self.paging.acquire().await.ok()?;
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Work::Digests(ask, reply)).await.ok()?;
+        self.inbox.send(Work::Digests(request, reply)).await.ok()?;
         answer.await.ok()?
     }
 
@@ -429,8 +429,8 @@ fn run<M: Machine, O: Outgoing>(
         let (begun, inputs) = (clock.instant(), gathered.len());
         for work in gathered.drain(..) {
             match work {
-                Work::Request(request, reply, under_way, came) => {
-                    let waited = came.elapsed();
+                Work::Request(request, reply, under_way, arrived) => {
+                    let waited = arrived.elapsed();
                     turns.add_request(request, (reply, under_way), waited);
                 }
                 Work::Message(message, bytes, room) => rooms.extend(turns.add_message(message, bytes, room)),
@@ -439,7 +439,7 @@ fn run<M: Machine, O: Outgoing>(
                 Work::Epoch(epoch) => turns.add(Input::Epoch(epoch)),
                 Work::AllSpeak(protocol) => turns.add(Input::AllSpeak(protocol)),
                 Work::Phases(phases) => turns.add(Input::Phases(phases)),
-                Work::Digests(ask, reply) => drop(reply.send(turns.digests(&ask))),
+                Work::Digests(request, reply) => drop(reply.send(turns.digests(&request))),
                 Work::Proofs(reply) => drop(reply.send(turns.proofs())),
                 Work::Sizes(partitions, reply) => drop(reply.send(turns.sizes(&partitions))),
                 Work::Read(id, read) => turns.has_read(id, read),

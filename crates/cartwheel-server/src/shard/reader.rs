@@ -50,7 +50,7 @@ impl SharedReader {
 
 /// A handle to such a thread. The thread ends when this is dropped.
 pub(super) struct ReaderThread {
-    asks: mpsc::Sender<(StoreId, Bytes)>,
+    requests: mpsc::Sender<(StoreId, Bytes)>,
     /// The record being read.
     reading: Option<(StoreId, Bytes)>,
 }
@@ -66,15 +66,15 @@ impl ReaderThread {
         if !shared_reader.is_open() {
             return None;
         }
-        let (asks, asked) = mpsc::channel::<(StoreId, Bytes)>();
+        let (requests, requested) = mpsc::channel::<(StoreId, Bytes)>();
         let body = move || {
             priority::yield_to_others();
-            for (id, storage_key) in asked {
+            for (id, storage_key) in requested {
                 done(id, shared_reader.read(&storage_key));
             }
         };
         match thread::Builder::new().name(format!("reader-{index}")).spawn(body) {
-            Ok(_) => Some(Self { asks, reading: None }),
+            Ok(_) => Some(Self { requests, reading: None }),
             Err(error) => {
                 warn!(%error, "cannot start the thread for large records; they are read between requests, which wait");
                 None
@@ -88,9 +88,9 @@ impl ReaderThread {
     }
 
     /// Requests a record. The thread must be free.
-    pub(super) fn ask(&mut self, id: StoreId, storage_key: Bytes) {
+    pub(super) fn request(&mut self, id: StoreId, storage_key: Bytes) {
         // The thread lives as long as this.
-        let _ = self.asks.send((id, storage_key.clone()));
+        let _ = self.requests.send((id, storage_key.clone()));
         self.reading = Some((id, storage_key));
     }
 
@@ -137,29 +137,29 @@ mod tests {
 
     #[test]
     fn a_requested_record_is_reported() {
-        let ((open, shared_reader), (tell, told)) = (gate(), mpsc::channel());
+        let ((open, shared_reader), (tell, done_reads)) = (gate(), mpsc::channel());
         let tell = move |id, read| tell.send((id, read)).unwrap();
         let mut thread = ReaderThread::start(0, shared_reader, tell).unwrap();
         assert!(thread.is_free());
-        thread.ask(StoreId(7), Bytes::from_static(b"k"));
-        assert!(!thread.is_free() && told.try_recv().is_err());
+        thread.request(StoreId(7), Bytes::from_static(b"k"));
+        assert!(!thread.is_free() && done_reads.try_recv().is_err());
         open.send(()).unwrap();
-        assert_eq!(told.recv().unwrap(), (StoreId(7), Ok(Some(Bytes::from_static(b"k")))));
+        assert_eq!(done_reads.recv().unwrap(), (StoreId(7), Ok(Some(Bytes::from_static(b"k")))));
         thread.has_read();
         assert!(thread.is_free());
-        thread.ask(StoreId(8), Bytes::from_static(b"k"));
+        thread.request(StoreId(8), Bytes::from_static(b"k"));
         assert_eq!(thread.into_reading(), Some((StoreId(8), Bytes::from_static(b"k"))));
     }
 
     #[test]
     fn closing_waits_for_the_read_under_way_and_prevents_others() {
-        let ((open, shared_reader), (tell, told)) = (gate(), mpsc::channel());
+        let ((open, shared_reader), (tell, done_reads)) = (gate(), mpsc::channel());
         let reads = shared_reader.clone();
         let reading = thread::spawn(move || {
             tell.send(()).unwrap();
             reads.read(b"k")
         });
-        told.recv().unwrap();
+        done_reads.recv().unwrap();
         // The thread reads by now, or will find the store closed.
         thread::sleep(Duration::from_millis(20));
         let closes = shared_reader.clone();

@@ -138,7 +138,7 @@ impl Reserve {
         self.next_check = now + CHECK_EVERY;
         let space = match (self.probe)() {
             Ok(space) => space,
-            Err(source) => return self.cannot_tell(&source),
+            Err(source) => return self.log_probe_failure(&source),
         };
         self.probe_failed = false;
         let kept = self.options.bytes.min(space.total / 100 * u64::from(self.options.percent_max));
@@ -151,11 +151,11 @@ impl Reserve {
         let full = self.left <= enough && kept > 0;
         if full != self.full {
             self.full = full;
-            self.tell(space.free, kept);
+            self.log_state(space.free, kept);
         }
     }
 
-    fn tell(&self, free: u64, kept: u64) {
+    fn log_state(&self, free: u64, kept: u64) {
         let (free, kept, dir) = (free >> 20, kept >> 20, &self.dir);
         if self.full {
             error!(
@@ -170,7 +170,7 @@ impl Reserve {
         }
     }
 
-    fn cannot_tell(&mut self, source: &io::Error) {
+    fn log_probe_failure(&mut self, source: &io::Error) {
         if !self.probe_failed {
             warn!(dir = %self.dir, error = %source, "cannot measure the free disk space");
         }

@@ -97,7 +97,7 @@ impl Large {
         if let Some(reader) = self.reader.as_mut().filter(|reader| reader.is_free())
             && let Some((id, storage_key)) = self.reads.pop_front()
         {
-            reader.ask(id, storage_key);
+            reader.request(id, storage_key);
         }
     }
 }
@@ -107,7 +107,7 @@ struct Client {
     reply: oneshot::Sender<Outcome>,
     _under_way: UnderWay,
     /// When its request entered the shard's queue.
-    came: Instant,
+    arrived: Instant,
 }
 
 /// The writes of the next commit.
@@ -200,8 +200,8 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     /// A page of digests of what the disk holds; none if it cannot be read.
-    pub(super) fn digests(&self, ask: &DigestsRequest) -> Option<DigestPage> {
-        self.disk.readable().map(|store| digests::page(store, ask))
+    pub(super) fn digests(&self, request: &DigestsRequest) -> Option<DigestPage> {
+        self.disk.readable().map(|store| digests::page(store, request))
     }
 
     /// Since when each replica is verified equal to each other home's.
@@ -255,8 +255,8 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
         self.clients_begun += 1;
         let id = ClientId(self.clients_begun);
-        let came = Instant(self.clock.instant().0.saturating_sub(waited.as_micros() as u64));
-        self.clients.insert(id, Client { reply, _under_way: under_way, came });
+        let arrived = Instant(self.clock.instant().0.saturating_sub(waited.as_micros() as u64));
+        self.clients.insert(id, Client { reply, _under_way: under_way, arrived });
         let is_large = carries(&request.operation) >= LARGE_BYTES;
         let input = Input::Client(id, request);
         if is_large {
@@ -320,7 +320,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             if let Input::Client(id, _) = &input
                 && let Some(client) = self.clients.get(id)
             {
-                self.machine.queued(now.instant.since(client.came));
+                self.machine.queued(now.instant.since(client.arrived));
             }
             let effects = self.machine.step(now, input);
             self.carry_out(effects);

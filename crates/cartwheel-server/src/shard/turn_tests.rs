@@ -136,7 +136,7 @@ fn one_sync_serves_a_whole_turn_and_precedes_its_replies() {
 fn after_a_failed_commit_requests_fail_until_the_store_is_reopened() {
     let diary = Diary::default();
     let mut turns = turns(&diary, 1, write_then_reply());
-    let mut ask = || {
+    let mut run_turn = || {
         let (reply, outcome) = oneshot::channel();
         turns.add_request(request(), (reply, Load::default().begin()), Duration::ZERO);
         let (second_reply, second) = oneshot::channel();
@@ -144,9 +144,9 @@ fn after_a_failed_commit_requests_fail_until_the_store_is_reopened() {
         turns.take();
         [outcome, second].map(|mut outcome| outcome.try_recv().unwrap().is_ok())
     };
-    assert_eq!(ask(), [false, false], "both writes were in the batch");
+    assert_eq!(run_turn(), [false, false], "both writes were in the batch");
     // The store would accept writes now, but only its recovery shows whether it holds the failed ones.
-    assert_eq!(ask(), [false, false]);
+    assert_eq!(run_turn(), [false, false]);
     assert_eq!(turns.readiness(), Readiness::StoreFailed);
     assert_eq!(*diary.lock().unwrap(), ["commit fails"]);
 }

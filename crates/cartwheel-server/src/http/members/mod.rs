@@ -439,7 +439,7 @@ mod tests {
     use cartwheel_core::message::client::Refusal;
     use serde_json::{Value, json};
 
-    use super::super::tests::ask;
+    use super::super::tests::call;
     use super::*;
 
     #[test]
@@ -475,7 +475,7 @@ mod tests {
     }
 
     async fn declined(body: &Value) -> String {
-        let (status, answer) = ask("POST", "/v1/cluster/members", Err(Refusal::Overloaded), body.to_string()).await;
+        let (status, answer) = call("POST", "/v1/cluster/members", Err(Refusal::Overloaded), body.to_string()).await;
         assert_eq!((status, &answer["error"]), (StatusCode::BAD_REQUEST, &json!("bad_request")), "{answer}");
         answer["message"].as_str().unwrap().to_owned()
     }
