@@ -81,7 +81,8 @@ impl Change {
             bytes_compared: None,
             problems: Vec::new(),
         };
-        let mut change = Self { begun: Instant::now(), meter: Meter::default(), planned: plan.transfers.len(), measured };
+        let mut change =
+            Self { begun: Instant::now(), meter: Meter::default(), planned: plan.transfers.len(), measured };
         change.check_progress(cluster).await?;
         change.meter.begin();
         ledger.enter(Phase::During);

@@ -65,7 +65,11 @@ impl Cluster {
                 let client = Client::new([format!("http://{addr}")])?;
                 reports.spawn(async move {
                     let moves = tokio::time::timeout(REPORT_WITHIN, client.transfers()).await;
-                    NodeReport { node, transfers: moves.ok().and_then(Result::ok), metrics: probe::metrics(&addr).await }
+                    NodeReport {
+                        node,
+                        transfers: moves.ok().and_then(Result::ok),
+                        metrics: probe::metrics(&addr).await,
+                    }
                 });
             }
             Ok::<_, FaultsError>(reports.join_all().await)

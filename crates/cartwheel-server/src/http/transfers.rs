@@ -155,7 +155,12 @@ fn down<'a>(api: &ApiState, homes: impl Iterator<Item = &'a Home>) -> Vec<Home> 
     down.into_iter().collect()
 }
 
-fn retired_replicas(api: &ApiState, view: &View, phases: &[ConfigPhase], surveyed: &Surveyed) -> Vec<RetiredReplicaForm> {
+fn retired_replicas(
+    api: &ApiState,
+    view: &View,
+    phases: &[ConfigPhase],
+    surveyed: &Surveyed,
+) -> Vec<RetiredReplicaForm> {
     let mut leaves: Vec<RetiredReplicaForm> = Vec::new();
     for (&node, sizes) in surveyed {
         for &partition in &sizes.leaves {

@@ -154,8 +154,7 @@ fn list(moves: &Transfers, on_terminal: bool) -> String {
         return String::new();
     }
     let mut listed: Vec<&Transfer> = moves.transfers.iter().collect();
-    listed
-        .sort_by_key(|moving| (moving.waits_for.is_empty(), moving.state != "joint", moving.copied_bytes == Some(0)));
+    listed.sort_by_key(|moving| (moving.waits_for.is_empty(), moving.state != "joint", moving.copied_bytes == Some(0)));
     let line = |moving: &Transfer| {
         let comes: Vec<&str> = moving.to.iter().filter(|to| !moving.from.contains(to)).map(String::as_str).collect();
         let to = if comes.is_empty() { String::new() } else { format!(" to {}", comes.join(", ")) };
@@ -319,7 +318,7 @@ mod tests {
         let first = "\n  partition 3 to c: copying, waits for node-2, which is down, 1.00 KiB of 2.00 KiB";
         assert!(listed.starts_with(first), "{listed}");
         assert_eq!((listed.lines().count(), list(&moves(), false).as_str()), (4, ""));
-        let last = Transfers { transfers: vec![], retired_replicas: vec![], ..transfers() };
+        let last = Transfers { transfers: vec![], retired_replicas: vec![], ..moves() };
         assert_eq!(states_text(&last), "; b hands over the last of what it holds");
     }
 }
