@@ -349,7 +349,7 @@ impl Client {
     }
 
     /// Lists the records of a partition on the answering node's disk: at most `limit`, from `from` on ([`DigestPage::next`] or a
-    /// [`HeldRecord::place`](crate::HeldRecord::place)), or from the first. Use a client with one endpoint: with several, pages may come from
+    /// [`HeldRecord::storage_key`](crate::HeldRecord::place)), or from the first. Use a client with one endpoint: with several, pages may come from
     /// different nodes.
     ///
     /// # Errors
@@ -427,7 +427,7 @@ impl Client {
     /// # Errors
     /// [`Error::Unavailable`] if no node could answer.
     pub async fn transfers(&self) -> Result<Transfers, Error> {
-        self.fetch("/v1/cluster/moves".to_owned()).await
+        self.fetch("/v1/cluster/transfers".to_owned()).await
     }
 
     /// The buckets with settings of their own, and the defaults of all others.

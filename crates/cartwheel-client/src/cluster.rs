@@ -42,8 +42,8 @@ pub struct Replication {
     /// The number of members that can hold data: their weight is above 0, and they are not leaving.
     pub data_nodes: usize,
     /// The number of homes that each partition should have: n, or the number of `data_nodes` if that is less.
-    pub wanted: usize,
-    /// The number of partitions with fewer homes than `wanted`.
+    pub target: usize,
+    /// The number of partitions with fewer homes than `target`.
     pub under_replicated: usize,
     /// The smallest number of homes of any partition.
     pub fewest: usize,

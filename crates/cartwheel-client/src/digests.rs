@@ -16,7 +16,7 @@ pub struct DigestPage {
     pub homes: usize,
     /// The number of homes that it should have: the largest n, or the number of nodes that can hold data if that is less.
     #[serde(default)]
-    pub homes_wanted: usize,
+    pub homes_target: usize,
     /// In the order of their places.
     pub records: Vec<HeldRecord>,
     /// Where the next page begins; `None` after the last.
@@ -29,7 +29,7 @@ pub struct DigestPage {
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct HeldRecord {
     /// The key in the store, as base64url: the token (16 bytes), the length of the bucket's name (one byte), the bucket, the key.
-    pub place: String,
+    pub storage_key: String,
     /// The number of homes of the key.
     pub n: u8,
     /// Whether the node is a home of the key; otherwise it holds the record as a stand-in.

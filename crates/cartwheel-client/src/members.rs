@@ -67,7 +67,7 @@ pub struct MembersPlan {
     /// Whether the changes have been made.
     pub applied: bool,
     /// The partitions whose homes change.
-    pub moves: Vec<PlannedTransfer>,
+    pub transfers: Vec<PlannedTransfer>,
     /// The number of replicas to be copied to nodes that do not hold them.
     pub replicas: usize,
     /// The number of keys in those replicas, tombstones included; `None` if no node could say.
@@ -160,7 +160,7 @@ pub struct Transfers {
     /// The number of partitions of the ring.
     pub partitions: u32,
     /// The partitions whose homes are not their target homes yet.
-    pub moves: Vec<Transfer>,
+    pub transfers: Vec<Transfer>,
     /// The size of all data to be copied to new homes; `None` if no node could say.
     pub bytes: Option<u64>,
     /// The part of `bytes` that has been copied; `None` if a new home did not report it.
@@ -168,7 +168,7 @@ pub struct Transfers {
     /// Whether some partitions' sizes are not known and were taken as the mean of the others'.
     pub estimated: bool,
     /// The replicas that nodes hold without being homes any more, until all homes are synced.
-    pub handing_over: Vec<RetiredReplica>,
+    pub retired_replicas: Vec<RetiredReplica>,
     /// The members that are leaving.
     pub leaving: Vec<String>,
     /// The nodes that wait to be added.
@@ -181,12 +181,12 @@ pub struct Transfer {
     /// The partition's number.
     pub partition: u32,
     /// The version of its configuration: one number, or two while the present and the next configuration both count.
-    pub step: String,
+    pub config_version: String,
     /// The present homes.
     pub from: Vec<String>,
     /// The target homes.
     pub to: Vec<String>,
-    /// `copying`, or `agreed` once the next configuration is chosen: then quorums of both configurations must answer.
+    /// `copying`, or `joint` once the next configuration is chosen: then quorums of both configurations must answer.
     pub state: String,
     /// The number of keys to be copied to new homes; `None` if no node could say.
     pub keys: Option<u64>,

@@ -72,7 +72,7 @@ impl Change {
     ) -> Result<Self, FaultsError> {
         ledger.enter(Phase::Between);
         let plan = cluster.plan(changes).await?;
-        let bytes_min = cluster.bytes_to_copy(&plan.moves).await?;
+        let bytes_min = cluster.bytes_to_copy(&plan.transfers).await?;
         let measured = ChangeMeasurement {
             took: None,
             replicas: plan.replicas,
@@ -81,7 +81,8 @@ impl Change {
             bytes_compared: None,
             problems: Vec::new(),
         };
-        let mut change = Self { begun: Instant::now(), meter: Meter::default(), planned: plan.moves.len(), measured };
+        let mut change =
+            Self { begun: Instant::now(), meter: Meter::default(), planned: plan.transfers.len(), measured };
         change.check_progress(cluster).await?;
         change.meter.begin();
         ledger.enter(Phase::During);
@@ -99,15 +100,15 @@ impl Change {
                 self.meter.record(report.node, metrics);
             }
             let is_staying = cluster.nodes()[report.node].membership == Membership::Member;
-            let Some(moves) = report.moves else {
+            let Some(moves) = report.transfers else {
                 progress.is_certain &= !is_staying;
                 continue;
             };
             // A node that has left may not know that.
             if is_staying {
-                progress.left = progress.left.max(moves.moves.len());
+                progress.left = progress.left.max(moves.transfers.len());
                 progress.leaving.extend(moves.leaving);
-                progress.waits_for.extend(moves.moves.into_iter().flat_map(|moved| moved.waits_for));
+                progress.waits_for.extend(moves.transfers.into_iter().flat_map(|moved| moved.waits_for));
                 versions.push(moves.version);
             }
         }

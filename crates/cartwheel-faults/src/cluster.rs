@@ -71,7 +71,7 @@ impl Cluster {
         };
         let nodes: Vec<Node> = (0..founders + joiners).map(node).collect();
         let sites: Vec<Site> = nodes[..founders.into()].iter().map(|node| node.site.clone()).collect();
-        bootstrap::found(&data, &sites, SHARDS)?;
+        bootstrap::bootstrap(&data, &sites, SHARDS)?;
         let (outages, bin) = (Arc::default(), bin.to_path_buf());
         let mut cluster = Self { nodes, disks: Vec::new(), network, outages, bin, run_dir };
         for &node in with_small_disk {

@@ -2,7 +2,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use cartwheel_server::lifecycle::bootstrap::FoundError;
+use cartwheel_server::lifecycle::bootstrap::BootstrapError;
 use cartwheel_server::lifecycle::renew::RenewError;
 
 /// Why a scenario could not be run. A cluster that violates a guarantee is not an error: it is in the scenario's result.
@@ -26,7 +26,7 @@ pub enum FaultsError {
     },
     /// The cluster could not be bootstrapped.
     #[error(transparent)]
-    Bootstrap(#[from] FoundError),
+    Bootstrap(#[from] BootstrapError),
     /// No new incarnation of a node could be made.
     #[error(transparent)]
     Renew(#[from] RenewError),

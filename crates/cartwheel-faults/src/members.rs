@@ -24,7 +24,7 @@ pub struct NodeReport {
     /// The number of the node.
     pub node: usize,
     /// The transfers that it knows of, if it answers.
-    pub moves: Option<Transfers>,
+    pub transfers: Option<Transfers>,
     /// Its metrics, if it answers.
     pub metrics: Option<String>,
 }
@@ -65,7 +65,11 @@ impl Cluster {
                 let client = Client::new([format!("http://{addr}")])?;
                 reports.spawn(async move {
                     let moves = tokio::time::timeout(REPORT_WITHIN, client.transfers()).await;
-                    NodeReport { node, moves: moves.ok().and_then(Result::ok), metrics: probe::metrics(&addr).await }
+                    NodeReport {
+                        node,
+                        transfers: moves.ok().and_then(Result::ok),
+                        metrics: probe::metrics(&addr).await,
+                    }
                 });
             }
             Ok::<_, FaultsError>(reports.join_all().await)

@@ -182,7 +182,7 @@ pub async fn misplaced_partitions(cluster: &Cluster) -> Result<Vec<String>, Faul
             misplaced.push(format!("partition {partition} has {} replicas, in {} zones", homes.len(), zones.len()));
         }
     }
-    misplaced.extend(moves.moves.iter().map(|moved| format!("partition {} is still in transfer", moved.partition)));
+    misplaced.extend(moves.transfers.iter().map(|moved| format!("partition {} is still in transfer", moved.partition)));
     misplaced.extend(moves.leaving.iter().map(|node| format!("{node} has not left")));
     Ok(misplaced)
 }

@@ -301,7 +301,7 @@ pub(crate) async fn start_joiners(cluster: &mut Cluster, joiners: &[usize]) -> R
             let known = |node: &usize| {
                 let name = &cluster.nodes()[*node].name;
                 // A stopped or paused member learns of it later.
-                let mut answers = reports.iter().filter_map(|report| report.moves.as_ref()).peekable();
+                let mut answers = reports.iter().filter_map(|report| report.transfers.as_ref()).peekable();
                 answers.peek().is_some() && answers.all(|moves| moves.waiting.contains(name))
             };
             if joiners.iter().all(known) {

@@ -1,7 +1,7 @@
 //! A node of Cartwheel: the runtime around the protocol.
 //!
-//! [`serve::serve`] runs a node. [`config`] describes how, [`lifecycle`] makes and replaces data directories, and [`log`] sets up the log.
-//! Everything else a node does is asked of it over HTTP.
+//! [`serve::serve`] runs a node. [`config`] holds its settings, [`lifecycle`] makes and replaces data directories, and [`log`] sets up the
+//! log. All other operations go over HTTP.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -21,7 +21,7 @@ mod tcp;
 
 pub use os::clock::TEST_CLOCK_OFFSET_FILE;
 
-/// The version of the program, as its nodes tell each other.
+/// The version of the program, as nodes report it to each other.
 const VERSION: &str = match cartwheel_core::wire::PRETENDS {
     false => env!("CARGO_PKG_VERSION"),
     true => concat!(env!("CARGO_PKG_VERSION"), "+next"),

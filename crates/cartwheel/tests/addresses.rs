@@ -9,8 +9,9 @@ use harness::{Cluster, status};
 /// Three members, all ready, and a key.
 fn three() -> Grown {
     let nodes = Grown::of(&["a", "b", "c"]);
-    nodes
-        .eventually("all hold what they are to hold", |nodes| nodes.moves("a")["moves"].as_array().unwrap().is_empty());
+    nodes.eventually("all hold what they are to hold", |nodes| {
+        nodes.moves("a")["transfers"].as_array().unwrap().is_empty()
+    });
     assert_eq!(put(&nodes.endpoint("a"), "/v1/kv/b/k?w=3", "v").status, 204);
     nodes
 }
@@ -90,7 +91,7 @@ fn a_cluster_that_has_moved_as_a_whole_is_told_where_its_nodes_are() {
     }
     is_served_by_all(&nodes, &["a", "b", "c"]);
     let refused = nodes.declined("a", &["set-address", "b", "--peer-address", "0.0.0.0:7400", "--yes"]);
-    assert!(refused.contains("many addresses"), "{refused}");
+    assert!(refused.contains("is not one address"), "{refused}");
 }
 
 #[test]

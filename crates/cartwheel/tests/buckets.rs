@@ -105,7 +105,8 @@ fn replicas(nodes: &Grown, names: &[&str]) -> BTreeMap<String, (usize, bool)> {
     for (name, partition) in names.iter().flat_map(|name| (0..256).map(move |partition| (name, partition))) {
         let page = get(&nodes.endpoint(name), &format!("/v1/cluster/partitions/{partition}/digests")).json();
         for record in page["records"].as_array().unwrap_or_else(|| panic!("{page}")) {
-            let (count, are_homes) = found.entry(record["place"].as_str().unwrap().to_owned()).or_insert((0, true));
+            let (count, are_homes) =
+                found.entry(record["storage_key"].as_str().unwrap().to_owned()).or_insert((0, true));
             *count += 1;
             *are_homes &= record["home"] == true;
         }
@@ -129,9 +130,9 @@ fn n_of_a_bucket_that_holds_keys_goes_up_and_down_under_load() {
             [("--n 2", 2), ("--n 3", 3), ("--r 3 --w 3", 3), ("--n 5", 5), ("--n 4", 4), ("--n 16", 5), ("--n 3", 3)]
         {
             let warning = set(&endpoints[n % 5], flags);
-            assert_eq!(warning.contains("the cluster has 5 nodes"), flags == "--n 16", "{flags}: {warning}");
+            assert_eq!(warning.contains("the cluster has 5 data nodes"), flags == "--n 16", "{flags}: {warning}");
             nodes.eventually("the partitions have the new n", |nodes| {
-                let is_settled = nodes.moves("a")["moves"] == json!([]);
+                let is_settled = nodes.moves("a")["transfers"] == json!([]);
                 is_settled && replicas(nodes, &names).values().all(|&replicas| replicas == (n, true))
             });
         }

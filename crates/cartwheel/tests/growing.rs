@@ -30,8 +30,8 @@ fn find(nodes: &Grown, through: &str, keys: Range<u32>) {
 
 /// How many partitions a node knows to be on their way, and which members to be leaving.
 fn moves(nodes: &Grown, through: &str) -> (usize, usize) {
-    let told = get(&nodes.endpoint(through), "/v1/cluster/moves").json();
-    (told["moves"].as_array().unwrap().len(), told["leaving"].as_array().unwrap().len())
+    let told = get(&nodes.endpoint(through), "/v1/cluster/transfers").json();
+    (told["transfers"].as_array().unwrap().len(), told["leaving"].as_array().unwrap().len())
 }
 
 fn on_their_way(nodes: &Grown, through: &str) {
@@ -74,10 +74,10 @@ fn nodes_come_die_are_replaced_and_leave_and_nothing_is_missed() {
     // The first one leaves: it hands over what it has, and ends in order.
     nodes.done("b", &["remove", "a", "--yes", "--wait"]);
     let ended = nodes.ends("a");
-    assert!(ended.success() && nodes.log("a").contains("this can be deleted"), "{}", nodes.log("a"));
+    assert!(ended.success() && nodes.log("a").contains("delete the directory"), "{}", nodes.log("a"));
     nodes.serve("a", &[]);
     let told = nodes.refused("a");
-    assert!(told.contains("start it with an empty directory"), "{told}");
+    assert!(told.contains("start the node with an empty directory"), "{told}");
 
     settled(&nodes, &["b", "d", "e"]);
     find(&nodes, "d", 0..3 * KEYS);

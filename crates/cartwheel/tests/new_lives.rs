@@ -113,8 +113,8 @@ fn a_wiped_node_never_says_that_a_key_is_not_there_and_its_old_incarnation_does_
 
     // Once it has taken over all partitions it counts, and one of the two others may go.
     eventually("it takes over what its old incarnation held", || {
-        let told = get(&cluster.endpoint(1), "/v1/cluster/moves").json();
-        told["moves"].as_array().unwrap().is_empty()
+        let told = get(&cluster.endpoint(1), "/v1/cluster/transfers").json();
+        told["transfers"].as_array().unwrap().is_empty()
     });
     cluster.kill(3);
     for key in 1..200 {
@@ -259,7 +259,7 @@ fn a_copy_is_not_served_beside_its_original_which_can_be_started_again() {
     let log = cluster.log_of_restarted(2);
     let elsewhere = ["--http-listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
     let told = refuses_to_serve_with(&hot, &log, &elsewhere);
-    assert!(told.contains("node-2 runs already") && told.contains("is a copy of the data directory"), "{told}");
+    assert!(told.contains("node-2 runs already") && told.contains("is a copy of the directory in use"), "{told}");
     for key in 0..20 {
         assert_eq!(read(&cluster, 2, key, "consistency=strong&timeout_ms=30000"), found(key));
     }

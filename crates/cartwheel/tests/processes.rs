@@ -64,7 +64,7 @@ fn a_node_that_cannot_start_says_why() {
     let cluster = Cluster::start();
     let (first, dir) = (cluster.node_dir(1), tempfile::tempdir().unwrap());
     let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
-    assert!(refused(&["serve", "--dir", &path(&first)]).contains("is served by another process"));
+    assert!(refused(&["serve", "--dir", &path(&first)]).contains("is in use by another process"));
     assert!(refused(&["serve", "--dir", &path(dir.path())]).contains("holds no node"));
 
     let cluster_dir = path(first.parent().unwrap());
@@ -74,7 +74,7 @@ fn a_node_that_cannot_start_says_why() {
     let (http_base, peer_base) = free_bases();
     let elsewhere = ["--http-base", &http_base.to_string(), "--peer-base", &peer_base.to_string()];
     let in_use = refused(&[&["dev", "--dir", &cluster_dir][..], &elsewhere].concat());
-    assert!(in_use.contains("before it was ready") && in_use.contains("is served by another process"), "{in_use}");
+    assert!(in_use.contains("before it was ready") && in_use.contains("is in use by another process"), "{in_use}");
     let port = cluster.endpoint(1).rsplit_once(':').unwrap().1.parse::<u16>().unwrap() - 1;
     let other = path(&dir.path().join("other"));
     let taken = refused(&["dev", "--dir", &other, "--http-base", &port.to_string(), "--peer-base", "11000"]);
@@ -170,7 +170,7 @@ fn a_directory_of_another_build_is_left_alone() {
     let newer = format!("{head}\"format\": 1000{}", rest.trim_start_matches(|digit: char| digit.is_ascii_digit()));
     std::fs::write(&file, &newer).unwrap();
     let error = refused(&["serve", "--dir", cluster.node_dir(1).to_str().unwrap()]);
-    assert!(error.contains("has format 1000") && error.contains("start the newer one"), "{error}");
+    assert!(error.contains("has format 1000") && error.contains("start a newer cartwheel"), "{error}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), newer);
 }
 
@@ -194,16 +194,15 @@ fn a_node_goes_by_its_file_and_the_environment() {
     let mut child = Killed(child);
     let served = loop {
         let text = std::fs::read_to_string(&log).unwrap();
-        if let Some(line) = text.lines().find(|line| line.contains("serves HTTP on")) {
+        if let Some(line) = text.lines().find(|line| line.contains("\"serving\"")) {
             break line.to_owned();
         }
         assert!(child.0.try_wait().unwrap().is_none(), "{text}");
         std::thread::sleep(Duration::from_millis(20));
     };
     let line: serde_json::Value = serde_json::from_str(&served).unwrap();
-    let message = line["message"].as_str().unwrap();
-    let addr = message.split("HTTP on ").nth(1).unwrap().split(' ').next().unwrap();
-    assert_eq!(status(&format!("http://{addr}/healthz")), Some(200), "{message}");
+    let addr = line["http_addr"].as_str().unwrap();
+    assert_eq!(status(&format!("http://{addr}/healthz")), Some(200), "{line}");
     let pid = Pid::from_raw(child.0.id().try_into().unwrap()).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
     assert!(child.0.wait().unwrap().success());
@@ -230,9 +229,9 @@ fn a_node_whose_records_are_gone_refuses_to_speak_for_them() {
     let node = cluster.node_dir(1);
     std::fs::rename(node.join("shard-0"), node.join("aside")).unwrap();
     let error = refused(&["serve", "--dir", node.to_str().unwrap()]);
-    assert!(error.contains("the records of this node are gone"), "{error}");
+    assert!(error.contains("the records of this node are missing"), "{error}");
     std::fs::remove_dir_all(node.join("shard-0")).unwrap();
     std::fs::rename(cluster.node_dir(2).join("shard-0"), node.join("shard-0")).unwrap();
     let error = refused(&["serve", "--dir", node.to_str().unwrap()]);
-    assert!(error.contains("are not this node's"), "{error}");
+    assert!(error.contains("are another node's"), "{error}");
 }

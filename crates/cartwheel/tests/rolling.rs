@@ -13,7 +13,7 @@ const ROUNDS: usize = 3;
 const KEYS: u32 = 60;
 
 fn partitions_on_their_way(nodes: &Grown, through: &str) -> usize {
-    nodes.moves(through)["moves"].as_array().unwrap().len()
+    nodes.moves(through)["transfers"].as_array().unwrap().len()
 }
 
 /// A strong write of a register goes to one coordinator alone, and a node that knows the homes of long ago chooses one that is none any more.

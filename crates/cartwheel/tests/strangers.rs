@@ -104,7 +104,7 @@ fn who_does_not_belong_is_told_why() {
     for (hello, answer) in [
         (hello(version, ClusterId(7), "node-2", "node-1"), "node-1 belongs to cluster"),
         (hello(99, ours, "node-2", "node-1"), speaks.as_str()),
-        (hello(version, ours, "node-2", "node-9"), "node-1 is there instead"),
+        (hello(version, ours, "node-2", "node-9"), "node-1 listens there"),
     ] {
         let (stream, said) = target.greet(&hello);
         assert!(said.contains(answer), "{said:?}");
@@ -114,7 +114,7 @@ fn who_does_not_belong_is_told_why() {
     let metrics = get(&target.endpoint, "/metrics").text();
     assert!(metrics.lines().any(|line| line == "cartwheel_peer_refusals_total 3"), "{metrics}");
     // The first of them; for those that follow within ten seconds there is one line more, with their number.
-    target.logs("refused a peer's connection from 127.0.0.1");
+    target.logs("refused a connection from a peer addr=\"127.0.0.1");
     target.logs("node-2 there belongs to cluster 00000000000000000000000000000007");
 }
 
@@ -190,13 +190,13 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
         let mut stream = greet();
         stream.write_all(&bytes).unwrap();
         is_cut_off(stream);
-        let counted = format!("cartwheel_peer_nonsense_total{{kind=\"{kind}\"}} {count}\n");
+        let counted = format!("cartwheel_peer_protocol_errors_total{{kind=\"{kind}\"}} {count}\n");
         let told = get(&target.endpoint, "/metrics").text();
         assert!(told.contains(&counted), "{what}: {told}");
         target.still_serves(what);
     }
     // One line speaks for all of them, for a while.
-    target.logs("closed the connection of node-2 (1 refused since the last such line): malformed bytes");
+    target.logs("closed the connection of a peer peer=\"node-2\" refusals=1 reason=\"malformed bytes");
 
     // A message of another cluster on a connection of this one is dropped, and what it asked for not done.
     let wipe = ReplicaRequest::Merge {

@@ -165,7 +165,7 @@ impl Upgraded {
     fn sent_no_nonsense(&self) {
         for endpoint in self.cluster.endpoints() {
             let metrics = raw::get(&endpoint, "/metrics").text();
-            let counts = metrics.lines().filter(|line| line.starts_with("cartwheel_peer_nonsense_total"));
+            let counts = metrics.lines().filter(|line| line.starts_with("cartwheel_peer_protocol_errors_total"));
             let counts: Vec<&str> = counts.collect();
             assert!(counts.len() == 3 && counts.iter().all(|line| line.ends_with(" 0")), "{endpoint}: {counts:?}");
         }
@@ -369,7 +369,7 @@ async fn a_cluster_is_upgraded_node_by_node_and_loses_nothing() {
     // There is no way back any more, and whoever tries is told so.
     upgraded.cluster.stop(1, Signal::TERM);
     let error = refused(old, &upgraded.cluster.node_dir(1));
-    assert!(error.contains("a newer cartwheel has written it"), "{error}");
+    assert!(error.contains("start a newer cartwheel"), "{error}");
     let stored = stored(&upgraded.cluster, 1);
     let (&newest, newer) = stored.last_key_value().unwrap();
     assert!(stored.len() == 2 && newer.iter().all(|read| *read == Err(RecordError::Version(newest))), "{stored:?}");

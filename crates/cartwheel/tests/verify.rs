@@ -237,7 +237,7 @@ fn a_page_of_digests_is_bounded_and_its_addresses_are_checked() {
             assert!(records.len() <= 1 && page["node"] == "node-1" && page["walk"].as_array().unwrap().len() == 3);
             for record in records {
                 assert!(record["home"] == true && record["n"] == 3 && record["digest"].as_str().unwrap().len() == 32);
-                assert_ne!(last.replace(record["place"].clone()), Some(record["place"].clone()));
+                assert_ne!(last.replace(record["storage_key"].clone()), Some(record["storage_key"].clone()));
                 met += 1;
             }
             let Some(next) = page["next"].as_str() else { break };

@@ -251,11 +251,11 @@ impl<'a> RoundRun<'a> {
         while settled < SETTLED_CHECKS {
             let reports = self.cluster.node_reports().await?;
             let is_over = reports.iter().all(|report| {
-                report.moves.as_ref().is_some_and(|moves| moves.moves.is_empty() && moves.leaving.is_empty())
+                report.transfers.as_ref().is_some_and(|moves| moves.transfers.is_empty() && moves.leaving.is_empty())
             });
             settled = if is_over { settled + 1 } else { 0 };
             if begun.elapsed() > SETTLES_WITHIN {
-                let left = reports.iter().filter_map(|report| Some(report.moves.as_ref()?.moves.len())).max();
+                let left = reports.iter().filter_map(|report| Some(report.transfers.as_ref()?.transfers.len())).max();
                 self.problems.push(format!(
                     "{left:?} partitions are still in transfer {} s after the healing",
                     SETTLES_WITHIN.as_secs()

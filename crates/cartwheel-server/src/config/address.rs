@@ -11,8 +11,8 @@ impl ListenAddr {
         &self.0
     }
 
-    /// Whether others can be told to come here: it is neither all addresses of a machine nor whichever port is free.
-    pub fn is_one_place(&self) -> bool {
+    /// Whether other nodes can connect to it: it is neither a wildcard address nor port 0.
+    pub fn is_specific(&self) -> bool {
         let (host, port) = self.0.rsplit_once(':').unwrap_or((&self.0, ""));
         let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
         port.parse() != Ok(0_u16) && !ip.is_ok_and(|ip| ip.to_canonical().is_unspecified())

@@ -9,10 +9,10 @@ use crate::os::clock::TEST_CLOCK_OFFSET_FILE;
 const PREFIX: &str = "CARTWHEEL_";
 const CONFIG: &str = "config";
 
-/// The environment variables whose names begin with `CARTWHEEL_`. One that is empty counts as not there.
+/// The environment variables whose names begin with `CARTWHEEL_`. An empty one counts as unset.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    /// By the settings' names.
+    /// By setting name.
     variables: BTreeMap<String, OsString>,
 }
 
@@ -22,8 +22,8 @@ impl Environment {
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
     }
 
-    /// Those whose names mean nothing, with the ones that may have been meant; `others` are variables of commands that run no node. They are no error: a container's platform makes
-    /// up variables of its own for a service that is called cartwheel.
+    /// The variables that no setting has, each with the setting that was probably meant. `others` are variables of commands that run no
+    /// node. An unknown variable is not an error: container platforms set variables of their own for a service named cartwheel.
     pub fn unknown<'a>(&'a self, others: &'a [&str]) -> impl Iterator<Item = (String, Option<String>)> + 'a {
         let is_known = |name: &str| {
             let variable = variable(name);
@@ -34,14 +34,14 @@ impl Environment {
         unknown.map(|name| (variable(name), nearest(name, &NAMES).map(variable)))
     }
 
-    /// What they say of the settings.
+    /// The settings that the variables give.
     pub(super) fn settings(&self) -> Result<Settings, BadValue> {
         let mut settings = Settings::default();
         for name in NAMES {
             let Some(value) = self.variables.get(name) else { continue };
             let bad = |value: String, wanted: String| BadValue { name: variable(name), value, wanted };
             if name == "dir" {
-                // The one value that need not be text.
+                // A path need not be UTF-8.
                 settings.dir = Some(PathBuf::from(value));
                 continue;
             }
@@ -52,13 +52,13 @@ impl Environment {
         Ok(settings)
     }
 
-    /// The file that they name.
+    /// The configuration file that `CARTWHEEL_CONFIG` names.
     pub(super) fn config_file(&self) -> Option<PathBuf> {
         self.variables.get(CONFIG).map(PathBuf::from)
     }
 }
 
-/// The variable of a setting.
+/// The name of a setting's variable.
 pub(super) fn variable(name: &str) -> String {
     format!("{PREFIX}{}", name.to_ascii_uppercase())
 }

@@ -7,33 +7,33 @@ use toml::de::DeTable;
 use super::given::{BadValue, Given};
 use super::settings::{NAMES, Settings, nearest};
 
-/// The longest file, in bytes: a path that was mistaken for a configuration's should not fill the memory.
+/// The longest file, in bytes. It keeps a mistaken path from filling the memory.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Why a configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be read.
-    #[error("cannot read the configuration {path}: {source}. Give another file with --config, or none")]
+    #[error("cannot read the configuration {path}: {source}; give another file with --config, or none")]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// It is too long.
-    #[error("{0} has more than {FILE_BYTES_MAX} bytes, which no configuration has: check the path after --config")]
+    /// It exceeds the size limit.
+    #[error("{0} has more than {FILE_BYTES_MAX} bytes, too many for a configuration; check the path after --config")]
     Long(PathBuf),
     /// It is not TOML.
-    #[error("{path} is not TOML, as `cache_size = \"256MiB\"` would be: {why}")]
+    #[error("cannot parse {path}: {why}; write it as TOML, for example `cache_size = \"256MiB\"`")]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The position and the cause.
         why: String,
     },
-    /// It has a key that means nothing.
-    #[error("{path}, line {line}: there is no setting {key:?}{}: use one of {}", did_you_mean(*.nearest), NAMES.join(", "))]
+    /// It has an unknown key.
+    #[error("{path}, line {line}: unknown setting {key:?}{}; use one of {}", did_you_mean(*.nearest), NAMES.join(", "))]
     Unknown {
         /// The file.
         path: PathBuf,
@@ -41,10 +41,10 @@ pub enum FileError {
         line: usize,
         /// The key.
         key: String,
-        /// The setting that may have been meant.
+        /// The setting that was probably meant.
         nearest: Option<&'static str>,
     },
-    /// A value makes no sense.
+    /// A value is invalid.
     #[error("{path}, line {line}: {bad}")]
     Value {
         /// The file.
@@ -60,7 +60,7 @@ fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |nearest| format!(" (did you mean {nearest}?)"))
 }
 
-/// What the file at `path` says of the settings.
+/// Reads the settings in the file at `path`.
 pub(super) fn read(path: &Path) -> Result<Settings, FileError> {
     let failed = |source| FileError::Read { path: path.to_path_buf(), source };
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! A setting's value as it was given, before it is understood.
+//! The value of a setting as a variable or a file gives it, before it is parsed.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -10,28 +10,28 @@ use toml::de::DeValue;
 
 use super::ListenAddr;
 
-/// A value that makes no sense where it was given.
+/// An invalid value of a setting.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{name} is {value}: {wanted}")]
 pub struct BadValue {
-    /// What it was given for, as it is called there.
+    /// The setting's name in the source.
     pub name: String,
     /// The value.
     pub value: String,
-    /// What would make sense.
+    /// Which values are valid.
     pub wanted: String,
 }
 
-/// A value of a variable or in a file.
+/// A value in a variable or a file.
 pub(super) enum Given<'a> {
-    /// Text, whatever it is to mean.
+    /// Text, not parsed yet.
     Text(&'a str),
-    /// A value that has a type.
+    /// A typed value.
     Toml(&'a DeValue<'a>),
 }
 
 impl Given<'_> {
-    /// The value, to be shown in an error.
+    /// The value as an error shows it.
     pub(super) fn shown(&self) -> String {
         match self {
             Self::Text(text) => format!("{text:?}"),
@@ -87,9 +87,9 @@ impl Given<'_> {
         number.and_then(|number| number.parse().ok()).ok_or_else(|| "give a number from 1 on".to_owned())
     }
 
-    /// What the text says.
+    /// Parses the text.
     pub(super) fn parsed<T: FromStr<Err = String>>(&self) -> Result<T, String> {
-        // Something that is not text makes as little sense as text that says nothing.
+        // A value that is not text fails to parse like the empty text.
         self.text().unwrap_or_default().parse()
     }
 

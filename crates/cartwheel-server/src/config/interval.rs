@@ -2,11 +2,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How often something is done.
+/// The time from one run of a periodic task to the next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Interval(pub Duration);
 
-/// What is done more often would be all that a node does; what is done less often is not worth the name.
+/// Bounds: a shorter interval would leave no time for anything else, a longer one would make the task useless.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -14,7 +14,7 @@ impl FromStr for Interval {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = || "give a time with a unit, from 1s to 30days, as `60s` or `5min`".to_owned();
+        let wanted = || "give a time with a unit, from 1s to 30days, for example `60s` or `5min`".to_owned();
         let interval = humantime::parse_duration(text).map_err(|_| wanted())?;
         if (SHORTEST..=LONGEST).contains(&interval) { Ok(Self(interval)) } else { Err(wanted()) }
     }
@@ -27,11 +27,11 @@ impl fmt::Display for Interval {
     }
 }
 
-/// How long a request may take.
+/// A limit on the time that a request takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Latency(pub Duration);
 
-/// No request takes less than the one, or may take more than the other.
+/// Bounds.
 const LATENCY_MIN: Duration = Duration::from_millis(1);
 const LATENCY_MAX: Duration = Duration::from_secs(60);
 
@@ -41,7 +41,7 @@ impl FromStr for Latency {
     fn from_str(text: &str) -> Result<Self, String> {
         let latency = humantime::parse_duration(text).ok();
         let fits = latency.filter(|latency| (LATENCY_MIN..=LATENCY_MAX).contains(latency));
-        fits.map(Self).ok_or_else(|| "give a time with a unit, from 1ms to 60s, as `50ms`".to_owned())
+        fits.map(Self).ok_or_else(|| "give a time with a unit, from 1ms to 60s, for example `50ms`".to_owned())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The settings as they are in force, and who said so: what `cartwheel config show` lists.
+//! The settings in force and the source of each, as `cartwheel config show` lists them.
 
 use std::path::PathBuf;
 
@@ -10,22 +10,22 @@ use super::{
     Environment, HINTS_SHARE_DEFAULT, NewNode, Settings, Sources, Tuning,
 };
 
-/// Who said what a setting is.
+/// The source of a setting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum From {
-    /// A flag.
+    /// A command-line flag.
     Flag,
-    /// A variable.
+    /// An environment variable.
     Environment,
-    /// The file.
+    /// The configuration file.
     File,
-    /// Nobody.
+    /// No source gives it.
     Default,
 }
 
 impl From {
-    /// Its name.
+    /// The name shown in the listing.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Flag => "flag",
@@ -39,18 +39,18 @@ impl From {
 /// One setting.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Listed {
-    /// Its name, as in a file.
+    /// Its name in the configuration file.
     pub name: &'static str,
-    /// What it is, as in the environment; none where nothing is said, and the node goes by its directory or the cluster.
+    /// Its value, written as in the environment; none where no source gives it and the data directory or the cluster decides.
     pub value: Option<String>,
-    /// Who said so.
+    /// Its source.
     pub from: From,
 }
 
 /// All settings, in the order in which the documentation has them.
 ///
 /// # Errors
-/// If one of them makes no sense.
+/// If a value is invalid.
 pub fn list(flags: Settings, path: Option<PathBuf>, environment: &Environment) -> Result<Vec<Listed>, ConfigError> {
     let Sources { flags, variables, file } = Sources::read(flags, path, environment)?;
     let sources =
@@ -63,7 +63,7 @@ pub fn list(flags: Settings, path: Option<PathBuf>, environment: &Environment) -
     Ok(NAMES.into_iter().map(listed).collect())
 }
 
-/// What is in force where nothing is said, as far as it is the same for all nodes.
+/// The defaults that are the same for all nodes.
 fn defaults() -> Settings {
     Settings {
         insecure: Some(false),
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_setting_is_listed_with_who_said_it() {
+    fn each_setting_is_listed_with_its_source() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("node.toml");
         std::fs::write(&file, "dir = 'd'\ncache_size = '1GiB'\nseed = ['a:1', 'b:2']\nlog_format = 'json'\n").unwrap();
@@ -101,7 +101,7 @@ mod tests {
             (one.value.as_deref(), one.from)
         };
         assert_eq!(of("insecure"), (Some("true"), From::Flag));
-        assert_eq!(of("cache_size"), (Some("2GiB"), From::Environment), "a variable goes before the file");
+        assert_eq!(of("cache_size"), (Some("2GiB"), From::Environment), "a variable takes precedence over the file");
         assert_eq!(of("zone"), (Some("east"), From::Environment));
         assert_eq!((of("dir"), of("seed")), ((Some("d"), From::File), (Some("a:1,b:2"), From::File)));
         assert_eq!(of("log_format"), (Some("json"), From::File));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_says_the_same_when_it_is_given_again() {
+    fn a_listed_value_can_be_given_back_as_a_setting() {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings { dir: Some(dir.path().to_path_buf()), ..Settings::default() };
         let listed = list(settings, None, &Environment::default()).unwrap();

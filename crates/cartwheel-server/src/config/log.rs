@@ -3,15 +3,15 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
-/// How much is logged: a level, or levels of parts of the program, as `info,cartwheel_server::peers=debug`.
+/// A log level, or levels per module, for example `info,cartwheel_server::peers=debug`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogLevel(String);
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 impl LogLevel {
-    /// The directives for `tracing_subscriber::EnvFilter`. What the storage engine says of its daily work is left out unless
-    /// it is asked for.
+    /// The directives for `tracing_subscriber::EnvFilter`. They leave out the storage engine's routine messages, unless the level names the
+    /// engine.
     pub fn directives(&self) -> String {
         format!("fjall=warn,lsm_tree=warn,{}", self.0)
     }
@@ -44,16 +44,16 @@ impl FromStr for LogLevel {
             return Ok(Self(text.to_owned()));
         }
         let levels = LEVELS.join(", ");
-        Err(format!("give one of {levels}, or levels of parts of the program, as info,cartwheel_server::peers=debug"))
+        Err(format!("give one of {levels}, or levels per module, for example info,cartwheel_server::peers=debug"))
     }
 }
 
-/// How the log looks.
+/// The format of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Lines of text for people.
     #[default]
     Human,
-    /// A JSON object a line, for programs.
+    /// One JSON object per line.
     Json,
 }

@@ -1,6 +1,6 @@
-//! What `cartwheel serve` is told: by flags, by the environment and by a file, all with the same names.
+//! The configuration of a node: flags, environment variables and a file, with the same names for the settings everywhere.
 //!
-//! A flag goes before a variable, a variable before the file, the file before the default. The setting `cache_size` is the flag
+//! A flag takes precedence over a variable, a variable over the file, the file over the default. The setting `cache_size` is the flag
 //! `--cache-size`, the variable `CARTWHEEL_CACHE_SIZE` and the key `cache_size` in the file.
 
 mod address;
@@ -29,72 +29,72 @@ pub use settings::{Durability, Settings, Tuning};
 pub use share::Share;
 pub use size::Size;
 
-/// Memory for blocks that were read from disk, if nothing else is said.
+/// The default memory for blocks that were read from disk.
 const CACHE_DEFAULT: Size = Size(128 << 20);
-/// The disk space that is kept free, if nothing else is said.
+/// The default disk space to keep free.
 const DISK_RESERVE_DEFAULT: Size = Size(256 << 20);
 
-/// The share of the file system that hints may take up, if nothing else is said.
+/// The default share of the file system that hints may take.
 const HINTS_SHARE_DEFAULT: Share = Share::percent(10);
 
-/// How often replicas are compared, if nothing else is said.
+/// The default interval between comparisons of replicas.
 const EXCHANGE_EVERY_DEFAULT: Interval = Interval(Duration::from_secs(20));
 
-/// How far background work may push the 99th percentile of clients' requests, if nothing else is said.
+/// The default limit to which background work may raise the 99th percentile of client requests.
 const BACKGROUND_P99_TARGET_DEFAULT: Latency = Latency(Duration::from_millis(50));
 
-/// How a node is to be served.
+/// The configuration of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// The node's data directory.
     pub dir: PathBuf,
-    /// Where to listen for HTTP; if not said, where the cluster believes it to be.
+    /// Where to listen for HTTP; by default the node's address in the cluster.
     pub http_listen: Option<ListenAddr>,
-    /// Where to listen for peers; if not said, where the cluster believes it to be.
+    /// Where to listen for peers; by default the node's address in the cluster.
     pub peer_listen: Option<ListenAddr>,
-    /// Where to listen for administrators apart from clients, if anywhere.
+    /// Where to listen for administrators only, if anywhere.
     pub admin_listen: Option<ListenAddr>,
-    /// Whether to listen where other machines can connect, though there is neither TLS nor a user to ask for a password.
+    /// Whether to listen where other machines can connect, though there is neither TLS nor authentication.
     pub insecure: bool,
-    /// When a write is acknowledged, in buckets that do not say.
+    /// When a write is acknowledged, for buckets that leave this to the node.
     pub durability: Durability,
     /// Memory for blocks that were read from disk, in bytes.
     pub cache_bytes: u64,
-    /// The free disk space below which no more is written, in bytes.
+    /// The free disk space below which the node refuses writes, in bytes.
     pub disk_reserve_bytes: u64,
-    /// The share of the data directory's file system that records kept for other nodes may take up.
+    /// The share of the data directory's file system that hints may take.
     pub hints_share: Share,
-    /// How often each partition is compared with each other node that holds it.
+    /// How often each partition is compared with each other replica of it.
     pub exchange_every: Duration,
-    /// How far background work may push the 99th percentile of clients' requests.
+    /// The 99th percentile of client requests above which background work slows down.
     pub background_p99_target: Duration,
-    /// How much is logged.
+    /// The log level.
     pub log_level: LogLevel,
-    /// How the log looks.
+    /// The format of the log.
     pub log_format: LogFormat,
-    /// How the node comes to a data directory, if it has none.
+    /// The settings that make a data directory, for a node that has none.
     pub new: NewNode,
 }
 
-/// Why there is no configuration.
+/// Why the configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The data directory is not said.
-    #[error("no data directory is given: give it with --dir, as CARTWHEEL_DIR, or as dir in the file of --config")]
+    /// No data directory is given.
+    #[error("no data directory is given; give it with --dir, CARTWHEEL_DIR, or dir in the configuration file")]
     NoDir,
-    /// A variable's value makes no sense.
+    /// A variable has an invalid value.
     #[error("the environment variable {0}")]
     Environment(BadValue),
-    /// The file cannot be used.
+    /// The configuration file is invalid.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
 impl Config {
-    /// The configuration that `flags`, then the environment, then the file at `path` or at `CARTWHEEL_CONFIG` describe.
+    /// Merges `flags`, the environment, and the file at `path` or `CARTWHEEL_CONFIG`, in this order of precedence.
     ///
     /// # Errors
-    /// If there is no data directory in them, or something that makes no sense.
+    /// If no data directory is given, or a value is invalid.
     pub fn resolve(flags: Settings, path: Option<PathBuf>, environment: &Environment) -> Result<Self, ConfigError> {
         let Sources { flags, variables, file } = Sources::read(flags, path, environment)?;
         let settings = flags.or(variables).or(file);
@@ -118,7 +118,7 @@ impl Config {
     }
 }
 
-/// What each source says, the one that goes before the others first.
+/// The settings of each source, in order of precedence.
 struct Sources {
     flags: Settings,
     variables: Settings,

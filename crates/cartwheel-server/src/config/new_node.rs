@@ -5,61 +5,61 @@ use clap::Args;
 use super::ListenAddr;
 use super::given::Given;
 
-/// How a node that has no data directory yet founds a cluster, or is let into one. Once it has one, name, shards and zone
-/// must be those that it has, and addresses are where it is found from then on.
+/// How a node without a data directory bootstraps or joins a cluster. Once it has one, name, shards and zone must match it; addresses that
+/// are given move the node.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
 #[command(next_help_heading = "A node without a data directory")]
 pub struct NewNode {
-    /// What it is called: no other node of the cluster may be.
+    /// The node's name, unique in the cluster.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Where nodes of the cluster listen for peers
+    /// Addresses where nodes of the cluster listen for peers
     ///
-    /// Names are resolved anew each time, to all their addresses, so one name may stand for the whole cluster. The node then waits
-    /// until an administrator lets it in with `cartwheel cluster add NAME`.
+    /// A name is resolved at each attempt, to all its addresses, so one name may stand for the whole cluster. The node then waits until an
+    /// administrator adds it with `cartwheel cluster add NAME`.
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub seed: Option<Vec<ListenAddr>>,
-    /// Be let in at once by the seeds, without an administrator [default: false]
+    /// Join at once through the seeds, without an administrator [default: false]
     #[arg(
         long, value_name = "BOOL",
         num_args = 0..=1, require_equals = true, default_missing_value = "true"
     )]
     pub join: Option<bool>,
-    /// Found a cluster of which it is the only node, unless seeds are given: then it waits for them. It needs --cluster-name [default: false]
+    /// Bootstrap a cluster of this node alone; with --seed, wait for the seeds and bootstrap with them. Needs --cluster-name [default: false]
     #[arg(
         long, value_name = "BOOL",
         num_args = 0..=1, require_equals = true, default_missing_value = "true"
     )]
     pub bootstrap: Option<bool>,
-    /// What the cluster is called
+    /// The cluster's name
     ///
-    /// Whoever founds a cluster gives it its name, for good. A node that is told another name than its cluster's does not start, and is not
-    /// let in.
+    /// The node that bootstraps a cluster names it for good. A node that is given another name than its cluster's does not start, and cannot
+    /// join.
     #[arg(long, value_name = "NAME")]
     pub cluster_name: Option<String>,
-    /// Its zone: homes of a key are in as many zones as there are.
+    /// The node's zone: the replicas of a key are in as many zones as possible.
     #[arg(long, value_name = "ZONE")]
     pub zone: Option<String>,
-    /// Its machine: within a zone, homes of a key are on as many machines as there are. Nameless, it is one of its own.
+    /// The node's machine: within a zone, the replicas of a key are on as many machines as possible. By default the node is its own machine.
     #[arg(long, value_name = "HOST")]
     pub host: Option<String>,
-    /// Where other nodes reach it, if not at --peer-listen.
+    /// Where other nodes reach the node, if not at --peer-listen.
     #[arg(long, value_name = "HOST:PORT")]
     pub peer_address: Option<ListenAddr>,
-    /// Where clients reach it, if not at --http-listen.
+    /// Where clients reach the node, if not at --http-listen.
     #[arg(long, value_name = "HOST:PORT")]
     pub http_address: Option<ListenAddr>,
-    /// How many shards its data is divided among [default: one a core]
+    /// Number of shards to divide the data among [default: one per core]
     #[arg(long, value_name = "COUNT")]
     pub shards: Option<NonZeroU32>,
 }
 
-/// Their names, as they are in a file.
+/// The settings' names, as in the configuration file.
 pub(super) const NAMES: [&str; 10] =
     ["name", "seed", "join", "bootstrap", "cluster_name", "zone", "host", "peer_address", "http_address", "shards"];
 
 impl NewNode {
-    /// Takes in the value given for one of [`NAMES`], or says what would make sense.
+    /// Sets the one of [`NAMES`] that is called `name`; the error says which values are valid.
     pub(super) fn set(&mut self, name: &str, given: &Given<'_>) -> Result<(), String> {
         match name {
             "name" => self.name = Some(given.name()?),
@@ -72,12 +72,12 @@ impl NewNode {
             "peer_address" => self.peer_address = Some(given.parsed()?),
             "http_address" => self.http_address = Some(given.parsed()?),
             "shards" => self.shards = Some(given.count()?),
-            _ => return Err(format!("there is no setting of this name: use one of {}", NAMES.join(", "))),
+            _ => return Err(format!("unknown setting; use one of {}", NAMES.join(", "))),
         }
         Ok(())
     }
 
-    /// The value of one of [`NAMES`], as a variable gives it, if these settings say it.
+    /// The value of one of [`NAMES`], written as in a variable, if it is set.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         let seeds = |seeds: &Vec<ListenAddr>| seeds.iter().map(ListenAddr::as_str).collect::<Vec<_>>().join(",");
         match name {
@@ -95,7 +95,7 @@ impl NewNode {
         }
     }
 
-    /// These settings, and `others` where these say nothing.
+    /// These settings, completed with `others` where they are not set.
     pub(super) fn or(self, others: Self) -> Self {
         Self {
             name: self.name.or(others.name),

@@ -5,40 +5,40 @@ use clap::{Args, ValueEnum};
 use super::given::Given;
 use super::{Interval, Latency, ListenAddr, LogFormat, LogLevel, NewNode, Share, Size, new_node};
 
-/// What one source says of the settings: much of it nothing.
+/// The settings that one source gives; those that it does not give are none.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
 pub struct Settings {
-    /// The node's data directory, as DIR/node-1 that `cartwheel dev --dir DIR` makes. It has no default.
+    /// The node's data directory, for example DIR/node-1 made by `cartwheel dev --dir DIR`. It has no default.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Listen here for HTTP [default: the node's address in the cluster]
+    /// Listen on this address for HTTP [default: the node's address in the cluster]
     ///
-    /// The cluster's history says where others find the node. To listen elsewhere makes sense behind an address translation,
-    /// or to listen on all interfaces: `0.0.0.0:8080`.
-    #[arg(long, value_name = "HOST:PORT", help_heading = "Doors")]
+    /// The address in the cluster is where others find the node. Listening elsewhere makes sense behind an address translation, or to
+    /// listen on all interfaces: `0.0.0.0:8080`.
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Listening")]
     pub http_listen: Option<ListenAddr>,
-    /// Listen here for other nodes [default: the node's address in the cluster]
-    #[arg(long, value_name = "HOST:PORT", help_heading = "Doors")]
+    /// Listen on this address for other nodes [default: the node's address in the cluster]
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Listening")]
     pub peer_listen: Option<ListenAddr>,
-    /// Listen here, too, for administrators and monitoring [default: nowhere]
+    /// Listen on this address for administrators and monitoring [default: none]
     ///
-    /// Health, metrics and everything about the cluster is answered there by threads of their own, and nothing about keys: however busy the
-    /// node is with its clients.
-    #[arg(long, value_name = "HOST:PORT", help_heading = "Doors")]
+    /// It serves health, metrics and the cluster's calls, and no keys. It has threads of its own, so it answers however busy the node is with
+    /// its clients.
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Listening")]
     pub admin_listen: Option<ListenAddr>,
-    /// Allow to listen where other machines can connect [default: false]
+    /// Allow listening where other machines can connect [default: false]
     ///
-    /// There is neither TLS nor a user whose password is asked for: whoever can connect can read and change everything. Without
-    /// this, only addresses of this machine itself are listened on.
+    /// There is neither TLS nor authentication: any program that can connect can read and change everything. Without this flag the node
+    /// listens on loopback addresses only.
     #[arg(
-        long, value_name = "BOOL", help_heading = "Doors",
+        long, value_name = "BOOL", help_heading = "Listening",
         num_args = 0..=1, require_equals = true, default_missing_value = "true"
     )]
     pub insecure: Option<bool>,
-    /// How a node comes to a data directory.
+    /// How a node without a data directory gets one.
     #[command(flatten)]
     pub new: NewNode,
-    /// What makes no difference to who the node is.
+    /// Settings that do not change the node's identity.
     #[command(flatten)]
     pub tuning: Tuning,
 }
@@ -46,33 +46,34 @@ pub struct Settings {
 /// Settings that the nodes of a cluster on one machine can share.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
 pub struct Tuning {
-    /// When a write is acknowledged, in buckets that do not say [default: fsync]
+    /// When a write is acknowledged, for buckets that leave this to the node [default: fsync]
     #[arg(long, value_enum, hide_possible_values = false, help_heading = "Storage")]
     pub durability: Option<Durability>,
-    /// Memory for what was read from disk, in bytes or with a unit [default: 128MiB]
+    /// Memory for caching what was read from disk, in bytes or with a unit [default: 128MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Storage")]
     pub cache_size: Option<Size>,
-    /// Disk space that is kept free: with less than this, writes are refused with 507 [default: 256MiB]
+    /// Disk space to keep free: with less than this, the node refuses writes with 507 [default: 256MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Storage")]
     pub disk_reserve: Option<Size>,
-    /// The share of the disk that records kept for other nodes may take up: beyond it others keep them [default: 0.1]
+    /// The share of the disk that hints may take; above it other nodes keep them [default: 0.1]
     ///
-    /// A node that is away is owed what was written meanwhile. It is a share of the file system that holds the data directory.
+    /// Hints are the writes that the node keeps for members that are down. The share is of the file system that holds the data directory.
     #[arg(long, value_name = "SHARE", help_heading = "Storage")]
     pub hints_share: Option<Share>,
-    /// How often each partition is compared with each other node that holds it, as `60s` or `5min` [default: 20s]. Space of what is deleted comes free some five times as long after
+    /// How often each partition is compared with each other replica of it, for example `60s` or `5min` [default: 20s]
+    ///
+    /// The space of deleted values is freed after about five times as long.
     #[arg(long, value_name = "TIME", help_heading = "Repair")]
     pub exchange_every: Option<Interval>,
-    /// Repair and other background work slows down while the slowest of 100 requests takes longer than this, or much longer than
-    /// without it [default: 50ms]
+    /// Slow down background work while the 99th percentile of requests exceeds this, or is much higher than without it [default: 50ms]
     #[arg(long, value_name = "TIME", help_heading = "Repair")]
     pub background_p99_target: Option<Latency>,
-    /// How much to log: off, error, warn, info, debug or trace [default: info]
+    /// Log level: off, error, warn, info, debug or trace [default: info]
     ///
-    /// Parts of the program may have levels of their own: `info,cartwheel_server::peers=debug`.
+    /// Modules may have levels of their own: `info,cartwheel_server::peers=debug`.
     #[arg(long, value_name = "LEVEL", help_heading = "Log")]
     pub log_level: Option<LogLevel>,
-    /// How the log on standard error looks [default: human]
+    /// Format of the log on standard error [default: human]
     #[arg(long, value_enum, help_heading = "Log")]
     pub log_format: Option<LogFormat>,
 }
@@ -80,10 +81,10 @@ pub struct Tuning {
 /// When a write is acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
 pub enum Durability {
-    /// Once it survives a power failure: synced, many writes at a time.
+    /// Once it is synced and survives a power failure. Many writes share one sync.
     #[default]
     Fsync,
-    /// Once the operating system has it; synced a moment later.
+    /// Once the operating system has it. It is synced within 100 ms.
     Os,
 }
 
@@ -96,7 +97,7 @@ impl From<Durability> for cartwheel_core::cluster::membership::Durability {
     }
 }
 
-/// The settings' names, as they are in a file.
+/// The settings' names, as in the configuration file.
 pub(super) const NAMES: [&str; 23] = [
     "dir",
     "http_listen",
@@ -124,7 +125,7 @@ pub(super) const NAMES: [&str; 23] = [
 ];
 
 impl Settings {
-    /// Takes in the value given for one of [`NAMES`], or says what would make sense.
+    /// Sets the one of [`NAMES`] that is called `name`; the error says which values are valid.
     pub(super) fn set(&mut self, name: &str, given: &Given<'_>) -> Result<(), String> {
         let tuning = &mut self.tuning;
         match name {
@@ -142,12 +143,12 @@ impl Settings {
             "log_level" => tuning.log_level = Some(given.parsed()?),
             "log_format" => tuning.log_format = Some(given.choice()?),
             name if new_node::NAMES.contains(&name) => self.new.set(name, given)?,
-            _ => return Err(format!("there is no setting of this name: use one of {}", NAMES.join(", "))),
+            _ => return Err(format!("unknown setting; use one of {}", NAMES.join(", "))),
         }
         Ok(())
     }
 
-    /// The value of one of [`NAMES`], as a variable gives it, if these settings say it.
+    /// The value of one of [`NAMES`], written as in a variable, if it is set.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         let tuning = &self.tuning;
         match name {
@@ -168,7 +169,7 @@ impl Settings {
         }
     }
 
-    /// These settings, and `others` where these say nothing.
+    /// These settings, completed with `others` where they are not set.
     pub(super) fn or(self, others: Self) -> Self {
         Self {
             dir: self.dir.or(others.dir),
@@ -196,7 +197,7 @@ impl Tuning {
         }
     }
 
-    /// The flags that say the same.
+    /// These settings as command-line flags.
     pub fn flags(&self) -> Vec<String> {
         let settings = Settings { tuning: self.clone(), ..Settings::default() };
         let flag = |name: &&str| Some(format!("--{}={}", name.replace('_', "-"), settings.text(name)?));
@@ -208,7 +209,7 @@ fn value_name<V: ValueEnum>(value: V) -> Option<String> {
     value.to_possible_value().map(|value| value.get_name().to_owned())
 }
 
-/// The name that is most like `name`, if one is like it at all.
+/// The one of `names` most similar to `name`, if any is similar at all.
 pub(super) fn nearest(name: &str, names: &[&'static str]) -> Option<&'static str> {
     let likeness = |known: &&'static str| strsim::jaro_winkler(name, known);
     let nearest = names.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;

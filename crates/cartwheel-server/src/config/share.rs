@@ -3,12 +3,12 @@ use std::str::FromStr;
 
 const WHOLE: u32 = 1_000_000;
 
-/// A share of something, from nothing to all of it, in millionths. As text it is a decimal fraction, `0.1`, or in percent, `10%`.
+/// A share from 0 to 1, in millionths. As text it is a decimal fraction (`0.1`) or a percentage (`10%`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Share(u32);
 
 impl Share {
-    /// So many percent, at most a hundred.
+    /// A share of `percent`, at most 100.
     pub const fn percent(percent: u8) -> Self {
         let millionths = percent as u32 * (WHOLE / 100);
         Self(if millionths > WHOLE { WHOLE } else { millionths })
@@ -24,7 +24,7 @@ impl FromStr for Share {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = || "give a share from 0 to 1, as 0.1 or 10%".to_owned();
+        let wanted = || "give a share from 0 to 1, for example 0.1 or 10%".to_owned();
         let text = text.trim();
         let (digits, whole) = text.strip_suffix('%').map_or((text, 1.0), |digits| (digits.trim_end(), 100.0));
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');

@@ -2,7 +2,7 @@ use cartwheel_core::control::EpochStatus;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// How far the node sees the cluster with its epoch. Clones count together.
+/// The metrics of the epoch. Clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct EpochMetrics {
     epoch: Gauge,
@@ -12,11 +12,11 @@ pub struct EpochMetrics {
 
 impl EpochMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let help = "The epoch of the cluster, as this node knows it; 0 while it does not";
+        let help = "Epoch of the cluster, as this node knows it; 0 while unknown";
         registry.register("epoch", help, self.epoch.clone());
-        let help = "When this node entered the epoch, or started, as Unix time";
+        let help = "Unix time at which this node entered the epoch, or started";
         registry.register("epoch_entered_seconds", help, self.entered.clone());
-        let help = "How many members have not finished the epoch; while any has not, no tombstone is reclaimed";
+        let help = "Members that have not finished the epoch; while there are any, no tombstone is collected";
         registry.register("epoch_unfinished_members", help, self.waits_for.clone());
     }
 

@@ -5,12 +5,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// What a node's control counts of what it thinks of the others. Clones count together.
+/// The metrics of the other members' liveness. Clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct LivenessMetrics {
     members: Family<Labels, Gauge>,
     changes: Family<Labels, Counter>,
-    nonsense: Counter,
+    malformed: Counter,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -27,17 +27,21 @@ impl Labels {
 impl LivenessMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         for status in Status::ALL {
-            // So that all are there, at zero, from the start.
+            // All series exist from the start, at zero.
             let _ = self.members.get_or_create(&Labels::of(status));
             let _ = self.changes.get_or_create(&Labels::of(status));
         }
-        registry.register("members", "Other members, by what this node thinks of them", self.members.clone());
-        let help = "How often this node began to think so of a member";
+        registry.register(
+            "members",
+            "Other members, by the liveness status that this node gives them",
+            self.members.clone(),
+        );
+        let help = "Changes of a member to this liveness status";
         registry.register("liveness_changes", help, self.changes.clone());
-        registry.register("probe_refusals", "Packets of SWIM that made no sense", self.nonsense.clone());
+        registry.register("probe_refusals", "SWIM packets that were malformed or out of place", self.malformed.clone());
     }
 
-    /// The node thinks otherwise than before.
+    /// Counts the changes of status.
     pub(crate) fn changed(&self, before: &Liveness, now: &Liveness) {
         for status in Status::ALL {
             let members = now.iter().filter(|(_, standing)| standing.status == status).count();
@@ -48,8 +52,8 @@ impl LivenessMetrics {
         }
     }
 
-    /// So many packets made no sense.
+    /// Counts refused packets.
     pub(crate) fn refused(&self, packets: u64) {
-        self.nonsense.inc_by(packets);
+        self.malformed.inc_by(packets);
     }
 }

@@ -1,4 +1,4 @@
-//! A node's control at work: its state machine, the file that it keeps, and who hears of a new view.
+//! Runs a node's control: its state machine, its history file, and the parts of the node that follow its view.
 
 mod epoch_metrics;
 mod liveness_metrics;
@@ -25,73 +25,77 @@ use crate::control_queue::{ControlInbox, INBOX_MAX, Work};
 use crate::data_dir::{EpochFile, HistoryFile, SavedEpoch};
 use crate::os::clock::Clock;
 use crate::peers::{Peer, Peers};
-use crate::shard::{News, PhasesBox, Shards};
+use crate::shard::{PhasesBox, ShardReports, Shards};
 pub use epoch_metrics::EpochMetrics;
 pub use liveness_metrics::LivenessMetrics;
 
 /// What a control works with.
 #[derive(Debug)]
-pub struct Surroundings {
-    /// Where the history is kept.
+pub struct Dependencies {
+    /// The file of the history.
     pub file: HistoryFile,
-    /// Who goes by the view, and knows which buckets hold something.
+    /// They go by the view, and know which buckets hold data.
     pub shards: Shards,
     /// This node.
     pub own: NodeId,
-    /// Who is told of changes.
+    /// The peers to which changes are sent.
     pub peers: Arc<Peers>,
-    /// What time it is.
+    /// The node's clock.
     pub clock: Clock,
-    /// Who else goes by the view.
+    /// Publishes the view.
     pub view: watch::Sender<Arc<View>>,
-    /// Who else goes by what this node thinks of the others.
+    /// Publishes the statuses of the other nodes.
     pub liveness: watch::Sender<Arc<Liveness>>,
-    /// Where that is counted.
+    /// Counts changes of status.
     pub metrics: LivenessMetrics,
-    /// Where the epoch is kept, and what is kept there.
+    /// The file of the epoch.
     pub epoch_file: EpochFile,
-    /// One that the cluster had reached when the directory was made, as the file says.
+    /// An epoch that the cluster had reached when the directory was made, as the file says.
     pub reached: Epoch,
-    /// What each shard tells.
-    pub news: Vec<News>,
-    /// Whether no client is served any more. Only then does a node that leaves say that it has handed over everything: the others
-    /// talk to it until they have recorded that, and what its last clients asked for may need them.
+    /// What each shard reports.
+    pub reports: Vec<ShardReports>,
+    /// True once no client is served any more. Only then does a leaving node report that it has handed over everything: the others stop
+    /// talking to it when they have recorded that, and the last client requests may still need them.
     pub unserved: watch::Receiver<bool>,
-    /// Who else looks at the history.
+    /// Publishes the history.
     pub history: watch::Sender<Arc<History>>,
-    /// The same, encoded, for those who want to be let in.
+    /// Publishes the encoded history, for nodes that join.
     pub encoded_history: watch::Sender<Bytes>,
-    /// Who else looks at what holds in partitions.
+    /// Publishes the configuration of each partition.
     pub phases: watch::Sender<Arc<Vec<ConfigPhase>>>,
-    /// Who else looks at whom this node has compared with what it knows of what holds in partitions.
+    /// Publishes the nodes with which this node has compared its configurations.
     pub compared: watch::Sender<BTreeSet<NodeId>>,
-    /// Who else looks at epochs.
+    /// Publishes the status of the epoch.
     pub epochs: watch::Sender<EpochStatus>,
-    /// Where they are shown.
+    /// Shows it in the metrics.
     pub epoch_metrics: EpochMetrics,
 }
 
 /// Runs a control until `stop` is true.
-pub async fn run(control: Control, inbox: ControlInbox, around: Surroundings, mut stop: watch::Receiver<bool>) {
+pub async fn run(control: Control, inbox: ControlInbox, deps: Dependencies, mut stop: watch::Receiver<bool>) {
     let (answers, answered) = mpsc::channel(INBOX_MAX);
-    for (node, connection) in around.peers.connections() {
+    for (node, connection) in deps.peers.connections() {
         tokio::spawn(watch_connection(node, connection, answers.clone()));
     }
-    for (shard_id, news) in (0..).zip(around.news.clone()) {
-        tokio::spawn(watch_shard(news.finished, move |epoch| ControlInput::Finished(shard_id, epoch), answers.clone()));
+    for (shard_id, reports) in (0..).zip(deps.reports.clone()) {
+        tokio::spawn(watch_shard(
+            reports.finished,
+            move |epoch| ControlInput::Finished(shard_id, epoch),
+            answers.clone(),
+        ));
         let drained = move |is_drained| ControlInput::Drained(shard_id, is_drained);
-        let (mut unserved, told) = (around.unserved.clone(), answers.clone());
+        let (mut unserved, told) = (deps.unserved.clone(), answers.clone());
         tokio::spawn(async move {
             if unserved.wait_for(|unserved| *unserved).await.is_ok() {
-                watch_shard(news.drained, drained, told).await;
+                watch_shard(reports.drained, drained, told).await;
             }
         });
-        tokio::spawn(watch_phases(news.phases, answers.clone()));
+        tokio::spawn(watch_phases(reports.phases, answers.clone()));
     }
-    tokio::spawn(tell_shards(around.shards.clone(), around.liveness.subscribe()));
+    tokio::spawn(tell_shards(deps.shards.clone(), deps.liveness.subscribe()));
     let running = Running {
         control,
-        around,
+        deps,
         answers,
         clients: Waiting::default(),
         administrators: Waiting::default(),
@@ -108,19 +112,19 @@ pub async fn run(control: Control, inbox: ControlInbox, around: Surroundings, mu
 
 struct Running {
     control: Control,
-    around: Surroundings,
-    /// Where what was begun outside the state machine ends.
+    deps: Dependencies,
+    /// Results of work that was begun outside the state machine.
     answers: mpsc::Sender<ControlInput>,
     clients: Waiting<Result<Changed, Refusal>>,
     administrators: Waiting<Result<MembersChanged, Refusal>>,
     surveyors: Waiting<Surveyed>,
     clients_begun: u64,
     wake_at: Option<Instant>,
-    /// When it is said next who holds the epoch still.
+    /// When to log again which members hold the epoch.
     held_at: tokio::time::Instant,
 }
 
-/// Those who wait for an answer of one kind.
+/// Clients that wait for one kind of answer.
 struct Waiting<T>(BTreeMap<ClientId, oneshot::Sender<T>>);
 
 impl<T> Default for Waiting<T> {
@@ -130,7 +134,7 @@ impl<T> Default for Waiting<T> {
 }
 
 impl<T> Waiting<T> {
-    /// One more waits, under a number of its own.
+    /// Adds a waiting client under a new number.
     fn begin(&mut self, begun: &mut u64, reply: oneshot::Sender<T>) -> ClientId {
         *begun += 1;
         let client = ClientId(*begun);
@@ -141,21 +145,21 @@ impl<T> Waiting<T> {
     fn answer(&mut self, replies: Vec<(ClientId, T)>) {
         for (client, reply) in replies {
             if let Some(client) = self.0.remove(&client) {
-                // One that has gone away is no concern of ours.
+                // The client may have gone away.
                 let _ = client.send(reply);
             }
         }
     }
 }
 
-/// How long an epoch may last before it is said who holds it still, and how often that is said.
+/// How long an epoch may last before the node logs which members hold it, and the time between such lines.
 const EPOCH_HELD_AFTER: Duration = Duration::from_secs(5 * 60);
 
 impl Running {
     async fn serve(mut self, mut inbox: mpsc::Receiver<Work>, mut answered: mpsc::Receiver<ControlInput>) {
         self.step(ControlInput::Tick).await;
         loop {
-            let patience = self.wake_at.map(|at| at.since(self.around.clock.instant()));
+            let patience = self.wake_at.map(|at| at.since(self.deps.clock.instant()));
             let input = tokio::select! {
                 Some(answer) = answered.recv() => answer,
                 Some(work) = inbox.recv() => self.take(work),
@@ -165,17 +169,17 @@ impl Running {
         }
     }
 
-    fn tell_liveness(&self, liveness: Arc<Liveness>) {
-        let before = self.around.liveness.send_replace(liveness.clone());
-        self.around.metrics.changed(&before, &liveness);
-        self.around.peers.doubt(&liveness);
+    fn publish_liveness(&self, liveness: Arc<Liveness>) {
+        let before = self.deps.liveness.send_replace(liveness.clone());
+        self.deps.metrics.changed(&before, &liveness);
+        self.deps.peers.doubt(&liveness);
         let view = self.control.view();
-        for (node, standing) in liveness.iter().filter(|&(node, now)| before.status(node) != now.status) {
+        for (node, status) in liveness.iter().filter(|&(node, now)| before.status(node) != now.status) {
             let name = view.member(node).map_or("", |known| known.member.name.as_str());
-            match standing.status {
-                Status::Alive => info!("{name} is alive: {}", standing.why),
-                Status::Suspect => info!("{name} is {}: {}", standing.status, standing.why),
-                Status::Down => warn!("{name} is {}: {}", standing.status, standing.why),
+            match status.status {
+                Status::Alive => info!(peer = name, why = %status.why, "peer is alive"),
+                Status::Suspect => info!(peer = name, why = %status.why, "peer is suspect"),
+                Status::Down => warn!(peer = name, why = %status.why, "peer is down"),
             }
         }
     }
@@ -195,8 +199,8 @@ impl Running {
         }
     }
 
-    /// Says who holds the epoch still, if it has lasted too long: all the while nothing deleted is reclaimed anywhere.
-    fn complain_of_epoch(&mut self) {
+    /// Logs which members hold the epoch if it has lasted too long: meanwhile no node collects the garbage of deletes.
+    fn warn_of_held_epoch(&mut self) {
         if tokio::time::Instant::now() < self.held_at {
             return;
         }
@@ -205,28 +209,27 @@ impl Running {
         let names = status.waits_for.iter().filter_map(|&node| Some(view.member(node)?.member.name.as_str()));
         let names: Vec<&str> = names.collect();
         warn!(
-            "epoch {} has not ended for minutes, so the space of what is deleted is not reclaimed: it waits for {}; bring the node back, \
-             or renew it if its disk is gone",
-            status.epoch,
-            names.join(", ")
+        epoch = %status.epoch,
+        waits_for = names.join(", "),
+        "epoch has not ended for minutes, so the space of deletes is not freed; bring these nodes back, or renew those that lost their disk"
         );
     }
 
-    /// Dials those who have come, and those who have moved.
+    /// Dials members that are new or have moved.
     fn dial_members(&self, view: &View) {
-        let peers = &self.around.peers;
-        let new = peers.go_by(other_members(view, self.around.own));
+        let peers = &self.deps.peers;
+        let new = peers.go_by(other_members(view, self.deps.own));
         for (node, connection) in peers.connections().into_iter().filter(|(node, _)| new.contains(node)) {
             tokio::spawn(watch_connection(node, connection, self.answers.clone()));
         }
     }
 
     fn save_epoch(&self, epoch: Epoch) {
-        let (file, answers) = (self.around.epoch_file.clone(), self.answers.clone());
-        let saved = SavedEpoch { epoch, reached: self.around.reached };
+        let (file, answers) = (self.deps.epoch_file.clone(), self.answers.clone());
+        let saved = SavedEpoch { epoch, reached: self.deps.reached };
         tokio::task::spawn_blocking(move || {
             let saved = file.save(saved).map_err(|error| {
-                error!("the epoch could not be saved and will be tried again; nothing deleted is reclaimed until then: {error}");
+                error!(%error, "cannot save the epoch; retrying, and no garbage of deletes is collected until then");
                 WriteFailed::Uncertain
             });
             let _ = answers.blocking_send(ControlInput::EpochSaved(saved));
@@ -234,7 +237,7 @@ impl Running {
     }
 
     async fn step(&mut self, input: ControlInput) {
-        let effects = self.control.step(self.around.clock.now(), input);
+        let effects = self.control.step(self.deps.clock.now(), input);
         let ControlEffects {
             sends,
             replies,
@@ -254,18 +257,18 @@ impl Running {
         } = effects;
         self.wake_at = wake_at;
         if let Some(view) = view {
-            info!("the cluster's settings are now of version {}", view.ring.version());
-            // Whoever hears that a change is made finds this node going by it.
-            self.around.shards.set_view(&view).await;
+            info!(version = %view.ring.version(), "cluster view changed");
+            // The view is in force here before the change is reported as made.
+            self.deps.shards.set_view(&view).await;
             self.dial_members(&view);
-            self.around.history.send_replace(Arc::new(self.control.history().clone()));
-            self.around.encoded_history.send_replace(self.control.history().encode());
-            self.around.view.send_replace(view);
+            self.deps.history.send_replace(Arc::new(self.control.history().clone()));
+            self.deps.encoded_history.send_replace(self.control.history().encode());
+            self.deps.view.send_replace(view);
         }
         if !phases.is_empty() {
-            self.around.shards.set_phases(phases).await;
+            self.deps.shards.set_phases(phases).await;
         }
-        self.around.compared.send_if_modified(|compared| {
+        self.deps.compared.send_if_modified(|compared| {
             let known = self.control.compared();
             let is_news = compared != known;
             if is_news {
@@ -274,42 +277,42 @@ impl Running {
             is_news
         });
         if phases_changed {
-            self.around.phases.send_replace(Arc::new(self.control.phases().to_vec()));
+            self.deps.phases.send_replace(Arc::new(self.control.phases().to_vec()));
         }
         self.administrators.answer(member_replies);
         self.surveyors.answer(surveyed);
-        self.around.metrics.refused(nonsense);
+        self.deps.metrics.refused(nonsense);
         if let Some(liveness) = liveness {
-            self.tell_liveness(liveness);
+            self.publish_liveness(liveness);
         }
         if let Some(epoch) = epoch {
-            self.around.shards.set_epoch(epoch).await;
+            self.deps.shards.set_epoch(epoch).await;
             self.held_at = tokio::time::Instant::now() + EPOCH_HELD_AFTER;
         }
-        self.complain_of_epoch();
+        self.warn_of_held_epoch();
         if let Some(status) = epoch_status {
-            self.around.epoch_metrics.changed(&status);
-            self.around.epochs.send_replace(status);
+            self.deps.epoch_metrics.changed(&status);
+            self.deps.epochs.send_replace(status);
         }
         if let Some(epoch) = save_epoch {
             self.save_epoch(epoch);
         }
         for (to, envelope) in sends {
-            self.around.peers.send(to, &[envelope]);
+            self.deps.peers.send(to, &[envelope]);
         }
         self.clients.answer(replies);
         if let Some(history) = save {
-            let (file, answers) = (self.around.file.clone(), self.answers.clone());
+            let (file, answers) = (self.deps.file.clone(), self.answers.clone());
             tokio::task::spawn_blocking(move || {
                 let saved = file.save(&history).map_err(|error| {
-                    error!("a change of the cluster's settings could not be saved and will be tried again: {error}");
+                    error!(%error, "cannot save a change of the cluster; retrying");
                     WriteFailed::Uncertain
                 });
                 let _ = answers.blocking_send(ControlInput::Saved(saved));
             });
         }
         for Inquiry { id, partitions } in inquiries {
-            let (shards, answers) = (self.around.shards.clone(), self.answers.clone());
+            let (shards, answers) = (self.deps.shards.clone(), self.answers.clone());
             tokio::spawn(async move {
                 let report = shards.sizes(&partitions).await;
                 let _ = answers.send(ControlInput::Report(id, report)).await;
@@ -318,7 +321,7 @@ impl Running {
     }
 }
 
-/// Tells the control what a shard says of itself, whenever that changes.
+/// Passes a shard's report to the control whenever it changes.
 async fn watch_shard<T: Copy>(
     mut said: watch::Receiver<T>,
     input: impl Fn(T) -> ControlInput,
@@ -332,7 +335,7 @@ async fn watch_shard<T: Copy>(
     }
 }
 
-/// Tells the control what a shard knows of who holds its partitions.
+/// Passes what a shard knows of its partitions' configurations to the control.
 async fn watch_phases(phases: PhasesBox, control: mpsc::Sender<ControlInput>) {
     loop {
         let phases = phases.take().await;
@@ -342,15 +345,15 @@ async fn watch_phases(phases: PhasesBox, control: mpsc::Sender<ControlInput>) {
     }
 }
 
-/// The other members of a cluster, and where they are.
+/// The other members of a cluster, with their addresses.
 pub fn other_members(view: &View, own: NodeId) -> Vec<Peer> {
     let others = view.members().map(|member| &member.member).filter(|member| member.id != own);
     others.map(|member| Peer { node: member.id, name: member.name.clone(), addr: member.peer_addr.clone() }).collect()
 }
 
-/// Tells the control when a connection comes about, breaks or cannot be made.
+/// Reports to the control when a connection is made, breaks or cannot be made.
 async fn watch_connection(node: NodeId, mut connection: watch::Receiver<bool>, control: mpsc::Sender<ControlInput>) {
-    // At first there is none because none was tried.
+    // Not connected at first means only that no connection was tried.
     let mut last = Some(*connection.borrow_and_update()).filter(|&stands| stands);
     if last.is_some() && control.send(ControlInput::Reachable(node)).await.is_err() {
         return;
@@ -366,7 +369,8 @@ async fn watch_connection(node: NodeId, mut connection: watch::Receiver<bool>, c
     }
 }
 
-/// Tells the shards what to think of the other nodes. A shard that is busy does not hold the control up: it answers probes.
+/// Passes the statuses of the other nodes to the shards. It is a task of its own: a busy shard must not delay the control, which answers
+/// probes.
 async fn tell_shards(shards: Shards, mut liveness: watch::Receiver<Arc<Liveness>>) {
     while liveness.changed().await.is_ok() {
         let latest = liveness.borrow_and_update().clone();

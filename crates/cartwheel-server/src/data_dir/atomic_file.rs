@@ -1,20 +1,20 @@
-//! Files that are replaced as a whole: after a crash there is the old one or the new one.
+//! Files that are replaced as a whole: after a crash the file has the old or the new contents.
 //!
-//! A node must be able to replace its files on a disk that is full to the last byte: otherwise it could not even start, to serve what it holds.
-//! So it keeps room for them, a file that is given up when there is no other room and made again afterwards.
+//! A node must be able to replace its files on a full disk: otherwise it could not even start, to serve what it holds. So it keeps a spare
+//! file, deletes it when there is no other room, and writes it again afterwards.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// The file that keeps room.
+/// The spare file.
 pub(crate) const SPARE_FILE: &str = "spare";
 /// Room for the largest of a node's files, the history of a large cluster.
 const SPARE_BYTES: usize = 1 << 20;
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Puts `bytes` in place of the file `path`, durably. Only the owner may read it.
+/// Replaces the file `path` with `bytes`, durably. Only the owner may read it.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"));
@@ -35,20 +35,20 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     super::sync_dir(dir)
 }
 
-/// Makes the file in `dir` that keeps room for others, or as much of it as there is room for.
+/// Writes the spare file in `dir`, or as much of it as there is room for.
 pub(crate) fn keep_room(dir: &Path) {
     let path = dir.join(SPARE_FILE);
     let held = fs::metadata(&path).map_or(0, |held| held.len() as usize);
     if held >= SPARE_BYTES {
         return;
     }
-    // What there is no room for now, there may be the next time.
+    // Where there is no room now, there may be the next time.
     let _ = filled(&path, held);
 }
 
 fn filled(spare: &Path, held: usize) -> io::Result<()> {
     let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(spare)?;
-    // Bytes that a file system cannot make fewer of.
+    // Random bytes, so that a file system cannot compress them.
     let (mut random, mut piece) = (fastrand::Rng::new(), vec![0; PIECE_BYTES]);
     for _ in held / PIECE_BYTES..SPARE_BYTES / PIECE_BYTES {
         random.fill(&mut piece);
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_kept_and_made_again_where_some_of_it_is_gone() {
+    fn the_spare_file_is_written_again_where_some_of_it_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let spare = dir.path().join(SPARE_FILE);
         keep_room(dir.path());
@@ -84,6 +84,6 @@ mod tests {
         assert!(fs::metadata(&spare).unwrap().len() >= SPARE_BYTES as u64);
         replace(&dir.path().join("file"), b"new").unwrap();
         assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"new");
-        assert!(spare.exists(), "where there is other room it is kept");
+        assert!(spare.exists(), "the spare file is kept while there is other room");
     }
 }

@@ -1,4 +1,4 @@
-//! The file in which a node remembers the epoch that it is in (`cartwheel_core::value::epoch`).
+//! The file that keeps the node's epoch (`cartwheel_core::value::epoch`).
 
 use std::path::PathBuf;
 use std::{fs, io};
@@ -8,24 +8,24 @@ use serde::{Deserialize, Serialize};
 
 use super::{DataDirError, atomic_file};
 
-/// The format of the file that this build writes.
+/// The format that this build writes.
 const FORMAT: u64 = 1;
 
 /// What a node knows of its cluster's epochs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SavedEpoch {
-    /// The one that it is in; [`Epoch::UNKNOWN`] in an incarnation that has not heard of any.
+    /// The epoch that the node is in; [`Epoch::UNKNOWN`] for an incarnation that has not learned one.
     pub epoch: Epoch,
-    /// One that the cluster had reached when the directory was made.
+    /// An epoch that the cluster had reached when the directory was made.
     pub reached: Epoch,
 }
 
 impl SavedEpoch {
-    /// What the nodes of a new cluster know.
-    pub const FOUNDED: Self = Self { epoch: Epoch::FIRST, reached: Epoch::UNKNOWN };
+    /// The epoch in a new cluster.
+    pub const BOOTSTRAPPED: Self = Self { epoch: Epoch::FIRST, reached: Epoch::UNKNOWN };
 }
 
-/// Where it is kept.
+/// A handle to the file.
 #[derive(Clone, Debug)]
 pub struct EpochFile {
     path: PathBuf,
@@ -45,10 +45,10 @@ impl EpochFile {
         Self { path }
     }
 
-    /// What the file holds; if there is none, that nothing is known.
+    /// Reads the file; an absent file means that nothing is known.
     ///
     /// # Errors
-    /// If it cannot be read, is damaged, or a newer build has written it.
+    /// If the file cannot be read, is damaged, or has a newer format.
     pub fn load(&self) -> Result<SavedEpoch, DataDirError> {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
@@ -66,14 +66,14 @@ impl EpochFile {
         if file.check == check(saved) {
             Ok(saved)
         } else {
-            Err(damaged("its check does not fit its contents".to_owned()))
+            Err(damaged("its checksum does not match its contents".to_owned()))
         }
     }
 
-    /// Puts `saved` in the place of what the file holds, durably.
+    /// Replaces the file's contents with `saved`, durably.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If the file cannot be written.
     pub fn save(&self, saved: SavedEpoch) -> Result<(), DataDirError> {
         let SavedEpoch { epoch: Epoch(epoch), reached: Epoch(reached) } = saved;
         let file = File { format: FORMAT, epoch, reached, check: check(saved) };
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_is_kept_and_damage_is_found() {
+    fn an_epoch_is_saved_and_damage_is_detected() {
         let dir = tempfile::tempdir().unwrap();
         let file = EpochFile::new(dir.path().join("epoch"));
         assert_eq!(file.load().unwrap(), SavedEpoch::default());

@@ -1,4 +1,4 @@
-//! The file that holds the history of the cluster's changes.
+//! The file that keeps the history of the cluster's changes.
 
 use std::path::PathBuf;
 use std::{fs, io};
@@ -9,11 +9,11 @@ use cartwheel_core::cluster::membership::{DecodeError, HISTORY_VERSION};
 use super::{DataDirError, atomic_file};
 
 const MAGIC: &[u8; 8] = b"cartwhlh";
-/// The format of the file that this build writes.
+/// The format that this build writes.
 const FORMAT: u8 = 1;
 const CHECK_BYTES: usize = 16;
 
-/// A node's copy of the history: none as long as nothing was changed since the founding.
+/// A node's copy of the history. The file is absent until something changes after the bootstrap.
 #[derive(Clone, Debug)]
 pub struct HistoryFile {
     path: PathBuf,
@@ -24,10 +24,10 @@ impl HistoryFile {
         Self { path }
     }
 
-    /// The history that the file holds, if there is one.
+    /// Reads the history; none if there is no file.
     ///
     /// # Errors
-    /// If it cannot be read, is damaged, or a newer build has written it.
+    /// If the file cannot be read, is damaged, or has a newer format.
     pub fn load(&self) -> Result<Option<History>, DataDirError> {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
@@ -36,14 +36,14 @@ impl HistoryFile {
         };
         let damaged = |why: String| DataDirError::Damaged { path: self.path.clone(), why };
         let begins = bytes.strip_prefix(MAGIC).and_then(|rest| rest.split_first());
-        let (&format, rest) = begins.ok_or_else(|| damaged("it does not begin as it should".to_owned()))?;
+        let (&format, rest) = begins.ok_or_else(|| damaged("it does not begin with its format".to_owned()))?;
         if format != FORMAT {
             return Err(self.other_format(format.into(), FORMAT.into()));
         }
         let (check_found, history) =
             rest.split_at_checked(CHECK_BYTES).ok_or_else(|| damaged("it is cut off".to_owned()))?;
         if check_found != check(history) {
-            return Err(damaged("its check does not fit its contents".to_owned()));
+            return Err(damaged("its checksum does not match its contents".to_owned()));
         }
         History::decode(history).map(Some).map_err(|error| match error {
             DecodeError::Version(version) => self.other_format(version.into(), HISTORY_VERSION.into()),
@@ -55,10 +55,10 @@ impl HistoryFile {
         DataDirError::Format { path: self.path.clone(), format, newest }
     }
 
-    /// Puts an encoded history in the place of the one before, durably.
+    /// Replaces the file with an encoded history, durably.
     ///
     /// # Errors
-    /// If it cannot be written: then the one before is still there, or this one is.
+    /// If the file cannot be written: it then has the old or the new contents.
     pub fn save(&self, history: &[u8]) -> Result<(), DataDirError> {
         let bytes = [&MAGIC[..], &[FORMAT], &check(history), history].concat();
         atomic_file::replace(&self.path, &bytes).map_err(DataDirError::io("write", &self.path))
@@ -78,9 +78,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// As they are, behind a sound head, and behind a sound check.
+        /// Raw, behind a valid header, and behind a valid checksum.
         #[test]
-        fn no_bytes_make_it_panic_and_hardly_any_are_a_history(noise in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_load_or_fail_without_a_panic(noise in prop::collection::vec(any::<u8>(), 0..200)) {
             let dir = tempfile::tempdir().unwrap();
             let file = HistoryFile::new(dir.path().join("history"));
             let format = [FORMAT];
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_is_loaded_and_no_flipped_bit_is() {
+    fn a_saved_history_loads_and_a_flipped_bit_is_detected() {
         let dir = tempfile::tempdir().unwrap();
         let file = HistoryFile::new(dir.path().join("history"));
         assert_eq!(file.load().unwrap(), None);

@@ -1,4 +1,4 @@
-//! Who a node is, and the form in which that is kept.
+//! A node's identity, and the file that keeps it.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -16,19 +16,19 @@ use serde::{Deserialize, Serialize};
 use super::DataDirError;
 use crate::data_dir::lineage::{Begun, Lineage, Mark};
 
-/// The lowest format of a directory that this build opens. 2: nodes have several shards, records version 2.
+/// The oldest directory format that this build opens. 2: several shards per node, records of version 2.
 const FORMAT_OLDEST: u64 = 2;
 
-/// The format of a directory of a node that knows all members to speak `protocol`: of this file, and of all else that it holds, the stores
-/// included.
+/// The format of the directory of a node that knows all members to speak `protocol`. It covers this file and all else in the directory,
+/// the stores included.
 ///
-/// A build that does not know it must not open them. It is raised, durably, before anything is stored that came with the protocol's
-/// version, and never goes back. 2: version 5, and each version after that one more.
+/// A build that does not know the format must not open the directory. The format is raised, durably, before the node stores anything that
+/// the protocol's version introduced, and never goes back. 2: protocol version 5; each later version adds one.
 fn format_of(protocol: Protocol) -> u64 {
     u64::from(protocol.0.saturating_sub(3))
 }
 
-/// What all members were known to speak when a directory got this format; none if this build does not know it.
+/// The protocol that all members were known to speak when a directory got this format; none if this build does not know the format.
 fn all_speak_at(format: u64) -> Option<Protocol> {
     (FORMAT_OLDEST..=format_of(Protocol::NEWEST)).contains(&format).then(|| {
         let protocol = Protocol(u32::try_from(format + 3).unwrap_or(Protocol::NEWEST.0));
@@ -36,7 +36,7 @@ fn all_speak_at(format: u64) -> Option<Protocol> {
     })
 }
 
-/// What the nodes of a cluster share and nobody else knows.
+/// The secret that the nodes of a cluster share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClusterSecret(pub [u8; 32]);
 
@@ -46,35 +46,34 @@ impl fmt::Debug for ClusterSecret {
     }
 }
 
-/// Who a node is.
+/// A node's identity.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// Its name in the cluster.
     pub name: String,
-    /// Its incarnation, drawn when the directory was made.
+    /// The incarnation, drawn when the directory was made.
     pub incarnation: Incarnation,
     /// How often the directory has been opened to be served.
     pub boot: u32,
     /// Its last boots.
     pub lineage: Lineage,
-    /// Since which boot it goes on with its actors; none before the first.
+    /// The boot since which the node has kept its actors; none before the first.
     pub actors: Option<ActorsSince>,
-    /// The last boot has stopped in order, and left the stores at these marks.
+    /// The stores' marks after an orderly stop of the last boot; none if it did not stop in order.
     pub stopped: Option<Vec<Mark>>,
-    /// How many shards its data is divided among; fixed when the directory was made.
+    /// How many shards the data is divided among; fixed when the directory was made.
     pub shards: NonZeroU32,
-    /// The cluster it belongs to.
+    /// The cluster that the node belongs to.
     pub cluster: ClusterId,
     /// The cluster's secret.
     pub secret: ClusterSecret,
-    /// The cluster's membership at its founding, encoded.
-    pub founding: Bytes,
-    /// The version of the protocol that all members were last known to speak: nothing in the directory came with a later one.
+    /// The cluster's membership at its bootstrap, encoded.
+    pub bootstrap: Bytes,
+    /// The protocol that all members were last known to speak: nothing in the directory needs a later one.
     pub all_speak: Protocol,
 }
 
-/// The file. The check is over the node's part, so that a flipped bit in a boot number or an incarnation, which would let the node
-/// make a dot twice, is found out.
+/// The file. The checksum covers the node's part: a flipped bit in a boot number or an incarnation would let the node make a dot twice.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -87,21 +86,22 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct NodeForm {
     name: String,
-    /// Files name it as the first builds did: a term that changes is no reason for another format.
+    /// The field keeps the name of the first builds: a changed term does not justify a new format.
     #[serde(rename = "life")]
     incarnation: String,
     boot: u32,
     shards: NonZeroU32,
     cluster: String,
     secret: String,
-    founding: String,
-    /// The last boots; none in a directory of a build that did not note them.
+    #[serde(rename = "founding")] // The name on the disk is a retired word.
+    bootstrap: String,
+    /// The last boots; absent in a directory of a build that did not keep them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     boots: Vec<BootForm>,
-    /// The boot since which it goes on with its actors.
+    /// The boot since which the node has kept its actors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     actors: Option<BootForm>,
-    /// How far the stores had come when the last boot stopped in order.
+    /// The stores' marks after an orderly stop of the last boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stopped: Option<Vec<(u32, u64)>>,
 }
@@ -136,7 +136,7 @@ fn marks(pairs: &[(u32, u64)]) -> Vec<Mark> {
 }
 
 impl Identity {
-    /// The highest boot number: it has 24 bits in every dot.
+    /// The highest boot number: a dot has 24 bits for it.
     pub const BOOT_MAX: u32 = (1 << 24) - 1;
 
     /// The file's contents.
@@ -148,7 +148,7 @@ impl Identity {
             shards: self.shards,
             cluster: format!("{:032x}", self.cluster.0),
             secret: BASE64.encode(self.secret.0),
-            founding: BASE64.encode(&self.founding),
+            bootstrap: BASE64.encode(&self.bootstrap),
             boots: self.lineage.boots().iter().map(BootForm::of).collect(),
             actors: self
                 .actors
@@ -163,7 +163,7 @@ impl Identity {
         bytes
     }
 
-    /// The identity that the contents of the file `path` describe.
+    /// Parses the contents of the file `path`.
     pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Self, DataDirError> {
         let damaged = |why: String| DataDirError::Damaged { path: path.to_path_buf(), why };
         // The format first: a newer one may have other fields.
@@ -173,9 +173,9 @@ impl Identity {
         };
         let file: File = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
         if file.check != file.node.check(format) {
-            return Err(damaged("its check does not fit its contents".to_owned()));
+            return Err(damaged("its checksum does not match its contents".to_owned()));
         }
-        file.node.parse(all_speak).ok_or_else(|| damaged("a field does not have its form".to_owned()))
+        file.node.parse(all_speak).ok_or_else(|| damaged("a field is malformed".to_owned()))
     }
 }
 
@@ -183,7 +183,7 @@ impl NodeForm {
     fn check(&self, format: u64) -> String {
         let mut hasher = blake3::Hasher::new();
         let (boot, shards) = (self.boot.to_string(), self.shards.to_string());
-        for field in [&self.name, &self.incarnation, &boot, &shards, &self.cluster, &self.secret, &self.founding] {
+        for field in [&self.name, &self.incarnation, &boot, &shards, &self.cluster, &self.secret, &self.bootstrap] {
             hasher.update(&(field.len() as u64).to_be_bytes());
             hasher.update(field.as_bytes());
         }
@@ -196,7 +196,7 @@ impl NodeForm {
         if let Some(marks) = &self.stopped {
             hasher.update(format!("stopped {marks:?}").as_bytes());
         }
-        // The first format had no need of it.
+        // The first format does not hash it.
         if format > FORMAT_OLDEST {
             hasher.update(&format.to_be_bytes());
         }
@@ -216,7 +216,7 @@ impl NodeForm {
             shards: self.shards,
             cluster: ClusterId(u128::from_str_radix(&self.cluster, 16).ok()?),
             secret: ClusterSecret(BASE64.decode(self.secret).ok()?.try_into().ok()?),
-            founding: BASE64.decode(self.founding).ok()?.into(),
+            bootstrap: BASE64.decode(self.bootstrap).ok()?.into(),
             name: self.name,
             all_speak,
         })

@@ -1,9 +1,9 @@
-//! How far a data directory has come, and whether it went back.
+//! How far a data directory has come, and whether it went back in time.
 //!
-//! A directory that was put back from a copy, of whatever time, lacks what was stored since. Its peers tell: each commit of a store carries
-//! a mark, which rises by one each time, and what a node says to a peer is preceded by the marks of what it has synced. So whoever got an
-//! acknowledgement knows a mark that the directory cannot have, unless it has what was acknowledged. Each boot draws a number, so that
-//! two boots of one number, from two copies, are told from each other.
+//! A directory restored from a copy lacks what was stored since the copy was made. Its peers detect this: each commit of a store carries a
+//! mark, which rises by one, and a node sends the marks of its synced commits before anything else it says. So a peer that got an
+//! acknowledgement knows a mark that the directory lacks, unless it has what was acknowledged. Each boot draws a random number, which
+//! distinguishes two boots with the same number from two copies.
 
 use std::fmt;
 
@@ -17,19 +17,19 @@ const BOOTS_MAX: usize = 32;
 /// How many marks fit into a hello.
 const MARKS_IN_HELLO: usize = 160;
 
-/// How far a store has come: the boot that wrote to it last, and how many commits that boot had made in it.
+/// How far a store has come: the last boot that wrote to it, and the number of that boot's commits in it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Mark {
     /// The boot, within its incarnation.
     pub boot: u32,
-    /// The number of its commit, from 1.
+    /// The number of the boot's commit, from 1.
     pub commit: u64,
 }
 
 impl Mark {
     const BYTES: usize = 12;
 
-    /// Its stored form.
+    /// The stored form.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..4].copy_from_slice(&self.boot.to_be_bytes());
@@ -37,18 +37,18 @@ impl Mark {
         bytes
     }
 
-    /// The mark of this form.
+    /// Parses the stored form.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (boot, commit) = bytes.split_first_chunk::<4>()?;
         Some(Self { boot: u32::from_be_bytes(*boot), commit: u64::from_be_bytes(commit.try_into().ok()?) })
     }
 
-    /// Puts it into a batch.
+    /// Adds the mark to a batch.
     pub fn put(self, batch: &mut Batch) {
         batch.put_meta(MARK, Bytes::copy_from_slice(&self.to_bytes()));
     }
 
-    /// The mark of a store; zero if a build that knew of none wrote it.
+    /// The mark of a store; zero if a build without marks wrote it.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -57,54 +57,54 @@ impl Mark {
     }
 }
 
-/// A boot of a directory, and how far its stores had come when it began.
+/// A boot of a directory, and the marks of its stores when the boot began.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Begun {
-    /// Its number within its incarnation.
+    /// Its number within the incarnation.
     pub boot: u32,
-    /// What it drew at random.
+    /// Its random number.
     pub drawn: u64,
-    /// The marks of the stores, by their shards' indexes.
+    /// The marks of the stores, by shard index.
     pub marks: Vec<Mark>,
 }
 
-/// The last boots of a directory, the latest last.
+/// The last boots of a directory, in order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Lineage(Vec<Begun>);
 
-/// How far a peer has come at the least, by what it has said.
+/// The least that a peer must have, by what it has said.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Known {
     /// Its latest boot.
     pub boot: u32,
-    /// What that boot drew; 0 if that is not known.
+    /// The random number of that boot; 0 if unknown.
     pub drawn: u64,
-    /// The highest marks that it has spoken of.
+    /// The highest marks that it has sent.
     pub marks: Vec<Mark>,
 }
 
 /// Why a directory is an old copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Behind {
-    /// A later boot has been seen.
+    /// A later boot is known.
     LaterBoot {
-        /// What it says.
+        /// The directory's boot.
         boot: u32,
-        /// The latest that was seen.
+        /// The latest known boot.
         latest: u32,
     },
-    /// Another boot of this number has been seen.
+    /// Another boot of this number is known.
     OtherBoot {
-        /// The number.
+        /// The boot's number.
         boot: u32,
     },
-    /// It lacks commits of a store that have been heard of.
+    /// The directory lacks commits that a peer knows of.
     LacksCommits {
         /// The shard.
         shard: usize,
-        /// How far its store has come.
+        /// The mark of its store.
         has: Mark,
-        /// How far it had come.
+        /// The mark that a peer knows.
         known: Mark,
     },
 }
@@ -112,11 +112,11 @@ pub enum Behind {
 impl fmt::Display for Behind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LaterBoot { boot, latest } => write!(f, "it says boot {boot}, and boot {latest} has been seen"),
-            Self::OtherBoot { boot } => write!(f, "another copy of it has been served as boot {boot}"),
+            Self::LaterBoot { boot, latest } => write!(f, "its boot is {boot}, and a peer has seen boot {latest}"),
+            Self::OtherBoot { boot } => write!(f, "another copy has run as boot {boot}"),
             Self::LacksCommits { shard, has, known } => write!(
                 f,
-                "the store of shard {shard} has come to commit {} of boot {}, and commit {} of boot {} has been heard of",
+                "the store of shard {shard} ends at commit {} of boot {}, and a peer knows commit {} of boot {}",
                 has.commit, has.boot, known.commit, known.boot
             ),
         }
@@ -124,24 +124,24 @@ impl fmt::Display for Behind {
 }
 
 impl Lineage {
-    /// That of these boots.
+    /// A lineage of these boots.
     pub fn of(boots: Vec<Begun>) -> Self {
         Self(boots)
     }
 
-    /// Its boots, the latest last.
+    /// The boots, in order.
     pub fn boots(&self) -> &[Begun] {
         &self.0
     }
 
-    /// The same with one boot more.
+    /// This lineage with one more boot.
     #[must_use]
     pub fn with(&self, begun: Begun) -> Self {
         let kept = self.0.len().saturating_sub(BOOTS_MAX - 1);
         Self(self.0[kept..].iter().cloned().chain([begun]).collect())
     }
 
-    /// As many of the last boots as a hello has room for.
+    /// As many of the last boots as fit into a hello.
     #[must_use]
     pub fn for_hello(&self) -> Self {
         let mut room = MARKS_IN_HELLO;
@@ -154,10 +154,10 @@ impl Lineage {
         Self(self.0[kept..].to_vec())
     }
 
-    /// Whether a directory of this lineage may be all that a peer knows of.
+    /// Checks that a directory with this lineage may be the one that a peer knows.
     ///
     /// # Errors
-    /// If it is not: then it is an old copy.
+    /// If it is an old copy.
     pub fn judge(&self, boot: u32, known: &Known) -> Result<(), Behind> {
         let boot = self.0.last().map_or(boot, |begun| begun.boot);
         if known.boot > boot {
@@ -167,8 +167,8 @@ impl Lineage {
         if same.is_some_and(|begun| known.drawn != 0 && begun.drawn != known.drawn) {
             return Err(Behind::OtherBoot { boot: known.boot });
         }
-        // The first boot after the one that was known tells how far that one had come. What is known of one that is too long ago to be
-        // remembered cannot be compared.
+        // The first boot after the known one shows how far the known one came. A known boot that is too old to be remembered cannot be
+        // compared.
         let is_remembered = same.is_some() || self.0.first().is_some_and(|first| first.boot == known.boot + 1);
         let Some(next) = self.0.iter().find(|begun| begun.boot > known.boot).filter(|_| is_remembered) else {
             return Ok(());
@@ -196,16 +196,16 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_went_back_is_told_whenever_it_was_copied() {
+    fn an_old_copy_is_detected_whenever_it_was_made() {
         let original = Lineage::default().with(begun(1, 11, &[mark(0, 0)])).with(begun(2, 22, &[mark(1, 9)]));
         let known = Known { boot: 2, drawn: 22, marks: vec![mark(2, 50)] };
-        assert_eq!(original.judge(2, &known), Ok(()), "it runs");
+        assert_eq!(original.judge(2, &known), Ok(()), "the boot still runs");
         let restarted = |commit| original.with(begun(3, 33, &[mark(2, commit)]));
         assert_eq!(restarted(50).judge(3, &known), Ok(()));
-        assert_eq!(restarted(60).judge(3, &known), Ok(()), "nobody was told of the last commits");
+        assert_eq!(restarted(60).judge(3, &known), Ok(()), "no peer knows the last commits");
         let lacks = Behind::LacksCommits { shard: 0, has: mark(2, 49), known: mark(2, 50) };
         assert_eq!(restarted(49).judge(3, &known), Err(lacks), "copied in the same boot, one commit before the end");
-        // It has run on meanwhile, where this peer did not hear of it.
+        // The copy has run since without this peer hearing of it.
         let ran_on = restarted(49).with(begun(4, 44, &[mark(3, 7_000)]));
         assert_eq!(ran_on.judge(4, &known), Err(lacks));
         let before = Lineage::default().with(begun(1, 11, &[mark(0, 0)]));
@@ -214,13 +214,13 @@ mod tests {
         assert_eq!(
             other.judge(2, &known),
             Err(Behind::OtherBoot { boot: 2 }),
-            "the original has opened this number, too"
+            "the original has used this boot number too"
         );
         assert_eq!(other.with(begun(3, 34, &[mark(2, 99)])).judge(3, &known), Err(Behind::OtherBoot { boot: 2 }));
     }
 
     #[test]
-    fn a_peer_that_was_away_for_long_is_no_reason_to_refuse() {
+    fn what_a_peer_knew_too_long_ago_is_accepted() {
         let lineage = Lineage::default().with(begun(8, 88, &[mark(7, 1)])).with(begun(9, 99, &[mark(8, 1)]));
         for known in [
             Known { boot: 3, drawn: 33, marks: vec![mark(3, 1_000)] },

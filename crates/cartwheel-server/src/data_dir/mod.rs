@@ -1,13 +1,13 @@
-//! A node's data directory: who the node is, and where its shards keep their stores.
+//! A node's data directory: its identity, its history files and the stores of its shards.
 //!
 //! ```text
 //! node-1/
-//!   node.json   identity, boot number, the cluster's founding; replaced as a whole
-//!   history     the changes to the cluster since then, once there are any; replaced as a whole
+//!   node.json   identity, boot number, the cluster's bootstrap; replaced as a whole
+//!   history     changes of the cluster since the bootstrap, once there are any; replaced as a whole
 //!   epoch       the epoch that the node is in; replaced as a whole
-//!   seen        the latest boot that was seen of each peer; replaced as a whole
-//!   retired     why the directory must not be served any more, if so
-//!   spare       room for replacing these on a full disk
+//!   seen        the latest known boot of each peer; replaced as a whole
+//!   retired     present if the directory must not be served again; says why
+//!   spare       room for replacing these files on a full disk
 //!   lock        held by the process that serves the directory
 //!   shard-0/    the store of the first shard; and so on
 //! ```
@@ -40,58 +40,58 @@ const SEEN_FILE: &str = "seen";
 const RETIRED_FILE: &str = "retired";
 const LOCK_FILE: &str = "lock";
 
-/// What is wrong with a data directory.
+/// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// There is no node in it.
-    #[error("{0} holds no node: give the directory of one, as DIR/node-1 that `cartwheel dev --dir DIR` makes")]
+    /// It holds no node.
+    #[error("{0} holds no node; give a node's directory, for example DIR/node-1 made by `cartwheel dev --dir DIR`")]
     NoNode(PathBuf),
     /// Another process serves it.
-    #[error("{0} is served by another process already: stop that one, or give another directory")]
+    #[error("{0} is in use by another process; stop that process, or give another directory")]
     InUse(PathBuf),
-    /// Another build has written it, in a form that this build does not know.
+    /// Its format is unknown to this build.
     #[error("{}", other_format(path, *format, *newest))]
     Format {
         /// The file.
         path: PathBuf,
         /// Its format.
         format: u64,
-        /// The newest that this build knows.
+        /// The newest format that this build knows.
         newest: u64,
     },
-    /// A file is not what was written.
-    #[error("{path} is damaged ({why}): restore it from a copy of this very boot, or replace the node")]
+    /// A file has changed since it was written.
+    #[error("{path} is damaged ({why}); restore it from a copy made during this boot, or replace the node")]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// How it shows.
+        /// The evidence.
         why: String,
     },
-    /// It must not be served any more.
-    #[error("{dir} must not be served any more: {why}")]
+    /// It must not be served again.
+    #[error("{dir} must not be served again: {why}")]
     Retired {
         /// The directory.
         dir: PathBuf,
-        /// Why not, and what to do.
+        /// The reason, and what to do.
         why: String,
     },
-    /// Its parts were put together from copies of different times.
+    /// Its parts come from copies of different times.
     #[error(
-        "the stores in {0} have been written to by a later boot than its node.json knows: it was put together from copies of different \
-         times. Put the whole directory back as it was, or replace the node"
+        "the stores in {0} are of a later boot than its node.json: its parts come from copies of different times; restore the whole directory \
+        from one copy, or replace the node"
     )]
-    OfTwoTimes(PathBuf),
-    /// The node has been started as often as an incarnation allows.
-    #[error("{0} has been started 2^24 times, which is all that one incarnation of a node allows: replace the node")]
+    MixedCopies(PathBuf),
+    /// It has been started as often as an incarnation allows.
+    #[error("{0} has been started 2^24 times, the most that one incarnation allows; replace the node")]
     OutOfBoots(PathBuf),
-    /// The file system refused something.
+    /// The file system returned an error.
     #[error("cannot {what} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -100,22 +100,24 @@ fn other_format(path: &Path, format: u64, newest: u64) -> String {
     let path = path.display();
     if format > newest {
         format!(
-            "{path} has format {format}, and this build knows formats up to {newest}: a newer cartwheel has written it, and an older one \
-             would misread what it stored; start the newer one"
+            "{path} has format {format}, and this build knows formats up to {newest}; start a newer cartwheel, since an older one would misread \
+            what a newer one stored"
         )
     } else {
-        format!("{path} has format {format}, which this build does not read any more: use the cartwheel that made it")
+        format!(
+            "{path} has format {format}, which this build no longer reads; use the version of cartwheel that made it"
+        )
     }
 }
 
 impl DataDirError {
-    /// Makes an error of what the system said when it was asked to do `what` to `path`.
+    /// Wraps the error of the operation `what` on `path`.
     pub(crate) fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
         move |source| Self::Io { what, path: path.to_path_buf(), source }
     }
 }
 
-/// An open data directory. The lock goes with it.
+/// An open data directory, which holds its lock.
 #[derive(Debug)]
 pub struct DataDir {
     dir: PathBuf,
@@ -136,9 +138,9 @@ impl DataDir {
     /// Opens the directory of a node, which no other process may have open.
     ///
     /// # Errors
-    /// If it holds no node, or one that this build does not understand, or another process has it open.
+    /// If it holds no node, has an unknown format, or is open in another process.
     pub fn open(dir: &Path) -> Result<Self, DataDirError> {
-        // The identity is read under the lock, so that two processes cannot both take the same boot number.
+        // The identity is read under the lock, so that two processes cannot take the same boot number.
         if !dir.join(IDENTITY_FILE).exists() {
             return Err(DataDirError::NoNode(dir.to_path_buf()));
         }
@@ -159,8 +161,8 @@ impl DataDir {
         Ok(Self { dir: dir.to_path_buf(), identity, _lock: lock })
     }
 
-    /// Makes a note that the directory must not be served any more, of why, and of what to do. Otherwise it would come to a boot that
-    /// nobody has seen, if it were only started often enough.
+    /// Marks the directory as not to be served again, with the reason and what to do. Without the mark, an old copy that is restarted often
+    /// enough would reach a boot number that no peer has seen.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -169,32 +171,32 @@ impl DataDir {
         atomic_file::replace(&path, why.as_bytes()).map_err(DataDirError::io("write", &path))
     }
 
-    /// The error that says so.
+    /// The error for a directory that is so marked.
     pub fn retired(&self, why: String) -> DataDirError {
         DataDirError::Retired { dir: self.dir.clone(), why }
     }
 
-    /// Who the node is.
+    /// The node's identity.
     pub const fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The next boot, which draws `drawn` at random and finds the stores at these marks.
+    /// The next boot, with the random number `drawn` and these marks of the stores.
     ///
     /// # Errors
-    /// If the numbers have run out, or a store has been written to by a boot that the rest of the directory does not know.
+    /// If the boot numbers are used up, or a store is of a later boot than the rest of the directory.
     pub fn next_boot(&self, drawn: u64, marks: Vec<Mark>) -> Result<Begun, DataDirError> {
         let boot = self.identity.boot.saturating_add(1);
         if boot > Identity::BOOT_MAX {
             return Err(DataDirError::OutOfBoots(self.dir.clone()));
         }
         if marks.iter().any(|mark| mark.boot >= boot) {
-            return Err(DataDirError::OfTwoTimes(self.dir.clone()));
+            return Err(DataDirError::MixedCopies(self.dir.clone()));
         }
         Ok(Begun { boot, drawn, marks })
     }
 
-    /// Counts the next boot, durably, and returns its number.
+    /// Saves the next boot, durably, and returns its number.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -207,12 +209,12 @@ impl DataDir {
         Ok(boot)
     }
 
-    /// Whether the last boot has stopped in order and nothing has touched the stores since, which are at these marks.
+    /// Whether the last boot stopped in order and the stores, which have these marks, are unchanged since.
     pub fn was_stopped(&self, marks: &[Mark]) -> bool {
         self.identity.stopped.as_deref() == Some(marks)
     }
 
-    /// Notes durably which actors this boot goes on with, before it makes any dot.
+    /// Saves, durably, since which boot the node keeps its actors. It must be called before the boot makes a dot.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -223,7 +225,7 @@ impl DataDir {
         Ok(())
     }
 
-    /// Notes durably that the boot has stopped in order, when nothing is written any more, and at which marks its stores are.
+    /// Saves, durably, that the boot stopped in order with these marks. It must be called when nothing is written any more.
     ///
     /// # Errors
     /// If it cannot be read or written.
@@ -232,33 +234,33 @@ impl DataDir {
         write_identity(&self.dir, &Identity { stopped: Some(marks), ..identity })
     }
 
-    /// Where it is noted which version of the protocol all members speak. No boot may begin any more once anything was noted.
+    /// A handle for raising the directory's format. No boot may begin after it was raised.
     pub fn format_mark(&self) -> FormatMark {
         FormatMark { dir: self.dir.clone(), identity: self.identity.clone() }
     }
 
-    /// Where the history of the cluster's changes is kept.
+    /// The file of the cluster's history.
     pub fn history_file(&self) -> HistoryFile {
         history_file(&self.dir)
     }
 
-    /// Where the node's epoch is kept.
+    /// The file of the node's epoch.
     pub fn epoch_file(&self) -> EpochFile {
         epoch_file(&self.dir)
     }
 
-    /// Where the latest boots of peers are kept.
+    /// The file of the peers' latest boots.
     pub fn seen_file(&self) -> SeenFile {
         SeenFile::new(self.dir.join(SEEN_FILE))
     }
 
-    /// Where the shard with this number keeps its store.
+    /// The directory of the store of shard `shard`.
     pub fn shard_dir(&self, shard: u32) -> PathBuf {
         self.dir.join(format!("shard-{shard}"))
     }
 }
 
-/// The mark of a directory that builds which speak only older versions of the protocol must not open it.
+/// The format of a directory, which keeps builds that speak only older protocols from opening it.
 #[derive(Clone, Debug)]
 pub struct FormatMark {
     dir: PathBuf,
@@ -266,15 +268,15 @@ pub struct FormatMark {
 }
 
 impl FormatMark {
-    /// What is noted.
+    /// The protocol that all members were last known to speak.
     pub const fn all_speak(&self) -> Protocol {
         self.identity.all_speak
     }
 
-    /// Notes durably that all members speak `protocol`, before anything is stored that came with it.
+    /// Saves, durably, that all members speak `protocol`. It must be called before anything is stored that needs that version.
     ///
     /// # Errors
-    /// If it cannot be written: then it may have been or not.
+    /// If it cannot be written: it then may or may not be saved.
     pub fn raise(&mut self, protocol: Protocol) -> Result<(), DataDirError> {
         let identity = Identity { all_speak: protocol, ..self.identity.clone() };
         write_identity(&self.dir, &identity)?;
@@ -288,7 +290,7 @@ fn write_identity(dir: &Path, identity: &Identity) -> Result<(), DataDirError> {
     atomic_file::replace(&path, &identity.encode()).map_err(DataDirError::io("write", &path))
 }
 
-/// The format that a file of JSON says it has.
+/// The format that a JSON file states.
 fn format_of_json(bytes: &[u8], path: &Path) -> Result<u64, DataDirError> {
     #[derive(serde::Deserialize)]
     struct FormatOnly {
@@ -298,17 +300,17 @@ fn format_of_json(bytes: &[u8], path: &Path) -> Result<u64, DataDirError> {
     serde_json::from_slice(bytes).map(|FormatOnly { format }| format).map_err(damaged)
 }
 
-/// Where the history of the cluster's changes is kept in `dir`.
+/// The file of the cluster's history in `dir`.
 pub fn history_file(dir: &Path) -> HistoryFile {
     HistoryFile::new(dir.join(HISTORY_FILE))
 }
 
-/// Where the epoch of the node of `dir` is kept.
+/// The file of the node's epoch in `dir`.
 pub fn epoch_file(dir: &Path) -> EpochFile {
     EpochFile::new(dir.join(EPOCH_FILE))
 }
 
-/// Whether `dir` is fit to become a node's directory: it is not there, or holds nothing that a node would miss.
+/// Whether `dir` can become a node's directory: it is absent, or holds nothing that a node needs.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -320,7 +322,7 @@ pub fn is_vacant(dir: &Path) -> Result<bool, DataDirError> {
     };
     for entry in entries {
         let name = entry.map_err(DataDirError::io("read", dir))?.file_name();
-        // A log, what is left of a new directory that was not finished, and what is on every new file system.
+        // A log, the remains of an unfinished new directory, and what every new file system has.
         let left = ["log", LOCK_FILE, HISTORY_FILE, "history.new", EPOCH_FILE, "epoch.new", "node.json.new"];
         if !left.iter().chain(&[SPARE_FILE, "lost+found"]).any(|known| name == *known) {
             return Ok(false);
@@ -329,10 +331,10 @@ pub fn is_vacant(dir: &Path) -> Result<bool, DataDirError> {
     Ok(true)
 }
 
-/// Who the node of `dir` is, whether or not a process serves it.
+/// Reads the identity of the node in `dir`, whether or not a process serves it.
 ///
 /// # Errors
-/// If it holds no node, or one that this build does not understand.
+/// If it holds no node, or has an unknown format.
 pub fn read_identity(dir: &Path) -> Result<Identity, DataDirError> {
     let path = dir.join(IDENTITY_FILE);
     match fs::read(&path) {

@@ -1,7 +1,7 @@
-//! The file in which a node remembers how far each incarnation of its peers has come ([`crate::data_dir::lineage`]).
+//! The file that keeps how far each incarnation of a peer has come ([`crate::data_dir::lineage`]).
 //!
-//! A data directory that was put back from a copy must not serve: it has forgotten writes that it acknowledged, and promises that it
-//! made. Only its peers can know.
+//! A data directory that was restored from a copy must not be served: it lacks writes and promises that it acknowledged. Only its peers can
+//! detect this.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,15 +13,15 @@ use serde::{Deserialize, Serialize};
 use super::{DataDirError, atomic_file};
 use crate::data_dir::lineage::{Known, Mark};
 
-/// The format of the file that this build writes.
+/// The format that this build writes.
 const FORMAT: u64 = 2;
-/// The oldest that it reads: boots alone.
+/// The oldest format that this build reads: boots alone.
 const FORMAT_OLDEST: u64 = 1;
 
-/// What is known by node and incarnation.
+/// What is known, by node and incarnation.
 pub type SeenBoots = BTreeMap<(NodeId, Incarnation), Known>;
 
-/// Where they are kept.
+/// A handle to the file.
 #[derive(Clone, Debug)]
 pub struct SeenFile {
     path: PathBuf,
@@ -39,7 +39,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct SeenForm {
     node: String,
-    /// Files name it as the first builds did: a term that changes is no reason for another format.
+    /// The field keeps the name of the first builds: a changed term does not justify a new format.
     #[serde(rename = "life")]
     incarnation: String,
     boot: u32,
@@ -55,10 +55,10 @@ impl SeenFile {
         Self { path }
     }
 
-    /// What the file holds; nothing if there is none.
+    /// Reads the file; nothing is known if there is none.
     ///
     /// # Errors
-    /// If it cannot be read, is damaged, or a newer build has written it.
+    /// If the file cannot be read, is damaged, or has a newer format.
     pub fn load(&self) -> Result<SeenBoots, DataDirError> {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
@@ -73,16 +73,16 @@ impl SeenFile {
         }
         let file: File = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if file.check != check(&file.seen) {
-            return Err(damaged("its check does not fit its contents".to_owned()));
+            return Err(damaged("its checksum does not match its contents".to_owned()));
         }
         let parsed = file.seen.iter().map(SeenForm::parse).collect::<Option<_>>();
-        parsed.ok_or_else(|| damaged("a field does not have its form".to_owned()))
+        parsed.ok_or_else(|| damaged("a field is malformed".to_owned()))
     }
 
-    /// Puts `boots` in the place of what the file holds, durably.
+    /// Replaces the file's contents with `boots`, durably.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If the file cannot be written.
     pub fn save(&self, boots: &SeenBoots) -> Result<(), DataDirError> {
         let form = |(&(node, incarnation), known): (&(NodeId, Incarnation), &Known)| SeenForm {
             node: format!("{:016x}", node.get()),
@@ -112,7 +112,7 @@ impl SeenForm {
 fn check(seen: &[SeenForm]) -> String {
     let mut hasher = blake3::Hasher::new();
     for SeenForm { node, incarnation, boot, drawn, marks } in seen {
-        // The first format had the first three.
+        // The first format hashed the first three fields only.
         let drawn = drawn.as_ref().map(|drawn| format!("{drawn} {marks:?}"));
         for field in [Some(node), Some(incarnation), Some(&boot.to_string()), drawn.as_ref()].into_iter().flatten() {
             hasher.update(&(field.len() as u64).to_be_bytes());
@@ -134,7 +134,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(noise in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_load_or_fail_without_a_panic(noise in prop::collection::vec(any::<u8>(), 0..200)) {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join("seen"), &noise).unwrap();
             prop_assert!(file(&dir).load().is_err());
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_is_loaded_and_no_other_boot_is() {
+    fn saved_boots_load_and_damage_is_detected() {
         let dir = tempfile::tempdir().unwrap();
         let file = file(&dir);
         assert_eq!(file.load().unwrap(), SeenBoots::new());

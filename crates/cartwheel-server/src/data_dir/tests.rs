@@ -18,7 +18,7 @@ fn identity() -> Identity {
         shards: NonZeroU32::MIN,
         cluster: ClusterId(42),
         secret: ClusterSecret([7; 32]),
-        founding: Bytes::from_static(b"\x00founding\xff"),
+        bootstrap: Bytes::from_static(b"\x00founding\xff"),
         all_speak: Protocol::OLDEST,
     }
 }
@@ -52,15 +52,15 @@ fn boots_are_counted_across_openings() {
     assert!(data_dir.was_stopped(&marks) && !data_dir.was_stopped(&[Mark { boot: 3, commit: 10 }]));
     data_dir.begin_boot(data_dir.next_boot(4, marks.clone()).unwrap()).unwrap();
     assert_eq!(data_dir.identity().actors, Some(actors));
-    assert!(!data_dir.was_stopped(&marks), "it runs");
+    assert!(!data_dir.was_stopped(&marks), "the boot still runs");
     drop(data_dir);
     let ahead = DataDir::open(dir.path()).unwrap().next_boot(9, vec![Mark { boot: 5, commit: 1 }]);
-    assert!(matches!(ahead, Err(DataDirError::OfTwoTimes(_))), "{ahead:?}");
+    assert!(matches!(ahead, Err(DataDirError::MixedCopies(_))), "{ahead:?}");
     assert_eq!(read_identity(dir.path()).unwrap().boot, 4);
 }
 
 #[test]
-fn a_directory_has_one_owner() {
+fn a_directory_is_open_in_one_process_only() {
     let dir = created();
     let first = DataDir::open(dir.path()).unwrap();
     let error = DataDir::open(dir.path()).unwrap_err();
@@ -70,7 +70,7 @@ fn a_directory_has_one_owner() {
 }
 
 #[test]
-fn what_is_no_node_is_refused() {
+fn a_directory_without_a_node_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let error = DataDir::open(dir.path()).unwrap_err();
     assert!(matches!(error, DataDirError::NoNode(_)), "{error}");
@@ -78,14 +78,14 @@ fn what_is_no_node_is_refused() {
 }
 
 #[test]
-fn no_flipped_bit_goes_unnoticed() {
+fn a_flipped_bit_is_detected() {
     let dir = created();
     let path = dir.path().join(IDENTITY_FILE);
     let whole = std::fs::read(&path).unwrap();
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
-        // White space and the case of a letter outside a string carry no meaning; whatever is read must be the same.
+        // White space and the case of a letter outside a string carry no meaning; any result must equal the original.
         if let Ok(read) = Identity::decode(&bytes, &path) {
             assert_eq!(read, identity(), "byte {at}");
         }
@@ -94,7 +94,7 @@ fn no_flipped_bit_goes_unnoticed() {
 }
 
 #[test]
-fn another_format_says_so() {
+fn an_unknown_format_is_named_in_the_error() {
     let dir = created();
     let path = dir.path().join(IDENTITY_FILE);
     for other in [1, u64::from(Protocol::NEWEST.0) - 2] {
@@ -105,7 +105,7 @@ fn another_format_says_so() {
 }
 
 #[test]
-fn a_directory_that_uses_a_version_is_opened_by_no_build_that_does_not_know_it() {
+fn a_build_without_a_version_of_the_protocol_cannot_open_a_directory_that_uses_it() {
     let dir = created();
     let mut data_dir = DataDir::open(dir.path()).unwrap();
     let next = data_dir.next_boot(1, Vec::new()).unwrap();
@@ -119,12 +119,12 @@ fn a_directory_that_uses_a_version_is_opened_by_no_build_that_does_not_know_it()
     drop(data_dir);
     let error = DataDir::open(dir.path()).unwrap_err();
     assert!(matches!(error, DataDirError::Format { format, newest, .. } if format == newest + 1), "{error}");
-    assert!(error.to_string().contains("a newer cartwheel has written it"), "{error}");
+    assert!(error.to_string().contains("start a newer cartwheel"), "{error}");
 }
 
-/// With fields that this build knows nothing of.
+/// The files have fields that this build does not know.
 #[test]
-fn files_of_a_newer_build_are_not_taken_for_damaged_ones() {
+fn files_of_a_newer_build_are_not_reported_as_damaged() {
     let dir = created();
     let newer = r#"{"format": 9, "news": true}"#;
     std::fs::write(dir.path().join(EPOCH_FILE), newer).unwrap();
@@ -142,7 +142,7 @@ fn files_of_a_newer_build_are_not_taken_for_damaged_ones() {
 }
 
 #[test]
-fn boots_run_out_before_they_repeat() {
+fn boot_numbers_end_before_they_repeat() {
     let dir = tempfile::tempdir().unwrap();
     DataDir::create(dir.path(), &Identity { boot: Identity::BOOT_MAX, ..identity() }).unwrap();
     let error = DataDir::open(dir.path()).unwrap().next_boot(1, Vec::new()).unwrap_err();
@@ -150,9 +150,9 @@ fn boots_run_out_before_they_repeat() {
 }
 
 proptest::proptest! {
-    /// Whatever becomes of the file, it says who the node is or that it is damaged.
+    /// Whatever happens to the file, it parses to the same identity or fails.
     #[test]
-    fn an_identity_is_what_was_written_or_refused(
+    fn an_identity_parses_to_what_was_written_or_fails(
         changes in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 0u8..=255), 1..4),
         cut in proptest::prelude::any::<proptest::sample::Index>(),
         noise in proptest::collection::vec(0u8..=255, 0..100),
@@ -163,7 +163,7 @@ proptest::proptest! {
         changes.iter().for_each(|(at, byte)| spoilt[at.index(whole.len())] = *byte);
         let cut_off = whole[..cut.index(whole.len())].to_vec();
         for bytes in [spoilt, cut_off, noise] {
-            // JSON leaves room for other spaces; what is said must be the same.
+            // JSON allows other white space; the result must be the same.
             if let Ok(read) = Identity::decode(&bytes, path) {
                 proptest::prop_assert_eq!(read, identity());
             }

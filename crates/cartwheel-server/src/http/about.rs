@@ -4,31 +4,31 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 
-use super::Door;
+use super::ApiState;
 use crate::metrics;
 
-/// What is where
+/// List the addresses that the node serves
 #[utoipa::path(get, path = "/", tag = "node",
-    responses((status = 200, description = "The other addresses", body = String, content_type = "text/plain")))]
-pub(super) async fn root(State(door): State<Door>) -> String {
-    let name = &door.local().name;
+    responses((status = 200, description = "The addresses", body = String, content_type = "text/plain")))]
+pub(super) async fn root(State(api): State<ApiState>) -> String {
+    let name = &api.local().name;
     format!(
         "{name} of a Cartwheel cluster, version {}
 
-  GET, PUT, DELETE /v1/kv/{{bucket}}/{{key}}        values
-  GET /v1/buckets                               the buckets with settings of their own
-  GET, PUT /v1/buckets/{{bucket}}                 how a bucket's keys are kept and served
-  GET /v1/cluster                               the members, and what this node thinks of each
-  GET /v1/cluster/ring                          the partitions and their owners
-  POST /v1/cluster/members                      plans or makes changes of the members
-  GET /v1/cluster/moves                         which partitions are on their way, and what they wait for
-  GET /v1/cluster/locate/{{bucket}}/{{key}}         where a key lies
-  GET /v1/cluster/replicas                         since when which replicas are proven equal
-  GET /v1/cluster/partitions/{{partition}}/digests  what this node's disk holds of a partition
-  GET /healthz                                  whether the node incarnations
-  GET /readyz                                   whether it takes requests
-  GET /metrics                                  metrics for Prometheus
-  GET /openapi.json                             all calls, as OpenAPI
+  GET, PUT, DELETE /v1/kv/{{bucket}}/{{key}}            values
+  GET /v1/buckets                                   buckets with settings of their own
+  GET, PUT /v1/buckets/{{bucket}}                     settings of a bucket
+  GET /v1/cluster                                   members, with their status as this node sees it
+  GET /v1/cluster/ring                              partitions and their owners
+  POST /v1/cluster/members                          plan or make changes of the members
+  GET /v1/cluster/transfers                         partitions under way, and what they wait for
+  GET /v1/cluster/locate/{{bucket}}/{{key}}             location of a key
+  GET /v1/cluster/replicas                          since when replicas are verified equal
+  GET /v1/cluster/partitions/{{partition}}/digests    records of a partition on this node's disk
+  GET /healthz                                      whether the node is alive
+  GET /readyz                                       whether it takes requests
+  GET /metrics                                      metrics for Prometheus
+  GET /openapi.json                                 all calls, as OpenAPI
 ",
         env!("CARGO_PKG_VERSION")
     )
@@ -36,8 +36,8 @@ pub(super) async fn root(State(door): State<Door>) -> String {
 
 /// Metrics for Prometheus
 #[utoipa::path(get, path = "/metrics", tag = "node",
-    responses((status = 200, description = "What the node counts", body = String,
+    responses((status = 200, description = "The node's metrics", body = String,
         content_type = "application/openmetrics-text")))]
-pub(super) async fn metrics(State(door): State<Door>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], door.metrics().text())
+pub(super) async fn metrics(State(api): State<ApiState>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], api.metrics().text())
 }

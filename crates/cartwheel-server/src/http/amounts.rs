@@ -1,7 +1,7 @@
-//! How much is copied when partitions get other homes, as the nodes say that hold them.
+//! Estimates how much data a change of homes copies, from the sizes that nodes report.
 //!
-//! Keys of buckets with different n have different homes, so each group of keys is looked at by itself: a home that comes to the third
-//! place copies the keys of those buckets that keep three replicas.
+//! Keys of buckets with different n have different homes, so each group of keys is counted by itself: a new home in third place copies only
+//! the keys of buckets that keep three replicas.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,28 +14,28 @@ use cartwheel_core::control::Surveyed;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::value::dot::NodeId;
 
-use super::Door;
+use super::ApiState;
 
-/// Which nodes are to be asked how much they hold of which partitions.
-pub(super) type Questions = BTreeMap<NodeId, BTreeSet<PartitionId>>;
+/// The partitions whose sizes to ask of each node.
+pub(super) type SurveyTargets = BTreeMap<NodeId, BTreeSet<PartitionId>>;
 
-/// A partition on its way from some homes to others.
+/// A partition that goes from some homes to others.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Route {
     /// The partition.
     pub(super) partition: PartitionId,
-    /// Who holds it, in order.
+    /// Its present homes, in order.
     pub(super) from: Vec<Home>,
-    /// Who is to hold it, in order.
+    /// Its target homes, in order.
     pub(super) to: Vec<Home>,
-    /// The groups of its keys, and how many homes each has and is to have.
+    /// The groups of its keys, with the present and the target number of homes.
     pub(super) groups: Vec<(Group, u8, u8)>,
-    /// A bucket is to have another n.
+    /// Whether a bucket's n changes.
     pub(super) changes_n: bool,
 }
 
 impl Route {
-    /// From what a configuration says to what is wished.
+    /// From a configuration to the target of the view.
     pub(super) fn new(partition: PartitionId, from: &Configuration, view: &View) -> Self {
         let (counts, target) = (&from.counts, view.target_counts());
         let of = |counts: &ReplicaCounts, other: &ReplicaCounts| counts.iter().all(|(bucket, n)| other.n(bucket) == n);
@@ -48,49 +48,49 @@ impl Route {
         }
     }
 
-    /// Whether any home comes or goes.
+    /// Whether the set of homes or a bucket's n changes.
     pub(super) fn is_change(&self) -> bool {
         self.changes_n || self.from.iter().collect::<BTreeSet<_>>() != self.to.iter().collect()
     }
 
-    /// Those who come as homes of the keys of any group.
-    pub(super) fn come_at_all(&self) -> BTreeSet<&Home> {
-        self.groups.iter().flat_map(|&(_, before, after)| self.come(before, after)).collect()
+    /// The new homes of any group of keys.
+    pub(super) fn all_new_homes(&self) -> BTreeSet<&Home> {
+        self.groups.iter().flat_map(|&(_, before, after)| self.new_homes(before, after)).collect()
     }
 
-    /// Those who come as homes of keys that have `before` homes and are to have `after`.
-    fn come(&self, before: u8, after: u8) -> impl Iterator<Item = &Home> {
+    /// The new homes of keys that have `before` homes and are to have `after`.
+    fn new_homes(&self, before: u8, after: u8) -> impl Iterator<Item = &Home> {
         let from = &self.from[..self.from.len().min(before.into())];
         self.to.iter().take(after.into()).filter(|home| !from.contains(home))
     }
 }
 
-/// How much is copied.
+/// An amount of data to copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Amount {
-    /// So much, counted once for each home that comes.
+    /// The size, counted once per new home.
     pub(super) size: Size,
-    /// Nobody said so: it is the mean of other partitions.
+    /// No home reported the size: it is the mean of other partitions.
     pub(super) is_estimate: bool,
 }
 
-/// Whom to ask about the partitions that move: the first home of each that is there.
-pub(super) fn sources(door: &Door, view: &View, routes: &[Route]) -> Questions {
-    let (liveness, own) = (door.liveness(), door.local().node);
+/// The node to ask about each partition that moves: its first home that is alive.
+pub(super) fn sources(api: &ApiState, view: &View, routes: &[Route]) -> SurveyTargets {
+    let (liveness, own) = (api.liveness(), api.local().node);
     let is_there = |home: &&Home| {
         let is_alive = home.node == own || liveness.status(home.node) != Status::Down;
         is_alive && view.member(home.node).is_some_and(|known| known.member.incarnation == home.incarnation)
     };
-    let mut questions = Questions::new();
+    let mut targets = SurveyTargets::new();
     for Route { partition, from, .. } in routes {
         if let Some(home) = from.iter().find(is_there) {
-            questions.entry(home.node).or_default().insert(*partition);
+            targets.entry(home.node).or_default().insert(*partition);
         }
     }
-    questions
+    targets
 }
 
-/// How much is copied of each partition; none where nobody knows how much any partition holds.
+/// How much is copied of each partition; none where no node reported the size of any partition.
 pub(super) fn amounts(routes: &[Route], surveyed: &Surveyed) -> Vec<Option<Amount>> {
     let groups: BTreeSet<Group> = routes.iter().flat_map(|route| &route.groups).map(|&(group, ..)| group).collect();
     let mean = |group| Some((group, mean(group, routes, surveyed)?));
@@ -98,26 +98,26 @@ pub(super) fn amounts(routes: &[Route], surveyed: &Surveyed) -> Vec<Option<Amoun
     let amount = |route: &Route| {
         let mut amount = Amount::default();
         for &(group, before, after) in &route.groups {
-            let come = route.come(before, after).count() as u64;
-            if come == 0 {
+            let new_homes = route.new_homes(before, after).count() as u64;
+            if new_homes == 0 {
                 continue;
             }
-            let said = said(route, group, before, surveyed);
-            let Size { keys, bytes } = said.or_else(|| means.get(&group).copied())?;
-            amount.size += Size { keys: keys.saturating_mul(come), bytes: bytes.saturating_mul(come) };
-            amount.is_estimate |= said.is_none();
+            let reported = reported(route, group, before, surveyed);
+            let Size { keys, bytes } = reported.or_else(|| means.get(&group).copied())?;
+            amount.size += Size { keys: keys.saturating_mul(new_homes), bytes: bytes.saturating_mul(new_homes) };
+            amount.is_estimate |= reported.is_none();
         }
         Some(amount)
     };
     routes.iter().map(amount).collect()
 }
 
-/// How much of it those who come hold already; none where one of them has not said.
+/// How much of a partition its new homes hold already; none if one of them has not reported.
 pub(super) fn copied(route: &Route, surveyed: &Surveyed) -> Option<Size> {
     let mut copied = Size::default();
     for &(group, before, after) in &route.groups {
-        let whole = said(route, group, before, surveyed);
-        for home in route.come(before, after) {
+        let whole = reported(route, group, before, surveyed);
+        for home in route.new_homes(before, after) {
             let held = surveyed.get(&home.node)?.trees.get(&TreeId { partition: route.partition, group });
             let held = held.copied().unwrap_or_default();
             let most = whole.unwrap_or(held);
@@ -127,7 +127,7 @@ pub(super) fn copied(route: &Route, surveyed: &Surveyed) -> Option<Size> {
     Some(copied)
 }
 
-/// All of it together; none if one of them is not known.
+/// The sum; none if one amount is unknown.
 pub(super) fn total(amounts: &[Option<Amount>]) -> Option<Amount> {
     amounts.iter().try_fold(Amount::default(), |mut total, amount| {
         let amount = amount.as_ref()?;
@@ -137,8 +137,8 @@ pub(super) fn total(amounts: &[Option<Amount>]) -> Option<Amount> {
     })
 }
 
-/// What the first of its homes said that has answered.
-fn said(route: &Route, group: Group, n: u8, surveyed: &Surveyed) -> Option<Size> {
+/// The size that the first of the partition's homes to have reported gave.
+fn reported(route: &Route, group: Group, n: u8, surveyed: &Surveyed) -> Option<Size> {
     let tree = TreeId { partition: route.partition, group };
     let homes = route.from.iter().take(n.into());
     homes.filter_map(|home| surveyed.get(&home.node)?.trees.get(&tree)).next().copied()
@@ -147,7 +147,7 @@ fn said(route: &Route, group: Group, n: u8, surveyed: &Surveyed) -> Option<Size>
 fn mean(group: Group, routes: &[Route], surveyed: &Surveyed) -> Option<Size> {
     let (mut sum, mut count) = (Size::default(), 0);
     let known = |route: &Route| route.groups.iter().find(|&&(other, ..)| other == group).map(|&(_, n, _)| n);
-    for size in routes.iter().filter_map(|route| said(route, group, known(route)?, surveyed)) {
+    for size in routes.iter().filter_map(|route| reported(route, group, known(route)?, surveyed)) {
         sum += size;
         count += 1;
     }
@@ -170,21 +170,21 @@ mod tests {
         Route { partition: PartitionId(partition), from: homes(from), to: homes(to), groups, changes_n: false }
     }
 
-    /// Where all keys have three homes.
+    /// A route where all keys have three homes.
     fn of_three(partition: u32, from: &[u64], to: &[u64]) -> Route {
         Route { groups: vec![(Group(3), 3, 3)], ..route(partition, from, to) }
     }
 
-    /// A partition, n, and how many keys of ten bytes are there.
-    type Said = (u32, u8, u64);
+    /// A partition, n, and the number of its keys, of ten bytes each.
+    type Reported = (u32, u8, u64);
 
-    /// What nodes say.
-    fn surveyed(said: &[(u64, &[Said])]) -> Surveyed {
-        let tree = |&(partition, n, keys): &Said| {
+    /// What nodes report.
+    fn surveyed(reported: &[(u64, &[Reported])]) -> Surveyed {
+        let tree = |&(partition, n, keys): &Reported| {
             (TreeId { partition: PartitionId(partition), group: Group(n.into()) }, Size { keys, bytes: 10 * keys })
         };
-        let sizes = |trees: &[Said]| NodeSizes { trees: trees.iter().map(tree).collect(), ..NodeSizes::default() };
-        said.iter().map(|&(node, trees)| (NodeId::new(node), sizes(trees))).collect()
+        let sizes = |trees: &[Reported]| NodeSizes { trees: trees.iter().map(tree).collect(), ..NodeSizes::default() };
+        reported.iter().map(|&(node, trees)| (NodeId::new(node), sizes(trees))).collect()
     }
 
     fn keys(amounts: &[Option<Amount>]) -> Vec<Option<(u64, bool)>> {
@@ -192,25 +192,29 @@ mod tests {
     }
 
     #[test]
-    fn each_home_that_comes_copies_the_keys_of_the_buckets_whose_home_it_will_be() {
-        let said = surveyed(&[(1, &[(0, 1, 100), (0, 3, 7), (1, 1, 50), (1, 3, 9)])]);
+    fn a_new_home_copies_the_keys_of_the_buckets_that_place_them_there() {
+        let reported = surveyed(&[(1, &[(0, 1, 100), (0, 3, 7), (1, 1, 50), (1, 3, 9)])]);
         let third = route(0, &[1, 2, 3], &[1, 2, 4]);
-        assert_eq!(keys(&amounts(&[third], &said)), [Some((7, false))]);
-        // 4 comes to the first place; 1 stays a home of the buckets of three alone.
+        assert_eq!(keys(&amounts(&[third], &reported)), [Some((7, false))]);
+        // Node 4 comes to the first place; node 1 stays a home, but only of buckets with n=3.
         let first = route(1, &[1, 2, 3], &[4, 1, 5]);
-        assert_eq!(keys(&amounts(&[first], &said)), [Some((50 + 2 * 9, false))]);
+        assert_eq!(keys(&amounts(&[first], &reported)), [Some((50 + 2 * 9, false))]);
         let leaves = route(7, &[1, 2, 3], &[1, 2]);
         assert!(leaves.is_change());
-        assert_eq!(keys(&amounts(&[leaves], &said)), [Some((0, false))], "nothing is copied of what nobody knows");
+        assert_eq!(
+            keys(&amounts(&[leaves], &reported)),
+            [Some((0, false))],
+            "a partition without new homes copies nothing"
+        );
         assert!(!route(0, &[1, 2, 3], &[3, 1, 2]).is_change());
     }
 
     #[test]
-    fn what_nobody_says_is_taken_for_the_mean_of_the_others() {
+    fn an_unreported_size_is_estimated_as_the_mean() {
         let route = of_three;
-        let said = surveyed(&[(1, &[(0, 3, 100)]), (2, &[(1, 3, 300)])]);
+        let reported = surveyed(&[(1, &[(0, 3, 100)]), (2, &[(1, 3, 300)])]);
         let routes = [route(0, &[1, 2], &[1, 9]), route(1, &[2, 1], &[8, 9]), route(2, &[3], &[9])];
-        let amounts_of = amounts(&routes, &said);
+        let amounts_of = amounts(&routes, &reported);
         assert_eq!(keys(&amounts_of), [Some((100, false)), Some((600, false)), Some((200, true))]);
         let total_of = total(&amounts_of).unwrap();
         assert_eq!((total_of.size, total_of.is_estimate), (Size { keys: 900, bytes: 9_000 }, true));
@@ -219,14 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_copied_is_what_those_hold_who_come() {
+    fn the_copied_size_is_what_the_new_homes_hold() {
         let route = of_three;
         let moving = route(0, &[1, 2], &[3, 4]);
         let known = surveyed(&[(1, &[(0, 3, 100)]), (3, &[(0, 3, 60)]), (4, &[])]);
         assert_eq!(copied(&moving, &known), Some(Size { keys: 60, bytes: 600 }));
-        // It may have got what the source has lost since.
+        // A new home may hold records that the source has lost since.
         let more = surveyed(&[(1, &[(0, 3, 100)]), (3, &[(0, 3, 120)]), (4, &[(0, 3, 100)])]);
         assert_eq!(copied(&moving, &more), Some(Size { keys: 200, bytes: 2_000 }));
-        assert_eq!(copied(&moving, &surveyed(&[(1, &[(0, 3, 100)]), (3, &[])])), None, "4 has not said");
+        assert_eq!(copied(&moving, &surveyed(&[(1, &[(0, 3, 100)]), (3, &[])])), None, "node 4 has not reported");
     }
 }

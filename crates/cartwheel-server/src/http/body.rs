@@ -1,4 +1,4 @@
-//! The bodies of requests and answers: as much of them at a time as the node has memory for.
+//! The bodies of requests and responses, within the memory that the node has for them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,20 +13,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 
-/// How many bytes of values may be arriving or wait to be stored, over all requests; and how many bytes of answers may wait
-/// for their clients to read them: of large ones, ...
+/// How many bytes of values may be arriving or waiting to be stored, over all requests; and how many bytes of responses may wait for their
+/// clients: of large ones, ...
 const LARGE_BYTES_MAX: usize = 224 << 20;
-/// ... and of those of at most [`SMALL_BYTES`], so that a few large ones leave room for them.
+/// ... and of those of at most [`SMALL_BYTES`], so that a few large ones leave room for small ones.
 const SMALL_BYTES_MAX: usize = 32 << 20;
 const SMALL_BYTES: usize = 64 << 10;
-/// The first memory that a value of unknown length is given.
+/// The first buffer for a value of unknown length.
 const FIRST_BYTES: usize = 4096;
-/// How much of a value that is refused is read all the same, and for how long: a client that is cut off while it sends may never
-/// read why.
+/// How much of a refused value is still read, and for how long: a client that is cut off while it sends may never read the response.
 const DISCARDED_BYTES_MAX: usize = 8 << 20;
 const DISCARD_WITHIN: Duration = Duration::from_secs(1);
 
-/// The memory for values, or for answers.
+/// The memory for values, or for responses.
 #[derive(Debug)]
 pub(super) struct Bodies {
     small: Arc<Semaphore>,
@@ -34,21 +33,21 @@ pub(super) struct Bodies {
     gauge: Gauge,
 }
 
-/// A value, and its share of the memory.
+/// A value with its share of the memory.
 #[derive(Debug)]
 pub(super) struct Value {
     pub(super) bytes: Bytes,
     pub(super) held: MemoryShare,
 }
 
-/// A share of the memory, until it is dropped.
+/// A share of the memory, returned when it is dropped.
 #[derive(Debug)]
 pub(super) struct MemoryShare {
     permit: Option<OwnedSemaphorePermit>,
     gauge: Gauge,
 }
 
-/// Bytes with their share of the memory. Whoever has a part of them holds all of them.
+/// Bytes with their share of the memory. A slice of them keeps all of them.
 struct HeldBytes {
     bytes: Bytes,
     _held: MemoryShare,
@@ -66,22 +65,25 @@ impl Bodies {
         Self { small: pool(SMALL_BYTES_MAX), large: pool(LARGE_BYTES_MAX), gauge }
     }
 
-    /// A share of so many bytes, or a refusal if there is no more.
+    /// Takes a share of `bytes` bytes.
+    ///
+    /// # Errors
+    /// If too little memory is free.
     pub(super) fn take(&self, bytes: usize) -> Result<MemoryShare, ApiError> {
         let mut held = MemoryShare { permit: None, gauge: self.gauge.clone() };
-        // What is larger than all of the memory may have all of it.
+        // A body larger than the whole memory may take all of it.
         held.grow_to(self, bytes.min(LARGE_BYTES_MAX))?;
         Ok(held)
     }
 
-    /// The same bytes, which have their share of the memory until they are dropped, wherever that is: a connection has taken in an answer
-    /// long before its client has read it.
+    /// Returns the bytes with a share of the memory that lasts until they are dropped: a connection takes in a response long before the client
+    /// has read it.
     pub(super) fn hold(&self, bytes: Bytes) -> Result<Bytes, ApiError> {
         let held = self.take(bytes.len())?;
         Ok(Bytes::from_owner(HeldBytes { bytes, _held: held }))
     }
 
-    /// Reads a value of at most `bytes_max` bytes within a time: a client that trickles must not cost a connection.
+    /// Reads a value of at most `bytes_max` bytes within a time limit, so that a slow client does not hold a connection for ever.
     pub(super) async fn read(
         &self,
         headers: &HeaderMap,
@@ -106,7 +108,7 @@ impl Bodies {
 
     async fn collect(&self, body: &mut Body, declared: Option<usize>, bytes_max: usize) -> Result<Value, ApiError> {
         let mut held = MemoryShare { permit: None, gauge: self.gauge.clone() };
-        // Into memory of its own: what the connection reads into is larger, and would be held as long as the value.
+        // It is copied into memory of its own: the connection's read buffer is larger, and would live as long as the value.
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
@@ -118,7 +120,7 @@ impl Bodies {
                 return Err(too_large(&format!("more than {bytes_max}"), bytes_max));
             }
             if needed > bytes.capacity() {
-                // Room is made as bytes arrive, and not as they are announced.
+                // The buffer grows with the bytes that arrive, not with the announced length.
                 let doubled = (bytes.capacity() * 2).max(FIRST_BYTES).min(declared.unwrap_or(usize::MAX));
                 let wanted = doubled.min(bytes_max).max(needed);
                 held.grow_to(self, wanted)?;
@@ -131,7 +133,7 @@ impl Bodies {
 }
 
 impl MemoryShare {
-    /// Has it be of so many bytes, which are no fewer than before.
+    /// Grows the share to `bytes`.
     fn grow_to(&mut self, bodies: &Bodies, bytes: usize) -> Result<(), ApiError> {
         let held = self.bytes();
         let (was_small, is_small) = (held <= SMALL_BYTES, bytes <= SMALL_BYTES);
@@ -158,7 +160,7 @@ impl Drop for MemoryShare {
     }
 }
 
-/// What lies beneath an error: what is above it says little.
+/// The root cause of an error; the outer errors say little.
 fn root(error: &axum::Error) -> String {
     let mut error: &dyn std::error::Error = error;
     while let Some(source) = error.source() {
@@ -169,14 +171,13 @@ fn root(error: &axum::Error) -> String {
 
 fn too_large(bytes: &str, bytes_max: usize) -> ApiError {
     ApiError::too_large(format!(
-        "the value has {bytes} bytes, the bucket takes {bytes_max}: store less, or raise the bucket's max_value_bytes"
+        "the value has {bytes} bytes, the bucket takes {bytes_max}: store a smaller value, or raise the bucket's max_value_bytes"
     ))
 }
 
-/// Reads on, within bounds, what a client sends of a value that was refused. Whether it came to the end: if not, the connection
-/// must be closed.
+/// Reads the rest of a refused value, within bounds. Returns whether it reached the end; if not, the connection must be closed.
 pub(super) async fn discard(headers: &HeaderMap, body: &mut Body) -> bool {
-    // Such a client waits to hear whether it may send at all; to read would be to say yes.
+    // The client waits for permission to send; reading would grant it.
     if headers.contains_key(header::EXPECT) {
         return false;
     }
@@ -208,8 +209,8 @@ mod tests {
         let held = LARGE_BYTES_MAX - 100_000;
         assert_eq!((first.bytes.len(), gauge.get()), (held, held as i64));
         assert_eq!(read(100_001).await.unwrap_err().code(), "overloaded");
-        assert_eq!(gauge.get(), held as i64, "a refused value holds nothing");
-        assert_eq!(read(SMALL_BYTES).await.unwrap().bytes.len(), SMALL_BYTES, "there is room for small ones");
+        assert_eq!(gauge.get(), held as i64, "a refused value holds no memory");
+        assert_eq!(read(SMALL_BYTES).await.unwrap().bytes.len(), SMALL_BYTES, "small values have room");
         drop(first);
         assert_eq!(gauge.get(), 0);
         assert_eq!(read(100_001).await.unwrap().bytes.len(), 100_001);
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_value_takes_memory_as_it_arrives_and_not_as_it_is_announced() {
+    async fn a_value_takes_memory_as_it_arrives() {
         let gauge = Gauge::default();
         let bodies = Bodies::new(gauge.clone());
         let headers = [(header::CONTENT_LENGTH, (16 << 20).into())].into_iter().collect();
@@ -232,7 +233,7 @@ mod tests {
         let mut reading = Box::pin(bodies.read(&headers, &mut body, 16 << 20, Duration::from_secs(60)));
         tokio::select! {
             biased;
-            _ = &mut reading => panic!("it has not arrived"),
+            _ = &mut reading => panic!("the value has not arrived yet"),
             () = std::future::ready(()) => {}
         }
         assert_eq!(gauge.get(), FIRST_BYTES as i64);
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_for_answers_is_held_until_the_last_part_of_them_is_gone() {
+    fn memory_for_a_response_is_held_until_its_last_part_is_dropped() {
         let gauge = Gauge::default();
         let bodies = Bodies::new(gauge.clone());
         let answer = |size: usize| bodies.hold(Bytes::from(vec![7; size]));
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_value_that_dribbles_has_its_time() {
+    async fn a_slow_value_times_out() {
         let never = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
         let bodies = Bodies::new(Gauge::default());
         let read = bodies.read(&HeaderMap::new(), &mut Body::from_stream(never), 10, Duration::from_millis(1)).await;

@@ -1,4 +1,4 @@
-//! `/v1/buckets/...`: how a bucket's keys are kept and served.
+//! `/v1/buckets/...`: the settings of buckets.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
-use super::openapi::{AskErrors, ChangeErrors};
+use super::openapi::{ChangeErrors, QueryErrors};
 use super::query::Query;
-use super::{Door, ask, target};
+use super::{ApiState, headers, target};
 use crate::config;
 
-/// What the path of a call on a bucket begins with.
+/// The prefix of the path of a call on a bucket.
 const BUCKETS: &str = "/v1/buckets/";
-/// More than all settings take.
+/// More than all settings together take.
 const BODY_BYTES_MAX: usize = 4_096;
 
 /// A bucket's settings.
@@ -35,7 +35,7 @@ pub(super) struct SettingsForm {
     r: u8,
     /// How many nodes acknowledge a put.
     w: u8,
-    /// What readers see of concurrent writes.
+    /// How concurrent writes are shown to readers.
     #[schema(inline)]
     conflict: ConflictForm,
     /// Whether stand-ins take writes for homes that cannot be reached.
@@ -45,7 +45,7 @@ pub(super) struct SettingsForm {
     durability: DurabilityForm,
     /// The largest value, in bytes.
     max_value_bytes: u32,
-    /// What the cluster, as it is, cannot give of this, and what to do. Not there if it can.
+    /// Which settings the present cluster cannot honour, and what to do; left out if it can.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
@@ -62,9 +62,9 @@ pub(super) struct BucketForm {
 /// The buckets whose settings differ from the defaults.
 #[derive(Serialize, ToSchema)]
 pub(super) struct BucketsForm {
-    /// What every other bucket has.
+    /// The settings of every other bucket.
     defaults: SettingsForm,
-    /// By name.
+    /// The buckets, by name.
     buckets: Vec<BucketForm>,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct BucketsForm {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct PatchForm {
-    /// 1 to 16. Replicas of keys that are there follow in the background: `/v1/cluster/moves` shows them.
+    /// 1 to 16. Replicas of existing keys follow in the background; see `/v1/cluster/transfers`.
     #[serde(default, deserialize_with = "named")]
     n: Option<u8>,
     /// 1 to n.
@@ -94,7 +94,7 @@ pub(super) struct PatchForm {
     max_value_bytes: Option<u32>,
 }
 
-/// A setting that is named has a value: null would change nothing, and look as if it did.
+/// Parses a field that is present. Null is an error: it would change nothing and look as if it did.
 fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
     T::deserialize(value).map(Some)
 }
@@ -104,7 +104,7 @@ fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Opt
 enum ConflictForm {
     /// All of them.
     Siblings,
-    /// The last one.
+    /// The latest one (last write wins).
     Lww,
 }
 
@@ -117,51 +117,54 @@ enum DurabilityForm {
     Os,
 }
 
-/// The buckets whose settings were changed, and the defaults of all others
+/// List the buckets with settings of their own, and the defaults
 #[utoipa::path(get, path = "/v1/buckets", tag = "buckets",
-    responses((status = 200, description = "The settings", body = BucketsForm), AskErrors))]
-pub(super) async fn list(State(door): State<Door>, uri: Uri) -> Result<Json<BucketsForm>, ApiError> {
+    responses((status = 200, description = "The buckets and the defaults", body = BucketsForm), QueryErrors))]
+pub(super) async fn list(State(api): State<ApiState>, uri: Uri) -> Result<Json<BucketsForm>, ApiError> {
     Query::none(uri.query())?;
-    let view = door.view();
+    let view = api.view();
     let form = |(name, settings): (&Bytes, &BucketSettings)| BucketForm {
         bucket: percent_encode(name),
-        settings: settings_form(&door, settings),
+        settings: settings_form(&api, settings),
     };
     Ok(Json(BucketsForm {
-        defaults: settings_form(&door, &BucketSettings::default()),
+        defaults: settings_form(&api, &BucketSettings::default()),
         buckets: view.buckets().map(form).collect(),
     }))
 }
 
-/// A bucket's settings, whether or not it holds anything
+/// Get a bucket's settings, whether or not it holds data
 #[utoipa::path(get, path = "/v1/buckets/{bucket}", tag = "buckets",
     params(("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes")),
-    responses((status = 200, description = "Its settings", body = SettingsForm), AskErrors))]
-pub(super) async fn get(State(door): State<Door>, uri: Uri) -> Result<Json<SettingsForm>, ApiError> {
+    responses((status = 200, description = "The bucket's settings", body = SettingsForm), QueryErrors))]
+pub(super) async fn get(State(api): State<ApiState>, uri: Uri) -> Result<Json<SettingsForm>, ApiError> {
     let bucket = bucket_of(uri.path())?;
     Query::none(uri.query())?;
-    Ok(Json(settings_form(&door, door.view().settings(&bucket))))
+    Ok(Json(settings_form(&api, api.view().settings(&bucket))))
 }
 
-/// Changes the settings that the body names
+/// Change the settings that the body names
 #[utoipa::path(put, path = "/v1/buckets/{bucket}", tag = "buckets",
     params(
         ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
-        ("timeout_ms" = Option<u64>, Query, description = "How long the client waits, 1 to 60000; 5000 if not said")
+        ("timeout_ms" = Option<u64>, Query, description = "How long the client waits, 1 to 60000; default 5000")
     ),
     request_body = PatchForm,
     responses(
-        (status = 200, description = "Its settings now, saved by this node and on their way to the others", body = SettingsForm),
+        (status = 200, description = "The new settings; this node has saved them and sends them to the others", body = SettingsForm),
         ChangeErrors
     ))]
-pub(super) async fn put(State(door): State<Door>, request: HttpRequest<Body>) -> Result<Json<SettingsForm>, ApiError> {
+pub(super) async fn put(
+    State(api): State<ApiState>,
+    request: HttpRequest<Body>,
+) -> Result<Json<SettingsForm>, ApiError> {
     let (parts, body) = request.into_parts();
     let bucket = bucket_of(parts.uri.path())?;
     let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
     let patch = PatchForm::parse(&read_change(&parts.headers, body, timeout).await?)?;
     let change = SettingsChange { bucket, settings: patch.into(), timeout };
-    let changed = door.change(change).await?;
-    Ok(Json(settings_form(&door, &changed.settings)))
+    let changed = api.change(change).await?;
+    Ok(Json(settings_form(&api, &changed.settings)))
 }
 
 impl PatchForm {
@@ -172,7 +175,7 @@ impl PatchForm {
                  max_value_bytes"
             ))
         };
-        // An array of all settings in their order would pass, too.
+        // serde would also accept an array of all settings in order.
         if text.trim_ascii_start().first() == Some(&b'[') {
             return Err(bad("it is an array"));
         }
@@ -180,20 +183,23 @@ impl PatchForm {
     }
 }
 
-/// Reads the JSON of a change, which must be said to be that.
+/// Reads the body of a change, which must be declared as JSON.
 pub(super) async fn read_change(headers: &HeaderMap, body: Body, within: Duration) -> Result<Bytes, ApiError> {
-    ask::require_json(headers)?;
+    headers::require_json(headers)?;
     match tokio::time::timeout(within, Limited::new(body, BODY_BYTES_MAX).collect()).await {
         Ok(Ok(text)) => Ok(text.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(ApiError::too_large(format!("the body has more than {BODY_BYTES_MAX} bytes: say less at once")))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(format!(
+            "the body has more than {BODY_BYTES_MAX} bytes: send fewer changes at once"
+        ))),
         Ok(Err(_)) => Err(ApiError::bad_request("the body did not arrive whole: send it again")),
-        Err(_) => Err(ApiError::bad_request(format!("the body did not arrive within {} ms", within.as_millis()))),
+        Err(_) => Err(ApiError::bad_request(format!(
+            "the body did not arrive within {} ms: send it again",
+            within.as_millis()
+        ))),
     }
 }
 
-/// A path that ends where the bucket should be.
+/// A path without a bucket.
 pub(super) async fn no_bucket() -> ApiError {
     ApiError::bad_request(format!("the path names no bucket: it is {BUCKETS}{{bucket}}"))
 }
@@ -217,40 +223,40 @@ fn percent_encode(bytes: &[u8]) -> String {
     bytes.iter().map(encode).collect()
 }
 
-fn settings_form(door: &Door, settings: &BucketSettings) -> SettingsForm {
+fn settings_form(api: &ApiState, settings: &BucketSettings) -> SettingsForm {
     let BucketSettings { n, r, w, conflict, sloppy, durability, max_value_bytes } = *settings;
     let conflict = match conflict {
         Conflict::Siblings => ConflictForm::Siblings,
         Conflict::Lww => ConflictForm::Lww,
     };
     let durability = match durability {
-        Durability::NodeDefault => door.durability().into(),
+        Durability::NodeDefault => api.durability().into(),
         Durability::Fsync => DurabilityForm::Fsync,
         Durability::Os => DurabilityForm::Os,
     };
-    let warnings = warnings(settings, door.view().ring.nodes().len());
+    let warnings = warnings(settings, api.view().ring.nodes().len());
     SettingsForm { n, r, w, conflict, sloppy, durability, max_value_bytes, warnings }
 }
 
-/// What a cluster of so many nodes that hold data cannot give.
+/// The settings that a cluster with `nodes` data nodes cannot honour.
 fn warnings(settings: &BucketSettings, nodes: usize) -> Vec<String> {
     let BucketSettings { n, r, w, .. } = *settings;
     let is_more = |count: u8| usize::from(count) > nodes;
     let mut warnings = Vec::new();
     if is_more(n) {
-        let keys = format!("n={n}, but the cluster has {nodes} nodes that hold data, so each key has {nodes} replicas");
+        let keys = format!("n={n}, but the cluster has {nodes} data nodes, so each key has {nodes} replicas");
         warnings.push(format!("{keys}: add nodes, or set a smaller n"));
     }
     if is_more(r) {
-        warnings.push(format!("gets fail: r={r}, and there are {nodes} nodes. Add nodes, or set a smaller r"));
+        warnings.push(format!("gets fail: r={r}, but there are {nodes} data nodes; add nodes, or set a smaller r"));
     }
     if is_more(w) {
-        warnings.push(format!("puts fail: w={w}, and there are {nodes} nodes. Add nodes, or set a smaller w"));
+        warnings.push(format!("puts fail: w={w}, but there are {nodes} data nodes; add nodes, or set a smaller w"));
     }
     if majority(n.into()) > nodes {
         let needed = majority(n.into());
         warnings
-            .push(format!("strong requests fail: they need {needed} of n={n} replicas. Add nodes, or set a smaller n"));
+            .push(format!("strong requests fail: they need {needed} of n={n} replicas; add nodes, or set a smaller n"));
     }
     warnings
 }
@@ -284,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_cluster_cannot_give_is_said() {
+    fn settings_that_the_cluster_cannot_honour_get_warnings() {
         let of = |n, r, w| warnings(&BucketSettings { n, r, w, ..BucketSettings::default() }, 3);
         assert!(of(3, 3, 3).is_empty());
         assert!(matches!(&of(5, 3, 3)[..], [n] if n.contains("each key has 3 replicas")));

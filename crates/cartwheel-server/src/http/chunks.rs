@@ -1,7 +1,7 @@
-//! Where a chunked body ends (RFC 9112, section 7.1).
+//! Finds the end of a chunked body (RFC 9112, section 7.1).
 
-/// How far a chunked body has been read. It is exact for what the HTTP library accepts; of anything else the library ends the
-/// connection, so it does not matter where that ends.
+/// How far a chunked body has been read. It is exact for what the HTTP library accepts; anything else makes the library close the
+/// connection, so its end does not matter.
 #[derive(PartialEq, Eq, Debug, Default)]
 pub(super) struct Chunks {
     at: At,
@@ -9,17 +9,17 @@ pub(super) struct Chunks {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum At {
-    /// In the digits of a chunk's size, which make so much.
+    /// In the digits of a chunk's size, which amount to this so far.
     Size(u64),
-    /// Behind them, on the same line.
+    /// After the digits, on the same line.
     SizeEnd(u64),
-    /// So many bytes of data are left.
+    /// In the data, with this many bytes left.
     Data(u64),
-    /// Before the end of the line that follows the data.
+    /// Before the end of the line after the data.
     DataEnd,
-    /// In the trailers, on a line that is empty so far or not.
+    /// In the trailers, on a line that is or is not empty so far.
     Trailers { is_empty: bool },
-    /// Behind the body.
+    /// After the body.
     Over,
 }
 
@@ -30,7 +30,7 @@ impl Default for At {
 }
 
 impl Chunks {
-    /// How many of these bytes, which come next, are the body's.
+    /// How many of `bytes`, which come next, belong to the body.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while taken < bytes.len() && !self.is_over() {
@@ -43,7 +43,7 @@ impl Chunks {
         self.at == At::Over
     }
 
-    /// Takes some bytes, of which there is one at least.
+    /// Consumes at least one byte of `bytes`, which is not empty, and returns how many.
     fn step(&mut self, bytes: &[u8]) -> usize {
         let byte = bytes[0];
         self.at = match self.at {
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_ends_where_it_should_however_it_is_cut() {
+    fn the_end_of_a_body_is_found_in_any_fragmentation() {
         for body in [
             "0\r\n\r\n",
             "3\r\nabc\r\n0\r\n\r\n",
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_chunk_does_no_harm() {
+    fn malformed_chunks_do_not_panic() {
         for bytes in ["ffffffffffffffffffffffff\r\nx", "zz\r\n\r\n\r\n", "", "\r\n\r\n\r\n0\r\n", "-1\r\n"] {
             let mut chunks = Chunks::default();
             assert!(chunks.take(bytes.as_bytes()) <= bytes.len());

@@ -1,4 +1,4 @@
-//! `/v1/cluster/...`: the members, the ring, and where keys lie.
+//! `/v1/cluster/...`: the members, the ring, and the location of keys.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -19,77 +19,77 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::health::why_not_ready;
-use super::openapi::AskErrors;
+use super::openapi::QueryErrors;
 use super::query::Query;
 use super::target::{self, key_of};
-use super::{Door, show};
+use super::{ApiState, show};
 use crate::lifecycle::upgrade::UpgradeStatus;
 
 const LOCATE: &str = "/v1/cluster/locate/";
 
-/// A cluster, as one of its nodes sees it.
+/// A cluster, as the answering node sees it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ClusterForm {
     /// The cluster's id, in hexadecimal.
     cluster: String,
-    /// What it is called; left out if it was given no name.
+    /// The cluster's name; left out if it has none.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schema(required = false)]
     cluster_name: String,
-    /// The name of the node that answers.
+    /// The name of the answering node.
     node: String,
-    /// Which history of changes it goes by: nodes that say the same agree on members and ring.
+    /// The version of the history that the node goes by. Nodes with the same version agree on members and ring.
     ring_version: String,
-    /// How far the cluster is with forgetting what was deleted.
+    /// The epoch, which paces the garbage collection of deletes.
     epoch: EpochForm,
     /// How far an upgrade of the cluster has come.
     protocol: ProtocolForm,
-    /// What it keeps for members that are away.
+    /// The hints that the node keeps for other members.
     hints: HintsForm,
     /// Whether partitions have as many replicas as they should.
     replication: ReplicationForm,
-    /// How often, since it started, a key came to it with two values of one version. Both are kept; above 0 it is an alarm: a disk is
-    /// broken, or two nodes run on copies of one data directory.
+    /// How often, since the node started, a key got two values with one version. Both are kept. Above 0 it is an alarm: a disk is broken, or
+    /// two nodes run on copies of one data directory.
     dot_collisions: u64,
     /// The members, by id.
     members: Vec<StatusForm>,
 }
 
-/// How many homes partitions have, as far as the node knows. Homes that are down count; those that were removed or given up do not.
+/// How many homes partitions have, as far as the node knows. Homes that are down count; homes that were removed or marked lost do not.
 #[derive(Serialize, ToSchema)]
 struct ReplicationForm {
     /// The largest n of any bucket.
     n: u8,
     /// How many members can hold data: their weight is above 0, and they are not leaving.
     data_nodes: usize,
-    /// How many homes each partition is to have: n, or all members that can hold data if those are fewer.
-    wanted: usize,
-    /// How many partitions have fewer homes than that.
+    /// How many homes each partition should have: n, or the number of data nodes if that is less.
+    target: usize,
+    /// How many partitions have fewer homes than the target.
     under_replicated: usize,
-    /// How many homes the partition has that has the fewest.
+    /// The number of homes of the partition with the fewest.
     fewest: usize,
 }
 
-/// The epoch of a cluster: what was deleted five epochs ago is forgotten. It ends when all members have finished it.
+/// The epoch of a cluster: deletes are forgotten five epochs later. An epoch ends when all members have finished it.
 #[derive(Serialize, ToSchema)]
 struct EpochForm {
     /// Its number; 0 while the node does not know it.
     epoch: u64,
-    /// Since when the node is in it, or has run, as RFC 3339.
+    /// When the node entered it, or started, as RFC 3339.
     since: String,
-    /// The names of the members that have not finished it yet, as far as the node knows.
+    /// The names of the members that have not finished it, as far as the node knows.
     waits_for: Vec<String>,
 }
 
-/// The versions of the protocol between nodes. A node that speaks a newer one than others uses what came with it, in what it sends and
-/// in what it stores, once all members speak it.
+/// The versions of the protocol between nodes. A node uses the features of a newer version, in messages and on disk, once all members
+/// speak that version.
 #[derive(Serialize, ToSchema)]
 struct ProtocolForm {
-    /// The version that all members are known to speak, and which is in use.
+    /// The version in use: all members are known to speak it.
     in_use: u32,
     /// The newest that the node speaks.
     newest: u32,
-    /// The names of the members that are not known to speak that one.
+    /// The names of the members that are not known to speak the newest version.
     waits_for: Vec<String>,
 }
 
@@ -100,107 +100,107 @@ struct SpokenForm {
     oldest: u32,
     /// The highest.
     newest: u32,
-    /// The one in which the node that answers talks to it; null for that node itself, and while there is no connection.
+    /// The version in use on the answering node's connection to it; null for that node itself, and while there is no connection.
     used: Option<u32>,
 }
 
-/// What a node keeps for members that are away.
+/// The hints that a node keeps for other members.
 #[derive(Serialize, ToSchema)]
 struct HintsForm {
-    /// Records, counted once for each member that they are owed to.
+    /// The records, counted once for each member that is owed them.
     records: u64,
     /// Their bytes.
     bytes: u64,
-    /// How many bytes it may keep.
+    /// How many bytes of hints the node may keep.
     bytes_max: u64,
-    /// Whether part of it keeps as much as it may, so that further records go to other nodes.
+    /// Whether a shard keeps as many hints as it may, so that further ones go to other nodes.
     full: bool,
 }
 
-/// What a node keeps for one member.
+/// The hints that a node keeps for one member.
 #[derive(Serialize, ToSchema)]
 struct BacklogForm {
-    /// Records.
+    /// The number of records.
     records: u64,
     /// Their bytes.
     bytes: u64,
 }
 
-/// A member, and what the node that answers thinks of it.
+/// A member, and its status as the answering node sees it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct StatusForm {
     #[serde(flatten)]
     member: MemberForm,
-    /// Its share of the data; 100 is a normal one.
+    /// Its share of the data; 100 is normal.
     weight: u32,
-    /// Which data directory it is, in hexadecimal.
+    /// The incarnation of its data directory, in hexadecimal.
     incarnation: String,
-    /// It was removed, and hands over what it holds; or too few would remain.
+    /// It was removed and hands over what it holds, or waits because too few members would remain.
     leaving: bool,
     /// `self`, `connected` or `disconnected`.
     state: &'static str,
-    /// Since when, as RFC 3339.
+    /// When this state began, as RFC 3339.
     since: Option<String>,
-    /// For a node that is disconnected, why; for the one that answers, why it is not ready.
+    /// For a disconnected node, the cause; for the answering node, why it is not ready.
     problem: Option<String>,
-    /// How often its data directory has been opened, as it last said.
+    /// How often its data directory has been opened, as it last reported.
     boot: Option<u32>,
-    /// The version of its program, as it last said.
+    /// The version of its program, as it last reported.
     version: Option<String>,
-    /// The versions of the protocol between nodes that it speaks, as it last said.
+    /// The versions of the protocol between nodes that it speaks, as it last reported.
     protocol: Option<SpokenForm>,
-    /// Whether it is there; null for the node that answers, and before that has begun to look.
+    /// Its liveness; null for the answering node, and until that node has probed it.
     liveness: Option<LivenessForm>,
-    /// Its clock less the answering node's, in milliseconds, if it was heard within some ten seconds.
+    /// Its clock minus the answering node's, in milliseconds, if a message came from it in the last ten seconds or so.
     clock_offset_ms: Option<i64>,
-    /// What the answering node keeps for it until it has it; null for the node that answers.
+    /// The hints that the answering node keeps for it; null for the answering node.
     hints: Option<BacklogForm>,
 }
 
-/// Whether a member is there, as the node that answers sees it.
+/// A member's liveness, as the answering node sees it.
 #[derive(Serialize, ToSchema)]
 struct LivenessForm {
-    /// `alive`, `suspect` (it may be dead, paused, slow or cut off) or `down` (nobody gets an answer from it).
+    /// `alive`, `suspect` (it may be dead, paused, slow or cut off) or `down` (no node gets an answer from it).
     status: &'static str,
-    /// Since when, as RFC 3339.
+    /// When this status began, as RFC 3339.
     since: String,
-    /// Why, for people.
+    /// The reason, for people.
     why: String,
 }
 
-/// The members, and what this node thinks of each
+/// List the members, with their status as this node sees it
 #[utoipa::path(get, path = "/v1/cluster", tag = "cluster",
-    responses((status = 200, description = "The cluster, as this node sees it", body = ClusterForm), AskErrors))]
-pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<ClusterForm>, ApiError> {
+    responses((status = 200, description = "The cluster, as this node sees it", body = ClusterForm), QueryErrors))]
+pub(super) async fn status(State(api): State<ApiState>, uri: Uri) -> Result<Json<ClusterForm>, ApiError> {
     Query::none(uri.query())?;
-    let (view, local, owed) = (door.view(), door.local(), door.hints().owed());
+    let (view, local, owed) = (api.view(), api.local(), api.hints().owed());
     Ok(Json(ClusterForm {
         cluster: format!("{:032x}", local.cluster.0),
         cluster_name: local.cluster_name.clone(),
         node: local.name.clone(),
         ring_version: view.ring.version().to_string(),
-        epoch: epoch(&door.epoch(), &view),
-        protocol: protocol(&door.upgrade(), &view),
+        epoch: epoch(&api.epoch(), &view),
+        protocol: protocol(&api.upgrade(), &view),
         hints: HintsForm {
             records: owed.values().map(|backlog| backlog.records).sum(),
             bytes: owed.values().map(|backlog| backlog.bytes).sum(),
-            bytes_max: door.hints().bytes_max(),
-            full: door.hints().full_shards() > 0,
+            bytes_max: api.hints().bytes_max(),
+            full: api.hints().full_shards() > 0,
         },
-        replication: replication(&view, &door.phases()),
-        dot_collisions: door.dot_collisions(),
-        members: view.members().map(|member| thoughts_of(&door, member, &owed)).collect(),
+        replication: replication(&view, &api.phases()),
+        dot_collisions: api.dot_collisions(),
+        members: view.members().map(|member| status_of(&api, member, &owed)).collect(),
     }))
 }
 
 fn replication(view: &View, phases: &[ConfigPhase]) -> ReplicationForm {
-    let wanted = view.homes_wanted();
+    let target = view.homes_wanted();
     let homes = || phases.iter().map(|phase| view.homes_left(phase));
     ReplicationForm {
         n: view.n_max(),
         data_nodes: view.data_nodes(),
-        wanted,
-        under_replicated: homes().filter(|&homes| homes < wanted).count(),
+        target,
+        under_replicated: homes().filter(|&homes| homes < target).count(),
         fewest: homes().min().unwrap_or(0),
     }
 }
@@ -215,7 +215,7 @@ fn protocol(status: &UpgradeStatus, view: &View) -> ProtocolForm {
     ProtocolForm { in_use: status.all_speak.0, newest: Protocol::NEWEST.0, waits_for }
 }
 
-/// The names of members, in their order.
+/// The names of members, sorted.
 fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeId>, view: &View) -> Vec<String> {
     let names = nodes.into_iter().filter_map(|&node| Some(view.member(node)?.member.name.clone()));
     let mut names: Vec<String> = names.collect();
@@ -227,8 +227,8 @@ fn spoken(spoken: Spoken, used: Option<Protocol>) -> SpokenForm {
     SpokenForm { oldest: spoken.oldest.0, newest: spoken.newest.0, used: used.map(|used| used.0) }
 }
 
-fn thoughts_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>) -> StatusForm {
-    let (local, board) = (door.local(), door.board());
+fn status_of(api: &ApiState, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>) -> StatusForm {
+    let (local, board) = (api.local(), api.board());
     let mut form = StatusForm {
         member: member(known),
         weight: known.member.weight,
@@ -240,7 +240,7 @@ fn thoughts_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>
         boot: None,
         version: None,
         protocol: None,
-        liveness: door.liveness().get(known.member.id).map(liveness),
+        liveness: api.liveness().get(known.member.id).map(liveness),
         clock_offset_ms: None,
         hints: None,
     };
@@ -250,10 +250,10 @@ fn thoughts_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>
     }
     if known.member.id == local.node {
         form.state = "self";
-        form.since = Some(show::rfc3339(door.opened()));
-        form.problem = why_not_ready(door);
+        form.since = Some(show::rfc3339(api.opened()));
+        form.problem = why_not_ready(api);
         (form.boot, form.version) = (Some(local.boot), Some(crate::VERSION.to_owned()));
-        let oldest = door.upgrade().all_speak;
+        let oldest = api.upgrade().all_speak;
         form.protocol = Some(spoken(Spoken { oldest, ..Spoken::BY_THIS_BUILD }, None));
     } else if let Some(peer) = board.get(known.member.id) {
         let link = peer.link();
@@ -266,25 +266,25 @@ fn thoughts_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>
     form
 }
 
-fn liveness(standing: &PeerStatus) -> LivenessForm {
+fn liveness(peer: &PeerStatus) -> LivenessForm {
     LivenessForm {
-        status: standing.status.name(),
-        since: show::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(standing.since.0)),
-        why: standing.why.to_string(),
+        status: peer.status.name(),
+        since: show::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(peer.since.0)),
+        why: peer.why.to_string(),
     }
 }
 
-/// What a client needs to find a key's homes by itself.
+/// The ring, with which a client can find a key's homes by itself.
 #[derive(Serialize, ToSchema)]
 pub(super) struct RingForm {
-    /// Which history of changes it comes from.
+    /// The version of the history that it comes from.
     version: String,
     /// How many partitions there are.
     partitions: u32,
-    /// The position of each partition's owner among the members: the first that is asked.
+    /// For each partition the position, among the members, of its owner: the first home to ask.
     owners: Vec<usize>,
-    /// The positions of all that hold each partition now, in the order in which they are asked; while some take over from
-    /// others, of both.
+    /// For each partition the positions of its present homes, in the order to ask them; during a reconfiguration, of the old and the new
+    /// homes.
     homes: Vec<Vec<usize>>,
     /// The members, by id.
     members: Vec<MemberForm>,
@@ -296,32 +296,32 @@ struct MemberForm {
     name: String,
     /// Its id, in hexadecimal.
     id: String,
-    /// Its zone: replicas are put into different ones where that is possible.
+    /// Its zone: the replicas of a key are in as many zones as possible.
     zone: String,
     /// Its machine.
     host: String,
-    /// Where it serves HTTP.
+    /// Its address for HTTP.
     http: String,
-    /// Where it serves RESP.
+    /// Its address for RESP.
     resp: String,
-    /// Where it listens for peers.
+    /// Its address for peers.
     peers: String,
 }
 
-/// The ring, as ring-aware clients need it
+/// Get the ring, as ring-aware clients need it
 #[utoipa::path(get, path = "/v1/cluster/ring", tag = "cluster",
-    responses((status = 200, description = "The partitions, their owners and the members", body = RingForm), AskErrors))]
-pub(super) async fn ring(State(door): State<Door>, uri: Uri) -> Result<Json<RingForm>, ApiError> {
+    responses((status = 200, description = "The partitions, their owners and the members", body = RingForm), QueryErrors))]
+pub(super) async fn ring(State(api): State<ApiState>, uri: Uri) -> Result<Json<RingForm>, ApiError> {
     Query::none(uri.query())?;
-    Ok(Json(ring_of(&door.view(), &door.phases())))
+    Ok(Json(ring_of(&api.view(), &api.phases())))
 }
 
 fn ring_of(view: &View, phases: &[ConfigPhase]) -> RingForm {
     let ring = &view.ring;
-    // Members come sorted by id.
+    // The view sorts members by id.
     let ids: Vec<_> = view.members().map(|member| member.member.id).collect();
     let position = |node: NodeId| ids.binary_search(&node).ok();
-    // A home that is no member any more answers nobody.
+    // A home that is no longer a member cannot answer.
     let homes = |phase: &ConfigPhase| -> Vec<usize> {
         let present = |home: &&Home| {
             phase.latest().incarnation_of(home.node).is_none_or(|incarnation| incarnation == home.incarnation)
@@ -356,14 +356,14 @@ fn member(ViewMember { member, .. }: &ViewMember) -> MemberForm {
     }
 }
 
-/// Where a key lies.
+/// The location of a key.
 #[derive(Serialize, ToSchema)]
 pub(super) struct LocationForm {
-    /// In hexadecimal.
+    /// The key's token, in hexadecimal.
     token: String,
     /// The partition that holds the token.
     partition: u32,
-    /// Homes first, then who stands in for them, in that order.
+    /// Homes first, then stand-ins, in the order in which they are used.
     preference_list: Vec<ReplicaForm>,
 }
 
@@ -375,19 +375,19 @@ struct ReplicaForm {
     role: &'static str,
 }
 
-/// Where a key lies, whether or not it has a value
+/// Locate a key, whether or not it has a value
 #[utoipa::path(get, path = "/v1/cluster/locate/{bucket}/{key}", tag = "cluster",
     params(
         ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
         ("key" = String, Path, description = "The key, percent-encoded: 1 to 4096 bytes, slashes included")
     ),
-    responses((status = 200, description = "Its token, partition and preference list", body = LocationForm), AskErrors))]
-pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<LocationForm>, ApiError> {
+    responses((status = 200, description = "Its token, partition and preference list", body = LocationForm), QueryErrors))]
+pub(super) async fn locate(State(api): State<ApiState>, uri: Uri) -> Result<Json<LocationForm>, ApiError> {
     let key = key_of(LOCATE, uri.path())?;
     Query::none(uri.query())?;
-    let view = door.view();
+    let view = api.view();
     let partition = view.ring.partition_of(key.token());
-    let phases = door.phases();
+    let phases = api.phases();
     let homes = |phase: &ConfigPhase| phase.homes(phase.counts().group_of(key.bucket()), |_| false).all();
     let homes = phases.get(partition.index()).map(homes).unwrap_or_default();
     let name = |node: NodeId| view.member(node).map_or_else(String::new, |known| known.member.name.clone());
@@ -401,7 +401,7 @@ pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<Lo
     }))
 }
 
-/// A path that ends where the bucket should begin.
+/// A path without a bucket.
 pub(super) async fn no_key() -> ApiError {
     target::no_key(LOCATE)
 }

@@ -1,5 +1,5 @@
-//! Conditional requests (RFC 9110, section 13). Reads honour their conditions. Writes that carry one are refused: the node cannot make them
-//! conditional yet, and a write that ignores its condition loses what the condition was to protect.
+//! Conditional requests (RFC 9110, section 13). Reads honour their conditions. Writes with a condition are refused: the node cannot make
+//! them conditional yet, and a write that ignored its condition would lose what the condition protects.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::error::ApiError;
 
-/// What makes a write conditional or partial.
+/// Headers that make a write conditional or partial.
 const REFUSED_ON_WRITES: [HeaderName; 5] = [
     header::IF_MATCH,
     header::IF_NONE_MATCH,
@@ -16,18 +16,18 @@ const REFUSED_ON_WRITES: [HeaderName; 5] = [
     header::CONTENT_RANGE,
 ];
 
-/// What becomes of a read, by its conditions.
+/// The outcome of a read's conditions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
-    /// It is answered.
+    /// Send the representation.
     Answer,
     /// The client has the current representation: 304.
     NotModified,
-    /// A condition that must hold does not: 412.
+    /// A required condition does not hold: 412.
     Failed,
 }
 
-/// The validators of what a read would show.
+/// The validators of the representation that a read would show.
 #[derive(Clone, Debug)]
 pub(super) struct Validators {
     /// An entity tag, with its quotes.
@@ -39,11 +39,11 @@ pub(super) struct Validators {
 pub(super) fn refuse_on_write(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(name) = REFUSED_ON_WRITES.iter().find(|name| headers.contains_key(*name)) else { return Ok(()) };
     Err(ApiError::not_implemented(if name == header::CONTENT_RANGE {
-        "Content-Range is not supported and nothing was written: send the whole value".to_owned()
+        "Content-Range is not supported, and nothing was written: send the whole value".to_owned()
     } else {
         format!(
-            "conditional writes are not supported ({name}) and nothing was written: read the key, and send the Cartwheel-Context of that \
-             read with the write, which then replaces only what the read showed"
+            "conditional writes are not supported ({name}), and nothing was written: read the key, and send the Cartwheel-Context of that \
+            read with the write, which then replaces only what the read showed"
         )
     }))
 }
@@ -67,15 +67,15 @@ pub(super) fn of_read(headers: &HeaderMap, shown: &Validators) -> Verdict {
 /// The entity tags that a header lists.
 #[derive(PartialEq, Eq, Debug)]
 enum Tags<'a> {
-    /// `*`: whatever is there.
+    /// `*`: any representation.
     Any,
-    /// Each with its quotes, and whether it is weak. What is no entity tag matches none, and is left out.
+    /// The tags with their quotes, and whether each is weak. A malformed tag is left out.
     Listed(Vec<(bool, &'a [u8])>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Comparison {
-    /// A weak tag equals none.
+    /// A weak tag equals no other.
     Strong,
     Weak,
 }
@@ -91,7 +91,7 @@ impl Tags<'_> {
     }
 }
 
-/// What all headers called `name` list; none if there is no such header.
+/// The tags of all headers called `name`; none if there is no such header.
 fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Tags<'a>> {
     let lines: Vec<&HeaderValue> = headers.get_all(name).into_iter().collect();
     match &lines[..] {
@@ -101,7 +101,7 @@ fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Tags<'a>> {
     }
 }
 
-/// The tags of one line. A comma inside quotes belongs to a tag.
+/// The tags of one line. A comma inside quotes is part of a tag.
 fn listed(line: &[u8]) -> Vec<(bool, &[u8])> {
     let mut tags = Vec::new();
     let mut rest = line;
@@ -121,7 +121,7 @@ fn listed(line: &[u8]) -> Vec<(bool, &[u8])> {
     tags
 }
 
-/// The time that a header gives. One that is malformed, or given twice, is ignored, as RFC 9110 demands.
+/// The date in a header. A malformed or repeated one is ignored, as RFC 9110 requires.
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     let mut lines = headers.get_all(name).into_iter();
     let (line, None) = (lines.next()?, lines.next()) else { return None };
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_compared_as_they_should() {
+    fn tags_compare_strongly_or_weakly() {
         use Verdict::{Answer, Failed, NotModified};
         for (value, if_none_match, if_match) in [
             ("\"a,b\"", NotModified, Answer),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_precede_dates_and_what_must_hold_precedes_the_rest() {
+    fn tags_precede_dates_and_required_conditions_precede_the_rest() {
         use Verdict::{Answer, Failed, NotModified};
         assert_eq!(verdict(&[("if-none-match", "\"x\""), ("if-modified-since", THEN)]), Answer);
         assert_eq!(verdict(&[("if-match", "*"), ("if-unmodified-since", BEFORE)]), Answer);

@@ -1,4 +1,4 @@
-//! `/v1/cluster/partitions/{partition}/digests`: what this node's disk holds of a partition, record by record.
+//! `/v1/cluster/partitions/{partition}/digests`: digests of the records of a partition on this node's disk.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,102 +15,102 @@ use cartwheel_core::value::key::Key;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Door;
+use super::ApiState;
 use super::error::ApiError;
 use super::openapi::DiskErrors;
 use super::query::Query;
-use crate::shard::{DigestsAsk, HeldContent, HeldRecord, PAGE_RECORDS_MAX, Rest};
+use crate::shard::{DigestsRequest, HeldContent, HeldRecord, PAGE_RECORDS_MAX, Rest};
 
 const PREFIX: &str = "/v1/cluster/partitions/";
 const SUFFIX: &str = "/digests";
 
-/// What a node's disk holds of a partition, in the order of the keys.
+/// What a node's disk holds of a partition, in key order.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DigestsForm {
-    /// The name of the node that answers.
+    /// The name of the answering node.
     node: String,
-    /// Which history of changes it goes by.
+    /// The version of the history that the node goes by.
     ring_version: String,
-    /// Who may be a home of the partition's keys, by name: a bucket's keys are at the first n.
+    /// The names of the partition's possible homes: a key's homes are the first n of them.
     walk: Vec<String>,
-    /// How many homes the partition has, for keys of the bucket of the largest n.
+    /// How many homes the partition has, for keys of the bucket with the largest n.
     homes: usize,
-    /// How many homes it is to have: as many as the largest n, or as nodes that can hold data if those are fewer.
-    homes_wanted: usize,
+    /// How many homes it should have: the largest n, or the number of data nodes if that is less.
+    homes_target: usize,
     /// The records.
     records: Vec<HeldForm>,
-    /// Where the next page begins; none after the last.
+    /// Where the next page begins; none on the last page.
     next: Option<String>,
-    /// What follows cannot be listed: the disk does not give it out. Then there is no next page.
+    /// The disk failed to read the records that follow. There is no next page then.
     unreadable: bool,
 }
 
 /// One record.
 #[derive(Serialize, ToSchema)]
 struct HeldForm {
-    /// What it is stored under, as base64url: the key's token (16 bytes), the length of the bucket's name (one byte), bucket, key.
-    place: String,
+    /// The storage key, as base64url: the key's token (16 bytes), the length of the bucket's name (one byte), bucket, key.
+    storage_key: String,
     /// How many homes the key has.
     n: u8,
-    /// Whether this node is one of them; otherwise it stands in for one.
+    /// Whether this node is one of them; otherwise it is a stand-in.
     home: bool,
-    /// The digest of what is held, in hexadecimal: equal digests, equal contents; zeros, nothing at all.
+    /// The digest of the contents, in hexadecimal: equal digests mean equal contents, zeros mean an empty record.
     digest: Option<String>,
     /// Why there is no digest.
     #[schema(inline)]
     problem: Option<ProblemForm>,
-    /// How many bytes it takes up; 0 if it cannot be read.
+    /// The size of the record; 0 if it cannot be read.
     bytes: usize,
 }
 
 #[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum ProblemForm {
-    /// What the disk holds is not what was written.
+    /// The contents differ from what was written.
     Damaged,
-    /// The disk does not give it out, or its form is not known.
+    /// The disk failed to read it, or its format is unknown.
     Unreadable,
 }
 
-/// What the disk of the node that answers holds of a partition, for operators
+/// Page through the digests of a partition's records on the answering node's disk, for operators
 ///
-/// `cartwheel verify` compares all nodes by it. The records themselves are read, one bounded page at a time. It says nothing of what
-/// other nodes hold.
+/// `cartwheel verify` compares all nodes with it. Each page reads the records themselves, within a bound. It covers the answering node
+/// only.
 #[utoipa::path(get, path = "/v1/cluster/partitions/{partition}/digests", tag = "cluster",
     params(
-        ("partition" = u32, Path, description = "The partition, counted from 0"),
-        ("from" = Option<String>, Query, description = "Where to begin: what an earlier answer gave as `next`, or a record's `place`"),
-        ("limit" = Option<usize>, Query, description = "How many records at most; never more than 256")
+        ("partition" = u32, Path, description = "The partition, from 0"),
+        ("from" = Option<String>, Query, description = "Where to begin: `next` of an earlier page, or a record's `storage_key`"),
+        ("limit" = Option<usize>, Query, description = "The largest number of records, at most 256")
     ),
     responses((status = 200, description = "A page of records", body = DigestsForm), DiskErrors))]
-pub(super) async fn page(State(door): State<Door>, uri: Uri) -> Result<Json<DigestsForm>, ApiError> {
-    let view = door.view();
+pub(super) async fn page(State(api): State<ApiState>, uri: Uri) -> Result<Json<DigestsForm>, ApiError> {
+    let view = api.view();
     let partition = partition_of(&view, uri.path())?;
     let query = Query::parse(uri.query(), &["from", "limit"])?;
     let (start, end) = bounds(view.ring.partitions(), partition);
     let from = query.from.unwrap_or_else(|| start.clone());
     if from < start || end.as_ref().is_some_and(|end| from >= *end) {
         return Err(ApiError::bad_request(format!(
-            "from lies outside partition {partition}: leave it out to begin anew"
+            "from lies outside partition {partition}: leave it out to begin at the start"
         )));
     }
-    let ask = DigestsAsk { from, end, limit: query.limit.unwrap_or(PAGE_RECORDS_MAX) };
-    let page = door.digests(partition, ask).await.ok_or_else(|| {
-        ApiError::unavailable("this node's store cannot be read now: its log says why. Try again later")
+    let ask = DigestsRequest { from, end, limit: query.limit.unwrap_or(PAGE_RECORDS_MAX) };
+    let page = api.digests(partition, ask).await.ok_or_else(|| {
+        ApiError::unavailable("this node's store cannot be read now: see its log, and try again later")
     })?;
-    let (phases, me) = (door.phases(), door.local().node);
+    let (phases, me) = (api.phases(), api.local().node);
     let phase = phases.get(partition.index());
     let current = phase.map(ConfigPhase::current);
-    // Behind the homes that any key has there may be nodes that have left.
+    // After the homes of any key there may be nodes that have left.
     let homes = current.into_iter().flat_map(Configuration::homes_of_any);
     let walk: Vec<NodeId> = homes.map(|home| home.node).collect();
     let counts = current.map(|current| current.counts.clone()).unwrap_or_default();
     Ok(Json(DigestsForm {
-        node: door.local().name.clone(),
+        node: api.local().name.clone(),
         ring_version: view.ring.version().to_string(),
         walk: walk.iter().map(|&node| name_of(&view, node)).collect(),
         homes: phase.map_or(0, |phase| view.homes_left(phase)),
-        homes_wanted: view.homes_wanted(),
+        homes_target: view.homes_wanted(),
         records: page.records.iter().map(|record| form(&counts, &walk, me, record)).collect(),
         next: if let Rest::From(next) = &page.rest { Some(URL_SAFE_NO_PAD.encode(next)) } else { None },
         unreadable: page.rest == Rest::Unreadable,
@@ -126,7 +126,7 @@ fn partition_of(view: &View, path: &str) -> Result<PartitionId, ApiError> {
     })
 }
 
-/// The storage keys of a partition: from the first up to the second, if it is not the last.
+/// The storage keys of a partition: the first one, and the first one after the partition, if it is not the last.
 fn bounds(partitions: Partitions, partition: PartitionId) -> (Bytes, Option<Bytes>) {
     let start = |partition| Bytes::copy_from_slice(&partitions.start(partition).to_bytes());
     let next = PartitionId(partition.0 + 1);
@@ -146,5 +146,5 @@ fn form(counts: &ReplicaCounts, walk: &[NodeId], me: NodeId, record: &HeldRecord
         HeldContent::Unreadable => (None, Some(ProblemForm::Unreadable)),
     };
     let home = walk.iter().take(usize::from(n)).any(|&node| node == me);
-    HeldForm { place: URL_SAFE_NO_PAD.encode(storage_key), n, home, digest, problem, bytes: *bytes }
+    HeldForm { storage_key: URL_SAFE_NO_PAD.encode(storage_key), n, home, digest, problem, bytes: *bytes }
 }

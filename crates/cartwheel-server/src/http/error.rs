@@ -1,4 +1,4 @@
-//! Errors as the contract shows them.
+//! Errors in the form of the contract.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -26,28 +26,28 @@ struct Lack {
     unreachable: Vec<String>,
 }
 
-/// Every error.
+/// An error.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error)]
 pub(super) struct Body<'a> {
-    /// What went wrong, as one of the contract's codes.
+    /// One of the contract's codes.
     error: &'a str,
     /// What happened, and what to do.
     message: &'a str,
-    /// With `unavailable` and `unverified`, where it is known: how many replicas were to answer.
+    /// With `unavailable` and `unverified`, where known: how many replicas had to answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     needed: Option<u32>,
-    /// How many did.
+    /// How many replicas answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     answered: Option<u32>,
-    /// The names of the nodes that would have been asked and cannot be reached, as far as the node that answers knows.
+    /// The names of the nodes that the request needed and that cannot be reached, as far as the answering node knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     unreachable: Option<&'a [String]>,
 }
 
-/// What an error's response says, for whoever logs and counts it.
+/// An error's code and message, attached to the response for logs and metrics.
 #[derive(Clone, Debug)]
-pub(super) struct Told {
+pub(super) struct ErrorSummary {
     pub(super) code: &'static str,
     pub(super) message: String,
 }
@@ -81,12 +81,12 @@ impl ApiError {
         Self::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", message)
     }
 
-    /// For a web page of another origin.
+    /// A request from a web page of another origin.
     pub(super) fn forbidden_origin(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden_origin", message)
     }
 
-    /// For a host that is no node's.
+    /// A request whose `Host` is not a node's.
     pub(super) fn misdirected(message: impl Into<String>) -> Self {
         Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", message)
     }
@@ -99,12 +99,12 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
-    /// For a request whose headers are too large.
+    /// A request whose headers are too large.
     pub(super) fn head_too_large(message: impl Into<String>) -> Self {
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", message)
     }
 
-    /// For a request whose first line is too long.
+    /// A request whose first line is too long.
     pub(super) fn target_too_long(message: impl Into<String>) -> Self {
         Self::new(StatusCode::URI_TOO_LONG, "too_large", message)
     }
@@ -113,7 +113,7 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
-    /// The contract's name for it.
+    /// The contract's code.
     #[cfg(test)]
     pub(super) const fn code(&self) -> &'static str {
         self.code
@@ -124,7 +124,7 @@ impl ApiError {
         self.status
     }
 
-    /// The same, with the nodes that could not be reached, if it is one of too few replicas.
+    /// Adds the nodes that could not be reached, if too few replicas answered.
     pub(super) fn unreachable(mut self, nodes: &[String]) -> Self {
         if let Some(lack) = &mut self.lack {
             lack.unreachable = nodes.to_vec();
@@ -132,18 +132,18 @@ impl ApiError {
         self
     }
 
-    /// The same, with what caused it before what happened.
+    /// Puts the cause before the message.
     pub(super) fn because(mut self, cause: &str) -> Self {
         self.message = format!("{cause} ({})", self.message);
         self
     }
 
-    /// The same, after which the connection is closed.
+    /// Closes the connection after the response.
     pub(super) fn closing(self) -> Self {
         self.with(header::CONNECTION, HeaderValue::from_static("close"))
     }
 
-    /// The same, with all these headers.
+    /// Adds `headers`.
     pub(super) fn with_all(mut self, headers: &HeaderMap) -> Self {
         self.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         self
@@ -182,7 +182,7 @@ impl From<Refusal> for ApiError {
 
 impl From<Stopped> for ApiError {
     fn from(stopped: Stopped) -> Self {
-        Self::unavailable(format!("{stopped}: ask another one. A write may yet appear"))
+        Self::unavailable(format!("{stopped}: ask another node; a write may yet appear"))
     }
 }
 
@@ -198,7 +198,7 @@ impl IntoResponse for ApiError {
         });
         let headers: HeaderMap = self.headers.into_iter().collect();
         let mut response = (self.status, headers, body).into_response();
-        response.extensions_mut().insert(Told { code: self.code, message: self.message });
+        response.extensions_mut().insert(ErrorSummary { code: self.code, message: self.message });
         response
     }
 }

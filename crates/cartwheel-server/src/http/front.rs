@@ -1,7 +1,6 @@
-//! What comes before the router: requests that are refused whatever they ask. And where a node has too much to do, it refuses clients'
-//! requests here, for a fraction of what it costs to route and to parse them.
+//! The checks before the router. An overloaded node refuses clients' requests here, at a fraction of the cost of routing and parsing them.
 //!
-//! Under several times the load that a node can take, most of its requests are refused, and what that costs is lost to the others.
+//! Under several times the load that a node can take, it refuses most requests, and each refusal costs time that accepted requests lack.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,43 +15,43 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
+use super::connections::Serves;
 use super::error::ApiError;
-use super::standing::Serves;
-use super::{Door, body, guard, target, watch};
+use super::{ApiState, body, guard, target, watch};
 
-/// The door for HTTP clients. Clones are one door.
+/// The HTTP service for clients. Clones share one.
 #[derive(Clone, Debug)]
 pub struct Front {
-    door: Door,
+    api: ApiState,
     router: TowerToHyperService<Router>,
 }
 
 impl Front {
-    /// The door with the contract's calls behind it.
-    pub fn new(door: Door) -> Self {
-        let router = TowerToHyperService::new(super::router(door.clone()));
-        Self { door, router }
+    /// The contract's calls behind the checks.
+    pub fn new(api: ApiState) -> Self {
+        let router = TowerToHyperService::new(super::router(api.clone()));
+        Self { api, router }
     }
 }
 
 impl Front {
-    /// Whether a request is taken on.
+    /// Checks that a request is admitted.
     fn check(&self, request: &Request<Incoming>) -> Result<(), ApiError> {
         if is_on_key(request.uri()) {
-            // A node with too much to do looks no further.
-            self.may_ask(request)?;
+            // An overloaded node makes no further checks.
+            self.admits(request)?;
         }
-        guard::check(&self.door, request)
+        guard::check(&self.api, request)
     }
 
-    /// Whether a request about a key is taken on.
-    fn may_ask(&self, request: &Request<Incoming>) -> Result<(), ApiError> {
+    /// Checks that a request on a key is admitted.
+    fn admits(&self, request: &Request<Incoming>) -> Result<(), ApiError> {
         match request.extensions().get() {
             Some(Serves::Administrators) => Err(ApiError::not_found(
-                "this address is for administrators: keys are read and written where the node listens for HTTP",
+                "this address is for administrators: send requests on keys to the node's HTTP address",
             )),
             Some(Serves::Itself) => Err(ApiError::from(Refusal::Overloaded)),
-            Some(Serves::All) | None => Ok(self.door.may_ask_any()?),
+            Some(Serves::All) | None => Ok(self.api.admits_any()?),
         }
     }
 }
@@ -64,8 +63,8 @@ impl Service<Request<Incoming>> for Front {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         if let Err(refused) = self.check(&request) {
-            let door = self.door.clone();
-            return Box::pin(async move { Ok(refuse(&door, request, refused).await) });
+            let api = self.api.clone();
+            return Box::pin(async move { Ok(refuse(&api, request, refused).await) });
         }
         Box::pin(self.router.call(request))
     }
@@ -75,13 +74,12 @@ fn is_on_key(uri: &Uri) -> bool {
     uri.path().starts_with(target::KV)
 }
 
-/// Refuses a request.
-async fn refuse(door: &Door, request: Request<Incoming>, error: ApiError) -> Response<Body> {
+async fn refuse(api: &ApiState, request: Request<Incoming>, error: ApiError) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let timed = if is_on_key(&parts.uri) { watch::begin(door, &parts.method) } else { None };
+    let timed = if is_on_key(&parts.uri) { watch::begin(api, &parts.method) } else { None };
     let is_kept = body::discard(&parts.headers, &mut Body::new(body)).await;
     let response = if is_kept { error } else { error.closing() }.into_response();
-    watch::log_failure(door, &parts.method, &parts.uri, &response);
+    watch::log_failure(api, &parts.method, &parts.uri, &response);
     watch::end(timed, &response);
     response
 }

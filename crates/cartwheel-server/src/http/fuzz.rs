@@ -1,4 +1,4 @@
-//! Paths, queries and headers of any bytes: understood or refused, never a panic.
+//! Paths, queries and headers of any bytes are parsed or refused, never a panic.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine as _;
@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::query::Query;
-use super::{ask, target};
+use super::{headers, target};
 
 fn encoded(bytes: &[u8], plain: &[bool]) -> String {
     let byte = |(at, &byte): (usize, &u8)| match plain.get(at) {
@@ -29,9 +29,9 @@ fn query() -> impl Strategy<Value = String> {
     vec(pair, 0..5).prop_map(|pairs| pairs.join("&"))
 }
 
-/// Bytes that a header may have.
+/// Bytes that a header may contain.
 fn value() -> impl Strategy<Value = HeaderValue> {
-    vec(any::<u8>(), 0..300).prop_filter_map("no header's bytes", |mut bytes| {
+    vec(any::<u8>(), 0..300).prop_filter_map("bytes that no header may contain", |mut bytes| {
         bytes.retain(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f));
         HeaderValue::from_bytes(&bytes).ok()
     })
@@ -77,13 +77,13 @@ proptest! {
             headers.append(name, b.clone());
         }
         headers.insert("idempotency-key", b);
-        headers.insert(ask::CONTEXT, a.clone());
-        let _ = (ask::context(&headers), ask::retry(&headers), ask::wants_json(&headers));
-        prop_assert!(ask::content_type(&headers).is_err(), "given twice");
+        headers.insert(headers::CONTEXT, a.clone());
+        let _ = (headers::context(&headers), headers::retry(&headers), headers::wants_json(&headers));
+        prop_assert!(headers::content_type(&headers).is_err(), "given twice");
         headers.insert(header::CONTENT_TYPE, a);
-        let _ = ask::content_type(&headers);
+        let _ = headers::content_type(&headers);
 
-        headers.insert(ask::CONTEXT, HeaderValue::try_from(URL_SAFE_NO_PAD.encode(&context)).unwrap());
-        prop_assert_eq!(&ask::context(&headers).unwrap().unwrap()[..], &context[..]);
+        headers.insert(headers::CONTEXT, HeaderValue::try_from(URL_SAFE_NO_PAD.encode(&context)).unwrap());
+        prop_assert_eq!(&headers::context(&headers).unwrap().unwrap()[..], &context[..]);
     }
 }

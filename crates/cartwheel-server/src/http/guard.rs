@@ -1,9 +1,9 @@
-//! What a request must carry, whatever it asks; and what keeps a web page from commanding a node.
+//! Checks on the headers of every request, and protection against requests that a web page makes a browser send.
 //!
-//! A browser sends requests for any page that it shows, with the rights of the network that it is in. It says which page that is (`Origin`,
-//! `Sec-Fetch-Site`), and under which name it believes to reach the node (`Host`): a name that the page's owner has pointed at
-//! the node (DNS rebinding) is none that the node has. What changes anything is refused if one of these is strange; values that no browser sends
-//! may come under any name.
+//! A browser sends requests for any page that it shows, with the rights of its network. It says which page sends (`Origin`,
+//! `Sec-Fetch-Site`), and under which name it reaches the node (`Host`). With DNS rebinding, that name is one that the page's owner
+//! pointed at the node, and not one of the node's own. A request that changes something is refused if one of these headers is foreign;
+//! requests on values that no browser sends may use any name.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -11,11 +11,11 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Version, header};
 use cartwheel_core::cluster::membership::View;
 
-use super::ask::{CONTEXT, IDEMPOTENCY_KEY, TTL, single};
 use super::error::ApiError;
-use super::{Door, target};
+use super::headers::{CONTEXT, IDEMPOTENCY_KEY, TTL, single};
+use super::{ApiState, target};
 
-/// The headers that have one value.
+/// The headers that may have one value only.
 const SINGLE: [HeaderName; 11] = [
     header::HOST,
     header::ORIGIN,
@@ -32,8 +32,8 @@ const SINGLE: [HeaderName; 11] = [
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses a request whose headers are not what they must be.
-pub(super) fn check<B>(door: &Door, request: &Request<B>) -> Result<(), ApiError> {
+/// Checks the headers of a request.
+pub(super) fn check<B>(api: &ApiState, request: &Request<B>) -> Result<(), ApiError> {
     let headers = request.headers();
     for name in &SINGLE {
         single(headers, name)?;
@@ -41,7 +41,7 @@ pub(super) fn check<B>(door: &Door, request: &Request<B>) -> Result<(), ApiError
     let host = match single(headers, &header::HOST)? {
         Some(host) => Some(authority(host)?),
         None if request.version() < Version::HTTP_11 => None,
-        None => return Err(ApiError::bad_request("the request has no Host: HTTP/1.1 demands one")),
+        None => return Err(ApiError::bad_request("the request has no Host header: HTTP/1.1 requires one")),
     };
     if request.method() == Method::GET || request.method() == Method::HEAD {
         return Ok(());
@@ -49,17 +49,18 @@ pub(super) fn check<B>(door: &Door, request: &Request<B>) -> Result<(), ApiError
     let host = host.as_ref().map_or("", Authority::as_str);
     let (origin, site) = (headers.get(header::ORIGIN), headers.get(SEC_FETCH_SITE));
     check_page(origin, site, host)?;
-    // A browser says so when it changes anything. What other programs read and write may be reached under any name, as that of a load balancer.
+    // A browser sets these headers on changes. Other programs may reach values under any name, such as a load balancer's.
     let is_value_of_a_program = request.uri().path().starts_with(target::KV) && origin.is_none() && site.is_none();
-    if is_value_of_a_program { Ok(()) } else { check_host(host, &door.view()) }
+    if is_value_of_a_program { Ok(()) } else { check_host(host, &api.view()) }
 }
 
 fn authority(host: &HeaderValue) -> Result<Authority, ApiError> {
     let authority = Authority::try_from(host.as_bytes()).ok().filter(|host| !host.as_str().contains('@'));
-    authority.ok_or_else(|| ApiError::bad_request("the Host is no host and port: give it as in node-1:8081"))
+    authority
+        .ok_or_else(|| ApiError::bad_request("the Host header is not a host and port: give for example node-1:8081"))
 }
 
-/// Refuses what another page than one of the node itself has a browser send.
+/// Refuses a request that a browser sends for a page of another origin.
 fn check_page(origin: Option<&HeaderValue>, site: Option<&HeaderValue>, host: &str) -> Result<(), ApiError> {
     let is_own = |origin: &HeaderValue| {
         let origin = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
@@ -70,11 +71,11 @@ fn check_page(origin: Option<&HeaderValue>, site: Option<&HeaderValue>, host: &s
         return Ok(());
     }
     Err(ApiError::forbidden_origin(
-        "a web page of another origin may change nothing here: send the request without Origin and Sec-Fetch-Site, from a program",
+        "a web page of another origin may not change anything: send the request from a program, without Origin and Sec-Fetch-Site",
     ))
 }
 
-/// Refuses a name that is none of a node's. An address is one that nobody can point elsewhere.
+/// Refuses a host name that is not a node's. An IP address is accepted: DNS rebinding cannot forge it.
 fn check_host(host: &str, view: &View) -> Result<(), ApiError> {
     let name = name_of(host);
     let is_known = name.is_empty()
@@ -89,12 +90,12 @@ fn check_host(host: &str, view: &View) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::misdirected(format!(
-        "no node is called {name:?}: to change anything, send the request to an IP address, to localhost, or to a name of a node as \
-         /v1/cluster lists it (`cartwheel serve --http-address` says what that is)"
+        "no node is called {name:?}: to change anything, send the request to an IP address, to localhost, or to a node's name in \
+        /v1/cluster (set with `cartwheel serve --http-address`)"
     )))
 }
 
-/// A host without its port and without the dot of a complete name.
+/// A host without its port and trailing dot.
 fn name_of(host: &str) -> &str {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => name,
@@ -107,24 +108,24 @@ fn name_of(host: &str) -> &str {
 mod tests {
     use axum::http::StatusCode;
 
-    use super::super::tests::{door, put_done};
+    use super::super::tests::{api, put_done};
     use super::*;
 
-    /// The status of a request with these headers; none if it may pass.
+    /// The status of the refusal of a request with these headers; none if it is admitted.
     fn checked(method: &str, headers: &[(&str, &str)]) -> Option<u16> {
         checked_at("/v1/cluster/members", method, headers)
     }
 
     fn checked_at(path: &str, method: &str, headers: &[(&str, &str)]) -> Option<u16> {
-        let (door, _) = door(put_done(None));
+        let (api, _) = api(put_done(None));
         let request = headers
             .iter()
             .fold(Request::builder().method(method).uri(path), |request, (name, value)| request.header(*name, *value));
-        check(&door, &request.body(()).unwrap()).err().map(|error| error.status().as_u16())
+        check(&api, &request.body(()).unwrap()).err().map(|error| error.status().as_u16())
     }
 
     #[tokio::test]
-    async fn hosts_are_there_once_and_are_hosts() {
+    async fn the_host_header_is_required_once_and_well_formed() {
         for method in ["GET", "PUT"] {
             assert_eq!(checked(method, &[]), Some(400));
             assert_eq!(checked(method, &[("host", "127.0.0.1"), ("host", "127.0.0.1")]), Some(400));
@@ -132,13 +133,13 @@ mod tests {
                 assert_eq!(checked(method, &[("host", host)]), Some(400), "{host}");
             }
         }
-        let (door, _) = door(put_done(None));
+        let (api, _) = api(put_done(None));
         let old = Request::put("/").version(Version::HTTP_10).body(()).unwrap();
-        assert!(check(&door, &old).is_ok(), "HTTP/1.0 knows no Host");
+        assert!(check(&api, &old).is_ok(), "HTTP/1.0 requires no Host");
     }
 
     #[tokio::test]
-    async fn what_has_one_value_is_given_once() {
+    async fn a_repeated_single_header_is_refused() {
         for name in SINGLE {
             assert_eq!(
                 checked("GET", &[("host", "x"), (name.as_str(), "x"), (name.as_str(), "x")]),
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_of_another_origin_changes_nothing() {
+    async fn a_page_of_another_origin_cannot_change_anything() {
         let forbidden = Some(StatusCode::FORBIDDEN.as_u16());
         for (name, value, refused) in [
             ("origin", "http://127.0.0.1:8081", None),
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn changes_go_to_a_name_that_the_node_knows() {
+    async fn changes_need_a_host_that_the_node_knows() {
         let misdirected = Some(StatusCode::MISDIRECTED_REQUEST.as_u16());
         for (host, refused) in [
             ("127.0.0.1", None),

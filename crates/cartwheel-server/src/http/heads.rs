@@ -1,9 +1,9 @@
-//! Request heads, checked before the HTTP library sees them.
+//! Checks request heads before the HTTP library sees them.
 //!
-//! The library drops a raw `#` and what follows it from a request's target, accepts two lengths or two framings of one request, and answers what it
-//! cannot parse without a body. So the connection checks each head first. One that is refused never reaches the library: in its place comes a request
-//! of this module's making, the last on its connection, which the service answers with the error in the form of every other one. A body
-//! passes unchanged and is followed only as far as to find where the next head begins.
+//! The library drops a raw `#` and what follows it in a target, accepts two lengths or two framings of one request, and answers unparsable
+//! heads without a body. So the connection checks each head first. A refused head never reaches the library: a request made here takes its
+//! place, the last on the connection, and the service answers it with an error in the usual form. A body passes unchanged; the connection
+//! follows it only to find where the next head begins.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -21,21 +21,21 @@ use tokio::time::Sleep;
 use super::chunks::Chunks;
 use super::error::ApiError;
 
-/// How many headers the HTTP library takes.
+/// How many headers the HTTP library accepts.
 const HEADERS_MAX: usize = 100;
-/// The longest target that the HTTP library takes, in bytes.
+/// The longest target that the HTTP library accepts, in bytes.
 const TARGET_BYTES_MAX: usize = 65_534;
-/// How much of a head is read at once.
+/// How many bytes of a head are read at once.
 const READ_BYTES: usize = 4_096;
-/// How much of what follows a refused head is read and thrown away, and for how long: a client that is cut off while it sends may never
-/// read why.
+/// How much of what follows a refused head is read and discarded, and for how long: a client that is cut off while it sends may never
+/// read the response.
 const DISCARDED_BYTES_MAX: usize = 8 << 20;
 const DISCARD_WITHIN: Duration = Duration::from_secs(1);
 
-/// The header that marks a request in the place of one that was refused.
+/// The header that marks a request made in place of a refused head.
 const MARK: &str = "cartwheel-refused";
 
-/// Why a connection's last head was refused, once it is. Clones are one.
+/// Why the last head of a connection was refused, once it is. Clones share one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refused(Arc<OnceLock<RefusedHead>>);
 
@@ -46,9 +46,9 @@ struct RefusedHead {
 }
 
 impl Refused {
-    /// The error that answers a request; none if its head was not refused.
+    /// The error for a request whose head was refused; none for any other.
     pub(super) fn of<B>(&self, request: &Request<B>) -> Option<ApiError> {
-        // A client's own header of that name means nothing: a refused head is the last.
+        // A client's own header of this name means nothing: a refused head is the last.
         let RefusedHead { error, why } = self.0.get().filter(|_| request.headers().contains_key(MARK))?;
         Some(error(why.clone()).closing())
     }
@@ -59,11 +59,11 @@ impl Refused {
 pub(super) struct CheckedHeads<S> {
     stream: S,
     head_bytes_max: usize,
-    /// What was read and is not yet passed on.
+    /// What was read and not passed on yet.
     held: BytesMut,
-    /// How many bytes at its front are a head that was checked, to be passed on.
+    /// How many of its first bytes are a checked head, to be passed on.
     checked: usize,
-    /// How many bytes at its front were searched for the end of a head, in vain.
+    /// How many of its first bytes were searched in vain for the end of a head.
     searched: usize,
     /// What comes after that head.
     next: Next,
@@ -80,7 +80,7 @@ enum Next {
     Nothing,
 }
 
-/// How much of what follows a head is its body.
+/// How to find the end of a body.
 #[derive(PartialEq, Eq, Debug)]
 enum Framing {
     Length(u64),
@@ -88,7 +88,7 @@ enum Framing {
 }
 
 impl Framing {
-    /// How many of these bytes, which come next, are the body's.
+    /// How many of `bytes`, which come next, belong to the body.
     fn take(&mut self, bytes: &[u8]) -> usize {
         match self {
             Self::Length(left) => {
@@ -109,7 +109,7 @@ impl Framing {
 }
 
 impl<S> CheckedHeads<S> {
-    /// Checks the heads that come on `stream`, which may have at most so many bytes.
+    /// Checks the heads that arrive on `stream`, each of at most `head_bytes_max` bytes.
     pub(super) fn new(stream: S, head_bytes_max: usize) -> (Self, Refused) {
         let refused = Refused::default();
         let checked = Self {
@@ -126,9 +126,9 @@ impl<S> CheckedHeads<S> {
         (checked, refused)
     }
 
-    /// Checks the head of which `held` has the beginning. Whether all of it has come.
+    /// Checks the head at the front of `held`. Returns whether it is complete.
     fn check(&mut self) -> bool {
-        // What is no head at all shows at its beginning; the rest is parsed once.
+        // Bytes that are no head fail at once; a head is parsed again only when its end arrives.
         let is_worth_parsing = self.searched == 0 || has_end(&self.held[self.searched.saturating_sub(2)..]);
         self.searched = self.held.len();
         let head = if is_worth_parsing { parse(&self.held) } else { Ok(None) };
@@ -150,17 +150,17 @@ impl<S> CheckedHeads<S> {
     }
 
     fn refuse(&mut self, refused: RefusedHead) {
-        // The answer to a HEAD has no body.
+        // The response to a HEAD has no body.
         let method = if self.held.starts_with(b"HEAD ") { "HEAD" } else { "GET" };
         let instead = format!("{method} / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{MARK}: 1\r\n\r\n");
         self.held = BytesMut::from(instead.as_bytes());
         self.checked = self.held.len();
         self.next = Next::Nothing;
-        // Nothing is read after a head that is refused, so this is the first.
+        // Nothing is read after a refused head, so this is the first.
         let _ = self.refused.0.set(refused);
     }
 
-    /// Passes on as much of `held` as may be; whether that is anything.
+    /// Passes on what it can of `held`. Returns whether that is anything.
     fn pass_on(&mut self, to: &mut ReadBuf<'_>) -> bool {
         let room = to.remaining().min(self.held.len());
         let passed = match &mut self.next {
@@ -175,7 +175,7 @@ impl<S> CheckedHeads<S> {
         to.put_slice(&self.held[..passed]);
         self.held.advance(passed);
         if self.held.is_empty() {
-            // An idle connection holds no memory.
+            // An idle connection holds no buffer.
             self.held = BytesMut::new();
         }
         self.end_body();
@@ -190,7 +190,7 @@ impl<S> CheckedHeads<S> {
 }
 
 impl<S: AsyncRead + Unpin> CheckedHeads<S> {
-    /// Reads more of a head; whether anything came.
+    /// Reads more of a head. Returns whether anything arrived.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
         let mut read = ReadBuf::uninit(&mut bytes);
@@ -211,7 +211,7 @@ impl<S: AsyncRead + Unpin> CheckedHeads<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads on what follows a refused head.
+    /// Discards what follows a refused head.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self.discarding.get_or_insert_with(|| Box::pin(tokio::time::sleep(DISCARD_WITHIN)));
         if sleep.as_mut().poll(cx).is_ready() {
@@ -282,7 +282,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for CheckedHeads<S> {
     }
 }
 
-/// Whether an empty line ends here.
+/// Whether `bytes` contain an empty line.
 fn has_end(bytes: &[u8]) -> bool {
     let mut line = 0..0;
     let mut newlines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
@@ -303,7 +303,7 @@ fn bad(why: impl Into<String>) -> RefusedHead {
     refused(ApiError::bad_request, why)
 }
 
-/// The error of a head that is too large: of its first line, if that alone is.
+/// The error for a head that is too large: the target's error if the first line alone is too large.
 fn too_large(head: &[u8], bytes_max: usize) -> RefusedHead {
     if head[..bytes_max.min(head.len())].contains(&b'\n') {
         let why = format!("the request's headers have more than {bytes_max} bytes: send fewer or shorter ones");
@@ -316,7 +316,7 @@ fn too_large(head: &[u8], bytes_max: usize) -> RefusedHead {
     }
 }
 
-/// The length and the framing of the head at the beginning of `bytes`; none if it has not come whole.
+/// The length and framing of the head at the start of `bytes`; none if it is incomplete.
 fn parse(bytes: &[u8]) -> Result<Option<(usize, Framing)>, RefusedHead> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut []);
@@ -325,7 +325,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(usize, Framing)>, RefusedHead> {
             refused(ApiError::head_too_large, format!("the request has more than {HEADERS_MAX} headers: send fewer"))
         }
         error => bad(format!(
-            "this is no HTTP/1.1 request ({error}): see RFC 9112, and whether the client speaks TLS or HTTP/2"
+            "this is not an HTTP/1.1 request ({error}): see RFC 9112, and check whether the client speaks TLS or HTTP/2"
         )),
     })?;
     let httparse::Status::Complete(length) = parsed else { return Ok(None) };
@@ -342,14 +342,14 @@ fn check_target(target: &str) -> Result<(), RefusedHead> {
         ));
     }
     if target.contains('#') {
-        return Err(bad("the target has a raw #, which begins no part of a key: write it as %23"));
+        return Err(bad("the target has a raw #: write it as %23"));
     }
-    // The library would parse it from a shared buffer, too.
+    // Like the library, it parses from a shared buffer.
     let parsed = Uri::from_maybe_shared(Bytes::copy_from_slice(target.as_bytes()));
     parsed.map(drop).map_err(|error| bad(format!("the target cannot be parsed ({error}): percent-encode its bytes")))
 }
 
-/// How the body is framed. What could be read in two ways is refused: another server in between may read it in the other.
+/// The framing of the body. An ambiguous one is refused: a proxy in between may read it differently.
 fn framing(headers: &[httparse::Header<'_>], is_http_11: bool) -> Result<Framing, RefusedHead> {
     let length = single(headers, "content-length")?;
     match (single(headers, "transfer-encoding")?, length) {
@@ -365,7 +365,7 @@ fn framing(headers: &[httparse::Header<'_>], is_http_11: bool) -> Result<Framing
         (Some(coding), None) => Err(refused(
             ApiError::not_implemented,
             format!(
-                "the Transfer-Encoding {:?} is not known: send chunked, or a Content-Length",
+                "the Transfer-Encoding {:?} is unknown: send chunked, or a Content-Length",
                 String::from_utf8_lossy(coding)
             ),
         )),

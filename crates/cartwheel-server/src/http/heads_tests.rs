@@ -5,7 +5,7 @@ use super::*;
 
 const HEAD_BYTES_MAX: usize = 1_000;
 
-/// What the library reads of `sent`, which comes in parts of `cut` bytes, `room` bytes at a time; and whether the last head was refused.
+/// What the library reads of `sent`, which arrives in parts of `cut` bytes, in reads of `room` bytes; and the code of a refusal.
 fn passed(sent: &[u8], cut: usize, room: usize) -> (Vec<u8>, Option<String>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
@@ -13,7 +13,7 @@ fn passed(sent: &[u8], cut: usize, room: usize) -> (Vec<u8>, Option<String>) {
         let (mut heads, refused) = CheckedHeads::new(server, HEAD_BYTES_MAX);
         let mut read = Vec::new();
         let write = async {
-            // What follows a head that was refused is not read.
+            // What follows a refused head is not read.
             let _ = client.write_all(sent).await;
             drop(client);
         };
@@ -71,7 +71,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_refused() {
+fn malformed_and_ambiguous_heads_are_refused() {
     let long = "x".repeat(HEAD_BYTES_MAX);
     let headers = "X: x\r\n".repeat(HEADERS_MAX + 1);
     for (head, code) in [

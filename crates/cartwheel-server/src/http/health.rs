@@ -1,4 +1,4 @@
-//! Whether the node incarnations, and whether it is ready.
+//! The node's liveness and readiness.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,14 +9,14 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::openapi::NotReady;
-use super::{Door, Readiness};
+use super::{ApiState, Readiness};
 
-/// A good answer.
+/// The response of a healthy node.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
-    /// `alive`, `ready`, or `disk_full`: ready for all but to store writes.
+    /// `alive`, `ready`, or `disk_full`: ready, except to store writes.
     status: &'static str,
-    /// Which process answers: at an address that is taken, it may be another one than was expected.
+    /// The answering process: another one than expected may have the address.
     pid: u32,
 }
 
@@ -24,77 +24,77 @@ fn status(status: &'static str) -> Json<Status> {
     Json(Status { status, pid: std::process::id() })
 }
 
-/// Whether the process should live on
+/// Check whether the process should stay alive
 #[utoipa::path(get, path = "/healthz", tag = "node",
     responses((status = 200, description = "It should", body = Status), NotReady))]
-pub(super) async fn healthz(State(door): State<Door>) -> Result<Json<Status>, ApiError> {
-    if door.is_running() {
+pub(super) async fn healthz(State(api): State<ApiState>) -> Result<Json<Status>, ApiError> {
+    if api.is_running() {
         Ok(status("alive"))
     } else {
         Err(ApiError::unavailable("the node has stopped serving: see its log, then restart it"))
     }
 }
 
-/// Whether requests should be sent here
+/// Check whether requests should be sent to the node
 #[utoipa::path(get, path = "/readyz", tag = "node",
     responses((status = 200, description = "They should", body = Status), NotReady))]
-pub(super) async fn readyz(State(door): State<Door>) -> Result<Json<Status>, ApiError> {
-    match why_not_ready(&door) {
+pub(super) async fn readyz(State(api): State<ApiState>) -> Result<Json<Status>, ApiError> {
+    match why_not_ready(&api) {
         None => Ok(status("ready")),
-        // It still serves reads: were it left out, full disks would put an end to those too.
-        Some(_) if door.is_running() && door.readiness() == Readiness::DiskFull => Ok(status("disk_full")),
+        // It still serves reads: without it, full disks would end those too.
+        Some(_) if api.is_running() && api.readiness() == Readiness::DiskFull => Ok(status("disk_full")),
         Some(why) => Err(ApiError::unavailable(why)),
     }
 }
 
 /// Why the node is not ready; none if it is.
-pub(super) fn why_not_ready(door: &Door) -> Option<String> {
-    if !door.is_running() {
+pub(super) fn why_not_ready(api: &ApiState) -> Option<String> {
+    if !api.is_running() {
         return Some("the node is stopping: ask another one".to_owned());
     }
-    match door.readiness() {
-        Readiness::Ready => too_few_in_reach(door),
+    match api.readiness() {
+        Readiness::Ready => too_few_in_reach(api),
         Readiness::CannotStore => {
-            Some("the node cannot store writes yet: it is new and has not heard from its cluster, or its timestamps could not be saved. \
-                  See its log, and ask another node".to_owned())
+            Some("the node cannot store writes yet: it is new and has not heard from its cluster, or its timestamps could not be saved; \
+            see its log, and ask another node".to_owned())
         }
         Readiness::StoreFailed => Some(
-            "store_failed: the node's disk has failed, and its store is being opened again. See its log, and ask another node"
+            "store_failed: the node's disk has failed, and its store is being opened again; see its log, and ask another node"
                 .to_owned(),
         ),
         Readiness::NameTaken => Some(
-            "name_taken: another node of this name was let into the cluster at the same time, and is the member; this one is none. Stop \
-             this one, keep its directory until the data is checked, and let it in anew with an empty directory and another name"
+            "name_taken: another node of this name joined the cluster at the same time and is the member; this node is not. Stop it, keep its \
+            directory until the data is checked, and join again with an empty directory and another name"
                 .to_owned(),
         ),
         Readiness::DiskFull => Some(
-            "disk_full: too little disk is free, so the node stores no writes; it serves reads. Free space there, or add nodes"
+            "disk_full: too little disk space is free, so the node stores no writes; it serves reads; free space there, or add nodes"
                 .to_owned(),
         ),
         Readiness::Connecting => {
-            let peers = door.board().peers().into_iter().filter_map(|peer| {
+            let peers = api.board().peers().into_iter().filter_map(|peer| {
                 let link = peer.link();
                 let why = link.last_error.map_or_else(String::new, |error| format!(" ({error})"));
                 (!link.connected).then(|| format!("{}{why}", peer.name))
             });
             let peers: Vec<String> = peers.collect();
             let peers = if peers.is_empty() { String::new() } else { format!(": waiting for {}", peers.join(", ")) };
-            Some(format!("the node has just started{peers}. Try again in a moment, or ask another one"))
+            Some(format!("the node has just started{peers}; try again in a moment, or ask another node"))
         }
     }
 }
 
-/// Why most keys could not be read or written through this node as their buckets ask by default; none if they can.
+/// Why most keys cannot be read or written through this node with their buckets' settings; none if they can.
 ///
-/// Where nodes may stand in for homes, any W nodes are enough; otherwise W of a partition's homes must be in reach. A node that has just
-/// started takes all others for being there until they have not answered for some seconds.
-fn too_few_in_reach(door: &Door) -> Option<String> {
-    let (view, statuses) = (door.view(), door.liveness());
+/// In sloppy buckets any W nodes are enough; in others W homes of a partition must be reachable. A node that has just started takes all
+/// others as alive until they have not answered for some seconds.
+fn too_few_in_reach(api: &ApiState) -> Option<String> {
+    let (view, statuses) = (api.view(), api.liveness());
     let settings = view.settings(b"");
-    let is_in_reach = |node: NodeId| node == door.local().node || statuses.status(node) != liveness::Status::Down;
+    let is_in_reach = |node: NodeId| node == api.local().node || statuses.status(node) != liveness::Status::Down;
     let members: Vec<_> = view.members().filter(|known| known.member.weight > 0).map(|known| &known.member).collect();
     let reached = members.iter().filter(|member| is_in_reach(member.id)).count();
-    // A cluster with fewer nodes than that has yet to grow.
+    // A cluster with fewer nodes has yet to grow.
     let needed = usize::from(settings.w).min(members.len());
     let is_short = |homes: &[NodeId]| homes.iter().filter(|&&home| is_in_reach(home)).count() < needed.min(homes.len());
     let are_most_short = || {
@@ -108,8 +108,8 @@ fn too_few_in_reach(door: &Door) -> Option<String> {
         let mut gone: Vec<_> = gone.collect();
         gone.sort_unstable();
         format!(
-            "too few nodes can be reached: writes need {needed} by default, and of {} nodes {reached} can be reached ({} cannot). Start them, \
-             or mend the network; if they have other addresses now, see `cartwheel cluster set-address`",
+            "too few nodes can be reached: writes need {needed} by default, and {reached} of {} nodes can be reached ({} cannot); start them, \
+            or repair the network; if their addresses have changed, see `cartwheel cluster set-address`",
             members.len(),
             gone.join(", ")
         )

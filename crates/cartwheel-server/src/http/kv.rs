@@ -12,21 +12,21 @@ use cartwheel_core::value::state::Content;
 use super::error::ApiError;
 use super::openapi::{ReadErrors, WriteErrors};
 use super::query::Query;
-use super::{Door, ask, body, conditions, show, target};
+use super::{ApiState, body, conditions, headers, show, target};
 use crate::os::clock;
 
 /// Read a key
 ///
-/// `HEAD` says the same without the body.
+/// `HEAD` does the same without the body.
 #[utoipa::path(method(get, head), path = "/v1/kv/{bucket}/{key}", tag = "keys",
     params(
         ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
         ("key" = String, Path, description = "The key, percent-encoded: 1 to 4096 bytes, slashes included"),
-        ("r" = Option<u8>, Query, description = "How many replicas are to answer; the bucket's r if not given"),
+        ("r" = Option<u8>, Query, description = "How many replicas must answer; default: the bucket's r"),
         ("consistency" = Option<String>, Query, description = "`eventual` (the default) or `strong`"),
-        ("timeout_ms" = Option<u32>, Query, description = "1 to 60000; 5000 if not given"),
+        ("timeout_ms" = Option<u32>, Query, description = "1 to 60000; default 5000"),
         ("Cartwheel-Context" = Option<String>, Header, description = "The answer must cover what this context has seen"),
-        ("Accept" = Option<String>, Header, description = "`application/json` asks for the JSON form of one value too"),
+        ("Accept" = Option<String>, Header, description = "With `application/json` a single value has the JSON form too"),
         ("If-None-Match" = Option<String>, Header, description = "304 if the ETag is one of these"),
         ("If-Modified-Since" = Option<String>, Header, description = "Without If-None-Match: 304 if nothing was written later"),
         ("If-Match" = Option<String>, Header, description = "412 if the ETag is none of these"),
@@ -36,26 +36,26 @@ use crate::os::clock;
         (status = 200, description = "One value: the body is the value, with the Content-Type it was stored with",
             content_type = "application/octet-stream",
             headers(
-                ("Cartwheel-Context" = String, description = "What the reader has then seen: give it to the write that follows"),
+                ("Cartwheel-Context" = String, description = "What the response shows: send it with the next write"),
                 ("Cartwheel-Acks" = String, description = "The replicas that answered: home=2 standin=0 zones=1"),
                 ("ETag" = String, description = "Opaque"),
                 ("Last-Modified" = String, description = "When the latest of the values was written")
             )),
-        (status = 300, description = "Several values that did not know of each other, with the same headers", body = show::Form),
-        (status = 304, description = "The client has what is stored, with the same headers"),
+        (status = 300, description = "Concurrent values, with the same headers", body = show::Form),
+        (status = 304, description = "The client has the current representation; with the same headers"),
         ReadErrors
     ))]
-pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn get(State(api): State<ApiState>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["r", "consistency", "timeout_ms"])?;
-    let seen = ask::context(&headers)?;
-    door.may_ask(&key)?;
+    let seen = headers::context(&headers)?;
+    api.admits(&key)?;
     let get = Get { key, consistency: query.consistency, r: query.r, seen };
     let request = Request { operation: Operation::Get(get), timeout: query.timeout };
-    match door.request(request).await? {
+    match api.request(request).await? {
         Reply::Got(got) => {
-            door.metrics().http.shown(got.siblings.len());
-            show::got(door.answers(), &got, got.acks, &headers, clock::wall())
+            api.metrics().http.shown(got.siblings.len());
+            show::got(api.answers(), &got, got.acks, &headers, clock::wall())
         }
         Reply::Put(_) => Err(mismatched()),
     }
@@ -63,19 +63,19 @@ pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) 
 
 /// Write a key
 ///
-/// With the context of a read it replaces what that read showed; without one it stands beside whatever is there.
+/// With the context of a read, the write replaces what that read showed. Without a context it becomes a sibling of any value there.
 #[utoipa::path(put, path = "/v1/kv/{bucket}/{key}", tag = "keys",
     params(
         ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
         ("key" = String, Path, description = "The key, percent-encoded: 1 to 4096 bytes, slashes included"),
-        ("w" = Option<u8>, Query, description = "How many replicas are to store it; the bucket's w if not given"),
+        ("w" = Option<u8>, Query, description = "How many replicas must store it; default: the bucket's w"),
         ("consistency" = Option<String>, Query, description = "`eventual` (the default) or `strong`"),
-        ("timeout_ms" = Option<u32>, Query, description = "1 to 60000, for the value's arrival and again for storing it; 5000 if not given"),
-        ("return" = Option<String>, Query, description = "`body` answers as a read of the key does"),
-        ("Cartwheel-Context" = Option<String>, Header, description = "What this write has seen, and replaces"),
-        ("Content-Encoding" = Option<String>, Header, description = "How the value is encoded; it is kept, and the value stored as it is"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same write under the same key is one write; 1 to 255 bytes"),
-        ("Content-Type" = Option<String>, Header, description = "Kept with the value; application/octet-stream if not given")
+        ("timeout_ms" = Option<u32>, Query, description = "1 to 60000, for the value's arrival and again for storing it; default 5000"),
+        ("return" = Option<String>, Query, description = "With `body` the response is that of a read of the key"),
+        ("Cartwheel-Context" = Option<String>, Header, description = "What this write has seen and replaces"),
+        ("Content-Encoding" = Option<String>, Header, description = "The value's encoding; it is stored with the value, which stays as it is"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A repeated write with the same idempotency key is one write; 1 to 255 bytes"),
+        ("Content-Type" = Option<String>, Header, description = "Stored with the value; default application/octet-stream")
     ),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value"),
     responses(
@@ -88,32 +88,32 @@ pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) 
         (status = 300, description = "Stored; with `return=body`, several values", body = show::Form),
         WriteErrors
     ))]
-pub(super) async fn put(State(door): State<Door>, request: HttpRequest<Body>) -> Result<Response, ApiError> {
+pub(super) async fn put(State(api): State<ApiState>, request: HttpRequest<Body>) -> Result<Response, ApiError> {
     let (parts, mut body) = request.into_parts();
-    let stored = store(&door, &parts, &mut body).await;
+    let stored = store(&api, &parts, &mut body).await;
     if stored.is_err() && !body::discard(&parts.headers, &mut body).await {
         return stored.map_err(|error| error.closing());
     }
     stored
 }
 
-async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, ApiError> {
+async fn store(api: &ApiState, parts: &Parts, body: &mut Body) -> Result<Response, ApiError> {
     let key = target::key_of(target::KV, parts.uri.path())?;
     let query = Query::parse(parts.uri.query(), &["w", "consistency", "timeout_ms", "return"])?;
-    let content_type = ask::content_type(&parts.headers)?;
-    let content_encoding = ask::content_encoding(&parts.headers)?;
-    // Before the value is read: it would be for nothing.
-    door.may_ask(&key)?;
-    let bytes_max = door.view().settings(key.bucket()).max_value_bytes;
+    let content_type = headers::content_type(&parts.headers)?;
+    let content_encoding = headers::content_encoding(&parts.headers)?;
+    // Checked before the value is read, which would be in vain.
+    api.admits(&key)?;
+    let bytes_max = api.view().settings(key.bucket()).max_value_bytes;
     let write = write(key, Content::Tombstone, &query, &parts.headers)?;
-    let value = door.values().read(&parts.headers, body, bytes_max, query.timeout).await?;
+    let value = api.values().read(&parts.headers, body, bytes_max, query.timeout).await?;
     let content = Content::Value { bytes: value.bytes, content_type, content_encoding };
-    let done = carry_out(door, Put { content, ..write }, &query).await;
-    // Until here the value takes part of the memory for values.
+    let done = carry_out(api, Put { content, ..write }, &query).await;
+    // The value keeps its part of the memory until here.
     drop(value.held);
     let done = done?;
     match &done.body {
-        Some(body) => show::got(door.answers(), body, done.acks, &parts.headers, clock::wall()),
+        Some(body) => show::got(api.answers(), body, done.acks, &parts.headers, clock::wall()),
         None => Ok(written(&done)),
     }
 }
@@ -125,59 +125,59 @@ async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, 
     params(
         ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
         ("key" = String, Path, description = "The key, percent-encoded: 1 to 4096 bytes, slashes included"),
-        ("w" = Option<u8>, Query, description = "How many replicas are to store the delete; the bucket's w if not given"),
+        ("w" = Option<u8>, Query, description = "How many replicas must store the delete; default: the bucket's w"),
         ("consistency" = Option<String>, Query, description = "`eventual` (the default) or `strong`"),
-        ("timeout_ms" = Option<u32>, Query, description = "1 to 60000; 5000 if not given"),
-        ("Cartwheel-Context" = Option<String>, Header, description = "What is to be deleted"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same delete under the same key is one delete; 1 to 255 bytes")
+        ("timeout_ms" = Option<u32>, Query, description = "1 to 60000; default 5000"),
+        ("Cartwheel-Context" = Option<String>, Header, description = "What to delete"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A repeated delete with the same idempotency key is one delete; 1 to 255 bytes")
     ),
     responses(
-        (status = 204, description = "Deleted, or never there",
+        (status = 204, description = "Deleted, or absent before",
             headers(("Cartwheel-Acks" = String, description = "The replicas that stored it: home=2 standin=0 zones=1"))),
         WriteErrors
     ))]
-pub(super) async fn delete(State(door): State<Door>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn delete(State(api): State<ApiState>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["w", "consistency", "timeout_ms"])?;
-    door.may_ask(&key)?;
+    api.admits(&key)?;
     let write = write(key, Content::Tombstone, &query, &headers)?;
-    carry_out(&door, write, &query).await.map(|done| written(&done))
+    carry_out(&api, write, &query).await.map(|done| written(&done))
 }
 
-/// A path that ends where the bucket should begin.
+/// A path without a bucket.
 pub(super) async fn no_key() -> ApiError {
     target::no_key(target::KV)
 }
 
 fn write(key: Key, content: Content, query: &Query, headers: &HeaderMap) -> Result<Put, ApiError> {
-    ask::refuse_ttl(headers)?;
+    headers::refuse_ttl(headers)?;
     conditions::refuse_on_write(headers)?;
     Ok(Put {
         key,
         content,
         expires: None,
-        context: ask::context(headers)?,
+        context: headers::context(headers)?,
         stamp: None,
-        retry: ask::retry(headers)?,
+        retry: headers::retry(headers)?,
         consistency: query.consistency,
         w: query.w,
         return_body: query.return_body,
     })
 }
 
-async fn carry_out(door: &Door, put: Put, query: &Query) -> Result<PutDone, ApiError> {
+async fn carry_out(api: &ApiState, put: Put, query: &Query) -> Result<PutDone, ApiError> {
     let request = Request { operation: Operation::Put(put), timeout: query.timeout };
-    match door.request(request).await? {
+    match api.request(request).await? {
         Reply::Put(done) => Ok(done),
         Reply::Got(_) => Err(mismatched()),
     }
 }
 
 fn written(done: &PutDone) -> Response {
-    (StatusCode::NO_CONTENT, show::standing(done.context.as_ref(), done.acks)).into_response()
+    (StatusCode::NO_CONTENT, show::ack_headers(done.context.as_ref(), done.acks)).into_response()
 }
 
-/// Cannot happen: a node answers a get with what it got and a put with what it did.
+/// Cannot happen: the node answers a get with what it read and a put with what it wrote.
 fn mismatched() -> ApiError {
-    ApiError::unavailable("the node gave an answer to another question: report this as a bug")
+    ApiError::unavailable("the node's response does not match the request: report this as a bug")
 }

@@ -1,23 +1,23 @@
-//! The HTTP door: the contract's calls, from bytes to requests and from outcomes to bytes.
+//! The HTTP API server: the contract's calls.
 
 mod about;
 mod amounts;
-mod ask;
+mod api_state;
 mod body;
 mod buckets;
 mod chunks;
 mod cluster;
 mod conditions;
+mod connections;
 mod digests;
-mod door;
 mod error;
 mod front;
 mod guard;
+mod headers;
 mod heads;
 mod health;
 mod kv;
 mod members;
-mod moves;
 mod openapi;
 mod query;
 mod replicas;
@@ -25,8 +25,8 @@ mod server;
 mod shortfall;
 mod show;
 mod siblings;
-mod standing;
 mod target;
+mod transfers;
 mod watch;
 
 use std::time::Duration;
@@ -38,20 +38,20 @@ use axum::routing::{MethodRouter, any, get, post};
 
 use error::ApiError;
 
-pub use door::{Backend, Door, Readiness};
+pub use api_state::{ApiState, Backend, Readiness};
 pub use front::Front;
 pub use server::{serve, serve_administrators};
 
-/// How often requests that failed are worth a line in the log.
+/// The time between log lines about failed requests.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
-/// A call: its route, what OpenAPI calls its path, and what it does. Bucket and key are taken from the raw path: the router
-/// decodes text, and they are bytes.
-type Call = (&'static str, &'static str, MethodRouter<Door>);
+/// A call: its route, its path in OpenAPI, and its handler. Bucket and key are taken from the raw path, because the router decodes text and
+/// they are bytes.
+type Call = (&'static str, &'static str, MethodRouter<ApiState>);
 
 /// The contract's calls.
-fn calls(door: &Door) -> Vec<Call> {
-    let counted = |calls: MethodRouter<Door>| calls.layer(from_fn_with_state(door.clone(), watch::count));
+fn calls(api: &ApiState) -> Vec<Call> {
+    let counted = |calls: MethodRouter<ApiState>| calls.layer(from_fn_with_state(api.clone(), watch::count));
     let key = get(kv::get).put(kv::put).delete(kv::delete);
     vec![
         ("/v1/kv/{*bucket_and_key}", "/v1/kv/{bucket}/{key}", counted(key)),
@@ -60,7 +60,7 @@ fn calls(door: &Door) -> Vec<Call> {
         ("/v1/cluster", "/v1/cluster", get(cluster::status)),
         ("/v1/cluster/ring", "/v1/cluster/ring", get(cluster::ring)),
         ("/v1/cluster/members", "/v1/cluster/members", post(members::change)),
-        ("/v1/cluster/moves", "/v1/cluster/moves", get(moves::moves)),
+        ("/v1/cluster/transfers", "/v1/cluster/transfers", get(transfers::transfers)),
         ("/v1/cluster/replicas", "/v1/cluster/replicas", get(replicas::replicas)),
         ("/v1/cluster/locate/{*bucket_and_key}", "/v1/cluster/locate/{bucket}/{key}", get(cluster::locate)),
         (
@@ -77,8 +77,8 @@ fn calls(door: &Door) -> Vec<Call> {
 }
 
 /// The contract's routes.
-fn router(door: Door) -> Router {
-    let calls = calls(&door).into_iter();
+fn router(api: ApiState) -> Router {
+    let calls = calls(&api).into_iter();
     calls
         .fold(Router::new(), |router, (route, _, call)| router.route(route, call))
         .route("/v1/kv/", any(kv::no_key))
@@ -88,17 +88,17 @@ fn router(door: Door) -> Router {
         .route("/v1/cluster/locate", any(cluster::no_key))
         .fallback(no_such_call)
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(door.clone(), watch::log_failures))
-        .with_state(door)
+        .layer(from_fn_with_state(api.clone(), watch::log_failures))
+        .with_state(api)
 }
 
 async fn no_such_call(uri: Uri) -> ApiError {
-    ApiError::not_found(format!("there is no call {}: GET / lists those there are", uri.path()))
+    ApiError::not_found(format!("there is no call {}: GET / lists the calls", uri.path()))
 }
 
 /// The router adds the `Allow` header.
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    ApiError::method_not_allowed(format!("{} cannot be called with {method}: see the header Allow", uri.path()))
+    ApiError::method_not_allowed(format!("{} does not allow {method}: see the Allow header", uri.path()))
 }
 
 #[cfg(test)]

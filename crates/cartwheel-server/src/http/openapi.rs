@@ -8,9 +8,9 @@ use axum::response::IntoResponse;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
-use super::{about, buckets, cluster, digests, error, health, kv, members, moves, replicas, show};
+use super::{about, buckets, cluster, digests, error, health, kv, members, replicas, show, transfers};
 
-/// Every call's description stands at its function. One that is missing here is missed by the test of the routes.
+/// Each call is described at its function. The test of the routes finds one that is missing here.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Cartwheel", description = "An always-writeable, leaderless, replicated key-value store."),
@@ -24,7 +24,7 @@ use super::{about, buckets, cluster, digests, error, health, kv, members, moves,
         cluster::status,
         cluster::ring,
         members::change,
-        moves::moves,
+        transfers::transfers,
         replicas::replicas,
         cluster::locate,
         digests::page,
@@ -38,45 +38,39 @@ use super::{about, buckets, cluster, digests, error, health, kv, members, moves,
     tags(
         (name = "keys", description = "Values by bucket and key"),
         (name = "buckets", description = "How a bucket's keys are kept and served"),
-        (name = "cluster", description = "Members, ring and places"),
-        (name = "node", description = "The node that answers")
+        (name = "cluster", description = "Members, ring and location of keys"),
+        (name = "node", description = "The answering node")
     )
 )]
 pub(super) struct Document;
 
 static TEXT: LazyLock<String> = LazyLock::new(|| Document::openapi().to_json().unwrap_or_default());
 
-/// This description
+/// Get this description
 #[utoipa::path(get, path = "/openapi.json", tag = "node",
     responses((status = 200, description = "The calls, as OpenAPI", content_type = "application/json")))]
 pub(super) async fn openapi_json() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str())
 }
 
-/// What each error status means: the contract's codes.
+/// The meaning of each error status, with the contract's codes.
 const ERRORS: [(&str, &str); 12] = [
-    (
-        "400",
-        "`bad_request`: the request makes no sense. `bad_context`: the context is not one that was given out for this key",
-    ),
-    ("403", "`forbidden_origin`: a web page of another origin may change nothing"),
-    ("404", "`not_found`: nothing is stored under the key; with Cartwheel-Context where a delete is"),
+    ("400", "`bad_request`: the request is invalid. `bad_context`: no node made the context for this key"),
+    ("403", "`forbidden_origin`: a web page of another origin may not change anything"),
+    ("404", "`not_found`: the key has no value; with Cartwheel-Context if it was deleted"),
     (
         "409",
         "`too_many_siblings`: the write would add to a key's 128 unmerged siblings, or make them larger than 32 MiB",
     ),
-    ("412", "`precondition_failed`: what is stored is not what If-Match or If-Unmodified-Since asks for"),
-    ("413", "`too_large`: the value is larger than the bucket takes"),
-    ("415", "`unsupported_media_type`: a change is sent as application/json"),
-    ("421", "`misdirected`: the Host is none that the node knows; nothing was done"),
-    ("429", "`overloaded`: the node has more to do than it takes on; nothing was done, try again"),
-    (
-        "501",
-        "`not_implemented`: the request carries a condition or a range, which this call cannot honour; nothing was done",
-    ),
+    ("412", "`precondition_failed`: the stored state does not match If-Match or If-Unmodified-Since"),
+    ("413", "`too_large`: the value is larger than the bucket allows"),
+    ("415", "`unsupported_media_type`: a change must be application/json"),
+    ("421", "`misdirected`: the Host is not a known node's; nothing was done"),
+    ("429", "`overloaded`: the node is overloaded; nothing was done, try again"),
+    ("501", "`not_implemented`: the call cannot honour the request's condition or range; nothing was done"),
     (
         "503",
-        "`unavailable`: too few replicas answered; a write may yet appear. `unverified`: too few to say that nothing is there",
+        "`unavailable`: too few replicas answered; a write may yet appear. `unverified`: too few answered to say that the key has no value",
     ),
     ("507", "`disk_full`: too few nodes have room to store it"),
 ];
@@ -90,7 +84,7 @@ fn errors(statuses: &[&str]) -> BTreeMap<String, RefOr<Response>> {
     known.map(|(status, what)| ((*status).to_owned(), response(what).into())).collect()
 }
 
-/// How a read may fail.
+/// The errors of a read.
 pub(super) struct ReadErrors;
 
 impl IntoResponses for ReadErrors {
@@ -99,7 +93,7 @@ impl IntoResponses for ReadErrors {
     }
 }
 
-/// How a write may fail.
+/// The errors of a write.
 pub(super) struct WriteErrors;
 
 impl IntoResponses for WriteErrors {
@@ -108,16 +102,16 @@ impl IntoResponses for WriteErrors {
     }
 }
 
-/// How a call that touches no key may fail.
-pub(super) struct AskErrors;
+/// The errors of a call on no key.
+pub(super) struct QueryErrors;
 
-impl IntoResponses for AskErrors {
+impl IntoResponses for QueryErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         errors(&["400"])
     }
 }
 
-/// How a call that reads the node's own disk may fail.
+/// The errors of a call that reads the node's disk.
 pub(super) struct DiskErrors;
 
 impl IntoResponses for DiskErrors {
@@ -126,7 +120,7 @@ impl IntoResponses for DiskErrors {
     }
 }
 
-/// How a change of settings may fail.
+/// The errors of a change of settings.
 pub(super) struct ChangeErrors;
 
 impl IntoResponses for ChangeErrors {
@@ -135,7 +129,7 @@ impl IntoResponses for ChangeErrors {
     }
 }
 
-/// How a node says that it is not ready.
+/// The errors of a node that is not ready.
 pub(super) struct NotReady;
 
 impl IntoResponses for NotReady {

@@ -1,4 +1,4 @@
-//! Query parameters. One that the call does not know is refused: a misspelt `w=3` must not pass for a promise.
+//! Query parameters. An unknown one is refused: a misspelt `w=3` must not pass for a guarantee.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use cartwheel_core::message::client::Consistency;
 use super::error::ApiError;
 use super::target::percent_decode;
 
-/// How long a request may take if it does not say.
+/// The default time limit of a request.
 const TIMEOUT_DEFAULT: Duration = Duration::from_millis(5_000);
 const TIMEOUT_MS_MAX: u64 = 60_000;
 
-/// What the parameters of a call say.
+/// The parameters of a call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Query {
     pub(super) r: Option<u8>,
@@ -22,19 +22,19 @@ pub(super) struct Query {
     pub(super) consistency: Consistency,
     pub(super) timeout: Duration,
     pub(super) return_body: bool,
-    /// The storage key that a listing is to begin with.
+    /// The storage key at which a listing begins.
     pub(super) from: Option<Bytes>,
-    /// How long a listing may be.
+    /// The largest number of entries in a listing.
     pub(super) limit: Option<usize>,
 }
 
 impl Query {
-    /// Refuses whatever parameters a call is given that knows none.
+    /// Checks that a call without parameters is given none.
     pub(super) fn none(query: Option<&str>) -> Result<(), ApiError> {
         Self::parse(query, &[]).map(drop)
     }
 
-    /// Reads the parameters of a call that knows those called `known`.
+    /// Parses the parameters of a call; `known` are those that it has.
     pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
         let mut parsed = Self {
             r: None,
@@ -68,11 +68,11 @@ impl Query {
             "r" | "w" => "a number of replicas from 1",
             "timeout_ms" => "a number from 1 to 60000",
             "consistency" => "eventual or strong",
-            "from" => "what an answer gave as place or next",
+            "from" => "a storage_key or next of an earlier page",
             "limit" => "a number from 1",
             _ => "body",
         };
-        let bad = || ApiError::bad_request(format!("{name}={value} makes no sense: give {wanted}"));
+        let bad = || ApiError::bad_request(format!("{name}={value} is invalid: give {wanted}"));
         match name {
             "r" => self.r = Some(replicas(value).ok_or_else(bad)?),
             "w" => self.w = Some(replicas(value).ok_or_else(bad)?),
@@ -113,7 +113,7 @@ mod tests {
     const KNOWN: &[&str] = &["r", "w", "consistency", "timeout_ms", "return"];
 
     #[test]
-    fn what_is_understood() {
+    fn valid_parameters_are_parsed() {
         let nothing = Query::parse(None, KNOWN).unwrap();
         assert_eq!((nothing.r, nothing.timeout, nothing.return_body), (None, TIMEOUT_DEFAULT, false));
         let all = Query::parse(Some("r=3&w=%31&consistency=strong&timeout_ms=60000&return=body&"), KNOWN).unwrap();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn invalid_parameters_are_refused() {
         for bad in [
             "x=1",
             "R=1",
@@ -156,6 +156,6 @@ mod tests {
         for bad in ["from=%20", "from=A", "limit=0", "limit=-1", "limit=x", "limit"] {
             assert!(Query::parse(Some(bad), &["from", "limit"]).is_err(), "{bad}");
         }
-        assert!(Query::parse(Some("w=1"), &["r"]).is_err(), "another call's parameter");
+        assert!(Query::parse(Some("w=1"), &["r"]).is_err(), "a parameter of another call");
     }
 }

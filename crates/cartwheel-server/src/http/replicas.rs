@@ -1,4 +1,4 @@
-//! `/v1/cluster/replicas`: since when which replicas are proven equal.
+//! `/v1/cluster/replicas`: since when replicas are verified equal.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,21 +11,21 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
-use super::openapi::AskErrors;
+use super::openapi::QueryErrors;
 use super::query::Query;
-use super::{Door, show};
+use super::{ApiState, show};
 
 /// How a node's replicas compare with those of the other homes.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ReplicasForm {
-    /// The name of the node that answers.
+    /// The name of the answering node.
     node: String,
-    /// All that was known to this node or to another home of the same partition then, both hold, as RFC 3339; null as long as one
-    /// comparison has never come to its end.
+    /// All that this node or another home of the same partition knew at this time, both hold, as RFC 3339; null while an exchange with one of
+    /// them has never completed.
     equal_since: Option<String>,
-    /// How many comparisons never have.
+    /// The number of replicas with which no exchange has completed.
     unproven: usize,
-    /// One for each partition of the node and each other home of it.
+    /// One entry for each partition of the node and each other home of it.
     replicas: Vec<ReplicaForm>,
 }
 
@@ -33,25 +33,25 @@ pub(super) struct ReplicasForm {
 struct ReplicaForm {
     /// The partition.
     partition: u32,
-    /// The keys of buckets with so many replicas.
+    /// The group of keys: those of buckets with this n.
     n: u8,
     /// The name of the other home.
     peer: String,
-    /// All that either held then, both hold, as RFC 3339; null if that was never shown.
+    /// All that either home held at this time, both hold, as RFC 3339; null if never verified.
     equal_since: Option<String>,
 }
 
-/// Since when this node's replicas are proven equal to those of the other homes
+/// List since when this node's replicas are verified equal to those of the other homes
 #[utoipa::path(get, path = "/v1/cluster/replicas", tag = "cluster",
-    responses((status = 200, description = "What comparisons of replicas have shown", body = ReplicasForm), AskErrors))]
-pub(super) async fn replicas(State(door): State<Door>, uri: Uri) -> Result<Json<ReplicasForm>, ApiError> {
+    responses((status = 200, description = "The results of anti-entropy exchanges", body = ReplicasForm), QueryErrors))]
+pub(super) async fn replicas(State(api): State<ApiState>, uri: Uri) -> Result<Json<ReplicasForm>, ApiError> {
     Query::none(uri.query())?;
-    let mut proofs = door.proofs().await;
+    let mut proofs = api.proofs().await;
     proofs.sort_unstable_by_key(|proof| (proof.tree, proof.peer));
     let unproven = proofs.iter().filter(|proof| proof.since.is_none()).count();
     let oldest = proofs.iter().filter_map(|proof| proof.since).min();
-    let view = door.view();
-    let phases = door.phases();
+    let view = api.view();
+    let phases = api.phases();
     let n_of = |tree: TreeId| {
         let phase = phases.get(tree.partition.index());
         phase.map_or(0, |phase| phase.counts().n_of(tree.group))
@@ -63,7 +63,7 @@ pub(super) async fn replicas(State(door): State<Door>, uri: Uri) -> Result<Json<
         equal_since: proof.since.map(rfc3339),
     };
     Ok(Json(ReplicasForm {
-        node: door.local().name.clone(),
+        node: api.local().name.clone(),
         equal_since: oldest.filter(|_| unproven == 0).map(rfc3339),
         unproven,
         replicas: proofs.into_iter().map(form).collect(),

@@ -19,24 +19,23 @@ use tokio::sync::watch;
 use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
 
+use super::connections::{ConnectionLimit, OpenConnection, Serves};
 use super::heads::{CheckedHeads, Refused};
-use super::standing::{Serves, Standing, Stands};
 use crate::metrics::HttpMetrics;
 use crate::tcp::acceptor::Acceptor;
 
-/// What a client may cost.
+/// Limits on what clients may cost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// How many connections may stand at once, those among them that are kept for who looks after the node. Further clients wait in the
-    /// system's queue.
+    /// The number of connections at once, including those reserved for administrators. Further clients wait in the system's accept queue.
     connections_max: usize,
-    /// What is answered.
+    /// Which requests are served.
     serves: Serves,
-    /// How long a client may take to send a request's head, and so how long an idle connection is kept.
+    /// How long a client may take to send a head; also how long an idle connection is kept.
     head_within: Duration,
-    /// The longest head, in bytes. A key of 4096 bytes, each percent-encoded, and a context fit in together.
+    /// The longest head, in bytes. It has room for a percent-encoded key of 4096 bytes together with a context.
     head_bytes_max: usize,
-    /// How long a client may take nothing of an answer that is ready for it.
+    /// How long a client may read nothing of a response that is ready.
     write_within: Duration,
 }
 
@@ -52,13 +51,13 @@ impl Default for Limits {
     }
 }
 
-/// How many connections administrators may have where they are listened to apart from others.
+/// The number of connections on the administrators' own address.
 const ADMINISTRATORS_MAX: usize = 128;
-/// How long the requests under way may take once the node is told to stop.
+/// How long the requests under way may take once the node stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
-/// Serves `calls` on `listener`, at most so many connections at once and counted in `metrics`, until `stop` is true and the
-/// requests under way have ended, or had their time.
+/// Serves `calls` on `listener` with at most `connections_max` connections, counted in `metrics`, until `stop` is true and the requests
+/// under way have ended or timed out.
 pub async fn serve<S>(
     calls: S,
     listener: TcpListener,
@@ -72,7 +71,7 @@ pub async fn serve<S>(
     serve_within(Limits { connections_max, ..Limits::default() }, calls, listener, metrics, stop).await;
 }
 
-/// The same where administrators are listened to, who ask for nothing about keys.
+/// Serves `calls` on the administrators' own address, where requests on keys are refused.
 pub async fn serve_administrators<S>(calls: S, listener: TcpListener, metrics: HttpMetrics, stop: watch::Receiver<bool>)
 where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
@@ -93,47 +92,47 @@ async fn serve_within<S>(
     S::Future: Send,
 {
     let acceptor = Acceptor::new(listener, limits.connections_max, "HTTP clients");
-    let (graceful, standing) = (GracefulShutdown::new(), Standing::new(limits.connections_max));
+    let (graceful, limit) = (GracefulShutdown::new(), ConnectionLimit::new(limits.connections_max));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(limits.head_within);
-    // The library counts what it was given of a head before it has all of it; `CheckedHeads` has bounded the head before.
+    // The library checks a head's size before it has all of it; `CheckedHeads` has bounded it before.
     server.max_buf_size(limits.head_bytes_max + 1);
-    // A client may say that it has said all, and still wait for the answer.
+    // A client may close its sending side and still wait for the response.
     server.half_close(true);
     loop {
         let (stream, permit) = tokio::select! {
-            accepted = async { standing.room().await; acceptor.next().await } => accepted,
+            accepted = async { limit.room().await; acceptor.next().await } => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        // Without it, the end of an answer may wait 40 ms for the client's acknowledgement of its beginning.
+        // With Nagle's algorithm the end of a response may wait 40 ms for the client to acknowledge its beginning.
         let _ = stream.set_nodelay(true);
         let client = stream.peer_addr().ok().map(|addr| addr.ip());
-        let stands = standing.begin(client, limits.serves);
+        let connection_guard = limit.register(client, limits.serves);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(limits.write_within));
         let (stream, refused) = CheckedHeads::new(Box::pin(stream), limits.head_bytes_max);
         let stream = TokioIo::new(stream);
-        let calls = Tracked { calls: calls.clone(), stands: stands.clone(), refused };
+        let calls = Tracked { calls: calls.clone(), connection_guard: connection_guard.clone(), refused };
         let connection = graceful.watch(server.serve_connection(stream, calls));
         let counted = Counted::new(&metrics);
         tokio::spawn(async move {
             tokio::select! {
-                ended = connection => ended.unwrap_or_else(|error| debug!("an HTTP connection broke: {error}")),
-                () = stands.given_up() => debug!("an idle HTTP connection is closed to make room for another"),
+                ended = connection => ended.unwrap_or_else(|error| debug!(%error, "HTTP connection broke")),
+                () = connection_guard.evicted() => debug!("closed an idle HTTP connection to make room"),
             }
             drop((permit, counted));
         });
     }
     drop(acceptor);
     if tokio::time::timeout(FINISH_WITHIN, graceful.shutdown()).await.is_err() {
-        warn!("some HTTP requests did not end in {} s and are cut off", FINISH_WITHIN.as_secs());
+        warn!(timeout_s = FINISH_WITHIN.as_secs(), "cut off HTTP requests that did not end in time");
     }
 }
 
-/// What is asked on one connection.
+/// The service of one connection.
 struct Tracked<S> {
     calls: S,
-    stands: Stands,
+    connection_guard: OpenConnection,
     refused: Refused,
 }
 
@@ -146,14 +145,14 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let (stands, serves) = (self.stands.clone(), self.stands.serves());
-        stands.is_busy();
+        let (connection_guard, serves) = (self.connection_guard.clone(), self.connection_guard.serves());
+        connection_guard.set_busy();
         if serves != Serves::All {
             request.extensions_mut().insert(serves);
         }
         if let Some(error) = self.refused.of(&request) {
-            debug!("an HTTP client sent a head that is refused: {error:?}");
-            return Box::pin(async move { Ok(stands.answered(error.into_response())) });
+            debug!(?error, "refused an HTTP request head");
+            return Box::pin(async move { Ok(connection_guard.answered(error.into_response())) });
         }
         let call = self.calls.call(request);
         Box::pin(async move {
@@ -161,12 +160,12 @@ where
             if serves == Serves::Itself {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(stands.answered(answer))
+            Ok(connection_guard.answered(answer))
         })
     }
 }
 
-/// A connection that stands, until it is dropped.
+/// Counts an open connection until it is dropped.
 struct Counted(HttpMetrics);
 
 impl Counted {

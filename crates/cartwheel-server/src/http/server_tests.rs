@@ -1,4 +1,4 @@
-//! What clients get that are slow, lie or speak badly: over real sockets.
+//! Slow, lying and malformed clients, over real sockets.
 
 use std::net::SocketAddr;
 
@@ -12,11 +12,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::http::tests::{busy, door, got, put_done};
+use crate::http::tests::{api, busy, got, put_done};
 use crate::http::{Front, router};
 use crate::metrics::tests::parse;
 
-/// How long a test waits for what must come.
+/// How long a test waits.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Serving {
@@ -41,14 +41,14 @@ where
 }
 
 async fn keys() -> Serving {
-    serving(router(door(put_done(None)).0), Limits::default()).await
+    serving(router(api(put_done(None)).0), Limits::default()).await
 }
 
 async fn bounded<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("it takes for ever")
+    tokio::time::timeout(PATIENCE, what).await.expect("the test timed out")
 }
 
-/// An answer: its status, its headers, its body.
+/// A response: status, headers and body.
 #[derive(Debug)]
 struct Answer(u16, HeaderMap, String);
 
@@ -63,7 +63,7 @@ impl Answer {
     }
 }
 
-/// Reads one answer; none if the connection ends before it.
+/// Reads one response; none if the connection ends before it.
 async fn answer(stream: &mut TcpStream) -> Option<Answer> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -85,7 +85,7 @@ async fn answer(stream: &mut TcpStream) -> Option<Answer> {
     Some(Answer(status, headers, String::from_utf8(body).unwrap()))
 }
 
-/// Whether the server ends the connection, without another byte.
+/// Whether the server closes the connection without sending another byte.
 async fn is_closed(stream: &mut TcpStream) -> bool {
     !matches!(bounded(stream.read(&mut [0; 1])).await, Ok(1..))
 }
@@ -96,11 +96,11 @@ async fn is_usable(stream: &mut TcpStream) -> bool {
     answer(stream).await.is_some_and(|answer| answer.0 == 200)
 }
 
-/// Sends `bytes` on a new connection, and reads one answer.
+/// Sends `bytes` on a new connection and reads one response.
 async fn say(serving: &Serving, bytes: impl AsRef<[u8]>) -> (TcpStream, Answer) {
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     stream.write_all(bytes.as_ref()).await.unwrap();
-    let answer = answer(&mut stream).await.expect("an answer");
+    let answer = answer(&mut stream).await.expect("a response");
     (stream, answer)
 }
 
@@ -109,32 +109,34 @@ fn put(path: &str, headers: &str, body: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_length_that_lies() {
-    let (door, asked) = door(put_done(None));
-    let serving = serving(router(door), Limits::default()).await;
-    // Longer than the body, and the client waits.
+async fn a_wrong_content_length_is_handled() {
+    let (api, received) = api(put_done(None));
+    let serving = serving(router(api), Limits::default()).await;
+    // Too long, and the client waits.
     let (mut stream, slow) = say(&serving, put("/v1/kv/b/k?timeout_ms=50", "Content-Length: 10\r\n", "abc")).await;
     assert_eq!((slow.0, slow.code().as_str(), slow.closes()), (400, "bad_request", true));
     assert!(slow.2.contains("within 50 ms") && is_closed(&mut stream).await);
-    // Longer, and the client has said all.
+    // Too long, and the client has closed its sending side.
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     stream.write_all(put("/v1/kv/b/k", "Content-Length: 10\r\n", "abc").as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     let cut = answer(&mut stream).await.unwrap();
     assert_eq!((cut.0, cut.code().as_str()), (400, "bad_request"));
     assert!(cut.2.contains("did not arrive whole") && is_closed(&mut stream).await);
-    assert!(asked.lock().unwrap().is_none(), "half a value reached the node");
-    // Shorter: the value is what was declared, and what follows is no request.
+    assert!(received.lock().unwrap().is_none(), "half a value reached the node");
+    // Too short: the value has the declared length, and what follows is not a request.
     let (mut stream, put) = say(&serving, put("/v1/kv/b/k", "Content-Length: 3\r\n", "abc \r\n garbage\r\n\r\n")).await;
     assert_eq!(put.0, 204);
-    let Some(Operation::Put(stored)) = asked.lock().unwrap().take().map(|asked| asked.operation) else { panic!() };
+    let Some(Operation::Put(stored)) = received.lock().unwrap().take().map(|received| received.operation) else {
+        panic!()
+    };
     assert!(matches!(stored.content, Content::Value { bytes, .. } if bytes == "abc"));
     assert_eq!(answer(&mut stream).await.unwrap().0, 400);
     assert!(is_closed(&mut stream).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_over_the_limit_is_refused_and_the_client_hears_it() {
+async fn a_value_over_the_limit_is_refused_and_the_client_gets_the_response() {
     let serving = keys().await;
     let large = "x".repeat(3 << 20);
     let (mut stream, declared) =
@@ -148,13 +150,13 @@ async fn a_value_over_the_limit_is_refused_and_the_client_hears_it() {
     assert_eq!((chunked.0, chunked.code().as_str()), (413, "too_large"));
     assert!(chunked.2.contains("has more than 1048576 bytes") && is_usable(&mut stream).await);
 
-    // One that asks first is answered before it has sent a byte.
-    let asks = put("/v1/kv/b/k", "Content-Length: 3145728\r\nExpect: 100-continue\r\n", "");
-    let (mut stream, asked) = say(&serving, asks).await;
-    assert_eq!((asked.0, asked.code().as_str(), asked.closes()), (413, "too_large", true));
+    // A client that request for permission gets the refusal before it sends a byte.
+    let request = put("/v1/kv/b/k", "Content-Length: 3145728\r\nExpect: 100-continue\r\n", "");
+    let (mut stream, received) = say(&serving, request).await;
+    assert_eq!((received.0, received.code().as_str(), received.closes()), (413, "too_large", true));
     assert!(is_closed(&mut stream).await);
 
-    // One that never ends is cut off.
+    // An endless value is cut off.
     let endless = put("/v1/kv/b/k", "Content-Length: 999999999999\r\n", &"x".repeat(100_000));
     let (mut stream, endless) = say(&serving, endless).await;
     assert_eq!((endless.0, endless.closes()), (413, true));
@@ -162,7 +164,7 @@ async fn a_value_over_the_limit_is_refused_and_the_client_hears_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn expected_and_pipelined() {
+async fn expect_continue_and_pipelining_work() {
     let serving = keys().await;
     let (mut stream, go_on) =
         say(&serving, put("/v1/kv/b/k", "Content-Length: 3\r\nExpect: 100-continue\r\n", "")).await;
@@ -184,9 +186,9 @@ async fn expected_and_pipelined() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_has_said_all_gets_its_answer() {
+async fn a_client_that_closed_its_sending_side_gets_its_response() {
     let serving =
-        serving(router(door(Ok(cartwheel_core::message::client::Reply::Got(got(&[Some("v")])))).0), Limits::default())
+        serving(router(api(Ok(cartwheel_core::message::client::Reply::Got(got(&[Some("v")])))).0), Limits::default())
             .await;
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     stream.write_all(b"GET /v1/kv/b/k HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -197,7 +199,7 @@ async fn a_client_that_has_said_all_gets_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn heads_have_their_bounds() {
+async fn heads_are_bounded() {
     let serving = keys().await;
     let longest = format!("/v1/kv/{}/{}", "%41".repeat(255), "%42".repeat(4096));
     let context = "A".repeat(20_000);
@@ -224,12 +226,12 @@ async fn heads_have_their_bounds() {
     for (bytes, status) in wrong {
         let shown = bytes.chars().take(60).collect::<String>();
         let mut stream = TcpStream::connect(serving.addr).await.unwrap();
-        // The server may hang up in the middle of it.
+        // The server may close the connection in the middle of it.
         let _ = stream.write_all(bytes.as_bytes()).await;
         let refused = answer(&mut stream).await;
-        // A connection that is cut off while it still sends may lose the answer; the server must go on serving all the same.
+        // A client that is cut off while it sends may lose the response; the server must go on serving.
         if bytes.len() < 60_000 || refused.is_some() {
-            let refused = refused.expect("an answer");
+            let refused = refused.expect("a response");
             assert_eq!(refused.0, status, "{shown}");
             assert_eq!(refused.code(), if status == 400 { "bad_request" } else { "too_large" }, "{shown}");
         }
@@ -240,7 +242,7 @@ async fn heads_have_their_bounds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_may_have_64_kib_and_no_more() {
+async fn a_head_may_have_64_kib() {
     let serving = keys().await;
     let head = |bytes: usize| {
         let empty = "GET /healthz HTTP/1.1\r\nHost: x\r\nX: \r\n\r\n";
@@ -256,9 +258,9 @@ async fn a_head_may_have_64_kib_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_raw_fragment_and_an_ambiguous_length_are_refused_wherever_they_come_on_a_connection() {
-    let (door, asked) = door(put_done(None));
-    let serving = serving(router(door), Limits::default()).await;
+async fn raw_fragments_and_ambiguous_lengths_are_refused_anywhere_on_a_connection() {
+    let (api, received) = api(put_done(None));
+    let serving = serving(router(api), Limits::default()).await;
     let fine = put("/v1/kv/b/k%23", "Content-Length: 3\r\n", "PUT");
     let chunked = put("/v1/kv/b/k", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n");
     for (refused, status) in [
@@ -277,13 +279,15 @@ async fn a_raw_fragment_and_an_ambiguous_length_are_refused_wherever_they_come_o
         assert_eq!((last.0, last.closes()), (status, true), "{refused}");
         assert_eq!(last.code(), if status == 400 { "bad_request" } else { "not_implemented" });
         assert!(is_closed(&mut stream).await, "{refused}");
-        let Some(Operation::Put(stored)) = asked.lock().unwrap().take().map(|asked| asked.operation) else { panic!() };
+        let Some(Operation::Put(stored)) = received.lock().unwrap().take().map(|received| received.operation) else {
+            panic!()
+        };
         assert_eq!(stored.key.name(), "k#", "what was refused was stored: {refused}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_malformed_or_said_twice_is_refused_and_the_connection_incarnations() {
+async fn malformed_and_repeated_headers_are_refused_and_the_connection_stays_open() {
     let serving = keys().await;
     for (path, headers, code) in [
         ("/v1/kv/b/%zz", "", "bad_request"),
@@ -304,9 +308,9 @@ async fn what_is_malformed_or_said_twice_is_refused_and_the_connection_incarnati
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_and_slow_heads_have_their_time() {
+async fn idle_connections_and_slow_heads_time_out() {
     let limits = Limits { head_within: Duration::from_millis(50), ..Limits::default() };
-    let serving = serving(router(door(put_done(None)).0), limits).await;
+    let serving = serving(router(api(put_done(None)).0), limits).await;
     for begun in ["", "GET / HTTP/1.1\r\nHost"] {
         let mut stream = TcpStream::connect(serving.addr).await.unwrap();
         stream.write_all(begun.as_bytes()).await.unwrap();
@@ -317,7 +321,7 @@ async fn idle_and_slow_heads_have_their_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_reads_nothing_is_given_up() {
+async fn a_client_that_reads_nothing_is_cut_off() {
     let large = || async { vec![0_u8; 64 << 20] };
     let router = Router::new().route("/", get(large));
     let serving = serving(router, Limits { write_within: Duration::from_millis(50), ..Limits::default() }).await;
@@ -335,8 +339,8 @@ async fn a_client_that_reads_nothing_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_have_a_bound_and_those_over_it_wait() {
-    let serving = serving(router(door(put_done(None)).0), Limits { connections_max: 2, ..Limits::default() }).await;
+async fn connections_are_bounded_and_further_ones_wait() {
+    let serving = serving(router(api(put_done(None)).0), Limits { connections_max: 2, ..Limits::default() }).await;
     let (first, _) = say(&serving, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let (_second, _) = say(&serving, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut third = TcpStream::connect(serving.addr).await.unwrap();
@@ -348,9 +352,9 @@ async fn connections_have_a_bound_and_those_over_it_wait() {
 }
 
 #[tokio::test]
-async fn a_busy_node_refuses_requests_on_keys_before_it_looks_at_them_and_goes_on_with_others() {
-    let (door, _, _busy) = busy().await;
-    let serving = serving_calls(Front::new(door.clone()), Limits::default()).await;
+async fn an_overloaded_node_refuses_requests_on_keys_unparsed_and_serves_others() {
+    let (api, _, _busy) = busy().await;
+    let serving = serving_calls(Front::new(api.clone()), Limits::default()).await;
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     for request in [
         "PUT /v1/kv/b/k HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nsocks",
@@ -364,11 +368,11 @@ async fn a_busy_node_refuses_requests_on_keys_before_it_looks_at_them_and_goes_o
     }
     bounded(stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")).await.unwrap();
     assert_eq!(answer(&mut stream).await.unwrap().0, 200);
-    let samples = parse(&door.metrics().text());
+    let samples = parse(&api.metrics().text());
     for operation in ["get", "put", "delete"] {
         let name = format!("cartwheel_requests_total{{operation=\"{operation}\",outcome=\"overloaded\"}}");
         assert!(samples[&name] >= 1.0, "{name}");
     }
-    // The one that filled the queue, and these.
+    // The request that filled the queue, and the three above.
     assert_eq!(samples["cartwheel_shard_inbox_refusals_total"], 4.0);
 }

@@ -1,4 +1,4 @@
-//! Why too few replicas answered, in the terms of who asked: what is needed, what the cluster has, and which of its nodes cannot be reached.
+//! Explains why too few replicas answered: how many are needed, how many the cluster has, and which of its nodes cannot be reached.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +10,15 @@ use cartwheel_core::ring::quorum::majority;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::key::Key;
 
-use super::Door;
+use super::ApiState;
 use super::error::ApiError;
 use super::members::name_of;
 
-/// What a request on a key asks of the key's replicas.
+/// What a request asks of a key's replicas.
 #[derive(Clone, Debug)]
 pub(super) struct QuorumRequest {
     key: Key,
-    /// How many are to answer: the number that the request gives.
+    /// The number of replicas that the request asks for.
     count: Option<u8>,
     is_read: bool,
     is_strong: bool,
@@ -34,32 +34,32 @@ impl QuorumRequest {
         Self { key, count, is_read, is_strong: consistency == Consistency::Strong }
     }
 
-    /// How many replicas must answer, and how that is said.
+    /// How many replicas must answer, and a phrase that says so.
     fn needs(&self, settings: &BucketSettings) -> (usize, String) {
         let BucketSettings { n, r, w, .. } = *settings;
         let (name, of_bucket) = if self.is_read { ("r", r) } else { ("w", w) };
         let count = self.count.unwrap_or(of_bucket);
-        let asks = if self.count.is_some() { "the request" } else { "the bucket" };
+        let source = if self.count.is_some() { "the request" } else { "the bucket" };
         let majority = majority(n.into());
         if self.is_strong && majority >= count.into() {
             return (majority, format!("a strong request needs {majority} of n={n}"));
         }
-        (count.into(), format!("{asks} needs {name}={count} of n={n}"))
+        (count.into(), format!("{source} needs {name}={count} of n={n}"))
     }
 
-    /// The error of a refusal.
-    pub(super) fn refused(&self, door: &Door, refusal: Refusal) -> ApiError {
+    /// The error for a refusal.
+    pub(super) fn refused(&self, api: &ApiState, refusal: Refusal) -> ApiError {
         let (Refusal::Unavailable(_) | Refusal::Unverified(_)) = &refusal else { return ApiError::from(refusal) };
-        let (view, phases) = (door.view(), door.phases());
+        let (view, phases) = (api.view(), api.phases());
         let settings = view.settings(self.key.bucket());
         let homes = homes_of(&self.key, &view, &phases);
-        // Others stand in for homes of eventual requests, if the bucket says so.
+        // Stand-ins help eventual requests if the bucket is sloppy.
         let may_stand_in = settings.sloppy && !self.is_strong;
         let others = view.members().filter(|known| may_stand_in && !known.leaving && known.member.weight > 0);
-        let asked: BTreeSet<NodeId> = homes.iter().copied().chain(others.map(|known| known.member.id)).collect();
-        let is_out_of_reach = |node: &NodeId| is_out_of_reach(door, *node);
+        let requirement: BTreeSet<NodeId> = homes.iter().copied().chain(others.map(|known| known.member.id)).collect();
+        let is_out_of_reach = |node: &NodeId| is_out_of_reach(api, *node);
         let mut unreachable: Vec<String> =
-            asked.iter().filter(|node| is_out_of_reach(node)).map(|&node| name_of(&view, node)).collect();
+            requirement.iter().filter(|node| is_out_of_reach(node)).map(|&node| name_of(&view, node)).collect();
         unreachable.sort();
         let (needed, needs) = self.needs(settings);
         let facts = Facts {
@@ -85,12 +85,12 @@ fn homes_of(key: &Key, view: &View, phases: &[ConfigPhase]) -> Vec<NodeId> {
     phases.get(partition.index()).map(homes).unwrap_or_default()
 }
 
-fn is_out_of_reach(door: &Door, node: NodeId) -> bool {
-    let is_cut_off = || door.board().get(node).is_some_and(|peer| !peer.link().connected);
-    node != door.local().node && (door.liveness().status(node) != Status::Alive || is_cut_off())
+fn is_out_of_reach(api: &ApiState, node: NodeId) -> bool {
+    let is_cut_off = || api.board().get(node).is_some_and(|peer| !peer.link().connected);
+    node != api.local().node && (api.liveness().status(node) != Status::Alive || is_cut_off())
 }
 
-/// What a cause is found from.
+/// The facts from which the cause is derived.
 struct Facts<'a> {
     needed: usize,
     needs: String,
@@ -101,22 +101,22 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// Why too few answered; none if it is nothing that the node knows of, as where nodes are slow.
+    /// Why too few answered; none if the node knows no cause, for example if nodes are slow.
     fn cause(&self) -> Option<String> {
         let Self { needed, needs, data_nodes, homes, homes_in_reach, unreachable } = self;
         if data_nodes < needed {
             let has = match data_nodes {
-                1 => "one node that holds data".to_owned(),
-                nodes => format!("{nodes} nodes that hold data"),
+                1 => "one data node".to_owned(),
+                nodes => format!("{nodes} data nodes"),
             };
-            return Some(format!("{needs} and the cluster has {has}: add nodes, or ask for fewer replicas"));
+            return Some(format!("{needs}, but the cluster has {has}: add nodes, or ask for fewer replicas"));
         }
         if homes_in_reach == homes {
-            // Then it is not for those who cannot be reached that it failed.
+            // The unreachable nodes are then not the cause.
             return None;
         }
         let names = listed(unreachable)?;
-        Some(format!("{needs}, and {homes_in_reach} of the key's {homes} homes can be reached: {names} cannot"))
+        Some(format!("{needs}, but only {homes_in_reach} of the key's {homes} homes can be reached: {names} cannot"))
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
     use cartwheel_core::message::client::Shortfall;
     use serde_json::json;
 
-    use super::super::tests::ask;
+    use super::super::tests::call;
     use super::*;
 
     fn cause(needed: usize, data_nodes: usize, homes: (usize, usize), unreachable: &[&str]) -> Option<String> {
@@ -145,25 +145,25 @@ mod tests {
     }
 
     #[test]
-    fn causes() {
+    fn the_cause_names_missing_or_unreachable_nodes() {
         let one = cause(2, 1, (1, 1), &[]).unwrap();
         assert_eq!(
             one,
-            "the bucket needs w=2 of n=3 and the cluster has one node that holds data: add nodes, or ask for fewer replicas"
+            "the bucket needs w=2 of n=3, but the cluster has one data node: add nodes, or ask for fewer replicas"
         );
-        assert!(cause(3, 2, (1, 2), &["b"]).unwrap().contains("the cluster has 2 nodes that hold data"));
+        assert!(cause(3, 2, (1, 2), &["b"]).unwrap().contains("the cluster has 2 data nodes"));
         let down = cause(2, 3, (1, 3), &["node-2", "node-3"]).unwrap();
         assert_eq!(
             down,
-            "the bucket needs w=2 of n=3, and 1 of the key's 3 homes can be reached: node-2 and node-3 cannot"
+            "the bucket needs w=2 of n=3, but only 1 of the key's 3 homes can be reached: node-2 and node-3 cannot"
         );
         assert!(cause(2, 5, (2, 3), &["a", "b", "c"]).unwrap().ends_with("a, b and c cannot"));
-        assert_eq!(cause(2, 3, (3, 3), &[]), None, "they are slow");
-        assert_eq!(cause(2, 5, (3, 3), &["a"]), None, "a is no home, and all homes can be reached");
+        assert_eq!(cause(2, 3, (3, 3), &[]), None, "the homes are slow");
+        assert_eq!(cause(2, 5, (3, 3), &["a"]), None, "a is not a home, and all homes can be reached");
     }
 
     #[tokio::test]
-    async fn a_refusal_says_why() {
+    async fn a_refusal_states_its_cause() {
         let short = || Shortfall { answered: 1, needed: 3, why: "too few replicas answered in time".to_owned() };
         for (method, query, needs) in [
             ("GET", "r=3", "the request needs r=3 of n=3"),
@@ -174,9 +174,9 @@ mod tests {
             ("DELETE", "w=1", "the request needs w=1 of n=3"),
         ] {
             let uri = format!("/v1/kv/b/k?{query}");
-            let (status, error) = ask(method, &uri, Err(Refusal::Unavailable(short())), String::new()).await;
+            let (status, error) = call(method, &uri, Err(Refusal::Unavailable(short())), String::new()).await;
             let message = format!(
-                "{needs}, and 2 of the key's 3 homes can be reached: node-3 cannot (too few replicas answered in time: 1 of 3 replicas \
+                "{needs}, but only 2 of the key's 3 homes can be reached: node-3 cannot (too few replicas answered in time: 1 of 3 replicas \
                  answered)"
             );
             assert_eq!(status.as_u16(), 503);

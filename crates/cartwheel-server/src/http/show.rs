@@ -1,4 +1,4 @@
-//! What was read, as a client sees it.
+//! Responses that show what a key holds.
 
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,75 +16,76 @@ use cartwheel_core::value::state::{Content, Sibling};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::ask::{self, CONTEXT};
 use super::body::Bodies;
 use super::conditions::{self, Validators, Verdict};
 use super::error::ApiError;
+use super::headers::{self, CONTEXT};
 use super::siblings::{Text, ValueBody};
 
 const ACKS: HeaderName = HeaderName::from_static("cartwheel-acks");
 
-/// The last moment that the formats for times can write, in seconds: the end of the year 9999. A timestamp of a broken clock
-/// may lie beyond it.
+/// The last second that the time formats can express: the end of the year 9999. A timestamp of a broken clock may lie beyond it.
 const SHOWN_SECONDS_MAX: u64 = 253_402_300_799;
 
 /// What is stored under a key.
 #[derive(ToSchema)]
 #[schema(as = Siblings)]
-#[allow(dead_code, reason = "it says what is sent, and is never whole in memory")]
+#[allow(dead_code, reason = "it describes what is sent; the whole is never in memory")]
 pub(super) struct Form {
-    /// What its reader has then seen, as base64url; opaque.
+    /// What the response shows, as base64url; opaque. Send it with the next write.
     context: String,
-    /// The values, and the deletes beside them, that did not know of each other.
+    /// Concurrent values and deletes.
     siblings: Vec<SiblingForm>,
 }
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Sibling)]
 struct SiblingForm {
-    /// The value, as base64; none for a delete.
-    #[allow(dead_code, reason = "it is sent apart from the rest")]
+    /// The value, as base64; left out for a delete.
+    #[allow(dead_code, reason = "it is sent separately")]
     #[serde(skip)]
     value: Option<String>,
-    /// Whether it is a delete.
+    /// Whether the sibling is a delete.
     deleted: bool,
     /// The value's media type.
     #[serde(skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
-    /// How the value is encoded, as its writer said in Content-Encoding; left out if it is not.
+    /// The value's encoding, as given in Content-Encoding; left out if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     content_encoding: Option<String>,
     /// When it was written, as RFC 3339.
     modified: String,
-    /// Its name; opaque.
+    /// Its version; opaque.
     version: String,
 }
 
-/// The reply to a get with these request headers, or to a put that asks for it, at the time `wall`, or a refusal if `answers` has no room for
-/// it.
+/// The response to a get with these request headers, or to a put with `return=body`, at the time `wall`.
+///
+/// # Errors
+/// If `answers` has too little memory for it, or a condition of the request fails.
 pub(super) fn got(
     answers: &Bodies,
     got: &Got,
     acks: Acks,
-    asked: &HeaderMap,
+    request_headers: &HeaderMap,
     wall: WallMs,
 ) -> Result<Response, ApiError> {
     let live: Vec<&Sibling> = got.live(wall).collect();
-    let mut headers = standing(got.context.as_ref(), acks);
+    let mut headers = ack_headers(got.context.as_ref(), acks);
     if live.is_empty() {
         return Err(ApiError::not_found("nothing is stored under this key").with_all(&headers));
     }
     let validators = validators(got);
     headers.extend(validator_headers(&validators));
-    let verdict = conditions::of_read(asked, &validators);
+    let verdict = conditions::of_read(request_headers, &validators);
     if verdict == Verdict::Failed {
-        let why = "what is stored is not what the request's condition asks for (If-Match or If-Unmodified-Since): read it again without \
-                   the condition, or with the ETag of this answer";
+        let why = "the stored state does not match the request's condition (If-Match or If-Unmodified-Since): read the key without \
+        the condition, or with this response's ETag";
         return Err(ApiError::precondition_failed(why).with_all(&headers));
     }
     let shown = match &live[0].content {
         Content::Value { bytes, content_type, content_encoding }
-            if got.siblings.len() == 1 && !ask::wants_json(asked) =>
+            if got.siblings.len() == 1 && !headers::wants_json(request_headers) =>
         {
             if let Ok(encoding) = HeaderValue::from_str(content_encoding)
                 && !content_encoding.is_empty()
@@ -95,11 +96,11 @@ pub(super) fn got(
         }
         _ => Shown::Form,
     };
-    // A cache keeps the two forms apart.
+    // Caches must keep the two forms apart.
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
     headers.insert(header::CONTENT_TYPE, shown.content_type());
     if verdict == Verdict::NotModified {
-        // Of no known length: that of nothing would pass for the length of the representation.
+        // Without a length: 0 would pass for the length of the representation.
         let nothing = Body::from_stream(futures_util::stream::empty::<Result<Bytes, Infallible>>());
         return Ok((StatusCode::NOT_MODIFIED, headers, nothing).into_response());
     }
@@ -115,18 +116,18 @@ pub(super) fn got(
     Ok((status, headers, body).into_response())
 }
 
-/// How what is stored is shown.
+/// The form of a response.
 enum Shown<'a> {
-    /// As the one value that it is, and its media type.
+    /// The single value and its media type.
     Value(&'a Bytes, &'a str),
-    /// In JSON.
+    /// JSON.
     Form,
 }
 
 impl Shown<'_> {
     fn content_type(&self) -> HeaderValue {
         match self {
-            // What a peer stored may be no header value.
+            // What a peer stored may not be a valid header value.
             Self::Value(_, content_type) => {
                 HeaderValue::from_str(content_type).unwrap_or(HeaderValue::from_static("application/octet-stream"))
             }
@@ -135,8 +136,8 @@ impl Shown<'_> {
     }
 }
 
-/// The headers that say what an answer stands on, and what its reader has then seen.
-pub(super) fn standing(context: Option<&Bytes>, acks: Acks) -> HeaderMap {
+/// The headers with the replicas that answered and the context.
+pub(super) fn ack_headers(context: Option<&Bytes>, acks: Acks) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // Base64 and digits always make a header value.
     if let Some(Ok(value)) = context.map(|context| HeaderValue::try_from(URL_SAFE_NO_PAD.encode(context))) {
@@ -149,7 +150,7 @@ pub(super) fn standing(context: Option<&Bytes>, acks: Acks) -> HeaderMap {
     headers
 }
 
-/// What identifies the state that is shown.
+/// The validators of the state shown.
 fn validators(got: &Got) -> Validators {
     let mut hasher = blake3::Hasher::new();
     for sibling in &got.siblings {
@@ -170,7 +171,7 @@ fn validator_headers(validators: &Validators) -> HeaderMap {
         .collect()
 }
 
-/// What [`Form`] says.
+/// The text of [`Form`].
 fn form(got: &Got, wall: WallMs) -> Text {
     let context = got.context.as_ref().map(|context| URL_SAFE_NO_PAD.encode(context)).unwrap_or_default();
     let mut text = Text::default();
@@ -206,18 +207,18 @@ fn form(got: &Got, wall: WallMs) -> Text {
     text
 }
 
-/// Texts and truth values always make JSON.
+/// Strings and booleans always have a JSON form.
 fn json(form: &SiblingForm) -> String {
     serde_json::to_string(form).unwrap_or_else(|_| "{}".to_owned())
 }
 
-/// A write's name; opaque to clients, legible to us.
+/// The version of a sibling: opaque to clients, legible to operators.
 fn version(dot: Dot) -> String {
     let actor = dot.actor;
     format!("{}-{:x}-{:x}-{}", actor.node, actor.incarnation.0, actor.since.0, dot.counter)
 }
 
-/// A time as the contract writes it. It is one that the format can write: the machine's, or a shown one.
+/// A time in the contract's format. It must not be after [`SHOWN_SECONDS_MAX`].
 pub(super) fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }

@@ -1,5 +1,5 @@
-//! What a key holds, as it is sent: piece by piece, so that a connection takes in no more of a value of many megabytes than its client reads, and
-//! the JSON form is made meanwhile, so that the value is not held once more as base64.
+//! Bodies that hold a key's values, sent piece by piece: a connection takes in no more of a large value than its client reads, and the
+//! JSON form is encoded meanwhile, so that no base64 copy of the value is held.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,9 +16,9 @@ use super::body::MemoryShare;
 
 /// How much of a value is encoded at once. Three bytes make four characters.
 const CHUNK_BYTES: usize = 48 << 10;
-/// How much of a value is handed to a connection at once where it is sent as it is.
+/// How much of an unencoded value is handed to a connection at once.
 const PIECE_BYTES: usize = 256 << 10;
-/// Values up to so many bytes are encoded where they stand.
+/// Values up to this length are encoded in place.
 const SHORT_BYTES: usize = 4 << 10;
 
 /// Text with values in it.
@@ -60,13 +60,13 @@ impl Text {
         self.values + self.pieces.iter().map(text).sum::<usize>()
     }
 
-    /// The body of an answer that has this share of the memory.
+    /// The body of a response, with its share of the memory.
     pub(super) fn body(self, held: MemoryShare) -> SiblingsBody {
         SiblingsBody { text: self, _held: held }
     }
 }
 
-/// The body of an answer that is a value, piece by piece.
+/// A body that is one value, sent piece by piece.
 pub(super) struct ValueBody(pub(super) Bytes);
 
 impl HttpBody for ValueBody {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_sent_in_parts_is_what_would_be_sent_at_once() {
+    async fn a_body_sent_in_parts_equals_one_sent_at_once() {
         let memory = Bodies::new(Gauge::default());
         for length in [0, 1, SHORT_BYTES, SHORT_BYTES + 1, CHUNK_BYTES, CHUNK_BYTES + 2, 3 * CHUNK_BYTES + 1] {
             let value = Bytes::from((0..length).map(|at| at as u8).collect::<Vec<_>>());

@@ -1,32 +1,32 @@
-//! Buckets and keys in paths: percent-encoded bytes, of which neither a slash nor a dot means anything in the key.
+//! Buckets and keys in paths: percent-encoded bytes. Slashes and dots have no meaning in a key.
 
 use bytes::Bytes;
 use cartwheel_core::value::key::Key;
 
 use super::error::ApiError;
 
-/// What the path of a call on a key begins with.
+/// The prefix of the path of a call on a key.
 pub(super) const KV: &str = "/v1/kv/";
 
-/// The key that the raw path of a `PREFIX{bucket}/{key}` call names.
+/// The key in the raw path of a `PREFIX{bucket}/{key}` call.
 pub(super) fn key_of(prefix: &str, path: &str) -> Result<Key, ApiError> {
     let (bucket, name) =
         path.strip_prefix(prefix).and_then(|rest| rest.split_once('/')).ok_or_else(|| no_key(prefix))?;
     Key::new(decode(bucket)?, decode(name)?).map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
-/// The error of a path without a key.
+/// The error for a path without a key.
 pub(super) fn no_key(prefix: &str) -> ApiError {
     ApiError::bad_request(format!("the path names no key: it is {prefix}{{bucket}}/{{key}}"))
 }
 
-/// The bytes that a part of a path stands for.
+/// Decodes a part of a path.
 pub(super) fn decode(part: &str) -> Result<Bytes, ApiError> {
     percent_decode(part)
         .ok_or_else(|| ApiError::bad_request(format!("{part:?} is not percent-encoded: write a % itself as %25")))
 }
 
-/// The bytes that `encoded` stands for, unless it holds a percent sign without two hexadecimal digits behind it.
+/// Decodes percent-encoding; none if a percent sign lacks its two hexadecimal digits.
 pub(super) fn percent_decode(encoded: &str) -> Option<Bytes> {
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded.bytes();

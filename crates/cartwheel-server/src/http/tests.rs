@@ -12,7 +12,7 @@ use cartwheel_core::cluster::liveness::{Liveness, PeerStatus, Status, Why};
 use cartwheel_core::control::EpochStatus;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::message::client::{
-    Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request as Asked, Retry,
+    Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request as KeyRequest, Retry,
 };
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
@@ -38,8 +38,8 @@ use crate::shard::{self, Machine, Outgoing, ShardMetrics, Shards};
 
 const ACKS: Acks = Acks { home: 2, standin: 1, zones: 3 };
 
-/// Gives every request the same answer and keeps the last one.
-struct Fixed(Outcome, Arc<Mutex<Option<Asked>>>);
+/// Gives every request the same answer and keeps the last request.
+struct Fixed(Outcome, Arc<Mutex<Option<KeyRequest>>>);
 
 impl Machine for Fixed {
     fn step(&mut self, _now: Now, input: Input) -> Effects {
@@ -55,12 +55,12 @@ impl Outgoing for NoPeers {
     fn send(&mut self, _to: NodeId, _messages: Vec<Envelope>, _: Option<crate::data_dir::lineage::Mark>) {}
 }
 
-/// A reply, and what the node was asked for it.
+/// A response, and the request that reached the node for it.
 struct Exchange {
     status: StatusCode,
     headers: axum::http::HeaderMap,
     body: Bytes,
-    asked: Option<Asked>,
+    received: Option<KeyRequest>,
 }
 
 impl Exchange {
@@ -73,24 +73,24 @@ impl Exchange {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The code of an error, of which nothing may be asked of the node.
+    /// The code of an error. The request must not have reached the node.
     fn refused(&self) -> (u16, String) {
-        assert!(self.asked.is_none());
+        assert!(self.received.is_none());
         let error = self.json();
         assert!(error["message"].as_str().unwrap().len() > 10);
         (self.status.as_u16(), error["error"].as_str().unwrap().to_owned())
     }
 }
 
-/// The door of node-1 of three, which gives every request the answer `outcome` and keeps the last one.
-pub(super) fn door(outcome: Outcome) -> (Door, Arc<Mutex<Option<Asked>>>) {
-    let asked = Arc::new(Mutex::new(None));
-    (door_of(Fixed(outcome, asked.clone())).0, asked)
+/// The API state of node-1 of three, which gives every request the answer `outcome` and keeps the last request.
+pub(super) fn api(outcome: Outcome) -> (ApiState, Arc<Mutex<Option<KeyRequest>>>) {
+    let received = Arc::new(Mutex::new(None));
+    (api_of(Fixed(outcome, received.clone())).0, received)
 }
 
-fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
+fn api_of(machine: impl Machine) -> (ApiState, watch::Sender<Readiness>) {
     let dir = tempfile::tempdir().unwrap();
-    let nodes = bootstrap::open_or_found(&dir.path().join("d"), None, None, Ports::default()).unwrap();
+    let nodes = bootstrap::open_or_bootstrap(&dir.path().join("d"), None, None, Ports::default()).unwrap();
     let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
     let view = Arc::new(bootstrap::view_of(&identity, dir.path()).unwrap());
     let counted = ShardMetrics::default();
@@ -123,7 +123,7 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
     let waits_for = vec![NodeId::of_name("node-2")];
     let upgrade = UpgradeStatus { waits_for, ..UpgradeStatus::default() };
     (
-        Door::new(Backend {
+        ApiState::new(Backend {
             local,
             shards,
             control,
@@ -144,23 +144,23 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
 }
 
 async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
-    let (door, asked) = door(outcome);
-    exchange_at(door, asked, request).await
+    let (api, received) = api(outcome);
+    exchange_at(api, received, request).await
 }
 
-/// What node-1 of three answers, in JSON.
-pub(super) async fn ask(method: &str, uri: &str, outcome: Outcome, body: String) -> (StatusCode, Value) {
-    let asks = request(method, uri).header("content-type", "application/json");
-    let answer = exchange(outcome, asks.body(Body::from(body)).unwrap()).await;
+/// The response of node-1 of three, in JSON.
+pub(super) async fn call(method: &str, uri: &str, outcome: Outcome, body: String) -> (StatusCode, Value) {
+    let builder = request(method, uri).header("content-type", "application/json");
+    let answer = exchange(outcome, builder.body(Body::from(body)).unwrap()).await;
     (answer.status, answer.json())
 }
 
-async fn exchange_at(door: Door, asked: Arc<Mutex<Option<Asked>>>, request: Request<Body>) -> Exchange {
-    let response: Response<Body> = router(door).oneshot(request).await.unwrap();
+async fn exchange_at(api: ApiState, received: Arc<Mutex<Option<KeyRequest>>>, request: Request<Body>) -> Exchange {
+    let response: Response<Body> = router(api).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let asked = asked.lock().unwrap().take();
-    Exchange { status: parts.status, headers: parts.headers, body, asked }
+    let received = received.lock().unwrap().take();
+    Exchange { status: parts.status, headers: parts.headers, body, received }
 }
 
 fn request(method: &str, uri: &str) -> axum::http::request::Builder {
@@ -197,7 +197,7 @@ fn sealed() -> String {
 }
 
 #[tokio::test]
-async fn one_value_is_its_own_body() {
+async fn a_single_value_is_the_body() {
     let one = get(&[Some("v")], "*/*").await;
     assert_eq!((one.status, &one.body[..]), (StatusCode::OK, &b"v"[..]));
     assert_eq!(one.header("content-type"), "text/x");
@@ -207,12 +207,12 @@ async fn one_value_is_its_own_body() {
     let etag = one.header("etag");
     assert!(etag.len() > 10 && etag.starts_with('"') && etag.ends_with('"'));
     assert_ne!(etag, get(&[Some("v"), Some("v")], "*/*").await.header("etag"));
-    let left = one.asked.unwrap().timeout;
-    assert!(left > Duration::from_secs(1) && left <= Duration::from_secs(5), "what it waited counts: {left:?}");
+    let left = one.received.unwrap().timeout;
+    assert!(left > Duration::from_secs(1) && left <= Duration::from_secs(5), "the waiting time counts: {left:?}");
 }
 
 #[tokio::test]
-async fn the_json_form_lists_what_is_there() {
+async fn the_json_form_lists_all_siblings() {
     let one = get(&[Some("v")], "text/html, Application/JSON;q=0.9").await;
     assert_eq!(one.status, StatusCode::OK);
     let expected = json!({"context": sealed(), "siblings": [{
@@ -236,29 +236,30 @@ async fn the_json_form_lists_what_is_there() {
 #[tokio::test]
 async fn reads_honour_their_conditions() {
     for siblings in [&[Some("v")][..], &[Some("a"), None, Some("b")]] {
-        let ask = async |method: &str, conditions: &[(&str, &str)]| {
-            let asks =
-                conditions.iter().fold(request(method, "/v1/kv/b/k"), |asks, (name, value)| asks.header(*name, *value));
-            exchange(Ok(Reply::Got(got(siblings))), asks.body(Body::empty()).unwrap()).await
+        let call = async |method: &str, conditions: &[(&str, &str)]| {
+            let builder = conditions
+                .iter()
+                .fold(request(method, "/v1/kv/b/k"), |builder, (name, value)| builder.header(*name, *value));
+            exchange(Ok(Reply::Got(got(siblings))), builder.body(Body::empty()).unwrap()).await
         };
-        let plain = ask("GET", &[]).await;
+        let plain = call("GET", &[]).await;
         let (etag, modified) = (plain.header("etag"), plain.header("last-modified"));
         let shown = plain.headers.iter().filter(|(name, _)| *name != "content-length");
         let shown: axum::http::HeaderMap = shown.map(|(name, value)| (name.clone(), value.clone())).collect();
         for method in ["GET", "HEAD"] {
             let weak = format!("\"x\", W/{etag}");
             for known in [("if-none-match", &*weak), ("if-none-match", "*"), ("if-modified-since", modified)] {
-                let answer = ask(method, &[known]).await;
+                let answer = call(method, &[known]).await;
                 assert_eq!((answer.status, answer.body.len()), (StatusCode::NOT_MODIFIED, 0), "{method} {known:?}");
                 assert_eq!(answer.headers, shown, "{method} {known:?}");
             }
-            let other = ask(method, &[("if-none-match", "\"x\""), ("if-modified-since", modified)]).await;
+            let other = call(method, &[("if-none-match", "\"x\""), ("if-modified-since", modified)]).await;
             assert_eq!((other.status, &other.headers), (plain.status, &plain.headers), "{method}");
             for held in [("if-match", etag), ("if-match", "*"), ("if-unmodified-since", modified)] {
-                assert_eq!(ask(method, &[held]).await.status, plain.status, "{method} {held:?}");
+                assert_eq!(call(method, &[held]).await.status, plain.status, "{method} {held:?}");
             }
             for missed in [("if-match", &*weak), ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:36 GMT")] {
-                let answer = ask(method, &[missed]).await;
+                let answer = call(method, &[missed]).await;
                 assert_eq!(
                     (answer.status, answer.header("etag")),
                     (StatusCode::PRECONDITION_FAILED, etag),
@@ -268,9 +269,9 @@ async fn reads_honour_their_conditions() {
             }
         }
     }
-    let asks = request("GET", "/v1/kv/b/k").header("if-match", "\"x\"").header("if-none-match", "*");
-    let gone = exchange(Ok(Reply::Got(got(&[None]))), asks.body(Body::empty()).unwrap()).await;
-    assert_eq!(gone.status, StatusCode::NOT_FOUND, "what is not there has no condition");
+    let builder = request("GET", "/v1/kv/b/k").header("if-match", "\"x\"").header("if-none-match", "*");
+    let gone = exchange(Ok(Reply::Got(got(&[None]))), builder.body(Body::empty()).unwrap()).await;
+    assert_eq!(gone.status, StatusCode::NOT_FOUND, "an absent key has no conditions");
 }
 
 #[tokio::test]
@@ -292,7 +293,7 @@ async fn a_write_under_a_condition_is_refused_before_its_value_is_read() {
 }
 
 #[tokio::test]
-async fn nothing_is_not_found() {
+async fn an_absent_or_deleted_key_is_not_found() {
     let deleted = get(&[None, None], "*/*").await;
     assert_eq!((deleted.status, deleted.header("cartwheel-context")), (StatusCode::NOT_FOUND, &*sealed()));
     assert_eq!(deleted.json()["error"], "not_found");
@@ -303,7 +304,7 @@ async fn nothing_is_not_found() {
 }
 
 #[tokio::test]
-async fn expired_values_are_shown_as_deleted_and_wild_timestamps_as_the_last_day() {
+async fn expired_values_are_shown_as_deleted_and_late_timestamps_are_capped() {
     let mut held = got(&[Some("a"), Some("b")]);
     held.siblings[0].expires = Some(WallMs(1));
     held.siblings[1].hlc = Hlc::from_bits(u64::MAX);
@@ -316,14 +317,14 @@ async fn expired_values_are_shown_as_deleted_and_wild_timestamps_as_the_last_day
 }
 
 #[tokio::test]
-async fn a_get_asks_what_was_said() {
-    let asks = request("GET", "/v1/kv/a%2Fb/c/%00?r=3&consistency=strong&timeout_ms=1700")
+async fn a_get_passes_its_parameters_on() {
+    let builder = request("GET", "/v1/kv/a%2Fb/c/%00?r=3&consistency=strong&timeout_ms=1700")
         .header("cartwheel-context", URL_SAFE_NO_PAD.encode("seen"))
         .body(Body::empty())
         .unwrap();
-    let asked = exchange(Ok(Reply::Got(got(&[Some("v")]))), asks).await.asked.unwrap();
-    assert!(asked.timeout <= Duration::from_millis(1_700), "{:?}", asked.timeout);
-    let Operation::Get(get) = asked.operation else { panic!("not a get") };
+    let received = exchange(Ok(Reply::Got(got(&[Some("v")]))), builder).await.received.unwrap();
+    assert!(received.timeout <= Duration::from_millis(1_700), "{:?}", received.timeout);
+    let Operation::Get(get) = received.operation else { panic!("not a get") };
     assert_eq!((&get.key.bucket()[..], &get.key.name()[..]), (&b"a/b"[..], &b"c/\0"[..]));
     assert_eq!((get.r, get.consistency, get.seen), (Some(3), Consistency::Strong, Some(Bytes::from_static(b"seen"))));
 }
@@ -333,7 +334,7 @@ pub(super) fn put_done(body: Option<Got>) -> Outcome {
 }
 
 #[tokio::test]
-async fn a_put_asks_what_was_said() {
+async fn a_put_passes_its_parameters_on() {
     let puts = request("PUT", "/v1/kv/b/k?w=1&timeout_ms=60000")
         .header("cartwheel-context", URL_SAFE_NO_PAD.encode("seen"))
         .header("idempotency-key", "once")
@@ -346,17 +347,17 @@ async fn a_put_asks_what_was_said() {
         (put.header("cartwheel-context"), put.header("cartwheel-acks")),
         (&*sealed(), "home=2 standin=1 zones=3")
     );
-    let Operation::Put(asked) = put.asked.unwrap().operation else { panic!("not a put") };
-    assert_eq!(asked.content, Content::typed("value", "text/plain; charset=utf-8"));
-    assert_eq!((asked.w, asked.context), (Some(1), Some(Bytes::from_static(b"seen"))));
-    assert_eq!((asked.retry, asked.return_body), (Retry::Key(Bytes::from_static(b"once")), false));
+    let Operation::Put(received) = put.received.unwrap().operation else { panic!("not a put") };
+    assert_eq!(received.content, Content::typed("value", "text/plain; charset=utf-8"));
+    assert_eq!((received.w, received.context), (Some(1), Some(Bytes::from_static(b"seen"))));
+    assert_eq!((received.retry, received.return_body), (Retry::Key(Bytes::from_static(b"once")), false));
 
     let puts = request("PUT", "/v1/kv/b/k?return=body").body(Body::empty()).unwrap();
     let put = exchange(put_done(Some(got(&[Some("a"), Some("b")]))), puts).await;
     assert_eq!((put.status, put.json()["siblings"].as_array().unwrap().len()), (StatusCode::MULTIPLE_CHOICES, 2));
-    let Operation::Put(asked) = put.asked.unwrap().operation else { panic!("not a put") };
-    assert_eq!(asked.content, Content::typed("", "application/octet-stream"));
-    assert_eq!((asked.retry, asked.return_body, asked.context), (Retry::Unnamed, true, None));
+    let Operation::Put(received) = put.received.unwrap().operation else { panic!("not a put") };
+    assert_eq!(received.content, Content::typed("", "application/octet-stream"));
+    assert_eq!((received.retry, received.return_body, received.context), (Retry::Unnamed, true, None));
 }
 
 #[tokio::test]
@@ -364,12 +365,12 @@ async fn a_delete_writes_a_tombstone() {
     let deletes = request("DELETE", "/v1/kv/b/k").body(Body::empty()).unwrap();
     let deleted = exchange(Ok(Reply::Put(PutDone { context: None, acks: ACKS, body: None })), deletes).await;
     assert_eq!((deleted.status, deleted.header("cartwheel-context")), (StatusCode::NO_CONTENT, ""));
-    let Operation::Put(asked) = deleted.asked.unwrap().operation else { panic!("not a put") };
-    assert_eq!(asked.content, Content::Tombstone);
+    let Operation::Put(received) = deleted.received.unwrap().operation else { panic!("not a put") };
+    assert_eq!(received.content, Content::Tombstone);
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_never_reaches_the_node() {
+async fn invalid_requests_do_not_reach_the_node() {
     let cases = [
         (request("GET", "/v1/kv/b/%zz"), 400, "bad_request"),
         (request("GET", "/v1/kv/b/k?w=1"), 400, "bad_request"),
@@ -439,7 +440,7 @@ async fn refusals_have_the_contracts_codes() {
 }
 
 #[tokio::test]
-async fn the_ring_tells_who_owns_what() {
+async fn the_ring_names_the_owners() {
     let ring = exchange(put_done(None), request("GET", "/v1/cluster/ring").body(Body::empty()).unwrap()).await.json();
     assert_eq!(ring["partitions"], 256);
     let members = ring["members"].as_array().unwrap();
@@ -452,25 +453,25 @@ async fn the_ring_tells_who_owns_what() {
 
 #[tokio::test]
 async fn a_key_is_located_by_its_bytes() {
-    let ask = |path: &str| exchange(put_done(None), request("GET", path).body(Body::empty()).unwrap());
-    let located = ask("/v1/cluster/locate/carts/a%2Fb").await.json();
-    let same = ask("/v1/cluster/locate/carts/a/b").await.json();
+    let call = |path: &str| exchange(put_done(None), request("GET", path).body(Body::empty()).unwrap());
+    let located = call("/v1/cluster/locate/carts/a%2Fb").await.json();
+    let same = call("/v1/cluster/locate/carts/a/b").await.json();
     assert_eq!(located, same, "a slash in the key is a slash");
     assert_eq!(located["token"].as_str().map(str::len), Some(32));
     let replicas = located["preference_list"].as_array().unwrap();
     assert_eq!(replicas.len(), 3);
     assert!(replicas.iter().all(|replica| replica["role"] == "home"));
-    // The owner of the partition stands first.
-    let ring = ask("/v1/cluster/ring").await.json();
+    // The owner of the partition comes first.
+    let ring = call("/v1/cluster/ring").await.json();
     let owner = ring["owners"][located["partition"].as_u64().unwrap() as usize].as_u64().unwrap() as usize;
     assert_eq!(ring["members"][owner]["name"], replicas[0]["node"]);
-    assert_eq!(ask("/v1/cluster/locate/carts").await.refused().0, 400);
+    assert_eq!(call("/v1/cluster/locate/carts").await.refused().0, 400);
 }
 
 #[tokio::test]
-async fn a_node_tells_what_it_thinks_of_the_members() {
-    let asks = request("GET", "/v1/cluster").body(Body::empty()).unwrap();
-    let cluster = exchange(put_done(None), asks).await.json();
+async fn the_status_shows_each_member() {
+    let builder = request("GET", "/v1/cluster").body(Body::empty()).unwrap();
+    let cluster = exchange(put_done(None), builder).await.json();
     assert_eq!((&cluster["node"], cluster["cluster"].as_str().map(str::len)), (&json!("node-1"), Some(32)));
     let members = cluster["members"].as_array().unwrap();
     assert_eq!(members.len(), 3);
@@ -485,7 +486,7 @@ async fn a_node_tells_what_it_thinks_of_the_members() {
         (&other["state"], &other["boot"], &other["http"]),
         (&json!("disconnected"), &Value::Null, &json!("127.0.0.1:8082"))
     );
-    assert_eq!((&own["liveness"], &other["liveness"]), (&Value::Null, &Value::Null), "nobody has a verdict of itself");
+    assert_eq!((&own["liveness"], &other["liveness"]), (&Value::Null, &Value::Null), "a node has no verdict of itself");
     let gone = &members.iter().find(|member| member["name"] == "node-3").unwrap()["liveness"];
     assert_eq!((&gone["status"], &gone["since"]), (&json!("down"), &json!("2023-11-14T22:13:20.123Z")));
     assert_eq!(gone["why"], Why::SuspicionConfirmed.to_string());
@@ -496,7 +497,7 @@ async fn the_front_page_names_every_call() {
     let page = exchange(put_done(None), request("GET", "/").body(Body::empty()).unwrap()).await;
     assert!(page.header("content-type").starts_with("text/plain"));
     let page = String::from_utf8(page.body.to_vec()).unwrap();
-    for (_, documented, _) in calls(&door(put_done(None)).0) {
+    for (_, documented, _) in calls(&api(put_done(None)).0) {
         assert!(page.contains(documented), "{documented}");
     }
 }
@@ -506,14 +507,14 @@ async fn the_document_has_every_call_and_no_other() {
     let described = exchange(put_done(None), request("GET", "/openapi.json").body(Body::empty()).unwrap()).await.json();
     let paths = described["paths"].as_object().unwrap();
     let documented: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
-    let routed: BTreeSet<&str> = calls(&door(put_done(None)).0).iter().map(|(_, documented, _)| *documented).collect();
+    let routed: BTreeSet<&str> = calls(&api(put_done(None)).0).iter().map(|(_, documented, _)| *documented).collect();
     assert_eq!(documented, routed);
     for (path, methods) in paths {
         for method in ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"] {
             let uri = path.replace("{bucket}", "b").replace("{key}", "k").replace("{partition}", "0");
             let answer = exchange(put_done(None), request(method, &uri).body(Body::empty()).unwrap()).await;
             let described = methods.as_object().unwrap().contains_key(&method.to_ascii_lowercase());
-            // Whoever can GET can leave the body out.
+            // GET implies HEAD.
             let described = described || (method == "HEAD" && methods.as_object().unwrap().contains_key("get"));
             assert_eq!(answer.status != StatusCode::METHOD_NOT_ALLOWED, described, "{method} {path}");
         }
@@ -536,7 +537,7 @@ async fn the_document_has_every_status_of_the_contract() {
     assert_eq!(statuses("/v1/cluster/locate/{bucket}/{key}", "get"), "200 400");
     assert_eq!(statuses("/v1/cluster/partitions/{partition}/digests", "get"), "200 400 503");
     assert_eq!(statuses("/readyz", "get"), "200 503");
-    // Every code of the contract is named where its status is, and no schema is missing.
+    // Every code of the contract occurs, and no schema is missing.
     let text = described.to_string();
     for code in [
         "bad_request",
@@ -563,9 +564,9 @@ async fn the_document_has_every_status_of_the_contract() {
 }
 
 #[tokio::test]
-async fn what_was_done_is_counted() {
+async fn requests_are_counted() {
     let two = Ok(Reply::Got(got(&[Some("a"), Some("b")])));
-    let (door, asked) = door(two);
+    let (api, received) = api(two);
     for (method, uri) in [
         ("GET", "/v1/kv/b/k"),
         ("HEAD", "/v1/kv/b/k"),
@@ -575,11 +576,11 @@ async fn what_was_done_is_counted() {
         ("POST", "/v1/kv/b/k"),
         ("GET", "/healthz"),
     ] {
-        exchange_at(door.clone(), asked.clone(), request(method, uri).body(Body::empty()).unwrap()).await;
+        exchange_at(api.clone(), received.clone(), request(method, uri).body(Body::empty()).unwrap()).await;
     }
-    let told = exchange_at(door, asked, request("GET", "/metrics").body(Body::empty()).unwrap()).await;
-    assert!(told.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
-    let samples = metrics::tests::parse(std::str::from_utf8(&told.body).unwrap());
+    let metrics_reply = exchange_at(api, received, request("GET", "/metrics").body(Body::empty()).unwrap()).await;
+    assert!(metrics_reply.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
+    let samples = metrics::tests::parse(std::str::from_utf8(&metrics_reply.body).unwrap());
     let requests = |operation: &str, outcome: &str| {
         samples.get(&format!("cartwheel_requests_total{{operation=\"{operation}\",outcome=\"{outcome}\"}}")).copied()
     };
@@ -590,13 +591,13 @@ async fn what_was_done_is_counted() {
     assert_eq!(samples["cartwheel_read_siblings_sum"], 4.0);
     assert_eq!(samples["cartwheel_read_siblings_bucket{le=\"1.0\"}"], 0.0);
     assert_eq!(samples["cartwheel_read_siblings_bucket{le=\"2.0\"}"], 2.0);
-    assert_eq!(samples["cartwheel_http_answer_bytes"], 0.0, "all answers were read or given up");
+    assert_eq!(samples["cartwheel_http_answer_bytes"], 0.0, "all responses were read or dropped");
     assert!(samples["process_start_time_seconds"] > 1.7e9);
     assert_eq!(samples[concat!("cartwheel_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")], 1.0);
 }
 
 #[tokio::test]
-async fn a_client_that_gives_up_is_counted_as_gone() {
+async fn a_client_that_disconnects_is_counted_as_gone() {
     /// Never answers.
     struct Mute;
     impl Machine for Mute {
@@ -604,20 +605,20 @@ async fn a_client_that_gives_up_is_counted_as_gone() {
             Effects::default()
         }
     }
-    let (door, _) = door_of(Mute);
-    let asks = request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap();
-    let mut asking = Box::pin(router(door.clone()).oneshot(asks));
+    let (api, _) = api_of(Mute);
+    let builder = request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap();
+    let mut calling = Box::pin(router(api.clone()).oneshot(builder));
     tokio::select! {
         biased;
-        _ = &mut asking => panic!("a mute node answered"),
+        _ = &mut calling => panic!("a mute node answered"),
         () = std::future::ready(()) => {}
     }
-    drop(asking);
-    let samples = metrics::tests::parse(&door.metrics().text());
+    drop(calling);
+    let samples = metrics::tests::parse(&api.metrics().text());
     assert_eq!(samples["cartwheel_requests_total{operation=\"get\",outcome=\"client_gone\"}"], 1.0);
 }
 
-/// Stands still until its test has ended.
+/// Blocks until its test has ended.
 struct Stuck(std::sync::mpsc::Receiver<()>);
 
 impl Machine for Stuck {
@@ -627,51 +628,51 @@ impl Machine for Stuck {
     }
 }
 
-/// The door of a node that stands still and takes on no more: what it refused first, and what keeps it so.
-pub(super) async fn busy() -> (Door, Response<Body>, impl Sized) {
+/// The API state of a blocked, overloaded node; the first request that it refused; and a guard that keeps it blocked.
+pub(super) async fn busy() -> (ApiState, Response<Body>, impl Sized) {
     let (let_go, stuck) = std::sync::mpsc::channel::<()>();
-    let (door, _) = door_of(Stuck(stuck));
+    let (api, _) = api_of(Stuck(stuck));
     let mut waiting = Vec::new();
     let refused = loop {
-        let asks = request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap();
-        let mut asking = Box::pin(router(door.clone()).oneshot(asks));
+        let builder = request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap();
+        let mut calling = Box::pin(router(api.clone()).oneshot(builder));
         tokio::select! {
             biased;
-            refused = &mut asking => break refused.unwrap(),
-            () = std::future::ready(()) => waiting.push(asking),
+            refused = &mut calling => break refused.unwrap(),
+            () = std::future::ready(()) => waiting.push(calling),
         }
-        assert!(waiting.len() < shard::INBOX_MAX, "all of the queue is for clients");
+        assert!(waiting.len() < shard::INBOX_MAX, "clients may fill the whole queue");
     };
     assert!(waiting.len() >= 256, "{}", waiting.len());
-    (door, refused, (waiting, let_go))
+    (api, refused, (waiting, let_go))
 }
 
 #[tokio::test]
-async fn what_a_busy_node_does_not_take_on_is_refused_at_once() {
-    let (door, refused, _busy) = busy().await;
+async fn an_overloaded_node_refuses_a_write_before_its_value_arrives() {
+    let (api, refused, _busy) = busy().await;
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     let unread =
         Body::from_stream(futures_util::stream::poll_fn(|_| -> std::task::Poll<Option<std::io::Result<Bytes>>> {
             panic!("the value of a write that is refused was read")
         }));
     let puts = request("PUT", "/v1/kv/b/k").header("expect", "100-continue").body(unread).unwrap();
-    let (status, code) = exchange_at(door.clone(), Arc::default(), puts).await.refused();
+    let (status, code) = exchange_at(api.clone(), Arc::default(), puts).await.refused();
     assert_eq!((status, code.as_str()), (429, "overloaded"));
-    let samples = metrics::tests::parse(&door.metrics().text());
+    let samples = metrics::tests::parse(&api.metrics().text());
     assert_eq!(samples["cartwheel_shard_inbox_refusals_total"], 2.0);
 }
 
 #[tokio::test]
-async fn a_node_that_is_not_ready_says_why() {
-    let asks = || request("GET", "/readyz").body(Body::empty()).unwrap();
-    let (door, states) = door_of(Fixed(put_done(None), Arc::default()));
-    let ask = async |readiness| {
+async fn a_node_that_is_not_ready_gives_the_reason() {
+    let builder = || request("GET", "/readyz").body(Body::empty()).unwrap();
+    let (api, states) = api_of(Fixed(put_done(None), Arc::default()));
+    let call = async |readiness| {
         states.send_replace(readiness);
-        exchange_at(door.clone(), Arc::default(), asks()).await
+        exchange_at(api.clone(), Arc::default(), builder()).await
     };
-    assert_eq!(ask(Readiness::Ready).await.json(), json!({"status": "ready", "pid": std::process::id()}));
-    let (status, code) = ask(Readiness::Connecting).await.refused();
+    assert_eq!(call(Readiness::Ready).await.json(), json!({"status": "ready", "pid": std::process::id()}));
+    let (status, code) = call(Readiness::Connecting).await.refused();
     assert_eq!((status, code.as_str()), (503, "unavailable"));
-    let why = ask(Readiness::CannotStore).await.json();
+    let why = call(Readiness::CannotStore).await.json();
     assert!(why["message"].as_str().unwrap().contains("cannot store writes"), "{why}");
 }

@@ -1,4 +1,4 @@
-//! What is counted and logged of each request.
+//! Counts and logs requests.
 
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri};
@@ -6,57 +6,57 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::{debug, warn};
 
-use super::Door;
-use super::error::Told;
+use super::ApiState;
+use super::error::ErrorSummary;
 use crate::metrics::{KeyOperation, Outcome, Timed};
 
 /// Counts and times a request on a key.
-pub(super) async fn count(State(door): State<Door>, request: Request, next: Next) -> Response {
-    let timed = begin(&door, request.method());
+pub(super) async fn count(State(api): State<ApiState>, request: Request, next: Next) -> Response {
+    let timed = begin(&api, request.method());
     let response = next.run(request).await;
     end(timed, &response);
     response
 }
 
-/// A request on a key has begun; none if it is none that is counted.
-pub(super) fn begin<'a>(door: &'a Door, method: &Method) -> Option<Timed<'a>> {
-    let asked = match *method {
+/// Begins to count a request on a key; none if its method is not counted.
+pub(super) fn begin<'a>(api: &'a ApiState, method: &Method) -> Option<Timed<'a>> {
+    let operation = match *method {
         Method::GET | Method::HEAD => KeyOperation::get,
         Method::PUT => KeyOperation::put,
         Method::DELETE => KeyOperation::delete,
         _ => return None,
     };
-    Some(door.metrics().http.begin(asked))
+    Some(api.metrics().http.begin(operation))
 }
 
-/// It has ended.
+/// Counts the request as ended.
 pub(super) fn end(timed: Option<Timed<'_>>, response: &Response) {
     let Some(timed) = timed else { return };
-    timed.end(match (response.extensions().get::<Told>(), response.status()) {
-        (Some(told), _) => Outcome(told.code),
+    timed.end(match (response.extensions().get::<ErrorSummary>(), response.status()) {
+        (Some(summary), _) => Outcome(summary.code),
         (None, StatusCode::MULTIPLE_CHOICES) => Outcome("siblings"),
         (None, _) => Outcome("ok"),
     });
 }
 
 /// Logs requests that failed.
-pub(super) async fn log_failures(State(door): State<Door>, request: Request, next: Next) -> Response {
+pub(super) async fn log_failures(State(api): State<ApiState>, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let response = next.run(request).await;
-    log_failure(&door, &method, &uri, &response);
+    log_failure(&api, &method, &uri, &response);
     response
 }
 
-/// Logs a request if it failed: each at level debug; what is the node's or the cluster's doing at level warn too, a line a second.
-pub(super) fn log_failure(door: &Door, method: &Method, uri: &Uri, response: &Response) {
-    let Some(Told { code, message }) = response.extensions().get() else { return };
+/// Logs a failed request at debug; failures of the node or the cluster also at warn, at most one line a second.
+pub(super) fn log_failure(api: &ApiState, method: &Method, uri: &Uri, response: &Response) {
+    let Some(ErrorSummary { code, message }) = response.extensions().get() else { return };
     let (status, path) = (response.status().as_u16(), uri.path());
-    debug!(%method, path, status, code, "a request failed: {message}");
-    // A node that is starting says so to whoever asks whether it is ready: that is no failure.
+    debug!(%method, path, status, code, why = %message, "request failed");
+    // A starting node that reports so to readiness probes has not failed.
     if (status >= 500 || status == 429)
         && path.starts_with("/v1/")
-        && let Some(count) = door.failures().count(1)
+        && let Some(count) = api.failures().count(1)
     {
-        warn!(%method, path, status, code, "{count} requests failed since the last such line; this one: {message}");
+        warn!(%method, path, status, code, why = %message, failures = count, "requests failed");
     }
 }

@@ -1,4 +1,4 @@
-//! How a node that has no data directory comes to one: it founds a cluster, or is let into one.
+//! How a node gets its data directory: it bootstraps a cluster, or joins one.
 
 use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -16,15 +16,15 @@ use tracing::{info, warn};
 use crate::config::{Config, ListenAddr, NewNode};
 use crate::data_dir::lineage::Lineage;
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch};
-use crate::lifecycle::bootstrap::{self, FoundError, Site};
+use crate::lifecycle::bootstrap::{self, BootstrapError, Site};
 use crate::os::random::{self, NoRandomness};
 use crate::peers::{Invitation, JoinError, ask_to_join, called};
 
-/// The file that keeps the incarnation of a node that waits to be let in.
+/// The file that keeps the incarnation of a node that waits to join.
 const WAITING_FILE: &str = "waiting";
-/// How often a node that waits asks again.
+/// How often a waiting node asks again.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How often it is said that it still waits.
+/// How many rounds pass between log lines that it waits.
 const SAY_EVERY: u32 = 30;
 
 const HTTP_DEFAULT: &str = "127.0.0.1:8080";
@@ -34,70 +34,71 @@ const PEERS_DEFAULT: &str = "127.0.0.1:7400";
 /// Why a node got no data directory.
 #[derive(Debug, thiserror::Error)]
 pub enum NewNodeError {
-    /// It was not said what it is called.
-    #[error("a new node needs a name: give it with --name, as CARTWHEEL_NAME, or as name in the file of --config")]
+    /// It has no name.
+    #[error("a new node needs a name; give it with --name, CARTWHEEL_NAME, or name in the configuration file")]
     NoName,
-    /// It was not said whom to join.
-    #[error("a node that is to join needs a node of the cluster: give one with --seed HOST:PORT")]
+    /// It joins, but has no seed.
+    #[error("a node that joins needs a node of the cluster; give one with --seed HOST:PORT")]
     NoSeed,
-    /// It was told to found a cluster and to join one.
-    #[error("a node founds a cluster or joins one: give bootstrap or join, not both")]
+    /// It has both bootstrap and join.
+    #[error("a node bootstraps a cluster or joins one; give --bootstrap or --join, not both")]
     BothWays,
-    /// It cannot be called so.
-    #[error("{name:?} is no name for {of}: use 1 to 63 letters, digits, dots, dashes and underscores")]
+    /// The name is invalid.
+    #[error("{name:?} is not a valid name for {of}; use 1 to 63 letters, digits, dots, dashes and underscores")]
     BadName {
-        /// What was to be called so.
+        /// What the name is for.
         of: &'static str,
         /// The name.
         name: String,
     },
-    /// It was told to be another node than the directory's.
-    #[error(
-        "{dir} holds the node {name}, and it was told to be {said}: give the directory of {said}, or leave --name out"
-    )]
+    /// The directory is another node's.
+    #[error("{dir} holds the node {name}, not {said}; give the directory of {said}, or leave --name out")]
     OtherName {
         /// The directory.
         dir: PathBuf,
         /// The node's name.
         name: String,
-        /// What was said.
+        /// The name that was given.
         said: String,
     },
-    /// It was told to have another number of shards than the directory has.
+    /// The directory has another number of shards.
     #[error(
-        "{dir} has {shards} shards and it was told to have {said}: their number is fixed when a directory is made, so leave --shards out, or \
-         let the node in anew with an empty directory (cartwheel renew)"
+        "{dir} has {shards} shards, not {said}: the number is fixed when a directory is made; leave --shards out, or give the node an empty \
+        directory (cartwheel renew)"
     )]
     OtherShards {
         /// The directory.
         dir: PathBuf,
         /// Its shards.
         shards: NonZeroU32,
-        /// What was said.
+        /// The number that was given.
         said: NonZeroU32,
     },
-    /// It was not said what the new cluster is called.
+    /// The new cluster has no name.
     #[error(
-        "a new cluster needs a name: give it with --cluster-name, as CARTWHEEL_CLUSTER_NAME, or as cluster_name in the file of --config; or \
-         name nodes of one that is there, with --seed"
+        "a new cluster needs a name; give it with --cluster-name, CARTWHEEL_CLUSTER_NAME, or cluster_name in the configuration file; to \
+        join a cluster instead, give its nodes with --seed"
     )]
     NoClusterName,
-    /// The directory's node, or those at the seeds, belong to another cluster.
-    #[error("{whose} belongs to {}, and this node was told to belong to {said}", called(name))]
+    /// The directory's node, or the seeds, belong to another cluster.
+    #[error(
+        "{whose} belongs to {}, not to {said}; correct --cluster-name, or give another directory or other seeds",
+        called(name)
+    )]
     OtherCluster {
-        /// Whose cluster that is.
+        /// What belongs to it.
         whose: String,
-        /// Its name; empty if it has none.
+        /// The cluster's name; empty if it has none.
         name: String,
-        /// What was said.
+        /// The name that was given.
         said: String,
     },
-    /// Nobody could find it.
+    /// Other nodes could not connect to its address.
     #[error(
-        "{addr} of {listen} stands for all addresses of this machine, or for any port, so others could not find the node there: say with \
-         {address} HOST:PORT where they do"
+        "other nodes cannot connect to {addr} of {listen}, a wildcard address or port 0; give the address where they reach this node with \
+        {address} HOST:PORT"
     )]
-    NoPlace {
+    NoAddress {
         /// The address.
         addr: String,
         /// The flag that gave it.
@@ -105,85 +106,85 @@ pub enum NewNodeError {
         /// The flag to give.
         address: &'static str,
     },
-    /// A zone needs a name.
-    #[error("the zone is empty: leave zone out, or give it a name")]
+    /// The zone's name is empty.
+    #[error("the zone is empty; leave --zone out, or give it a name")]
     EmptyZone,
     /// The directory holds something else.
-    #[error("{0} holds something, and no node: give another directory, or an empty one")]
+    #[error("{0} is not empty and holds no node; give an empty or another directory")]
     NotVacant(PathBuf),
     /// Another node of the cluster has the name.
     #[error(
-        "a node called {0} is a member of the cluster already: give another name, or replace it with cartwheel cluster replace"
+        "a node called {0} is a member of the cluster already; give another name, or replace it with cartwheel cluster replace"
     )]
     NameTaken(String),
-    /// It was removed meanwhile.
-    #[error("{0} was removed from the cluster: start it with an empty directory")]
+    /// It was removed while it waited.
+    #[error("{0} was removed from the cluster; start it with an empty directory")]
     Removed(String),
-    /// What the seeds say is no cluster.
-    #[error("the nodes at the seeds belong to no cluster that this build understands")]
+    /// The seeds' history has no bootstrap.
+    #[error("the seeds belong to no cluster that this build understands; upgrade this node, or give other seeds")]
     NoCluster,
-    /// The seeds make no sense together.
+    /// The seeds contradict each other, or refuse for good.
     #[error(transparent)]
     Seeds(JoinError),
     /// A directory cannot be written.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// The cluster cannot be founded.
+    /// The cluster cannot be bootstrapped.
     #[error(transparent)]
-    Found(#[from] FoundError),
+    Bootstrap(#[from] BootstrapError),
     /// There is no randomness.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
 }
 
-/// How a node comes to its data directory.
+/// How a node gets its data directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Plan {
     /// It has one.
     Serve,
-    /// It has none, and was not told how to come to one.
+    /// It has none, and no setting says how to get one.
     Nothing,
-    /// It founds a cluster.
-    Found(Newcomer),
-    /// It waits to be let into one.
+    /// It bootstraps a cluster.
+    Bootstrap(Newcomer),
+    /// It joins a cluster.
     Join(Newcomer),
 }
 
 /// A node that has no data directory yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Newcomer {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What its cluster is called; empty if that was not said.
+    /// Its cluster's name; empty if none was given.
     pub cluster_name: String,
     /// Where it is.
     pub site: Site,
-    /// How many shards it has.
+    /// Its number of shards.
     pub shards: NonZeroU32,
     seeds: BTreeSet<String>,
-    /// It was told to found a cluster, but not to do so while it has seeds.
+    /// It was told to bootstrap, but has seeds, which take precedence.
     bootstraps: bool,
-    /// It needs no administrator to be let in.
+    /// It joins without an administrator.
     joins: bool,
 }
 
 impl Newcomer {
-    /// The seeds, for people.
+    /// The seeds as text.
     pub fn seeds(&self) -> String {
         self.seeds.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// What a node is to do first, as far as its directory and what it was told say that.
+/// How a node gets its data directory, by its directory and settings.
 ///
 /// # Errors
-/// If they make no sense together, or the directory cannot be read.
+/// If they contradict each other, or the directory cannot be read.
 pub fn plan(config: &Config) -> Result<Plan, NewNodeError> {
     let new = &config.new;
     let (bootstraps, joins) = (new.bootstrap.unwrap_or(false), new.join.unwrap_or(false));
     let seeds: BTreeSet<String> = new.seed.iter().flatten().map(|seed| seed.as_str().to_owned()).collect();
     if config.dir.join(data_dir::IDENTITY_FILE).exists() {
-        is_as_said(&config.dir, new)?;
+        check_settings(&config.dir, new)?;
         return Ok(Plan::Serve);
     }
     if seeds.is_empty() && !bootstraps && !joins {
@@ -207,44 +208,46 @@ pub fn plan(config: &Config) -> Result<Plan, NewNodeError> {
         return Err(NewNodeError::BadName { of: "a cluster", name: cluster_name });
     }
     let site = site_of(config)?;
-    let shards = new.shards.unwrap_or_else(one_a_core);
+    let shards = new.shards.unwrap_or_else(one_per_core);
     if !is_vacant(&config.dir)? {
         return Err(NewNodeError::NotVacant(config.dir.clone()));
     }
-    let founds = bootstraps && seeds.is_empty();
-    if founds && cluster_name.is_empty() {
+    let is_bootstrap = bootstraps && seeds.is_empty();
+    if is_bootstrap && cluster_name.is_empty() {
         return Err(NewNodeError::NoClusterName);
     }
     let newcomer = Newcomer { name, cluster_name, site, shards, seeds, bootstraps, joins };
-    Ok(if founds { Plan::Found(newcomer) } else { Plan::Join(newcomer) })
+    Ok(if is_bootstrap { Plan::Bootstrap(newcomer) } else { Plan::Join(newcomer) })
 }
 
-/// Makes a data directory for a node that has none, if it was said how: by founding a cluster, or once it is let into one.
+/// Makes a data directory for a node that has none, by bootstrap or join, if the settings say so.
 ///
 /// # Errors
-/// If that is refused, or the directory cannot be written.
+/// If it is refused, or the directory cannot be written.
 pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
     let dir = &config.dir;
     match plan(config)? {
         Plan::Serve | Plan::Nothing => {}
-        Plan::Found(Newcomer { name, cluster_name, site, shards, .. }) => {
+        Plan::Bootstrap(Newcomer { name, cluster_name, site, shards, .. }) => {
             let member = site.member(&name, Incarnation(random::number()?));
-            bootstrap::found_alone(dir, &cluster_name, &member, shards)?;
-            info!("founded the cluster {cluster_name} with {name} as its only node, in {}", dir.display());
+            bootstrap::bootstrap_alone(dir, &cluster_name, &member, shards)?;
+            info!(cluster = cluster_name, node = name, dir = %dir.display(), "bootstrapped a cluster with this node alone");
         }
         Plan::Join(newcomer) => {
             let Newcomer { name, cluster_name, site, shards, seeds, bootstraps, joins } = &newcomer;
             if *bootstraps {
-                // A node that has lost its disk, with a flag of its first start, must not found a second cluster because the others are down.
+                // A node that lost its disk and starts with its first flags must not bootstrap a second cluster because the others are down.
                 let seeds = newcomer.seeds();
                 warn!(
-                    "no cluster is founded, as seeds are given: {name} waits for them ({seeds}). To found one, leave --seed out"
+                    node = name,
+                    seeds,
+                    "waiting for the seeds instead of bootstrapping a cluster; to bootstrap one, leave --seed out"
                 );
             }
             let member = site.member(name, waiting_incarnation(dir)?);
             let invitation = wait(seeds, &member, *joins, cluster_name).await?;
-            settle(dir, &member, *shards, &invitation)?;
-            info!("{name} is a member of the cluster now, in {}", dir.display());
+            make_data_dir(dir, &member, *shards, &invitation)?;
+            info!(node = name, dir = %dir.display(), "joined the cluster");
         }
     }
     Ok(())
@@ -262,8 +265,8 @@ fn site_of(config: &Config) -> Result<Site, NewNodeError> {
             .as_ref()
             .or(listen.as_ref())
         {
-            Some(addr) if !addr.is_one_place() => {
-                Err(NewNodeError::NoPlace { addr: addr.to_string(), listen: flags.0, address: flags.1 })
+            Some(addr) if !addr.is_specific() => {
+                Err(NewNodeError::NoAddress { addr: addr.to_string(), listen: flags.0, address: flags.1 })
             }
             addr => Ok(addr.map_or(default, ListenAddr::as_str).to_owned()),
         };
@@ -278,8 +281,8 @@ fn site_of(config: &Config) -> Result<Site, NewNodeError> {
     })
 }
 
-/// Whether a directory is the one of the node that was described, as far as it was.
-fn is_as_said(dir: &Path, new: &NewNode) -> Result<(), NewNodeError> {
+/// Checks that a directory belongs to the node that the settings describe.
+fn check_settings(dir: &Path, new: &NewNode) -> Result<(), NewNodeError> {
     let identity = data_dir::read_identity(dir)?;
     if let Some(said) = new.name.clone().filter(|said| *said != identity.name) {
         return Err(NewNodeError::OtherName { dir: dir.to_path_buf(), name: identity.name, said });
@@ -296,12 +299,12 @@ fn is_as_said(dir: &Path, new: &NewNode) -> Result<(), NewNodeError> {
     }
 }
 
-fn one_a_core() -> NonZeroU32 {
+fn one_per_core() -> NonZeroU32 {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     NonZeroU32::new(cores as u32).unwrap_or(NonZeroU32::MIN)
 }
 
-/// Whether nothing is there but what a node leaves that waits.
+/// Whether `dir` holds nothing but the file of a waiting node.
 fn is_vacant(dir: &Path) -> Result<bool, DataDirError> {
     if dir.join(WAITING_FILE).exists() {
         return Ok(true);
@@ -309,7 +312,7 @@ fn is_vacant(dir: &Path) -> Result<bool, DataDirError> {
     data_dir::is_vacant(dir)
 }
 
-/// The incarnation of a node that waits: it stays what it is though the node is started again.
+/// The incarnation of a waiting node. It stays the same when the node is restarted.
 fn waiting_incarnation(dir: &Path) -> Result<Incarnation, NewNodeError> {
     let path = dir.join(WAITING_FILE);
     match fs::read_to_string(&path) {
@@ -327,7 +330,7 @@ fn waiting_incarnation(dir: &Path) -> Result<Incarnation, NewNodeError> {
     }
 }
 
-/// Asks to be let in until it is.
+/// Asks to join until the node is a member.
 async fn wait(
     seeds: &BTreeSet<String>,
     member: &Member,
@@ -336,8 +339,8 @@ async fn wait(
 ) -> Result<Invitation, NewNodeError> {
     let mut known = BTreeSet::new();
     for round in 0_u32.. {
-        let asked: BTreeSet<String> = seeds.union(&known).cloned().collect();
-        match ask_to_join(&asked, member, asks_itself, cluster_name).await {
+        let addrs: BTreeSet<String> = seeds.union(&known).cloned().collect();
+        match ask_to_join(&addrs, member, asks_itself, cluster_name).await {
             Ok(invitation) => {
                 let view = invitation.history.view().ok_or(NewNodeError::NoCluster)?;
                 if is_in(&view, member)? {
@@ -346,10 +349,10 @@ async fn wait(
                 known = view.members().map(|known| known.member.peer_addr.clone()).collect();
                 if round.is_multiple_of(SAY_EVERY) {
                     let name = &member.name;
-                    info!("{name} waits to be let into the cluster: add it with cartwheel cluster add {name}");
+                    info!(node = name, "waiting to join; add this node with cartwheel cluster add NAME");
                 }
             }
-            // Whoever has taken over the address of a member that is gone is no seed.
+            // A node that took over the address of a departed member is no seed.
             Err(errors) if !known.is_empty() && errors.iter().any(JoinError::is_final) => known.clear(),
             Err(mut errors) if errors.iter().any(JoinError::is_final) => {
                 errors.retain(JoinError::is_final);
@@ -357,7 +360,7 @@ async fn wait(
             }
             Err(errors) if round.is_multiple_of(SAY_EVERY) => {
                 let errors: Vec<String> = errors.iter().map(JoinError::to_string).collect();
-                warn!("no seed answers: {}", errors.join("; "));
+                warn!(errors = errors.join("; "), "no seed answers");
             }
             Err(_) => {}
         }
@@ -373,20 +376,20 @@ fn is_in(view: &View, member: &Member) -> Result<bool, NewNodeError> {
     let same = view.members().find(|known| known.member.id == member.id || known.member.name == member.name);
     match same {
         Some(known) if known.member.incarnation == member.incarnation => Ok(true),
-        // One that is leaving makes room, and one that is gone for good is replaced.
+        // A leaving member makes room for the name; one that is gone for good is replaced.
         Some(known) if !known.leaving => Err(NewNodeError::NameTaken(member.name.clone())),
         _ => Ok(false),
     }
 }
 
-/// Makes the directory of a node that was let in.
-fn settle(dir: &Path, member: &Member, shards: NonZeroU32, invitation: &Invitation) -> Result<(), NewNodeError> {
+/// Makes the directory of a node that joined.
+fn make_data_dir(dir: &Path, member: &Member, shards: NonZeroU32, invitation: &Invitation) -> Result<(), NewNodeError> {
     let Invitation { secret, history } = invitation;
     let cluster = history.cluster().ok_or(NewNodeError::NoCluster)?;
-    let mut founding = History::new();
+    let mut bootstrap = History::new();
     let first = history.changes().find(|change| matches!(change.what, ChangeKind::Bootstrap { .. }));
-    founding.insert(first.ok_or(NewNodeError::NoCluster)?.clone());
-    // The history first: a directory without an identity is no node yet.
+    bootstrap.insert(first.ok_or(NewNodeError::NoCluster)?.clone());
+    // The history first: a directory without an identity holds no node.
     data_dir::history_file(dir).save(&history.encode())?;
     data_dir::epoch_file(dir).save(SavedEpoch { epoch: Epoch::UNKNOWN, reached: Epoch::UNKNOWN })?;
     let identity = Identity {
@@ -399,7 +402,7 @@ fn settle(dir: &Path, member: &Member, shards: NonZeroU32, invitation: &Invitati
         shards,
         cluster,
         secret: secret.clone(),
-        founding: founding.encode(),
+        bootstrap: bootstrap.encode(),
         all_speak: Protocol::OLDEST,
     };
     DataDir::create(dir, &identity)?;
@@ -447,7 +450,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_founds_a_cluster_of_its_own_once() {
+    async fn a_node_bootstraps_a_cluster_of_its_own_once() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("a");
         let new =
@@ -460,14 +463,14 @@ mod tests {
         let member = &view.member(NodeId::of_name("a")).unwrap().member;
         let places = (member.zone.as_str(), member.host.as_str(), member.peer_addr.as_str(), member.http_addr.as_str());
         assert_eq!(places, ("east", "", "a.example:1", "127.0.0.1:9"));
-        // Once it has a directory nothing of this is done again. What says that it is another node's is refused.
+        // Once the directory exists, none of this happens again. Settings of another node are refused.
         prepare(&Config { new: NewNode { join: Some(true), ..named("a") }, ..config.clone() }).await.unwrap();
         let other = prepare(&Config { new: named("b"), ..config.clone() }).await.unwrap_err();
         assert!(matches!(other, NewNodeError::OtherName { .. }), "{other}");
         assert_eq!(view.cluster_name, "shop");
         let stray = NewNode { cluster_name: Some("depot".to_owned()), ..named("a") };
         let stray = prepare(&Config { new: stray, ..config.clone() }).await.unwrap_err().to_string();
-        assert!(stray.ends_with("belongs to the cluster shop, and this node was told to belong to depot"), "{stray}");
+        assert!(stray.contains("belongs to the cluster shop, not to depot"), "{stray}");
         let more = NewNode { shards: NonZeroU32::new(3), ..named("a") };
         let more = prepare(&Config { new: more, ..config }).await.unwrap_err();
         assert!(matches!(more, NewNodeError::OtherShards { .. }), "{more}");
@@ -475,7 +478,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_makes_no_sense_is_refused() {
+    async fn contradictory_settings_are_refused() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("a");
         let nameless = NewNode { name: None, ..named("a") };
@@ -485,13 +488,13 @@ mod tests {
         }
         let both = NewNode { join: Some(true), ..named("a") };
         assert!(matches!(refused(&dir, both).await, NewNodeError::BothWays));
-        let nobody = NewNode { join: Some(true), bootstrap: None, ..named("a") };
-        assert!(matches!(refused(&dir, nobody).await, NewNodeError::NoSeed));
+        let no_seed = NewNode { join: Some(true), bootstrap: None, ..named("a") };
+        assert!(matches!(refused(&dir, no_seed).await, NewNodeError::NoSeed));
         let nameless = NewNode { cluster_name: None, ..named("a") };
         assert!(matches!(refused(&dir, nameless).await, NewNodeError::NoClusterName));
         let odd = NewNode { cluster_name: Some("my shop".to_owned()), ..named("a") };
         assert!(matches!(refused(&dir, odd).await, NewNodeError::BadName { of: "a cluster", .. }));
-        assert!(!dir.exists(), "nothing was begun");
+        assert!(!dir.exists(), "nothing was made");
         let zoneless = NewNode { zone: Some(String::new()), ..named("a") };
         assert!(matches!(refused(&dir, zoneless).await, NewNodeError::EmptyZone));
         for everywhere in ["0.0.0.0:1", "[::]:1", "127.0.0.1:0"] {
@@ -502,30 +505,30 @@ mod tests {
             };
             for peers in [true, false] {
                 let refused = prepare(&listen(peers)).await.unwrap_err();
-                assert!(matches!(refused, NewNodeError::NoPlace { .. }), "{refused}");
+                assert!(matches!(refused, NewNodeError::NoAddress { .. }), "{refused}");
             }
         }
-        assert!(!dir.exists(), "nothing was begun");
+        assert!(!dir.exists(), "nothing was made");
         fs::write(root.path().join("thesis.txt"), "mine").unwrap();
         assert!(matches!(refused(root.path(), named("a")).await, NewNodeError::NotVacant(_)));
     }
 
     /// As after its disk was lost, while the others are down.
     #[tokio::test]
-    async fn with_seeds_no_cluster_is_founded() {
+    async fn no_cluster_is_bootstrapped_with_seeds() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("a");
         let seed = Some(vec!["127.0.0.1:1".parse().unwrap()]);
         let config = config(&dir, NewNode { seed, ..named("a") });
         tokio::select! {
-            prepared = prepare(&config) => panic!("it waits: {prepared:?}"),
+            prepared = prepare(&config) => panic!("it should wait: {prepared:?}"),
             () = tokio::time::sleep(Duration::from_millis(200)) => {}
         }
         assert!(!dir.join(data_dir::IDENTITY_FILE).exists() && dir.join(WAITING_FILE).exists());
     }
 
     #[tokio::test]
-    async fn a_new_file_system_is_no_obstacle() {
+    async fn a_new_file_system_is_accepted() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("lost+found")).unwrap();
         prepare(&config(root.path(), named("a"))).await.unwrap();
@@ -533,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_waits_stays_what_it_is() {
+    fn a_waiting_node_keeps_its_incarnation() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("a");
         let incarnation = waiting_incarnation(&dir).unwrap();
@@ -546,7 +549,7 @@ mod tests {
 
     /// A cluster of a, as a knows it after these changes.
     fn history(changes: Vec<ChangeKind>) -> History {
-        let founding = ChangeKind::Bootstrap {
+        let bootstrap = ChangeKind::Bootstrap {
             cluster: cartwheel_core::value::cluster_id::ClusterId(7),
             partitions: cartwheel_core::ring::Partitions::default(),
             strategy: cartwheel_core::cluster::membership::Strategy::default(),
@@ -554,14 +557,14 @@ mod tests {
             name: String::new(),
         };
         let mut history = History::new();
-        for (at, what) in (1..).zip([founding].into_iter().chain(changes)) {
+        for (at, what) in (1..).zip([bootstrap].into_iter().chain(changes)) {
             history.record(Hlc::from_bits(at), NodeId::of_name("a"), what);
         }
         history
     }
 
     #[test]
-    fn a_node_is_in_once_the_history_has_it_in_this_incarnation() {
+    fn a_node_has_joined_once_the_history_has_its_incarnation() {
         let (one, two) = (site().member("b", Incarnation(1)), site().member("b", Incarnation(2)));
         let is_in = |changes: &[&ChangeKind], member: &Member| {
             let changes = changes.iter().map(|&change| change.clone()).collect();
@@ -576,27 +579,27 @@ mod tests {
         assert!(matches!(is_in(&[], &site().member("a", Incarnation(2))), Err(NewNodeError::NameTaken(_))));
         let removed = [&add, &remove, &left];
         assert!(matches!(is_in(&removed, &one), Err(NewNodeError::Removed(_))));
-        assert!(!is_in(&removed, &two).unwrap(), "another incarnation of it may be let in");
+        assert!(!is_in(&removed, &two).unwrap(), "another incarnation of it may join");
     }
 
     #[test]
-    fn a_node_that_was_let_in_settles_with_what_it_was_told() {
+    fn a_node_that_joined_makes_its_directory_from_the_invitation() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("b");
         let member = site().member("b", waiting_incarnation(&dir).unwrap());
         let secret = ClusterSecret([9; 32]);
         let invitation = Invitation { secret: secret.clone(), history: history(vec![ChangeKind::Add(member.clone())]) };
-        settle(&dir, &member, NonZeroU32::MIN, &invitation).unwrap();
+        make_data_dir(&dir, &member, NonZeroU32::MIN, &invitation).unwrap();
         let identity = data_dir::read_identity(&dir).unwrap();
         assert_eq!(
             (identity.incarnation, identity.secret == secret, dir.join(WAITING_FILE).exists()),
             (member.incarnation, true, false)
         );
-        // The identity keeps the founding alone; what came since is in the file.
+        // The identity keeps only the bootstrap; later changes are in the file.
         assert_eq!(bootstrap::view_of(&identity, &dir).unwrap().members().len(), 1);
         let known = bootstrap::history_of(&identity, &data_dir::history_file(&dir), &dir).unwrap();
         assert_eq!(known.version(), invitation.history.version());
-        let nobody = Invitation { secret, history: History::new() };
-        assert!(matches!(settle(&dir, &member, NonZeroU32::MIN, &nobody), Err(NewNodeError::NoCluster)));
+        let no_seed = Invitation { secret, history: History::new() };
+        assert!(matches!(make_data_dir(&dir, &member, NonZeroU32::MIN, &no_seed), Err(NewNodeError::NoCluster)));
     }
 }

@@ -1,4 +1,4 @@
-//! How a node comes to its data directory, and how that changes: bootstrap of a cluster, join, replacement of a lost directory, upgrade.
+//! How a node gets its data directory, and how it changes: bootstrap, join, replacement of a lost directory, upgrade.
 
 pub mod bootstrap;
 pub(crate) mod join;

@@ -1,4 +1,4 @@
-//! New incarnations: an empty data directory in the place of one that is lost, under the same name.
+//! New incarnations: an empty data directory that replaces a lost one, under the same name.
 
 use std::path::{Path, PathBuf};
 
@@ -9,63 +9,63 @@ use cartwheel_core::value::hlc::Hlc;
 
 use crate::data_dir::lineage::Lineage;
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch};
-use crate::lifecycle::bootstrap::{self, FoundError};
+use crate::lifecycle::bootstrap::{self, BootstrapError};
 use crate::os::clock;
 use crate::os::random::{self, NoRandomness};
 
 /// Why a node got no new directory.
 #[derive(Debug, thiserror::Error)]
 pub enum RenewError {
-    /// Something is there.
+    /// The directory is not empty.
     #[error(
-        "{0} is not empty: a node that has its data must keep it. If it is damaged or an old copy, move it away first, or give another \
-         directory"
+        "{0} is not empty: a node that has its data must keep it; if it is damaged or an old copy, move it away first, or give another \
+        directory"
     )]
     NotVacant(PathBuf),
     /// The cluster has no such node.
-    #[error("the cluster of {like} has no node called {name}; it has {}", .there.join(", "))]
+    #[error("the cluster of {like} has no node called {name}; its nodes are {}", .there.join(", "))]
     NoMember {
         /// The name that was given.
         name: String,
-        /// The directory that names the cluster.
+        /// The directory that was read.
         like: PathBuf,
-        /// The names there are.
+        /// The nodes of the cluster.
         there: Vec<String>,
     },
-    /// The directory to go by is the node's own.
-    #[error("{0} is that node's own directory: give the directory of another node of the cluster")]
+    /// The directory to read is the node's own.
+    #[error("{0} is the node's own directory; give the directory of another node of the cluster")]
     Own(PathBuf),
-    /// The directories to go by belong to two clusters.
-    #[error("{0} and {1} belong to different clusters: give directories of one")]
+    /// The directories to read belong to two clusters.
+    #[error("{0} and {1} belong to different clusters; give directories of one cluster")]
     OtherCluster(PathBuf, PathBuf),
-    /// A directory is wrong.
+    /// A directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// The cluster cannot be made out.
+    /// The cluster cannot be read.
     #[error(transparent)]
-    Cluster(#[from] FoundError),
+    Cluster(#[from] BootstrapError),
     /// There is no randomness.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
 }
 
-/// Makes the missing or empty directories of a cluster that `dev` runs in `dir` anew, and returns the names of their nodes.
+/// Replaces the missing or empty directories of the cluster that `dev` runs in `dir`, and returns the names of their nodes.
 ///
 /// # Errors
-/// If what is there is no cluster, or cannot be read or written.
+/// If there is no cluster, or a directory cannot be read or written.
 pub fn renew_missing(dir: &Path) -> Result<Vec<String>, RenewError> {
     let there = |path: PathBuf| path.join(data_dir::IDENTITY_FILE).exists().then_some(path);
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut like: Vec<PathBuf> = entries.filter_map(|entry| there(entry.path())).collect();
     like.sort();
     let Some(first) = like.first() else { return Ok(Vec::new()) };
-    // Those that the cluster was founded with have their places here.
-    let founding = bootstrap::view_of(&data_dir::read_identity(first)?, first)?;
+    // Only nodes of the bootstrap have their directories here.
+    let bootstrap = bootstrap::view_of(&data_dir::read_identity(first)?, first)?;
     let known = Known::of(&like)?;
     let mut renewed = Vec::new();
-    for founder in founding.members() {
-        let (name, node_dir) = (&founder.member.name, dir.join(&founder.member.name));
-        if there(node_dir.clone()).is_none() && known.view.member(founder.member.id).is_some() {
+    for original in bootstrap.members() {
+        let (name, node_dir) = (&original.member.name, dir.join(&original.member.name));
+        if there(node_dir.clone()).is_none() && known.view.member(original.member.id).is_some() {
             renew(&node_dir, &like, name)?;
             renewed.push(name.clone());
         }
@@ -73,7 +73,7 @@ pub fn renew_missing(dir: &Path) -> Result<Vec<String>, RenewError> {
     Ok(renewed)
 }
 
-/// What directories of other nodes say of a cluster.
+/// What the directories of other nodes say about a cluster.
 struct Known {
     identity: Identity,
     history: History,
@@ -99,19 +99,19 @@ impl Known {
                 Some((.., all)) => drop(all.merge(&history)),
             }
         }
-        let no_cluster = || FoundError::NoCluster(like.first().cloned().unwrap_or_default());
+        let no_cluster = || BootstrapError::NoCluster(like.first().cloned().unwrap_or_default());
         let (_, identity, history) = known.ok_or_else(no_cluster)?;
         let view = history.view().ok_or_else(no_cluster)?;
         Ok(Self { identity, history, view, reached })
     }
 }
 
-/// Makes `dir` the directory of a new incarnation of the node called `name`, by what the directories `like` of other nodes say.
+/// Makes `dir` the directory of a new incarnation of the node `name`, from the directories `like` of other nodes.
 ///
-/// The change that brings the new incarnation is recorded in the new directory alone: the node tells the others when it starts.
+/// Only the new directory records the change to the new incarnation: the node tells the others when it starts.
 ///
 /// # Errors
-/// If the directory is not vacant, or there is no such node, or a directory cannot be read or written.
+/// If the directory is not vacant, there is no such node, or a directory cannot be read or written.
 pub fn renew(dir: &Path, like: &[PathBuf], name: &str) -> Result<Member, RenewError> {
     if !data_dir::is_vacant(dir)? {
         return Err(RenewError::NotVacant(dir.to_path_buf()));
@@ -131,7 +131,7 @@ pub fn renew(dir: &Path, like: &[PathBuf], name: &str) -> Result<Member, RenewEr
     let member = Member { incarnation: Incarnation(random::number()?), ..old.member.clone() };
     let replace = ChangeKind::Replace { old: member.id, new: member.clone() };
     history.record(Hlc::at(clock::wall()), member.id, replace);
-    // The history first: a directory without an identity is no node yet.
+    // The history first: a directory without an identity holds no node.
     std::fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
     data_dir::history_file(dir).save(&history.encode())?;
     data_dir::epoch_file(dir).save(SavedEpoch { epoch: Epoch::UNKNOWN, reached })?;
@@ -143,12 +143,11 @@ pub fn renew(dir: &Path, like: &[PathBuf], name: &str) -> Result<Member, RenewEr
     Ok(member)
 }
 
-/// Before when the store of a node may have holes because its incarnation was not there when the cluster was founded: where the incarnation before
-/// held something, it holds nothing.
-pub fn loss_floor(identity: &Identity, dir: &Path) -> Result<Since, FoundError> {
-    let founding = bootstrap::view_of(identity, dir)?;
-    let founder = founding.member(NodeId::of_name(&identity.name)).map(|known| known.member.incarnation);
-    Ok(if founder == Some(identity.incarnation) { Since(0) } else { Since::boot(1) })
+/// The loss floor of an incarnation that did not bootstrap the cluster: an earlier incarnation may have held records that this one lacks.
+pub fn loss_floor(identity: &Identity, dir: &Path) -> Result<Since, BootstrapError> {
+    let bootstrap = bootstrap::view_of(identity, dir)?;
+    let original = bootstrap.member(NodeId::of_name(&identity.name)).map(|known| known.member.incarnation);
+    Ok(if original == Some(identity.incarnation) { Since(0) } else { Since::boot(1) })
 }
 
 #[cfg(test)]
@@ -156,11 +155,11 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::lifecycle::bootstrap::{NodeDir, Ports, open_or_found};
+    use crate::lifecycle::bootstrap::{NodeDir, Ports, open_or_bootstrap};
 
     fn cluster() -> (tempfile::TempDir, Vec<NodeDir>) {
         let root = tempfile::tempdir().unwrap();
-        let nodes = open_or_found(&root.path().join("data"), None, None, Ports::default()).unwrap();
+        let nodes = open_or_bootstrap(&root.path().join("data"), None, None, Ports::default()).unwrap();
         (root, nodes)
     }
 
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_directory_becomes_a_new_incarnation_and_the_others_keep_theirs() {
+    fn a_missing_directory_gets_a_new_incarnation_and_the_others_keep_theirs() {
         let (root, nodes) = cluster();
         let dir = root.path().join("data");
         assert_eq!(renew_missing(&dir).unwrap(), Vec::<String>::new());
@@ -189,9 +188,9 @@ mod tests {
         );
         assert_eq!(view.ring.owners(), view_in(&nodes[0].dir).ring.owners(), "no partition moves");
         assert_eq!(renew_missing(&dir).unwrap(), Vec::<String>::new());
-        assert_eq!(open_or_found(&dir, None, None, Ports::default()).unwrap().len(), 3);
+        assert_eq!(open_or_bootstrap(&dir, None, None, Ports::default()).unwrap().len(), 3);
 
-        // Once more, this time empty, by what node-2 alone knows of the incarnation before.
+        // Again with an empty directory; only node-2 knows the previous incarnation.
         let first = dir.join("node-1");
         fs::remove_dir_all(&first).unwrap();
         fs::create_dir(&first).unwrap();
@@ -201,13 +200,15 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_with_data_and_a_node_that_is_not_there_are_refused() {
+    fn a_directory_with_data_and_an_unknown_node_are_refused() {
         let (root, nodes) = cluster();
         let like = [nodes[0].dir.clone()];
         let refused = |dir: &Path, like: &[PathBuf], name: &str| renew(dir, like, name).unwrap_err().to_string();
         assert!(refused(&nodes[1].dir, &like, "node-2").contains("is not empty"));
         let gone = root.path().join("gone");
-        assert!(refused(&gone, &like, "node-9").contains("has no node called node-9; it has node-1, node-2, node-3"));
+        assert!(
+            refused(&gone, &like, "node-9").contains("has no node called node-9; its nodes are node-1, node-2, node-3")
+        );
         assert!(refused(&gone, &like, "node-1").contains("own directory"));
         assert!(refused(&gone, std::slice::from_ref(&gone), "node-2").contains("holds no node"));
         let (_other_root, other) = cluster();
@@ -215,7 +216,7 @@ mod tests {
         assert!(refused(&gone, &both, "node-2").contains("different clusters"));
         assert!(!gone.exists(), "nothing was made");
 
-        // Stores without an identity are data all the same.
+        // Stores without an identity are data too.
         fs::remove_file(nodes[1].dir.join("node.json")).unwrap();
         fs::create_dir(nodes[1].dir.join("shard-0")).unwrap();
         assert!(matches!(renew_missing(&root.path().join("data")), Err(RenewError::NotVacant(_))));

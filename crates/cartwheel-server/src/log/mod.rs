@@ -1,7 +1,7 @@
 //! The log on standard error.
 //!
-//! A node does not depend on whoever reads it. A line that cannot be written, as the disk is full or the reader is gone, and one for which there
-//! is no room, as the reader has stopped reading, is dropped and counted. So lines are written by a thread of their own.
+//! A node never waits for the reader of its log. A line is dropped and counted if it cannot be written, because the disk is full or the
+//! reader is gone, or if the queue is full, because the reader has stopped. A thread of its own writes the lines.
 
 mod rate_limit;
 
@@ -21,21 +21,21 @@ pub(crate) use rate_limit::RateLimit;
 /// How many lines may wait to be written.
 const WAITING_MAX: usize = 8_192;
 
-/// The lines that could not be written.
+/// The number of lines that could not be written.
 static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
-/// Counts those for which there was no room.
+/// Counts the lines that found the queue full.
 static NO_ROOM: OnceLock<ErrorCounter> = OnceLock::new();
-/// The file that standard error goes to, if it is one.
+/// The file that standard error goes to, if it goes to a file.
 static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
 
-/// The log of this process. When it is dropped, what waits is written, unless that takes too long.
+/// The log of this process. Dropping it writes the waiting lines, within a time limit.
 #[derive(Debug)]
 #[must_use]
 pub struct Log {
     _writer: WorkerGuard,
 }
 
-/// Logs to standard error from here on. It may be called once in a process.
+/// Sends the log to standard error. It may be called once in a process.
 pub fn to_stderr(level: &LogLevel, format: LogFormat) -> Log {
     FILE.get_or_init(|| file_of(Path::new("/proc/self/fd/2")));
     let (lines, writer) =
@@ -55,28 +55,28 @@ pub fn lines_lost() -> u64 {
     UNWRITTEN.load(Ordering::Relaxed) + no_room as u64
 }
 
-/// Opens the file anew that standard error goes to, under the name that it had when the log began: whoever rotates logs has given the old one
-/// another name. Where it goes to something else there is nothing to do.
+/// Reopens the file that standard error goes to, under the name that it had when the log began, after log rotation has renamed it. Does
+/// nothing if standard error does not go to a file.
 pub fn reopen() {
     let Some(path) = FILE.get().and_then(Option::as_ref) else {
-        return info!("SIGHUP: the log goes to no file, so there is nothing to open anew");
+        return info!("SIGHUP ignored: the log does not go to a file");
     };
     let opened = File::options().append(true).create(true).open(path);
     match opened.and_then(|file| rustix::stdio::dup2_stderr(&file).map_err(io::Error::from)) {
-        Ok(()) => info!("SIGHUP: the log goes on in {}", path.display()),
+        Ok(()) => info!(path = %path.display(), "reopened the log file after SIGHUP"),
         Err(error) => {
-            warn!("SIGHUP: the log cannot be opened anew in {}, and goes on where it is: {error}", path.display())
+            warn!(path = %path.display(), %error, "cannot reopen the log file after SIGHUP; logging to the old one")
         }
     }
 }
 
-/// The regular file that a descriptor is open on.
+/// The regular file that a descriptor refers to.
 fn file_of(descriptor: &Path) -> Option<PathBuf> {
     fs::metadata(descriptor).ok().filter(fs::Metadata::is_file)?;
     fs::read_link(descriptor).ok()
 }
 
-/// Standard error, which never fails.
+/// Standard error, with failures counted instead of returned.
 struct Stderr;
 
 impl Write for Stderr {

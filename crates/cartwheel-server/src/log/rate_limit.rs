@@ -1,9 +1,9 @@
-//! Log lines that would otherwise come by the thousand.
+//! Limits the rate of log lines.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lets one line through every so often and counts the others.
+/// Lets one line through per interval and counts the others.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
     every: Duration,
@@ -11,12 +11,12 @@ pub(crate) struct RateLimit {
 }
 
 impl RateLimit {
-    /// Lets one line through in every `every`.
+    /// Lets one line through per `every`.
     pub(crate) const fn new(every: Duration) -> Self {
         Self { every, state: Mutex::new((None, 0)) }
     }
 
-    /// Counts `count` occasions; if it is time for a line, how many it speaks for.
+    /// Counts `count` events. When a line is due, returns the number of events since the last one.
     pub(crate) fn count(&self, count: u64) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, pending) = &mut *state;
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_speaks_for_all_since_the_last() {
+    fn a_line_counts_all_events_since_the_last() {
         let limit = RateLimit::new(Duration::from_secs(3600));
         assert_eq!(limit.count(3), Some(3));
         assert_eq!(limit.count(1), None);

@@ -9,31 +9,31 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::shard::ShardHandle;
 
-/// How much background work the shards let in, when Prometheus asks.
+/// How much background work the shards admit, collected on each scrape.
 #[derive(Debug)]
 pub(super) struct Background(pub(super) Vec<ShardHandle>);
 
 impl Collector for Background {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let shards: Vec<_> = self.0.iter().map(ShardHandle::admitted).enumerate().collect();
-        let help = "How much background work of each kind a shard lets begin in a second, in about a key's work.";
+        let help = "Background work of each kind that a shard admits per second, in units of about one key.";
         let mut family = encoder.encode_descriptor("background_rate", help, None, MetricType::Gauge)?;
         for (index, shard) in &shards {
             let rate = i64::try_from(shard.rate).unwrap_or(i64::MAX);
             ConstGauge::new(rate).encode(family.encode_family(&[("shard", index.to_string())])?)?;
         }
-        let help = "The 99th percentile of the clients' requests of the last 60 seconds that ended well.";
+        let help = "99th percentile of the duration of client requests that succeeded in the last 60 seconds.";
         let mut family = encoder.encode_descriptor("foreground_tail_seconds", help, None, MetricType::Gauge)?;
         for (index, shard) in &shards {
             ConstGauge::new(shard.p99.as_secs_f64()).encode(family.encode_family(&[("shard", index.to_string())])?)?;
         }
-        let help = "The time over which background work slows down, if that percentile or the last second's is longer.";
+        let help = "Limit for that percentile, over 60 seconds or one, above which background work slows down.";
         let mut family = encoder.encode_descriptor("foreground_tail_limit_seconds", help, None, MetricType::Gauge)?;
         for (index, shard) in &shards {
             ConstGauge::new(shard.limit.as_secs_f64())
                 .encode(family.encode_family(&[("shard", index.to_string())])?)?;
         }
-        let help = "Pieces of background work that were begun, by kind.";
+        let help = "Pieces of background work started, by kind.";
         let mut family = encoder.encode_descriptor("background_begun", help, None, MetricType::Counter)?;
         for slice in WorkClass::ALL {
             let begun: u64 = shards.iter().map(|(_, shard)| shard.begun[slice as usize]).sum();

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use crate::peers::Board;
 use crate::shard::HintsBoard;
 
-/// What is kept for other nodes when Prometheus asks.
+/// The hints that the shards keep, collected on each scrape.
 #[derive(Debug)]
 pub(super) struct HintsCollector {
     pub(super) hints: HintsBoard,
@@ -22,26 +22,26 @@ impl Collector for HintsCollector {
         type Count = fn(&Backlog) -> u64;
         let owed = self.hints.owed();
         let gauges: [(&str, &str, Count); 2] = [
-            ("hints_held", "Records that are kept for a peer until it has them.", |owed| owed.records),
-            ("hints_held_bytes", "Bytes of records that are kept for a peer until it has them.", |owed| owed.bytes),
+            ("hints_held", "Hints kept for a peer: records that it is owed.", |owed| owed.records),
+            ("hints_held_bytes", "Bytes of hints kept for a peer.", |owed| owed.bytes),
         ];
         for (name, help, count) in gauges {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            // Peers to which nothing is owed are shown too, so that nobody has to guess what an absent series means.
+            // Peers without hints are shown too, so that an absent series is never ambiguous.
             for (node, peer) in self.board.all() {
                 let backlog = owed.get(&node).copied().unwrap_or_default();
                 let labels = [("peer", peer.name.clone())];
                 ConstGauge::new(as_number(count(&backlog))).encode(family.encode_family(&labels)?)?;
             }
-            // A home that left the cluster is owed something until that has gone to whoever is home now.
+            // A home that left the cluster is owed records until they have gone to the present homes.
             for (node, backlog) in owed.iter().filter(|(node, _)| self.board.get(**node).is_none()) {
                 let labels = [("peer", node.to_string())];
                 ConstGauge::new(as_number(count(backlog))).encode(family.encode_family(&labels)?)?;
             }
         }
         for (name, help, value) in [
-            ("hints_bytes_max", "Bytes of records that may be kept for peers.", self.hints.bytes_max()),
-            ("hints_full", "How many shards keep as much for peers as they may.", self.hints.full_shards()),
+            ("hints_bytes_max", "Bytes of hints that this node may keep.", self.hints.bytes_max()),
+            ("hints_full", "Shards that keep as many hints as they may.", self.hints.full_shards()),
         ] {
             let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(as_number(value)).encode(gauge)?;

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use crate::shard::latency_buckets;
 
-/// What a client asked for.
+/// The operation of a request on a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "these are the labels' values")]
 pub enum KeyOperation {
@@ -21,7 +21,7 @@ pub enum KeyOperation {
     delete,
 }
 
-/// How a request ended: `ok`, `siblings`, a code of the contract's errors, or `client_gone`.
+/// The outcome of a request: `ok`, `siblings`, a code of the contract's errors, or `client_gone`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Outcome(pub &'static str);
 
@@ -38,25 +38,25 @@ struct OperationLabels {
 
 type Histograms = Family<OperationLabels, Histogram, fn() -> Histogram>;
 
-/// What the HTTP door counts. Clones count together.
+/// The metrics of the API server. Clones count together.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
     durations: Histograms,
     siblings: Histogram,
-    /// Connections that stand.
+    /// Open connections.
     pub connections: Gauge,
-    /// Connections that were accepted.
+    /// Accepted connections.
     pub accepted: Counter,
-    /// Bytes of values that clients are sending or that wait to be stored.
+    /// Bytes of values that are arriving or waiting to be stored.
     pub value_bytes: Gauge,
-    /// Bytes of answers that wait for clients to read them.
+    /// Bytes of responses that wait for clients to read them.
     pub answer_bytes: Gauge,
 }
 
 impl Default for HttpMetrics {
     fn default() -> Self {
-        // Five to eight siblings are one bucket.
+        // The bucket above 4 holds five to eight siblings.
         let siblings = [1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
         Self {
             requests: Family::default(),
@@ -72,17 +72,17 @@ impl Default for HttpMetrics {
 
 impl HttpMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        let help = "Requests on keys, by what was asked and how it ended";
+        let help = "Requests on keys, by operation and outcome";
         registry.register("requests", help, self.requests.clone());
-        let help = "Time from a request's head to its answer, the arrival of a value included";
+        let help = "Time from a request's head to its response, including the arrival of a value";
         registry.register("request_duration_seconds", help, self.durations.clone());
-        let help = "Siblings, deletes among them, that a read of a key with a value showed";
+        let help = "Siblings, including deletes, in the response to a read";
         registry.register("read_siblings", help, self.siblings.clone());
-        registry.register("http_connections", "HTTP connections that stand", self.connections.clone());
-        registry.register("http_connections_accepted", "HTTP connections that were accepted", self.accepted.clone());
+        registry.register("http_connections", "Open HTTP connections", self.connections.clone());
+        registry.register("http_connections_accepted", "Accepted HTTP connections", self.accepted.clone());
         let help = "Memory held for values that are arriving or not stored yet";
         registry.register("http_value_bytes", help, self.value_bytes.clone());
-        let help = "Memory held for answers that their clients have not read yet";
+        let help = "Memory held for responses that clients have not read yet";
         registry.register("http_answer_bytes", help, self.answer_bytes.clone());
     }
 
@@ -93,7 +93,7 @@ impl HttpMetrics {
         }
     }
 
-    /// Begins to time a request. One that is dropped before it ends was given up by its client.
+    /// Begins to time a request. If it is dropped before it ends, its client has gone.
     pub fn begin(&self, operation: KeyOperation) -> Timed<'_> {
         Timed { metrics: self, operation, begun: Instant::now(), outcome: Outcome("client_gone") }
     }

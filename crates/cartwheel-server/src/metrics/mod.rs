@@ -1,7 +1,7 @@
-//! What a node counts and measures, for Prometheus.
+//! The metrics of a node, for Prometheus.
 //!
-//! Whoever does something counts it, in metrics of their own; here they get names. Names follow Prometheus' conventions: base
-//! units, `_total` for what only grows.
+//! Each part of the node counts in metrics of its own; here they get names. Names follow Prometheus' conventions: base units, `_total` for
+//! counters.
 
 mod background;
 mod hints;
@@ -23,24 +23,24 @@ pub use http::{HttpMetrics, KeyOperation, Outcome, Timed};
 /// The media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All that a node can tell Prometheus.
+/// All metrics of a node.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// What the HTTP door counts.
+    /// The API server's.
     pub http: HttpMetrics,
-    /// What the control counts.
+    /// The control's.
     pub liveness: LivenessMetrics,
-    /// How far the cluster is with its epoch.
+    /// The epoch's.
     pub epochs: EpochMetrics,
-    /// How far its upgrade has come.
+    /// The upgrade's.
     pub upgrades: UpgradeMetrics,
     hints: HintsBoard,
     dot_collisions: Counter,
 }
 
 impl Metrics {
-    /// The metrics of a node with these shards, which count in `counted`, and these peers.
+    /// The metrics of a node with these shards and peers; the shards count in `counted`.
     pub fn new(shards: Vec<ShardHandle>, counted: &ShardMetrics, board: Board) -> Self {
         let (mut registry, http) = (Registry::default(), HttpMetrics::default());
         process::register(&mut registry);
@@ -70,20 +70,20 @@ impl Metrics {
         }
     }
 
-    /// What the shards keep for other nodes.
+    /// The hints that the shards keep.
     pub const fn hints(&self) -> &HintsBoard {
         &self.hints
     }
 
-    /// How often a key came with two values of one version.
+    /// How often a key got two values with one version.
     pub fn dot_collisions(&self) -> u64 {
         self.dot_collisions.get()
     }
 
-    /// All of them as text.
+    /// All metrics as text.
     pub fn text(&self) -> String {
         let mut text = String::with_capacity(16 << 10);
-        // Writing to a string cannot fail; a metric that refused would be left out.
+        // Writing to a string cannot fail; a collector that failed would be left out.
         let _ = text::encode(&mut text, &self.registry);
         text
     }

@@ -11,53 +11,51 @@ use prometheus_client::registry::Registry;
 
 use crate::shard::ShardHandle;
 
-/// Registers what is said once: when this process began, and what it runs.
+/// Registers the constant metrics: when the process began, and its version.
 pub(super) fn register(registry: &mut Registry) {
     let started = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
     started.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
-    let help = "When the node's process began, in seconds since 1970";
+    let help = "Unix time at which the process started";
     registry.register("process_start_time_seconds", help, started);
     let build = Family::<[(&str, &str); 1], Gauge>::default();
     build.get_or_create(&[("version", crate::VERSION)]).set(1);
-    registry.register("cartwheel_build_info", "1; the label says which version this is", build);
+    registry.register("cartwheel_build_info", "Always 1; the label has the version", build);
 }
 
-/// What this process could not log.
+/// The lost lines of the log.
 #[derive(Debug)]
 pub(super) struct LostLines;
 
 impl Collector for LostLines {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help =
-            "Lines of the log that were dropped: they could not be written, or whoever reads the log is too slow.";
+        let help = "Log lines that were dropped because they could not be written or the reader is too slow.";
         let lost = ConstCounter::new(crate::log::lines_lost());
         lost.encode(encoder.encode_descriptor("log_lines_lost", help, None, MetricType::Counter)?)
     }
 }
 
-/// How much waits for each shard when Prometheus asks.
+/// The queues of the shards, collected on each scrape.
 #[derive(Debug)]
 pub(super) struct Inboxes(pub(super) Vec<ShardHandle>);
 
 impl Collector for Inboxes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "Requests and messages that wait for a shard.";
+        let help = "Requests and messages in a shard's queue.";
         let mut family = encoder.encode_descriptor("shard_inbox_waiting", help, None, MetricType::Gauge)?;
         for (index, shard) in self.0.iter().enumerate() {
             let waiting = i64::try_from(shard.waiting()).unwrap_or(i64::MAX);
             ConstGauge::new(waiting).encode(family.encode_family(&[("shard", index.to_string())])?)?;
         }
-        let help =
-            "How many requests and messages may wait for a shard; clients' requests get in while half of it is free.";
+        let help = "Capacity of a shard's queue; client requests are admitted while half of it is free.";
         let limit = ConstGauge::new(i64::try_from(crate::shard::INBOX_MAX).unwrap_or(i64::MAX));
         limit.encode(encoder.encode_descriptor("shard_inbox_limit", help, None, MetricType::Gauge)?)?;
-        let help = "Requests of clients that a shard has under way.";
+        let help = "Client requests that a shard has under way.";
         let mut family = encoder.encode_descriptor("shard_requests_under_way", help, None, MetricType::Gauge)?;
         for (index, shard) in self.0.iter().enumerate() {
             let count = i64::try_from(shard.under_way()).unwrap_or(i64::MAX);
             ConstGauge::new(count).encode(family.encode_family(&[("shard", index.to_string())])?)?;
         }
-        let help = "Bytes of peers' messages that wait for a shard or that it is at.";
+        let help = "Bytes of peers' messages in a shard's queue or turn.";
         let mut family = encoder.encode_descriptor("shard_inbox_bytes", help, None, MetricType::Gauge)?;
         for (index, shard) in self.0.iter().enumerate() {
             let bytes = i64::try_from(shard.waiting_bytes()).unwrap_or(i64::MAX);

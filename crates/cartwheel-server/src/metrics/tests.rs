@@ -11,8 +11,8 @@ use cartwheel_core::value::key::Key;
 use super::*;
 use crate::shard;
 
-/// The samples of an OpenMetrics text, which is checked on the way: every sample belongs to a family that was introduced with a
-/// help and a type, no family or sample comes twice, names and suffixes are those of the type, and a histogram's buckets grow.
+/// The samples of an OpenMetrics text. It checks that every sample belongs to a family introduced with a help and a type, that no family or
+/// sample occurs twice, that names and suffixes match the type, and that a histogram's buckets grow.
 pub(crate) fn parse(text: &str) -> BTreeMap<String, f64> {
     let body = text.strip_suffix("# EOF\n").expect("the end is marked");
     let (mut samples, mut families) = (BTreeMap::new(), BTreeSet::new());
@@ -68,7 +68,7 @@ fn check_histograms(text: &str, samples: &BTreeMap<String, f64>) {
 }
 
 #[test]
-fn a_text_that_is_wrong_is_noticed() {
+fn an_invalid_text_is_detected() {
     let good = "# HELP a_b What it is for.\n# TYPE a_b counter\na_b_total 1\n# EOF\n";
     assert_eq!(parse(good)["a_b_total"], 1.0);
     for (right, wrong) in [
@@ -85,7 +85,7 @@ fn a_text_that_is_wrong_is_noticed() {
 }
 
 #[test]
-fn what_a_node_thinks_of_the_others_is_counted() {
+fn liveness_statuses_are_counted() {
     let metrics = Metrics::new(vec![], &ShardMetrics::default(), Board::default());
     let standing = |status| PeerStatus { status, since: WallMs(0), why: Why::Heard };
     let thinks = |one, other| Liveness::new([(NodeId::new(1), standing(one)), (NodeId::new(2), standing(other))]);

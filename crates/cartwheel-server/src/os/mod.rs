@@ -1,4 +1,4 @@
-//! What the operating system gives: clocks, random bytes, thread priorities.
+//! The operating system: clocks, random bytes, thread priorities.
 
 pub mod clock;
 pub(crate) mod priority;

@@ -1,16 +1,16 @@
-//! Threads that yield to others where the machine is busy.
+//! Thread priorities.
 
 use tracing::debug;
 
-/// By how much they yield, on the system's scale from 0 to 19: at 10, where all have work to do, they get a tenth of what others get.
+/// The nice value, from 0 to 19: at 10 a thread gets about a tenth of the time of a normal one when all are busy.
 const NICE: i32 = 10;
 
-/// Has the thread that calls yield to threads that have not called this.
+/// Makes the calling thread yield to threads that have not called this.
 pub fn yield_to_others() {
-    // Elsewhere it would be the whole process that yields.
+    // On other systems the whole process would yield.
     if cfg!(target_os = "linux")
         && let Err(error) = rustix::process::nice(NICE)
     {
-        debug!("a thread does not yield to others: {error}");
+        debug!(%error, "cannot lower the priority of a thread");
     }
 }

@@ -1,4 +1,4 @@
-//! What this node knows of its connections to each peer: for operators and metrics, never for the protocol.
+//! The state of the connections to each peer: for operators and metrics, never for the protocol.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,32 +17,32 @@ use super::Peer;
 use super::hello::Remote;
 use crate::os::clock::Clock;
 
-/// One entry for each peer that is dialled. Clones show the same.
+/// One entry per peer that is dialled. Clones share the entries.
 #[derive(Clone, Debug)]
 pub struct Board {
-    /// What the peers' clocks are compared with.
+    /// The clock that the peers' clocks are compared with.
     clock: Clock,
     peers: Arc<RwLock<BTreeMap<NodeId, Arc<PeerStats>>>>,
     refusals: Arc<AtomicU64>,
-    nonsense: Arc<[AtomicU64; Nonsense::ALL.len()]>,
+    nonsense: Arc<[AtomicU64; ProtocolError::ALL.len()]>,
 }
 
-/// What a peer sent that made no sense: the connection that it came on is closed.
+/// Invalid input from a peer. It closes the connection that it came on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Nonsense {
-    /// A frame that is no message.
+pub enum ProtocolError {
+    /// A frame that is not a message.
     Frame,
-    /// A frame that is longer than one may be.
+    /// A frame that is too long.
     TooLong,
     /// A message in another node's name.
     OtherName,
 }
 
-impl Nonsense {
+impl ProtocolError {
     /// All kinds.
     pub const ALL: [Self; 3] = [Self::Frame, Self::TooLong, Self::OtherName];
 
-    /// Its name in metrics.
+    /// The label in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Frame => "no_message",
@@ -57,17 +57,17 @@ impl Nonsense {
 pub struct PeerStats {
     /// Its name.
     pub name: String,
-    /// Messages that went out to it.
+    /// Messages sent to it.
     pub sent: Traffic,
-    /// Messages that came in from it.
+    /// Messages received from it.
     pub received: Traffic,
-    /// Bytes of those of them that compare replicas, and of the states that this shows one to lack.
+    /// Bytes of anti-entropy messages sent to it, repairs included.
     pub exchange_bytes: AtomicU64,
     /// Messages that were dropped instead of sent.
     pub dropped: AtomicU64,
-    /// How often a connection to it came about.
+    /// Connections made to it.
     pub connects: AtomicU64,
-    /// It has dialled this node.
+    /// Notified when the peer dials this node.
     pub(super) called: Notify,
     link: Mutex<LinkState>,
     clock_guard: Mutex<ClockGuard>,
@@ -85,11 +85,11 @@ pub struct Traffic {
 /// The connection that this node dials to a peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkState {
-    /// Whether it stands.
+    /// Whether it is open.
     pub connected: bool,
-    /// Since when that is so.
+    /// When that began.
     pub since: SystemTime,
-    /// Why it does not stand; what went wrong last, if nothing has been tried since.
+    /// Why it is not open; the last error, if nothing was tried since.
     pub last_error: Option<String>,
     /// The peer's boot, as it last said.
     pub boot: Option<u32>,
@@ -97,7 +97,7 @@ pub struct LinkState {
     pub version: Option<String>,
     /// The versions of the protocol that the peer speaks, as it last said.
     pub spoken: Option<Spoken>,
-    /// The one that is used on the connection, while it stands.
+    /// The version in use on the connection, while it is open.
     pub protocol: Option<Protocol>,
 }
 
@@ -112,27 +112,27 @@ impl Board {
         }
     }
 
-    /// The clocks that all peers' are compared with.
+    /// The time with which all peers' clocks are compared.
     pub fn now(&self) -> Now {
         self.clock.now()
     }
 
-    /// What is known of a peer.
+    /// The entry of a peer.
     pub fn get(&self, node: NodeId) -> Option<Arc<PeerStats>> {
         self.peers.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
     }
 
-    /// A peer that is dialled from now on.
+    /// Adds a peer that is dialled from now on.
     pub(super) fn add(&self, node: NodeId, stats: Arc<PeerStats>) {
         self.peers.write().unwrap_or_else(PoisonError::into_inner).insert(node, stats);
     }
 
-    /// A peer that is not dialled any more.
+    /// Removes a peer that is no longer dialled.
     pub(super) fn remove(&self, node: NodeId) {
         self.peers.write().unwrap_or_else(PoisonError::into_inner).remove(&node);
     }
 
-    /// How many connections that were dialled to this node came to nothing: whoever dialled was no peer, or said nothing.
+    /// How many connections to this node were refused, or closed before a hello.
     pub fn refusals(&self) -> u64 {
         self.refusals.load(Ordering::Relaxed)
     }
@@ -141,22 +141,22 @@ impl Board {
         self.refusals.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often peers sent what makes no sense.
-    pub fn nonsense(&self, kind: Nonsense) -> u64 {
+    /// How often peers sent invalid input of this kind.
+    pub fn protocol_errors(&self, kind: ProtocolError) -> u64 {
         self.nonsense[kind as usize].load(Ordering::Relaxed)
     }
 
-    pub(super) fn sent_nonsense(&self, kind: Nonsense) {
+    pub(super) fn sent_invalid(&self, kind: ProtocolError) {
         self.nonsense[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All peers and what is known of them, by id.
+    /// All peers with their entries, by id.
     pub fn all(&self) -> Vec<(NodeId, Arc<PeerStats>)> {
         let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
         peers.iter().map(|(&node, peer)| (node, peer.clone())).collect()
     }
 
-    /// What is known of all peers.
+    /// The entries of all peers.
     pub fn peers(&self) -> Vec<Arc<PeerStats>> {
         self.peers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
@@ -192,19 +192,19 @@ impl PeerStats {
         }
     }
 
-    /// The connection, as it is now.
+    /// The present state of the connection.
     pub fn link(&self) -> LinkState {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The peer's clock less this node's at the board's time `now`, in milliseconds; none if nothing was heard of it lately.
+    /// The peer's clock minus this node's at the board's time `now`, in milliseconds; none if no message came lately.
     pub fn clock_offset_ms(&self, now: Now) -> Option<i64> {
         let clock_guard = self.clock_guard.lock().unwrap_or_else(PoisonError::into_inner);
         clock_guard.compare(now, 2, |_| Status::Alive).map(|comparison| comparison.offset_ms)
     }
 
-    /// What the peer speaks, though it is nothing that this node does.
-    pub(super) fn speaks(&self, spoken: Spoken) {
+    /// Records what the peer speaks, even if this node speaks none of it.
+    pub(super) fn set_spoken(&self, spoken: Spoken) {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).spoken = Some(spoken);
     }
 
@@ -231,7 +231,7 @@ impl PeerStats {
         link.last_error = Some(error);
     }
 
-    pub(super) fn heard(&self, message: &Envelope, bytes: usize, now: Now) {
+    pub(super) fn count_received(&self, message: &Envelope, bytes: usize, now: Now) {
         self.received.count(1, bytes);
         let mut clock_guard = self.clock_guard.lock().unwrap_or_else(PoisonError::into_inner);
         clock_guard.heard(message.from, (message.from_incarnation, message.from_boot), message.sent, now);

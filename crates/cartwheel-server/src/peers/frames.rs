@@ -1,4 +1,4 @@
-//! Frames as they arrive: four bytes of length, and then as many bytes.
+//! Decodes frames: a length of four bytes, and that many bytes.
 
 use std::io;
 
@@ -8,17 +8,17 @@ use tokio_util::codec::Decoder;
 /// How much room is made for a frame at once.
 const ROOM_BYTES: usize = 64 << 10;
 
-/// Cuts frames out of what arrives.
+/// Splits incoming bytes into frames.
 ///
-/// Room is made as bytes arrive and not as a length announces them, which a codec for trusted senders does: four bytes must
-/// not cost 256 MiB.
+/// Room grows with the bytes that arrive, not with the announced length, as in a codec for trusted senders: four bytes must not cost
+/// 256 MiB.
 #[derive(Debug)]
 pub(super) struct Frames {
     bytes_max: usize,
 }
 
 impl Frames {
-    /// Of at most `bytes_max` bytes each.
+    /// Frames of at most `bytes_max` bytes each.
     pub(super) const fn new(bytes_max: usize) -> Self {
         Self { bytes_max }
     }
@@ -32,7 +32,7 @@ impl Decoder for Frames {
         let Some(head) = arrived.first_chunk() else { return Ok(None) };
         let length = u32::from_be_bytes(*head) as usize;
         if length > self.bytes_max {
-            let why = format!("a frame of {length} bytes, more than the {} that one may have", self.bytes_max);
+            let why = format!("a frame has {length} bytes, more than {}", self.bytes_max);
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         let whole = head.len() + length;
@@ -52,28 +52,28 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// In whatever pieces they arrive.
+        /// In any fragmentation.
         #[test]
-        fn what_is_sent_is_what_arrives(
+        fn frames_arrive_as_they_were_sent(
             sent in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..8),
             piece in 1usize..60,
         ) {
             let bytes: Vec<u8> =
                 sent.iter().flat_map(|frame| [&(frame.len() as u32).to_be_bytes(), &frame[..]].concat()).collect();
-            let (mut frames, mut arrived, mut heard) = (Frames::new(49), BytesMut::new(), Vec::new());
+            let (mut frames, mut arrived, mut received) = (Frames::new(49), BytesMut::new(), Vec::new());
             for piece in bytes.chunks(piece) {
                 arrived.extend_from_slice(piece);
                 while let Some(frame) = frames.decode(&mut arrived).unwrap() {
-                    heard.push(frame.to_vec());
+                    received.push(frame.to_vec());
                 }
             }
-            prop_assert_eq!(heard, sent);
+            prop_assert_eq!(received, sent);
             prop_assert!(arrived.is_empty());
         }
     }
 
     #[test]
-    fn an_announced_length_costs_nothing() {
+    fn an_announced_length_takes_no_memory() {
         let mut frames = Frames::new(256 << 20);
         let mut arrived = BytesMut::from(&(256u32 << 20).to_be_bytes()[..]);
         assert_eq!(frames.decode(&mut arrived).unwrap(), None);

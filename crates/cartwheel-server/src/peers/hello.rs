@@ -1,9 +1,9 @@
-//! The first frame in each direction: who is there, and whether the two belong together.
+//! The first frame in each direction: the hello, which tells both nodes whether they belong together.
 //!
-//! Who dialled speaks first and says nothing more until it was answered, so no frame can get lost between the hello and what
-//! follows. Each says which versions of the protocol it speaks, and from then on both use the highest that they have in common. A hello
-//! has the same form in all versions, and only gets new fields, so that two nodes that cannot talk can at least say why: the magic,
-//! the lowest version, and a [`PbHello`].
+//! The dialling node speaks first and waits for the answer, so no frame can get lost between the hello and what follows. Each side says which
+//! versions of the protocol it speaks, and from then on both use the highest common one. The hello has the same form in all versions and
+//! only gets new fields, so that two nodes that cannot talk can say why. It consists of the magic, the lowest version, and a
+//! [`PbHello`].
 
 use std::io;
 use std::time::Duration;
@@ -21,22 +21,22 @@ use tokio::net::TcpStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::Invitation;
-use super::acquaintances::{Acquaintances, Retired};
+use super::known_peers::{KnownPeers, Retired};
 use crate::data_dir::ClusterSecret;
 use crate::data_dir::lineage::{Begun, Behind, Lineage, Mark};
 
 const MAGIC: &[u8; 9] = b"cartwheel";
-/// A hello is this long at most: whoever has not said who he is gets no more memory than that.
+/// The longest hello: an unidentified sender gets no more memory.
 const HELLO_BYTES_MAX: usize = 4096;
-/// How long the other side may take to say hello.
+/// How long the other side may take for its hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 
-/// Who this node is to its peers.
+/// This node, as its peers see it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LocalNode {
-    /// The cluster it belongs to.
+    /// The cluster that it belongs to.
     pub cluster: ClusterId,
-    /// What that is called; empty if it has no name.
+    /// The cluster's name; empty if it has none.
     pub cluster_name: String,
     /// Its id.
     pub node: NodeId,
@@ -44,39 +44,39 @@ pub struct LocalNode {
     pub name: String,
     /// Its incarnation.
     pub incarnation: Incarnation,
-    /// Its boot within that incarnation; before the next one begins, the last one.
+    /// Its boot within that incarnation; before the next boot begins, the last one.
     pub boot: u32,
-    /// Its last boots; before the next one begins, that one too.
+    /// Its last boots, including the one about to begin.
     pub lineage: Lineage,
     /// It asks whether its data directory may be served, before a boot begins.
     pub opens: bool,
-    /// Where peers find it.
+    /// Its address for peers.
     pub peer_addr: String,
-    /// Where HTTP clients find it.
+    /// Its address for HTTP clients.
     pub http_addr: String,
 }
 
 /// Why two nodes do not talk.
 #[derive(Debug, thiserror::Error)]
 pub enum HelloError {
-    /// Nobody answers at the address.
+    /// The address cannot be reached.
     #[error("it cannot be reached: {0}")]
     Unreachable(#[source] io::Error),
     /// The other side does not speak the protocol at all.
-    #[error("whoever is there is no cartwheel node: check the address")]
+    #[error("no cartwheel node listens there; check the address")]
     NotCartwheel,
-    /// There is no version of it that both speak.
+    /// The nodes have no version in common.
     #[error("{}", too_old(name, *theirs, *ours))]
     Version {
-        /// Its name; empty if that cannot be told.
+        /// Its name; empty if unknown.
         name: String,
         /// The versions that it speaks.
         theirs: Spoken,
-        /// Those that this node speaks.
+        /// The versions that this node speaks.
         ours: Spoken,
     },
     /// It belongs to another cluster.
-    #[error("{name} there belongs to cluster {theirs:032x} and this node to {ours:032x}: check the addresses")]
+    #[error("{name} there belongs to cluster {theirs:032x}, and this node to {ours:032x}; check the addresses")]
     Cluster {
         /// Its name.
         name: String,
@@ -86,27 +86,27 @@ pub enum HelloError {
         ours: u128,
     },
     /// It belongs to a cluster of another name.
-    #[error("{name} there belongs to {}, and this node to {}: check the addresses", called(theirs), called(ours))]
+    #[error("{name} there belongs to {}, and this node to {}; check the addresses", called(theirs), called(ours))]
     ClusterName {
         /// Its name.
         name: String,
-        /// What its cluster is called; empty if it has no name.
+        /// Its cluster's name; empty if it has none.
         theirs: String,
-        /// What this node's cluster is called.
+        /// This node's cluster's name.
         ours: String,
     },
-    /// It is, or wants, another node.
-    #[error("{found} is there instead of the node that was called: check the addresses")]
+    /// It is another node, or dialled another one.
+    #[error("{found} listens there, not the node that was dialled; check the addresses")]
     WrongNode {
         /// The name of the node that was found.
         found: String,
     },
-    /// It is a data directory that was put back from a copy.
-    #[error("the data directory of {name} there is an old copy, and must be replaced with cartwheel renew: {why}")]
+    /// Its data directory was restored from a copy.
+    #[error("the data directory of {name} there is an old copy: {why}; replace it with cartwheel renew")]
     OldCopy {
         /// Its name.
         name: String,
-        /// How that shows.
+        /// The evidence.
         why: Behind,
     },
     /// It is about to serve a data directory of which another copy is being served.
@@ -115,53 +115,53 @@ pub enum HelloError {
         /// Its name.
         name: String,
     },
-    /// It is an incarnation that was replaced, or removed.
-    #[error("{name} there has a data directory that was replaced or removed, and never comes back: stop it")]
+    /// Its incarnation was replaced or removed.
+    #[error("{name} there has a data directory that was replaced or removed; stop it")]
     Replaced {
         /// Its name.
         name: String,
     },
     /// It says that this node's own directory must not be served.
-    #[error("it refused this node: {}", .0.told())]
+    #[error("it refused this node: {}", .0.text())]
     Retired(Retired),
-    /// It is no member, and waits to be let in.
-    #[error("{name} there waits to be let in: add it with cartwheel cluster add {name}")]
+    /// It is not a member, and waits to join.
+    #[error("{name} there waits to join; add it with cartwheel cluster add {name}")]
     Waits {
         /// Its name.
         name: String,
     },
-    /// It only asked who is there.
-    #[error("{name} asked who is there")]
-    Asked {
+    /// It only asked which node listens here.
+    #[error("{name} only asked which node listens here")]
+    AskedIdentity {
         /// Its name.
         name: String,
     },
-    /// It does not want to talk to this node.
+    /// It refused for another reason.
     #[error("it refused: {0}")]
     Refused(String),
-    /// Its hello makes no sense.
+    /// Its hello is malformed.
     #[error("its hello is malformed")]
     Malformed,
-    /// It said nothing.
-    #[error("it said nothing for {} s", HELLO_WITHIN.as_secs())]
+    /// It did not answer in time.
+    #[error("it did not answer within {} s", HELLO_WITHIN.as_secs())]
     Silent,
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(#[from] io::Error),
 }
 
-/// A cluster of this name, or of none, as in a sentence.
+/// A cluster's name as part of a sentence.
 pub(crate) fn called(cluster: &str) -> String {
     if cluster.is_empty() { "a cluster without a name".to_owned() } else { format!("the cluster {cluster}") }
 }
 
 fn too_old(name: &str, theirs: Spoken, ours: Spoken) -> String {
-    let who = if name.is_empty() { "it" } else { name };
+    let peer = if name.is_empty() { "it" } else { name };
     let upgrade = match theirs.newest < ours.oldest {
-        true => "its build is too old, upgrade it",
-        false => "the build of this node is too old, upgrade this node",
+        true => "its build is too old; upgrade it",
+        false => "the build of this node is too old; upgrade this node",
     };
-    format!("{who} speaks protocol {theirs} and this node {ours}: {upgrade}")
+    format!("{peer} speaks protocol {theirs} and this node {ours}: {upgrade}")
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -170,7 +170,7 @@ struct PbHello {
     cluster: Bytes,
     #[prost(fixed64, tag = "2")]
     from: u64,
-    /// The node that is called; in an answer, the node that called.
+    /// The dialled node; in an answer, the dialling node.
     #[prost(fixed64, tag = "3")]
     to: u64,
     #[prost(fixed64, tag = "4")]
@@ -179,19 +179,19 @@ struct PbHello {
     boot: u32,
     #[prost(string, tag = "6")]
     name: String,
-    /// Only in an answer: why the caller is not welcome.
+    /// Only in an answer: why the dialling node is refused.
     #[prost(string, tag = "7")]
     refusal: String,
-    /// The version of the program; empty from one that did not say yet.
+    /// The version of the program; empty from builds that did not send it.
     #[prost(string, tag = "8")]
     version: String,
-    /// Only in an answer, with a refusal: why the caller's data directory must not be served.
+    /// Only in an answer, with a refusal: why the dialling node's data directory must not be served.
     #[prost(uint32, tag = "9")]
     retired: u32,
-    /// The caller is no member and asks to be let in as this: a change that adds it, encoded.
+    /// The dialling node is not a member and asks to join: a change that adds it, encoded.
     #[prost(bytes = "bytes", tag = "10")]
     joins: Bytes,
-    /// It needs no administrator to let it in.
+    /// It joins without an administrator.
     #[prost(bool, tag = "13")]
     joins_at_once: bool,
     /// Only in an answer to that: the cluster's secret, and all changes that are known.
@@ -199,21 +199,21 @@ struct PbHello {
     secret: Bytes,
     #[prost(bytes = "bytes", tag = "12")]
     history: Bytes,
-    /// The highest version of the protocol that it speaks; 0 from one that speaks no other than the lowest.
+    /// The highest version of the protocol that it speaks; 0 from a build that speaks only the lowest.
     #[prost(uint32, tag = "14")]
     newest: u32,
-    /// It asks whether its data directory may be served, and says nothing more.
+    /// It asks whether its data directory may be served, and sends nothing more.
     #[prost(bool, tag = "15")]
     opens: bool,
-    /// The last boots of its data directory, the latest last: the one that has begun, or is about to.
+    /// The last boots of its data directory in order, including the one that has begun or is about to.
     #[prost(message, repeated, tag = "16")]
     boots: Vec<PbBegun>,
-    /// Where it is found, for peers and for HTTP clients; empty from one that did not say yet.
+    /// Its addresses for peers and for HTTP clients; empty from builds that did not send them.
     #[prost(string, tag = "17")]
     peer_addr: String,
     #[prost(string, tag = "18")]
     http_addr: String,
-    /// What its cluster is called; empty if it has no name, or who asks to be let in was not told one.
+    /// Its cluster's name; empty if it has none, or a joining node was not given one.
     #[prost(string, tag = "19")]
     cluster_name: String,
 }
@@ -224,20 +224,20 @@ struct PbBegun {
     boot: u32,
     #[prost(fixed64, tag = "2")]
     drawn: u64,
-    /// Of each shard's store, the boot and the commit.
+    /// The boot and the commit of each shard's store.
     #[prost(uint64, repeated, tag = "3")]
     marks: Vec<u64>,
 }
 
-/// Who calls this one asks who is there.
-const NOBODY: NodeId = NodeId::new(0);
+/// The dialled node in a hello that asks which node listens.
+const UNKNOWN: NodeId = NodeId::new(0);
 
 /// The values of [`PbHello::retired`].
 const OLD_COPY: u32 = 1;
 const REPLACED: u32 = 2;
 const RUNS: u32 = 3;
 
-/// The other side of a connection on which both have said hello.
+/// The other side of a connection after both hellos.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Remote {
     pub(super) node: NodeId,
@@ -248,7 +248,7 @@ pub(super) struct Remote {
     /// It only asks whether it may be served.
     pub(super) opens: bool,
     pub(super) version: Option<String>,
-    /// Where it says that it is found, for peers and for HTTP clients; empty if it does not.
+    /// Its addresses for peers and for HTTP clients; empty if it does not send them.
     pub(super) peer_addr: String,
     pub(super) http_addr: String,
     /// The versions of the protocol that it speaks.
@@ -256,7 +256,7 @@ pub(super) struct Remote {
 }
 
 /// A hello that arrived.
-struct Heard {
+struct ReceivedHello {
     hello: PbHello,
     spoken: Spoken,
 }
@@ -266,13 +266,13 @@ pub(super) async fn call(
     stream: &mut TcpStream,
     local: &LocalNode,
     to: NodeId,
-    acquaintances: &Acquaintances,
+    known_peers: &KnownPeers,
 ) -> Result<(Remote, Protocol), HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
-    let ours = acquaintances.spoken();
+    let ours = known_peers.spoken();
     frames.send(encode(local, ours, to, None)).await?;
-    let heard = next(&mut frames, ours).await?;
-    let answer = &heard.hello;
+    let received = next(&mut frames, ours).await?;
+    let answer = &received.hello;
     let is_called = NodeId::new(answer.from) == to && answer.cluster.as_ref() == local.cluster.0.to_be_bytes();
     match answer.retired {
         OLD_COPY if is_called => return Err(HelloError::Retired(Retired::OldCopy)),
@@ -280,58 +280,58 @@ pub(super) async fn call(
         RUNS if is_called => return Err(HelloError::Runs { name: local.name.clone() }),
         _ => {}
     }
-    let protocol = agree(&heard, ours)?;
+    let protocol = agree(&received, ours)?;
     if !answer.refusal.is_empty() {
         return Err(HelloError::Refused(answer.refusal.clone()));
     }
-    let remote = check(&heard, local)?;
+    let remote = check(&received, local)?;
     if remote.node != to {
         return Err(HelloError::WrongNode { found: remote.name });
     }
-    acquaintances.admit(&remote).await?;
+    known_peers.admit(&remote).await?;
     Ok((remote, protocol))
 }
 
-/// A member of the same cluster, and where it says that it is.
+/// A member of the same cluster, with its addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
     /// Its id.
     pub node: NodeId,
     /// Its incarnation.
     pub incarnation: Incarnation,
-    /// Where peers find it; empty if it does not say.
+    /// Its address for peers; empty if it does not send it.
     pub peer_addr: String,
-    /// Where HTTP clients find it; empty if it does not say.
+    /// Its address for HTTP clients; empty if it does not send it.
     pub http_addr: String,
 }
 
-/// Asks who is at the other end of a connection.
-pub(super) async fn ask_who(stream: &mut TcpStream, local: &LocalNode) -> Result<Found, HelloError> {
+/// Asks which node is at the other end of a connection.
+pub(super) async fn ask_identity(stream: &mut TcpStream, local: &LocalNode) -> Result<Found, HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
     let ours = Spoken::BY_THIS_BUILD;
-    frames.send(encode(local, ours, NOBODY, None)).await?;
-    let heard = next(&mut frames, ours).await?;
-    let Remote { node, incarnation, peer_addr, http_addr, .. } = check(&heard, local)?;
+    frames.send(encode(local, ours, UNKNOWN, None)).await?;
+    let received = next(&mut frames, ours).await?;
+    let Remote { node, incarnation, peer_addr, http_addr, .. } = check(&received, local)?;
     Ok(Found { node, incarnation, peer_addr, http_addr })
 }
 
-/// Hears who calls `local` and answers.
+/// Receives the hello of a node that dialled `local`, and answers it.
 pub(super) async fn answer(
     stream: &mut TcpStream,
     local: &LocalNode,
-    acquaintances: &Acquaintances,
+    known_peers: &KnownPeers,
 ) -> Result<(Remote, Protocol), HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
-    let ours = acquaintances.spoken();
+    let ours = known_peers.spoken();
     let first = next(&mut frames, ours).await;
-    if let Ok(heard) = &first
-        && !heard.hello.joins.is_empty()
-        && agree(heard, ours).is_ok()
+    if let Ok(received) = &first
+        && !received.hello.joins.is_empty()
+        && agree(received, ours).is_ok()
     {
-        return Err(welcome(&mut frames, local, &heard.hello, acquaintances).await?);
+        return Err(welcome(&mut frames, local, &received.hello, known_peers).await?);
     }
     let checked = match first {
-        Ok(heard) => meet(&heard, local, ours, acquaintances).await.map_err(|error| (error, heard.hello.from)),
+        Ok(received) => meet(&received, local, ours, known_peers).await.map_err(|error| (error, received.hello.from)),
         Err(error @ HelloError::Version { .. }) => Err((error, 0)),
         Err(error) => return Err(error),
     };
@@ -341,7 +341,7 @@ pub(super) async fn answer(
             Ok((remote, protocol))
         }
         Err((error, from)) => {
-            // From here on, "this node" and "it" are the other way round.
+            // In the answer, "this node" and "it" change places.
             let refusal = match &error {
                 HelloError::Version { .. } => format!("{} speaks protocol {ours}", local.name),
                 HelloError::Cluster { .. } => {
@@ -361,26 +361,26 @@ pub(super) async fn answer(
     }
 }
 
-/// Whether the node that called is to be talked to, and in which version of the protocol.
+/// Checks whether to talk to the dialling node, and in which version of the protocol.
 async fn meet(
-    heard: &Heard,
+    received: &ReceivedHello,
     local: &LocalNode,
     ours: Spoken,
-    acquaintances: &Acquaintances,
+    known_peers: &KnownPeers,
 ) -> Result<(Remote, Protocol), HelloError> {
-    let checked = match NodeId::new(heard.hello.to) {
-        to if to == local.node => check(heard, local),
-        NOBODY => check(heard, local).and_then(|remote| Err(HelloError::Asked { name: remote.name })),
+    let checked = match NodeId::new(received.hello.to) {
+        to if to == local.node => check(received, local),
+        UNKNOWN => check(received, local).and_then(|remote| Err(HelloError::AskedIdentity { name: remote.name })),
         _ => Err(HelloError::WrongNode { found: local.name.clone() }),
     };
-    match (checked, agree(heard, ours)) {
-        // Whoever else has this node's directory, it is this process that serves it.
+    match (checked, agree(received, ours)) {
+        // Other processes may have copies of this node's directory; this process is the one that serves it.
         (Ok(remote), _) if (remote.node, remote.incarnation) == (local.node, local.incarnation) => {
             Err(HelloError::Runs { name: remote.name })
         }
         (Ok(remote), agreed) => {
-            // An old copy is one in any version.
-            acquaintances.admit(&remote).await?;
+            // An old copy is refused in any version.
+            known_peers.admit(&remote).await?;
             Ok((remote, agreed?))
         }
         (Err(_), Err(version)) => Err(version),
@@ -388,24 +388,24 @@ async fn meet(
     }
 }
 
-/// Tells a node that wants to be let in what it needs to know, and notes that it waits.
+/// Tells a joining node what it needs to know, and notes that it waits.
 async fn welcome(
     frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>,
     local: &LocalNode,
     hello: &PbHello,
-    acquaintances: &Acquaintances,
+    known_peers: &KnownPeers,
 ) -> Result<HelloError, HelloError> {
-    let Some(welcome) = acquaintances.welcome() else { return Ok(HelloError::Malformed) };
+    let Some(welcome) = known_peers.welcome() else { return Ok(HelloError::Malformed) };
     let Ok(Change { what: ChangeKind::Add(member), .. }) = Change::decode(&hello.joins) else {
         return Ok(HelloError::Malformed);
     };
     let name = member.name.clone();
     if let Err(other) = check_cluster_name(hello, local) {
-        frames.send(encode(local, acquaintances.spoken(), member.id, None)).await?;
+        frames.send(encode(local, known_peers.spoken(), member.id, None)).await?;
         return Ok(other);
     }
     if hello.joins_at_once {
-        // It asks again until it is let in, and then the change is refused.
+        // It asks again until it is a member, and then the change is refused.
         let (control, member) = (welcome.control.clone(), member.clone());
         let changes = vec![ChangeKind::Add(member)];
         let change = MembersChange { changes, planned_on: None, timeout: HELLO_WITHIN };
@@ -416,14 +416,14 @@ async fn welcome(
     let answer = PbHello {
         secret: Bytes::copy_from_slice(&welcome.secret.0),
         history: history.clone(),
-        ..greeting(local, acquaintances.spoken(), NodeId::new(hello.from), None)
+        ..greeting(local, known_peers.spoken(), NodeId::new(hello.from), None)
     };
     frames.codec_mut().set_max_frame_length(history.len() + HELLO_BYTES_MAX);
-    frames.send(framed(&answer, acquaintances.spoken())).await?;
+    frames.send(framed(&answer, known_peers.spoken())).await?;
     Ok(HelloError::Waits { name })
 }
 
-/// Asks whoever is at the other end of a connection to be let in.
+/// Asks the node at the other end of a connection to let `joiner` join.
 pub(super) async fn ask_to_join(
     stream: &mut TcpStream,
     joiner: &Member,
@@ -432,7 +432,7 @@ pub(super) async fn ask_to_join(
 ) -> Result<Invitation, HelloError> {
     let mut frames = Framed::new(stream, super::codec(super::FRAME_BYTES_MAX));
     let change = Change { hlc: Hlc::ZERO, node: joiner.id, number: 1, what: ChangeKind::Add(joiner.clone()) };
-    let nobody = LocalNode {
+    let unknown = LocalNode {
         cluster: ClusterId(0),
         cluster_name: cluster_name.to_owned(),
         node: joiner.id,
@@ -445,11 +445,11 @@ pub(super) async fn ask_to_join(
         http_addr: joiner.http_addr.clone(),
     };
     let ours = Spoken::BY_THIS_BUILD;
-    let hello = PbHello { joins: change.encode(), joins_at_once, ..greeting(&nobody, ours, NodeId::new(0), None) };
+    let hello = PbHello { joins: change.encode(), joins_at_once, ..greeting(&unknown, ours, NodeId::new(0), None) };
     frames.send(framed(&hello, ours)).await?;
-    let heard = next(&mut frames, ours).await?;
-    agree(&heard, ours)?;
-    let answer = heard.hello;
+    let received = next(&mut frames, ours).await?;
+    agree(&received, ours)?;
+    let answer = received.hello;
     if !cluster_name.is_empty() && answer.cluster_name != cluster_name {
         let (name, theirs) = (text(&answer.name), text(&answer.cluster_name));
         return Err(HelloError::ClusterName { name, theirs, ours: cluster_name.to_owned() });
@@ -506,18 +506,21 @@ fn begun_from_pb(begun: &PbBegun) -> Begun {
     Begun { boot: begun.boot, drawn: begun.drawn, marks: begun.marks.chunks_exact(2).map(mark).collect() }
 }
 
-async fn next(frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>, ours: Spoken) -> Result<Heard, HelloError> {
+async fn next(
+    frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>,
+    ours: Spoken,
+) -> Result<ReceivedHello, HelloError> {
     let frame = match tokio::time::timeout(HELLO_WITHIN, frames.next()).await {
         Err(_) => return Err(HelloError::Silent),
         Ok(None) => return Err(HelloError::Broken(io::ErrorKind::UnexpectedEof.into())),
-        // The first four bytes that somebody else sends are hardly ever the length of a short frame.
+        // The first four bytes from another program are hardly ever the length of a short frame.
         Ok(Some(Err(error))) if error.kind() == io::ErrorKind::InvalidData => return Err(HelloError::NotCartwheel),
         Ok(Some(frame)) => frame?,
     };
     decode(frame.freeze(), ours)
 }
 
-fn decode(mut frame: Bytes, ours: Spoken) -> Result<Heard, HelloError> {
+fn decode(mut frame: Bytes, ours: Spoken) -> Result<ReceivedHello, HelloError> {
     if !frame.starts_with(MAGIC) || frame.len() < MAGIC.len() + 4 {
         return Err(HelloError::NotCartwheel);
     }
@@ -526,25 +529,25 @@ fn decode(mut frame: Bytes, ours: Spoken) -> Result<Heard, HelloError> {
     match PbHello::decode(frame) {
         Ok(hello) => {
             let spoken = Spoken { oldest, newest: Protocol(hello.newest).max(oldest) };
-            Ok(Heard { hello, spoken })
+            Ok(ReceivedHello { hello, spoken })
         }
         Err(_) if ours.has(oldest) => Err(HelloError::Malformed),
         Err(_) => Err(HelloError::Version { name: String::new(), theirs: Spoken { oldest, newest: oldest }, ours }),
     }
 }
 
-/// The version that is used from now on.
-fn agree(heard: &Heard, ours: Spoken) -> Result<Protocol, HelloError> {
-    let (name, theirs) = (text(&heard.hello.name), heard.spoken);
+/// The version in use from now on.
+fn agree(received: &ReceivedHello, ours: Spoken) -> Result<Protocol, HelloError> {
+    let (name, theirs) = (text(&received.hello.name), received.spoken);
     ours.in_common(theirs).ok_or(HelloError::Version { name, theirs, ours })
 }
 
-/// What comes from the network and goes to a log.
+/// Makes text from the network safe for a log.
 fn text(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(255).collect()
 }
 
-/// Whether who says hello may belong to this node's cluster, as far as that has a name. Who knows of none is of an earlier build, or was told none.
+/// Checks that a hello's cluster name matches this node's, if both have one. An earlier build, or a joining node without the setting, sends none.
 fn check_cluster_name(hello: &PbHello, local: &LocalNode) -> Result<(), HelloError> {
     if hello.cluster_name.is_empty() || hello.cluster_name == local.cluster_name {
         return Ok(());
@@ -553,8 +556,8 @@ fn check_cluster_name(hello: &PbHello, local: &LocalNode) -> Result<(), HelloErr
     Err(HelloError::ClusterName { name, theirs, ours })
 }
 
-fn check(heard: &Heard, local: &LocalNode) -> Result<Remote, HelloError> {
-    let Heard { hello, spoken } = heard;
+fn check(received: &ReceivedHello, local: &LocalNode) -> Result<Remote, HelloError> {
+    let ReceivedHello { hello, spoken } = received;
     let cluster = hello.cluster.as_ref().try_into().map(u128::from_be_bytes).map_err(|_| HelloError::Malformed)?;
     let name = text(&hello.name);
     if cluster != local.cluster.0 {
@@ -584,41 +587,41 @@ mod tests {
         LocalNode { cluster, cluster_name, node, name, incarnation, boot, lineage, opens: false, peer_addr, http_addr }
     }
 
-    /// What comes of it at both ends if a build that speaks `theirs` calls this one, or is called by it.
-    async fn talk(theirs: Spoken) -> [Result<Protocol, HelloError>; 2] {
+    /// The outcome at both ends when a build that speaks `theirs` dials this one, and when it is dialled.
+    async fn handshake(theirs: Spoken) -> [Result<Protocol, HelloError>; 2] {
         let (a, b) = (local("a".to_owned(), 1, 1, 1), local("b".to_owned(), 1, 1, 1));
-        let (said, nobody) = (encode(&a, theirs, b.node, None), Acquaintances::default());
+        let (said, unknown) = (encode(&a, theirs, b.node, None), KnownPeers::default());
         let mut ends = Vec::new();
         for calls in [true, false] {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let mut here = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let mut there = listener.accept().await.unwrap().0;
-            let mut frames = Framed::new(&mut there, crate::peers::codec(HELLO_BYTES_MAX));
+            let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut far = listener.accept().await.unwrap().0;
+            let mut frames = Framed::new(&mut far, crate::peers::codec(HELLO_BYTES_MAX));
             frames.send(said.clone()).await.unwrap();
             let ended = match calls {
-                true => answer(&mut here, &b, &nobody).await,
-                false => call(&mut here, &b, a.node, &nobody).await,
+                true => answer(&mut near, &b, &unknown).await,
+                false => call(&mut near, &b, a.node, &unknown).await,
             };
             // The other end decides by the same numbers.
-            let heard = next(&mut frames, theirs).await.unwrap();
+            let received = next(&mut frames, theirs).await.unwrap();
             let ended = ended.map(|(_, protocol)| protocol);
-            assert_eq!(agree(&heard, theirs).ok(), ended.as_ref().ok().copied());
+            assert_eq!(agree(&received, theirs).ok(), ended.as_ref().ok().copied());
             ends.push(ended);
         }
         ends.try_into().unwrap()
     }
 
     #[tokio::test]
-    async fn whoever_asks_is_told_who_is_there_and_where_that_is_found() {
+    async fn a_query_returns_the_node_and_its_addresses() {
         let (a, b) = (local("a".to_owned(), 1, 1, 1), local("b".to_owned(), 1, 2, 1));
         let stranger = local("c".to_owned(), 9, 1, 1);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         for (asks, is_told) in [(&a, true), (&stranger, false)] {
-            let mut here = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let mut there = listener.accept().await.unwrap().0;
-            let acquaintances = Acquaintances::default();
-            let (asked, answered) = tokio::join!(ask_who(&mut here, asks), answer(&mut there, &b, &acquaintances));
-            assert!(matches!(answered, Err(HelloError::Asked { .. } | HelloError::Cluster { .. })));
+            let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut far = listener.accept().await.unwrap().0;
+            let known_peers = KnownPeers::default();
+            let (asked, answered) = tokio::join!(ask_identity(&mut near, asks), answer(&mut far, &b, &known_peers));
+            assert!(matches!(answered, Err(HelloError::AskedIdentity { .. } | HelloError::Cluster { .. })));
             let found = Found {
                 node: b.node,
                 incarnation: Incarnation(2),
@@ -630,20 +633,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nodes_of_clusters_of_other_names_do_not_talk() {
+    async fn nodes_of_clusters_with_different_names_do_not_talk() {
         let of = |name: &str| LocalNode { cluster_name: name.to_owned(), ..local("b".to_owned(), 1, 2, 1) };
-        let heard = |from: &LocalNode| decode(encode(from, Spoken::BY_THIS_BUILD, NOBODY, None), Spoken::BY_THIS_BUILD);
-        for (theirs, ours, talk) in
+        let received =
+            |from: &LocalNode| decode(encode(from, Spoken::BY_THIS_BUILD, UNKNOWN, None), Spoken::BY_THIS_BUILD);
+        for (theirs, ours, handshake) in
             [("shop", "shop", true), ("shop", "depot", false), ("", "shop", true), ("shop", "", false)]
         {
-            let checked = check(&heard(&of(theirs)).unwrap(), &of(ours));
-            assert_eq!(checked.is_ok(), talk, "{theirs} {ours}");
-            assert!(talk || checked.unwrap_err().to_string().contains("belongs to the cluster shop"));
+            let checked = check(&received(&of(theirs)).unwrap(), &of(ours));
+            assert_eq!(checked.is_ok(), handshake, "{theirs} {ours}");
+            assert!(handshake || checked.unwrap_err().to_string().contains("belongs to the cluster shop"));
         }
     }
 
     #[tokio::test]
-    async fn two_builds_use_the_highest_version_that_both_speak_or_say_which_is_too_old() {
+    async fn two_builds_use_the_highest_common_version_or_say_which_is_too_old() {
         let Spoken { oldest, newest } = Spoken::BY_THIS_BUILD;
         let spoken = |oldest, newest| Spoken { oldest: Protocol(oldest), newest: Protocol(newest) };
         for (theirs, agreed) in [
@@ -652,7 +656,7 @@ mod tests {
             (spoken(newest.0, newest.0 + 1), newest),
             (spoken(oldest.0 - 1, oldest.0), oldest),
         ] {
-            for end in talk(theirs).await {
+            for end in handshake(theirs).await {
                 assert_eq!(end.unwrap(), agreed, "{theirs}");
             }
         }
@@ -670,7 +674,7 @@ mod tests {
                 format!("a speaks protocol versions 1 to 2 and this node version {newest}: its build is too old"),
             ),
         ] {
-            for end in talk(theirs).await {
+            for end in handshake(theirs).await {
                 let error = end.unwrap_err().to_string();
                 assert!(error.starts_with(&told), "{error}");
             }
@@ -678,24 +682,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_that_uses_a_version_goes_on_talking_to_none_that_knows_only_older_ones() {
-        let acquaintances = Acquaintances::default();
-        assert_eq!(acquaintances.spoken(), Spoken::BY_THIS_BUILD);
+    async fn a_node_that_uses_a_version_drops_peers_that_speak_only_older_ones() {
+        let known_peers = KnownPeers::default();
+        assert_eq!(known_peers.spoken(), Spoken::BY_THIS_BUILD);
         let (node, name, incarnation, version) = (NodeId::of_name("a"), "a".to_owned(), Incarnation(1), None);
         let (lineage, opens, spoken) = (Lineage::default(), false, Spoken::BY_THIS_BUILD);
         let (peer_addr, http_addr) = (String::new(), String::new());
         let remote = Remote { node, name, incarnation, boot: 1, lineage, opens, version, peer_addr, http_addr, spoken };
-        let mut refused = std::pin::pin!(acquaintances.refused(&remote));
+        let mut refused = std::pin::pin!(known_peers.refused(&remote));
         tokio::select! {
             biased;
-            () = &mut refused => panic!("there is no reason"),
+            () = &mut refused => panic!("the peer was refused without a reason"),
             () = std::future::ready(()) => {}
         }
-        acquaintances.speak_from(Protocol(Protocol::NEWEST.0 + 1));
+        known_peers.speak_from(Protocol(Protocol::NEWEST.0 + 1));
         refused.await;
-        acquaintances.speak_from(Protocol::OLDEST);
-        assert_eq!(acquaintances.spoken().oldest, Protocol(Protocol::NEWEST.0 + 1), "it never goes back");
-        assert_eq!(acquaintances.spoken().in_common(Spoken::BY_THIS_BUILD), None);
+        known_peers.speak_from(Protocol::OLDEST);
+        assert_eq!(known_peers.spoken().oldest, Protocol(Protocol::NEWEST.0 + 1), "it never goes back");
+        assert_eq!(known_peers.spoken().in_common(Spoken::BY_THIS_BUILD), None);
     }
 
     proptest! {
@@ -711,11 +715,11 @@ mod tests {
             let node = local(name, cluster, incarnation, boot);
             let ours = Spoken::BY_THIS_BUILD;
             let said = encode(&node, ours, NodeId::new(to), Some((refusal.clone(), boot)));
-            let heard = decode(said.clone(), ours).unwrap();
-            let hello = &heard.hello;
+            let received = decode(said.clone(), ours).unwrap();
+            let hello = &received.hello;
             prop_assert_eq!((hello.to, &hello.refusal, &hello.name), (to, &refusal, &node.name));
-            let remote = check(&heard, &node).unwrap();
-            prop_assert_eq!((remote.spoken, agree(&heard, ours).unwrap()), (ours, ours.newest));
+            let remote = check(&received, &node).unwrap();
+            prop_assert_eq!((remote.spoken, agree(&received, ours).unwrap()), (ours, ours.newest));
             prop_assert_eq!(remote.node, node.node);
             prop_assert!(remote.name.chars().count() <= 255 && !remote.name.chars().any(char::is_control));
 
@@ -723,8 +727,8 @@ mod tests {
             changes.iter().for_each(|(at, byte)| spoilt[at.index(said.len())] = *byte);
             let cut_off = spoilt[..cut.index(said.len())].to_vec();
             for bytes in [spoilt, cut_off, noise] {
-                if let Ok(heard) = decode(bytes.into(), ours) {
-                    let _ = (check(&heard, &node), agree(&heard, ours));
+                if let Ok(received) = decode(bytes.into(), ours) {
+                    let _ = (check(&received, &node), agree(&received, ours));
                 }
             }
         }

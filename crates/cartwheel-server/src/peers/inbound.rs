@@ -1,21 +1,21 @@
-//! Who in a node takes what its peers say.
+//! Routes messages from peers to the shards and the control.
 
 use cartwheel_core::message::Envelope;
 
 use crate::control_queue::ControlHandle;
 use crate::shard::{Shards, Stopped};
 
-/// The shards and the control of a node, as its peers reach them.
+/// The shards and the control of a node, as recipients of messages from peers.
 #[derive(Clone, Debug)]
 pub struct Inbound {
-    /// For what is said about keys.
+    /// Recipients of messages about keys.
     pub shards: Shards,
-    /// For what is said about the cluster.
+    /// Recipient of messages about the cluster.
     pub control: ControlHandle,
 }
 
 impl Inbound {
-    /// Hands a message of so many bytes to whom it is for, and waits while its queue is full.
+    /// Hands a message of `bytes` bytes to its recipient, and waits while the recipient's queue is full.
     ///
     /// # Errors
     /// If the node is stopping.

@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use tokio_util::codec::FramedRead;
 use tracing::{debug, warn};
 
-use super::board::Nonsense;
+use super::board::ProtocolError;
 use super::frames::Frames;
 use super::outgoing::read_mark_frame;
-use super::{Acquaintances, Board, FRAME_BYTES_MAX, HelloError, Inbound, LocalNode, hello};
+use super::{Board, FRAME_BYTES_MAX, HelloError, Inbound, KnownPeers, LocalNode, hello};
 use crate::log::RateLimit;
 use crate::tcp::acceptor::Acceptor;
 use crate::tcp::keepalive;
@@ -28,7 +28,7 @@ pub(super) async fn listen(
     connections_max: usize,
     inbound: Inbound,
     board: Board,
-    acquaintances: Acquaintances,
+    known_peers: KnownPeers,
     mut stop: watch::Receiver<bool>,
 ) {
     let acceptor = Acceptor::new(listener, connections_max, "peers");
@@ -39,11 +39,11 @@ pub(super) async fn listen(
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let (local, inbound, board) = (local.clone(), inbound.clone(), board.clone());
-        let acquaintances = acquaintances.clone();
+        let known_peers = known_peers.clone();
         let (refusals, mut stop) = (refusals.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = serve(stream, &local, &inbound, &board, &acquaintances, &refusals) => {}
+                () = serve(stream, &local, &inbound, &board, &known_peers, &refusals) => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
             drop(permit);
@@ -56,40 +56,42 @@ async fn serve(
     local: &LocalNode,
     inbound: &Inbound,
     board: &Board,
-    acquaintances: &Acquaintances,
+    known_peers: &KnownPeers,
     refusals: &RateLimit,
 ) {
     let _ = keepalive::watch(&stream);
     let addr = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
-    let (remote, protocol) = match hello::answer(&mut stream, local, acquaintances).await {
+    let (remote, protocol) = match hello::answer(&mut stream, local, known_peers).await {
         Ok(met) => met,
-        Err(HelloError::Asked { name }) => return debug!("{name} asked from {addr} who is there"),
+        Err(HelloError::AskedIdentity { name }) => {
+            return debug!(peer = name, addr, "a peer asked for this node's identity");
+        }
         Err(error) => {
             board.refused();
             if let Some(count) = refusals.count(1) {
-                warn!("refused a peer's connection from {addr} ({count} since the last such line): {error}");
+                warn!(addr, refusals = count, %error, "refused a connection from a peer");
             }
             return;
         }
     };
-    debug!("{} connected from {addr}, in protocol version {protocol}", remote.name);
+    debug!(peer = %remote.name, addr, %protocol, "peer connected");
     if remote.opens {
         return;
     }
-    acquaintances.is_found_at(&remote);
-    let connected = acquaintances.connected(&remote);
+    known_peers.record_address(&remote);
+    let connected = known_peers.connected(&remote);
     let stats = board.get(remote.node);
     stats.iter().for_each(|stats| stats.called.notify_one());
     let mut frames = FramedRead::new(stream, Frames::new(FRAME_BYTES_MAX));
-    let mut refused = pin!(acquaintances.refused(&remote));
+    let mut refused = pin!(known_peers.refused(&remote));
     loop {
-        // It dials again, and is told why it is refused.
+        // The peer dials again, and then gets the reason.
         let frame = tokio::select! {
-            () = &mut refused => return warn!("closed the connection of {}: it is refused from now on", remote.name),
+            () = &mut refused => return warn!(peer = %remote.name, "closed the connection of a peer that is refused from now on"),
             frame = frames.next() => frame,
         };
         let Some(frame) = frame else { return };
-        connected.heard();
+        connected.received();
         if let Ok(frame) = &frame
             && let Some((shard, mark)) = read_mark_frame(frame)
         {
@@ -101,28 +103,28 @@ async fn serve(
             Ok(Ok(message)) if message.from == remote.node => message,
             Ok(Ok(message)) => {
                 let why = format!("it sent a message of {}", message.from);
-                return cut_off(&remote.name, board, refusals, Nonsense::OtherName, &why);
+                return cut_off(&remote.name, board, refusals, ProtocolError::OtherName, &why);
             }
-            Ok(Err(error)) => return cut_off(&remote.name, board, refusals, Nonsense::Frame, &error.to_string()),
+            Ok(Err(error)) => return cut_off(&remote.name, board, refusals, ProtocolError::Frame, &error.to_string()),
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return cut_off(&remote.name, board, refusals, Nonsense::TooLong, &error.to_string());
+                return cut_off(&remote.name, board, refusals, ProtocolError::TooLong, &error.to_string());
             }
-            Err(error) => return debug!("the connection of {} broke: {error}", remote.name),
+            Err(error) => return debug!(peer = %remote.name, %error, "connection from peer broke"),
         };
         if let Some(stats) = &stats {
-            stats.heard(&message, bytes, board.now());
+            stats.count_received(&message, bytes, board.now());
         }
-        // While a shard is busy this waits, the socket fills, and in the end the peer drops what it cannot send.
+        // Waits while a shard is busy: the socket fills, and in the end the peer drops what it cannot send.
         if inbound.deliver(message, bytes).await.is_err() {
             return;
         }
     }
 }
 
-/// Tells of a peer whose connection is closed because of what it sent. It dials again, and may do so again at once.
-fn cut_off(peer: &str, board: &Board, refusals: &RateLimit, kind: Nonsense, why: &str) {
-    board.sent_nonsense(kind);
+/// Logs that a peer's connection is closed because of its input. The peer may dial again, and repeat it at once.
+fn cut_off(peer: &str, board: &Board, refusals: &RateLimit, kind: ProtocolError, why: &str) {
+    board.sent_invalid(kind);
     if let Some(count) = refusals.count(1) {
-        warn!("closed the connection of {peer} ({count} refused since the last such line): {why}");
+        warn!(peer, refusals = count, reason = why, "closed the connection of a peer");
     }
 }

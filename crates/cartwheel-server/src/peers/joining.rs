@@ -1,4 +1,4 @@
-//! How a node that is no member yet comes to know its cluster: it asks those that its operator named, and those that it then hears of.
+//! How a joining node learns about its cluster: it asks its seeds, and then the members that they name.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,62 +15,62 @@ use crate::data_dir::ClusterSecret;
 /// How long one node has to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a node needs to be a member once it is let in.
+/// What a node needs to become a member.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Invitation {
-    /// What the nodes of the cluster share.
+    /// The secret that the nodes of the cluster share.
     pub secret: ClusterSecret,
-    /// All changes that the node which was asked knows.
+    /// All changes that the answering node knows.
     pub history: History,
 }
 
-/// Why nobody could be asked.
+/// Why no node answered a request to join.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// A name stands for no address.
-    #[error("{seed} cannot be resolved: {source}")]
+    /// A host name cannot be resolved.
+    #[error("cannot resolve {seed}: {source}")]
     Resolve {
-        /// What was given.
+        /// The seed.
         seed: String,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// Those that were asked are not of one cluster.
+    /// The answering nodes belong to different clusters.
     #[error(
-        "{first} and {other} belong to different clusters, {first_cluster:032x} and {other_cluster:032x}: give seeds of one cluster"
+        "{first} and {other} belong to different clusters, {first_cluster:032x} and {other_cluster:032x}; give seeds of one cluster"
     )]
     TwoClusters {
-        /// The one that answered first.
+        /// The first node to answer.
         first: String,
         /// Its cluster.
         first_cluster: u128,
-        /// One that answered later.
+        /// A node that answered later.
         other: String,
         /// Its cluster.
         other_cluster: u128,
     },
-    /// None of them answers as it should.
+    /// A node gave no invitation.
     #[error("{addr}: {source}")]
     Asked {
-        /// Who was asked.
+        /// The node's address.
         addr: String,
-        /// What went wrong.
+        /// The cause.
         source: HelloError,
     },
 }
 
 impl JoinError {
-    /// Whether it is of no use to ask again.
+    /// Whether further attempts are useless.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::TwoClusters { .. } | Self::Asked { source: HelloError::ClusterName { .. }, .. })
     }
 }
 
-/// Asks all of `seeds` to let `joiner` in, at once or when an administrator says so, under each address that a name stands for now,
-/// and says what the first that answered knows. Only nodes of the cluster of this name are joined, if it is not empty.
+/// Asks all of `seeds` to let `joiner` join, at once or with an administrator's consent, at every address that a seed's name resolves to.
+/// Returns the first answer. If `cluster_name` is not empty, only nodes of the cluster of that name are accepted.
 ///
 /// # Errors
-/// If none answers: what went wrong at each. If two that answer belong to different clusters: that alone.
+/// If no node answers: the cause at each. If two that answer belong to different clusters: that alone.
 pub async fn ask_to_join(
     seeds: &BTreeSet<String>,
     joiner: &Member,
@@ -86,7 +86,7 @@ pub async fn ask_to_join(
             Err(source) => errors.push(JoinError::Resolve { seed: seed.clone(), source }),
         }
     }
-    // All at once: one that is silent must not keep the others from hearing that the node still waits.
+    // All at once: a silent node must not keep the others from learning that this one still waits.
     let asked = addrs.into_iter().map(|addr| async move {
         let ask = async {
             let mut stream = TcpStream::connect(addr).await.map_err(HelloError::Unreachable)?;

@@ -1,16 +1,16 @@
 //! Connections between nodes.
 //!
-//! Each node dials each other node and says everything it has to say to it, questions and answers alike, on the connection
-//! that it dialled; what it is told comes in on the connections that were dialled to it. A message may be lost: what cannot be
-//! sent now is dropped and counted, and the protocol asks again.
+//! Each node dials each other node, and sends all its messages to it, requests and responses alike, on the connection that it dialled.
+//! Messages from others arrive on the connections that they dialled. A message may be lost: what cannot be sent now is dropped and counted,
+//! and the protocol sends again.
 
-mod acquaintances;
 mod board;
 mod frames;
 mod hello;
 mod inbound;
 mod incoming;
 mod joining;
+mod known_peers;
 mod outgoing;
 mod waiting;
 
@@ -28,20 +28,20 @@ use tokio_util::codec::LengthDelimitedCodec;
 
 use crate::data_dir::lineage::Mark;
 use crate::shard::Outgoing;
-pub use acquaintances::{Acquaintances, PeersSpeak, Retired};
-pub use board::{Board, Nonsense, PeerStats};
+pub use board::{Board, PeerStats, ProtocolError};
 pub(crate) use hello::called;
 pub use hello::{Found, HelloError, LocalNode};
 pub use inbound::Inbound;
 pub use joining::{Invitation, JoinError, ask_to_join};
+pub use known_peers::{KnownPeers, PeersSpeak, Retired};
 use outgoing::Link;
 pub use waiting::{Waiting, Welcome};
 
-/// How many coordinators may take on siblings of one key apart, each up to its bound, before the joined state no longer fits a
-/// frame: every home of the largest n, and half as many stand-ins.
+/// How many coordinators may add siblings to one key separately, each up to its limit, before the merged state exceeds a frame: every home
+/// of the largest n, and half as many stand-ins.
 const COORDINATORS_MAX: usize = N_MAX + N_MAX / 2;
 
-/// The longest frame, in bytes: whatever a key's siblings come to, with clock and notes. Only what arrives takes memory.
+/// The longest frame, in bytes: the largest state of a key, with clock and notes. Only arrived bytes take memory.
 const FRAME_BYTES_MAX: usize = COORDINATORS_MAX * (SIBLING_BYTES_MAX + (1 << 20));
 
 /// A node that this one talks to.
@@ -55,11 +55,11 @@ pub struct Peer {
     pub addr: String,
 }
 
-/// The connections of a node.
+/// The connections of a node to its peers.
 #[derive(Debug)]
 pub struct Peers {
     local: LocalNode,
-    acquaintances: Acquaintances,
+    known_peers: KnownPeers,
     stop: watch::Receiver<bool>,
     links: RwLock<BTreeMap<NodeId, Dialled>>,
     board: Board,
@@ -70,27 +70,27 @@ pub struct Peers {
 struct Dialled {
     peer: Peer,
     link: Link,
-    /// Ends the dialling.
+    /// Dropping it ends the dialling.
     _end: watch::Sender<()>,
 }
 
 impl Peers {
-    /// Begins to dial `peers`, again and again until `stop` is true, and gives back the way to them.
+    /// Dials `peers`, again and again until `stop` is true.
     ///
     /// It must be called within a tokio runtime.
     pub fn dial(
         local: &LocalNode,
         peers: impl IntoIterator<Item = Peer>,
-        acquaintances: &Acquaintances,
+        known_peers: &KnownPeers,
         stop: &watch::Receiver<bool>,
     ) -> Self {
-        let (local, acquaintances, stop) = (local.clone(), acquaintances.clone(), stop.clone());
-        let dialled = Self { local, acquaintances, stop, links: RwLock::default(), board: Board::default() };
+        let (local, known_peers, stop) = (local.clone(), known_peers.clone(), stop.clone());
+        let dialled = Self { local, known_peers, stop, links: RwLock::default(), board: Board::default() };
         dialled.go_by(peers);
         dialled
     }
 
-    /// Dials these peers from now on and no others, and returns those that are new, or have moved.
+    /// Dials exactly these peers from now on, and returns those that are new or have moved.
     pub fn go_by(&self, peers: impl IntoIterator<Item = Peer>) -> Vec<NodeId> {
         let peers: BTreeMap<NodeId, Peer> = peers.into_iter().map(|peer| (peer.node, peer)).collect();
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +109,7 @@ impl Peers {
             let stats = Arc::new(PeerStats::new(peer.name.clone()));
             self.board.add(node, stats.clone());
             let (end, ended) = watch::channel(());
-            let (local, known, stop) = (self.local.clone(), self.acquaintances.clone(), self.stop.clone());
+            let (local, known, stop) = (self.local.clone(), self.known_peers.clone(), self.stop.clone());
             let link = Link::start(local, peer.clone(), stats, known, stop, ended);
             links.insert(node, Dialled { peer, link, _end: end });
             new.push(node);
@@ -117,12 +117,12 @@ impl Peers {
         new
     }
 
-    /// What is known of each peer.
+    /// The state of the connections.
     pub fn board(&self) -> Board {
         self.board.clone()
     }
 
-    /// For each peer, whether a connection to it stands; told anew each time when dialling fails.
+    /// For each peer, whether a connection is open; the value is sent again each time that dialling fails.
     pub fn connections(&self) -> Vec<(NodeId, watch::Receiver<bool>)> {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         links.iter().map(|(&node, dialled)| (node, dialled.link.connected())).collect()
@@ -130,19 +130,18 @@ impl Peers {
 }
 
 impl Peers {
-    /// Has peers looked after that do not answer this node, as far as it knows: a connection to one that was cut off is made anew as soon as it
-    /// can be reached again.
+    /// Watches the peers that do not answer this node: a connection that was cut off is dialled again as soon as the peer can be reached.
     pub fn doubt(&self, liveness: &Liveness) {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         links.iter().for_each(|(&node, dialled)| dialled.link.doubt(liveness.status(node) != Status::Alive));
     }
 
-    /// Sends `messages` to a peer, or drops them: while there is no connection, and when too much waits for a slow one.
+    /// Sends `messages` to a peer, or drops them if there is no connection or the peer's queue is full.
     pub fn send(&self, to: NodeId, messages: &[Envelope]) {
         self.send_of(to, messages, None);
     }
 
-    /// The same for the shard with this index.
+    /// The sender of the shard with this index.
     pub fn of_shard(self: Arc<Self>, shard: u32) -> ShardPeers {
         ShardPeers { peers: self, shard }
     }
@@ -151,13 +150,13 @@ impl Peers {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         match links.get(&to) {
             Some(dialled) => dialled.link.send(messages, synced),
-            // It may have left a moment ago, or come.
-            None => tracing::debug!("dropped {} messages to {to}, which is no peer", messages.len()),
+            // The peer may have just left, or just joined.
+            None => tracing::debug!(to = %to, dropped = messages.len(), "dropped messages to an unknown peer"),
         }
     }
 }
 
-/// The way of a shard to the peers.
+/// A shard's sender to the peers.
 #[derive(Debug)]
 pub struct ShardPeers {
     peers: Arc<Peers>,
@@ -170,50 +169,51 @@ impl Outgoing for ShardPeers {
     }
 }
 
-/// Why a data directory cannot be served now, or ever.
+/// Why a data directory cannot be served, now or ever.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unwelcome {
-    /// It must not be.
+    /// It must not be served again.
     Retired(Retired),
     /// Another process serves a copy of it.
     Runs {
-        /// The node that says so.
-        told_by: String,
+        /// The node that reports this.
+        reported_by: String,
     },
 }
 
-/// Asks all peers that can be reached at once whether this node's data directory may be served, before the next boot begins; and whoever
-/// is at its own address, which must not be listened on yet: a node that runs there serves a copy.
+/// Asks all reachable peers at once, before the next boot begins, whether this node's data directory may be served. Also asks at the node's
+/// own address, which must not be listened on yet: a node that runs there serves a copy.
 ///
 /// # Errors
-/// If one of them says that it may not.
-pub async fn introduce(local: &LocalNode, peers: &[Peer], acquaintances: &Acquaintances) -> Result<(), Unwelcome> {
-    let asked = peers.iter().map(|peer| outgoing::introduce(local, peer, acquaintances));
+/// If one of them refuses.
+pub async fn introduce(local: &LocalNode, peers: &[Peer], known_peers: &KnownPeers) -> Result<(), Unwelcome> {
+    let asked = peers.iter().map(|peer| outgoing::introduce(local, peer, known_peers));
     let answers = futures_util::future::join_all(asked).await;
-    // A copy that lacks what its original has learnt meanwhile is refused for good only when the original does not run.
+    // A copy that lacks what its original has stored since is refused for good only if the original does not run.
     let runs = answers.iter().find(|answer| matches!(answer, Err(Unwelcome::Runs { .. }))).cloned();
     runs.into_iter().chain(answers).collect()
 }
 
-/// Asks who is at an address.
+/// Asks which node listens at an address.
 ///
 /// # Errors
-/// If nobody is there, or no node of this cluster.
-pub async fn who_is_at(local: &LocalNode, addr: &str) -> Result<Found, HelloError> {
-    outgoing::who_is_at(local, addr).await
+/// If no node of this cluster does.
+pub async fn identify(local: &LocalNode, addr: &str) -> Result<Found, HelloError> {
+    outgoing::identify(local, addr).await
 }
 
-/// Takes in what peers say on at most `connections_max` connections to `listener`, hands it to `inbound` and counts it on `board`, until `stop` is true.
+/// Receives messages from peers on at most `connections_max` connections to `listener`, hands them to `inbound` and counts them on `board`,
+/// until `stop` is true.
 pub async fn listen(
     local: LocalNode,
     listener: TcpListener,
     connections_max: usize,
     inbound: Inbound,
     board: Board,
-    acquaintances: Acquaintances,
+    known_peers: KnownPeers,
     stop: watch::Receiver<bool>,
 ) {
-    incoming::listen(local, listener, connections_max, inbound, board, acquaintances, stop).await;
+    incoming::listen(local, listener, connections_max, inbound, board, known_peers, stop).await;
 }
 
 fn codec(frame_bytes_max: usize) -> LengthDelimitedCodec {

@@ -1,5 +1,5 @@
-//! The connections that this node dials to one peer: one that always stands, and one for frames with large values, which is dialled
-//! when there are any. Small frames would wait behind those for as long as they take to travel.
+//! The connections that this node dials to one peer: one that is always open, and one for frames with large values, dialled when there are
+//! any. Small frames would otherwise wait behind large ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -19,28 +19,28 @@ use tokio_util::codec::{FramedWrite, LengthDelimitedCodec};
 use tracing::{debug, info, warn};
 
 use super::hello::{self, Found, HelloError, Remote};
-use super::{Acquaintances, FRAME_BYTES_MAX, LocalNode, Peer, PeerStats, Unwelcome, codec};
+use super::{FRAME_BYTES_MAX, KnownPeers, LocalNode, Peer, PeerStats, Unwelcome, codec};
 use crate::data_dir::lineage::Mark;
 use crate::log::RateLimit;
 use crate::os::random;
 use crate::tcp::keepalive;
 
-/// How many batches of frames, and how many bytes in them, may wait for a peer. One frame may always wait.
+/// How many batches of frames, and how many bytes in them, may wait for a peer. A single frame may always wait.
 const BATCHES_MAX: usize = 1_024;
 const QUEUED_BYTES_MAX: usize = 64 << 20;
 /// How many bytes are gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
-/// How long dialling may take, how long a peer may take no bytes before the connection counts as broken, and ...
+/// How long dialling may take, how long a peer may accept no bytes before the connection counts as broken, and ...
 const DIAL_WITHIN: Duration = Duration::from_secs(3);
-/// ... how often a connection is asked for meanwhile. The system would repeat a lost request after one second, three and seven: too late to
-/// notice that a cut has healed.
+/// ... how often another connection is requested meanwhile. The system would repeat a lost request after one, three and seven seconds: too
+/// late to notice that a cut has healed.
 const DIAL_EVERY: Duration = Duration::from_millis(500);
-/// How long a peer may be missing before that is worth a warning.
+/// How long a peer may be missing before the log warns.
 const MISSING_FOR: Duration = Duration::from_secs(5);
-/// How long a peer that may be cut off, and was reached, is left alone before it is looked again.
+/// How long a suspected peer that was reached is left alone before the next check.
 const REACHED_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How long it may take to reach a peer that is to say what it knows of this node, and how long the peer may take in all, before that goes
-/// on without it.
+/// How long it may take to reach a peer that is asked what it knows of this node, and how long the peer may take in all, before this node
+/// goes on without its answer.
 const REACHED_WITHIN: Duration = Duration::from_secs(1);
 const INTRODUCED_WITHIN: Duration = Duration::from_secs(4);
 /// The tag of field 31 with a wire type that protobuf does not have.
@@ -50,17 +50,17 @@ const WRITE_WITHIN: Duration = Duration::from_secs(10);
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(350);
 const LOG_EVERY: Duration = Duration::from_secs(10);
-/// From so many bytes on a frame goes by the connection for large ones.
+/// From this size on a frame goes by the connection for large frames.
 const LARGE_BYTES: usize = 64 << 10;
-/// How long that connection stands while there are none.
+/// How long that connection stays open while there are none.
 const IDLE_FOR: Duration = Duration::from_secs(60);
 
 /// Frames that wait for a peer.
 #[derive(Debug)]
 struct Batch {
-    /// The version of the protocol that they are of.
+    /// The version of the protocol in which they are encoded.
     protocol: Protocol,
-    /// The shard that they are of, and the mark of its store that goes before them.
+    /// The shard that sends them, and the mark of its store that precedes them.
     synced: Option<(u32, Mark)>,
     frames: Vec<Bytes>,
 }
@@ -68,29 +68,29 @@ struct Batch {
 /// A frame with a large value that waits for a peer.
 #[derive(Debug)]
 struct Large {
-    /// The version of the protocol that it is of.
+    /// The version of the protocol in which it is encoded.
     protocol: Protocol,
-    /// The shard that it is of, and the mark of its store that goes before it.
+    /// The shard that sends it, and the mark of its store that precedes it.
     synced: Option<(u32, Mark)>,
-    /// Its bytes are put together when it is its turn, and not by the shard, which has others waiting.
+    /// It is encoded when its turn comes, and not by the shard, which has other work waiting.
     frame: Frame,
-    /// The question that it answers, if it answers one.
+    /// The request that it answers, if it answers one.
     answers: Option<Answers>,
 }
 
-/// The questions of a peer whose answers wait to be sent to it. A large answer takes long to travel, and is asked for again meanwhile.
+/// The requests of a peer whose large responses wait to be sent. Such a response travels long, and the peer repeats its request meanwhile.
 #[derive(Clone, Debug, Default)]
 struct Answering(Arc<Mutex<BTreeSet<RequestId>>>);
 
 impl Answering {
-    /// The answer to this question is on its way until what is returned is dropped; none if another one is already.
+    /// Registers a response to this request until the result is dropped; none if one is registered already.
     fn begin(&self, request_id: RequestId) -> Option<Answers> {
         let is_first = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(request_id);
         is_first.then(|| Answers { request_id, of: self.clone() })
     }
 }
 
-/// A question that is being answered.
+/// A request whose response is on its way.
 #[derive(Debug)]
 struct Answers {
     request_id: RequestId,
@@ -103,30 +103,30 @@ impl Drop for Answers {
     }
 }
 
-/// The way to one peer.
+/// The sender to one peer.
 #[derive(Debug)]
 pub(super) struct Link {
     stats: Arc<PeerStats>,
     batches: mpsc::Sender<Batch>,
     large: mpsc::Sender<Large>,
-    /// The version of the protocol that was agreed on with the peer for the latest connection.
+    /// The version of the protocol agreed with the peer on the latest connection.
     agreed: Arc<AtomicU32>,
     queued_bytes: Arc<AtomicUsize>,
     large_bytes: Arc<AtomicUsize>,
     answering: Answering,
     connected: watch::Receiver<bool>,
-    /// Whether the peer does not answer this node, as its detector has it.
+    /// Whether the failure detector reports that the peer does not answer this node.
     doubted: watch::Sender<bool>,
     drops: RateLimit,
 }
 
 impl Link {
-    /// Begins to dial `peer`, until `stop` is true or whoever would tell of `ended` is gone.
+    /// Dials `peer` until `stop` is true or the sender of `ended` is dropped.
     pub(super) fn start(
         local: LocalNode,
         peer: Peer,
         stats: Arc<PeerStats>,
-        acquaintances: Acquaintances,
+        known_peers: KnownPeers,
         stop: watch::Receiver<bool>,
         ended: watch::Receiver<()>,
     ) -> Self {
@@ -152,32 +152,32 @@ impl Link {
             local: local.clone(),
             peer: peer.clone(),
             stats: stats.clone(),
-            acquaintances: acquaintances.clone(),
+            known_peers: known_peers.clone(),
             frames: large_receiver,
             queued_bytes: large_bytes,
         };
         let connected = connected_sender;
         let dialler =
-            Dialler { local, peer, stats, acquaintances, batches: receiver, agreed, queued_bytes, connected, doubted };
+            Dialler { local, peer, stats, known_peers, batches: receiver, agreed, queued_bytes, connected, doubted };
         tokio::spawn(carrier.run(stop.clone(), ended.clone()));
         tokio::spawn(dialler.run(stop, ended));
         link
     }
 
-    /// Whether a connection stands.
+    /// Whether a connection is open.
     pub(super) fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
     }
 
-    /// The peer does not answer this node, or does again.
+    /// Sets whether the peer is reported not to answer.
     pub(super) fn doubt(&self, is_doubted: bool) {
         self.doubted.send_if_modified(|doubted| std::mem::replace(doubted, is_doubted) != is_doubted);
     }
 
-    /// Sends `messages`, or drops them: while there is no connection, and when too much waits for a slow one.
+    /// Sends `messages`, or drops them if there is no connection or the queue is full.
     pub(super) fn send(&self, messages: &[Envelope], synced: Option<(u32, Mark)>) {
         if !*self.connected.borrow() {
-            // That is told of already, and the messages are counted.
+            // The lost connection was logged, and the messages are counted.
             self.stats.dropped.fetch_add(messages.len() as u64, Ordering::Relaxed);
             return;
         }
@@ -188,7 +188,7 @@ impl Link {
             let frame = Frame::of(message, protocol);
             let frame_bytes = frame.bytes();
             if frame_bytes > FRAME_BYTES_MAX {
-                self.dropped(1, "it is longer than a frame may be");
+                self.dropped(1, "too long for a frame");
                 continue;
             }
             exchange_bytes += if is_exchange(&message.message) { frame_bytes } else { 0 };
@@ -210,16 +210,18 @@ impl Link {
             || self.batches.try_send(Batch { protocol, synced, frames }).is_err()
         {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.dropped(count, "too much waits for it already");
+            self.dropped(count, "queue full");
         }
     }
 
-    /// Sends a frame with a large value, or drops it: when too much waits already, or what it answers is being answered.
+    /// Sends a frame with a large value, or drops it if the queue is full or its request is being answered already.
     fn send_large(&self, message: &Envelope, large: Large) {
         let answers = match &message.message {
             Message::Response(request_id, _) => match self.answering.begin(*request_id) {
                 Some(answers) => Some(answers),
-                None => return debug!("{} has asked again for what is on its way to it", self.stats.name),
+                None => {
+                    return debug!(peer = %self.stats.name, "dropped a repeated request: the response is on its way");
+                }
             },
             _ => None,
         };
@@ -228,19 +230,19 @@ impl Link {
         let is_too_much = queued > 0 && queued + bytes > QUEUED_BYTES_MAX;
         if is_too_much || self.large.try_send(Large { answers, ..large }).is_err() {
             self.large_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.dropped(1, "too much waits for it already");
+            self.dropped(1, "queue full");
         }
     }
 
     fn dropped(&self, count: usize, why: &str) {
         self.stats.dropped.fetch_add(count as u64, Ordering::Relaxed);
         if let Some(count) = self.drops.count(count as u64) {
-            warn!("dropped {count} messages to {}: {why}", self.stats.name);
+            warn!(peer = %self.stats.name, dropped = count, reason = why, "dropped messages to peer");
         }
     }
 }
 
-/// Whether a message is one of those by which replicas are compared and made equal.
+/// Whether a message belongs to anti-entropy.
 const fn is_exchange(message: &Message) -> bool {
     match message {
         Message::Compare(..) | Message::Compared(..) => true,
@@ -257,7 +259,7 @@ struct Dialler {
     local: LocalNode,
     peer: Peer,
     stats: Arc<PeerStats>,
-    acquaintances: Acquaintances,
+    known_peers: KnownPeers,
     batches: mpsc::Receiver<Batch>,
     agreed: Arc<AtomicU32>,
     queued_bytes: Arc<AtomicUsize>,
@@ -277,51 +279,51 @@ impl Dialler {
 
     async fn dial_for_ever(&mut self) {
         let mut backoff = BACKOFF_MIN;
-        let (mut missing_since, mut told) = (Instant::now(), (String::new(), false));
+        let (mut missing_since, mut last_error) = (Instant::now(), (String::new(), false));
         loop {
             match self.dial().await {
                 Ok((stream, remote, protocol)) => {
                     self.stats.connected(&remote, protocol);
                     let peer = &self.peer;
-                    info!("connected to {} at {}, in protocol version {protocol}", peer.name, peer.addr);
+                    info!(peer = %peer.name, addr = %peer.addr, %protocol, "connected to peer");
                     backoff = BACKOFF_MIN;
-                    let known = self.acquaintances.clone();
+                    let known = self.known_peers.clone();
                     let (local, peer, doubted) = (self.local.clone(), self.peer.clone(), self.doubted.clone());
                     let healed = cut_healed(&local, &peer, &known, doubted);
                     let error = tokio::select! {
                         error = self.serve(stream, protocol) => error,
                         error = healed => error,
-                        // It is told why when it is dialled again.
-                        () = known.refused(&remote) => std::io::Error::other("it is refused from now on"),
+                        // The peer gets the reason when it is dialled again.
+                        () = known.refused(&remote) => std::io::Error::other("the peer is refused from now on"),
                     };
                     self.connected.send_replace(false);
                     self.stats.failed(format!("the connection broke: {error}"));
-                    info!("the connection to {} broke: {error}", self.peer.name);
-                    (missing_since, told) = (Instant::now(), (String::new(), false));
+                    info!(peer = %self.peer.name, %error, "connection to peer broke");
+                    (missing_since, last_error) = (Instant::now(), (String::new(), false));
                 }
                 Err(error) => {
-                    // A peer that is being started or restarted is no cause for alarm.
+                    // A peer that is starting is no cause for a warning.
                     let alarms = !matches!(error, HelloError::Unreachable(_) | HelloError::Broken(_))
                         || missing_since.elapsed() > MISSING_FOR;
                     match error {
-                        HelloError::Retired(why) => self.acquaintances.retire(why, &self.peer.name),
-                        HelloError::Version { theirs, .. } => self.stats.speaks(theirs),
+                        HelloError::Retired(why) => self.known_peers.retire(why, &self.peer.name),
+                        HelloError::Version { theirs, .. } => self.stats.set_spoken(theirs),
                         _ => {}
                     }
                     let error = error.to_string();
                     self.stats.failed(error.clone());
                     self.connected.send_replace(false);
-                    // The same error again and again is one piece of news.
+                    // A repeated error is logged once.
                     let Peer { name, addr, .. } = &self.peer;
-                    match (alarms, told == (error.clone(), alarms)) {
-                        (_, true) => debug!("cannot connect to {name}: {error}"),
-                        (true, false) => warn!("cannot connect to {name} at {addr}: {error}"),
-                        (false, false) => info!("cannot connect to {name} at {addr} yet: {error}"),
+                    match (alarms, last_error == (error.clone(), alarms)) {
+                        (_, true) => debug!(peer = %name, %addr, error, "cannot connect to peer"),
+                        (true, false) => warn!(peer = %name, %addr, error, "cannot connect to peer"),
+                        (false, false) => info!(peer = %name, %addr, error, "cannot connect to peer yet"),
                     }
-                    told = (error, alarms);
+                    last_error = (error, alarms);
                 }
             }
-            // A peer that reaches this node can be reached, as a rule.
+            // A peer that reaches this node can usually be reached.
             tokio::select! {
                 () = tokio::time::sleep(jittered(backoff)) => {}
                 () = self.stats.called.notified() => {}
@@ -331,12 +333,12 @@ impl Dialler {
     }
 
     async fn dial(&self) -> Result<(TcpStream, Remote, Protocol), HelloError> {
-        dial(&self.local, &self.peer, &self.acquaintances).await
+        dial(&self.local, &self.peer, &self.known_peers).await
     }
 
-    /// Writes until the connection breaks, and says why it did.
+    /// Writes until the connection breaks, and returns the cause.
     async fn serve(&mut self, stream: TcpStream, protocol: Protocol) -> std::io::Error {
-        // Messages that waited for the last connection are stale by now.
+        // Messages that waited for the previous connection are stale by now.
         while let Ok(batch) = self.batches.try_recv() {
             self.taken(&batch);
         }
@@ -356,7 +358,7 @@ impl Dialler {
         frames: &mut FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>,
         protocol: Protocol,
     ) -> std::io::Error {
-        let (mut gathered, mut told) = (Vec::new(), BTreeMap::new());
+        let (mut gathered, mut marks_sent) = (Vec::new(), BTreeMap::new());
         loop {
             if self.batches.recv_many(&mut gathered, BATCHES_MAX).await == 0 {
                 return std::io::Error::other("this node is stopping");
@@ -364,15 +366,15 @@ impl Dialler {
             let write_out = async {
                 for batch in gathered.drain(..) {
                     let bytes = self.taken(&batch);
-                    // What was made for the last connection while this one came about.
+                    // The batch was encoded for the previous connection while this one was made.
                     if batch.protocol != protocol {
                         self.stats.dropped.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
                         continue;
                     }
                     self.stats.sent.count(batch.frames.len(), bytes);
-                    // Before what it may be needed for: it must not be acknowledged what a peer would not miss.
+                    // The mark goes first: no acknowledgement may reach a peer that would not miss it in an old copy.
                     if let Some((shard, mark)) = batch.synced
-                        && told.insert(shard, mark) != Some(mark)
+                        && marks_sent.insert(shard, mark) != Some(mark)
                     {
                         frames.feed(mark_frame(shard, mark)).await?;
                     }
@@ -390,7 +392,7 @@ impl Dialler {
         }
     }
 
-    /// Counts a batch out of the queue, and says how many bytes it has.
+    /// Removes a batch from the count of queued bytes, and returns its size.
     fn taken(&self, batch: &Batch) -> usize {
         let bytes = batch.frames.iter().map(Bytes::len).sum();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -398,12 +400,12 @@ impl Dialler {
     }
 }
 
-/// Carries frames with large values to a peer, one after the other.
+/// Sends frames with large values to a peer, one after the other.
 struct Carrier {
     local: LocalNode,
     peer: Peer,
     stats: Arc<PeerStats>,
-    acquaintances: Acquaintances,
+    known_peers: KnownPeers,
     frames: mpsc::Receiver<Large>,
     queued_bytes: Arc<AtomicUsize>,
 }
@@ -419,23 +421,23 @@ impl Carrier {
 
     async fn carry(&mut self) {
         while let Some(first) = self.frames.recv().await {
-            let carried = match dial(&self.local, &self.peer, &self.acquaintances).await {
+            let carried = match dial(&self.local, &self.peer, &self.known_peers).await {
                 Ok((stream, remote, protocol)) => {
-                    let known = self.acquaintances.clone();
+                    let known = self.known_peers.clone();
                     tokio::select! {
                         carried = self.serve(stream, protocol, first) => carried,
                         () = known.refused(&remote) => Ok(()),
                     }
                 }
-                // The other connection tells operators of it.
+                // The other connection reports the error.
                 Err(error) => {
                     self.drop_frame(first);
                     Err(std::io::Error::other(error))
                 }
             };
             if let Err(error) = carried {
-                debug!("the connection to {} for large values ended: {error}", self.peer.name);
-                // What waits is asked for again where it is still wanted.
+                debug!(peer = %self.peer.name, %error, "connection to peer for large values ended");
+                // The peer repeats requests for what it still needs.
                 while let Ok(large) = self.frames.try_recv() {
                     self.drop_frame(large);
                 }
@@ -443,12 +445,12 @@ impl Carrier {
         }
     }
 
-    /// Sends what waits until there has been nothing for a while.
+    /// Sends queued frames until there have been none for a while.
     async fn serve(&mut self, stream: TcpStream, protocol: Protocol, first: Large) -> std::io::Result<()> {
         let (read, write) = stream.into_split();
         let mut frames = FramedWrite::new(write, codec(FRAME_BYTES_MAX));
         let write = async {
-            let (mut next, mut told) = (Some(first), BTreeMap::new());
+            let (mut next, mut marks_sent) = (Some(first), BTreeMap::new());
             while let Some(large) = next {
                 let bytes = large.frame.bytes();
                 self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -457,7 +459,7 @@ impl Carrier {
                     let frame = tokio::task::spawn_blocking(move || large.frame.encode()).await?;
                     let send = async {
                         if let Some((shard, mark)) = large.synced
-                            && told.insert(shard, mark) != Some(mark)
+                            && marks_sent.insert(shard, mark) != Some(mark)
                         {
                             frames.feed(mark_frame(shard, mark)).await?;
                         }
@@ -486,21 +488,21 @@ impl Carrier {
     }
 }
 
-/// Connects to a peer, and lets both sides say who they are.
+/// Connects to a peer and exchanges hellos.
 async fn dial(
     local: &LocalNode,
     peer: &Peer,
-    acquaintances: &Acquaintances,
+    known_peers: &KnownPeers,
 ) -> Result<(TcpStream, Remote, Protocol), HelloError> {
     let mut stream = connect(&peer.addr, DIAL_WITHIN).await?;
-    let (remote, protocol) = hello::call(&mut stream, local, peer.node, acquaintances).await?;
+    let (remote, protocol) = hello::call(&mut stream, local, peer.node, known_peers).await?;
     Ok((stream, remote, protocol))
 }
 
-/// See [`super::who_is_at`].
-pub(super) async fn who_is_at(local: &LocalNode, addr: &str) -> Result<Found, HelloError> {
+/// See [`super::identify`].
+pub(super) async fn identify(local: &LocalNode, addr: &str) -> Result<Found, HelloError> {
     let mut stream = connect(addr, REACHED_WITHIN).await?;
-    hello::ask_who(&mut stream, local).await
+    hello::ask_identity(&mut stream, local).await
 }
 
 async fn connect(addr: &str, within: Duration) -> Result<TcpStream, HelloError> {
@@ -512,7 +514,7 @@ async fn connect(addr: &str, within: Duration) -> Result<TcpStream, HelloError> 
     Ok(stream)
 }
 
-/// Asks for a connection again and again, until one comes about or is refused.
+/// Requests a connection again and again, until one is made or refused.
 async fn first_to_connect(addr: &str) -> std::io::Result<TcpStream> {
     let mut asked = FuturesUnordered::new();
     loop {
@@ -524,17 +526,17 @@ async fn first_to_connect(addr: &str) -> std::io::Result<TcpStream> {
     }
 }
 
-/// Waits until a peer that does not answer could not be reached, and then can be again. A connection that stood before is of no use by then:
-/// what was lost on it is sent again ever more seldom, the longer the cut was.
+/// Waits until a peer that does not answer cannot be reached, and then can be again. The existing connection is useless by then: TCP
+/// retransmits what was lost on it at ever longer intervals.
 pub(super) async fn cut_healed(
     local: &LocalNode,
     peer: &Peer,
-    acquaintances: &Acquaintances,
+    known_peers: &KnownPeers,
     mut doubted: watch::Receiver<bool>,
 ) -> std::io::Error {
     let mut was_cut = false;
     loop {
-        // What it says by then on a connection of its own does not mend this one.
+        // What the peer sends by then on another connection does not repair this one.
         if !was_cut && doubted.wait_for(|doubted| *doubted).await.is_err() {
             return std::io::Error::other("this node does not talk to it any more");
         }
@@ -543,14 +545,14 @@ pub(super) async fn cut_healed(
         // The first request was lost.
         was_cut |= reached.is_err() || begun.elapsed() >= DIAL_EVERY;
         let Ok(mut stream) = reached else {
-            // It was refused, and would be at once again.
+            // A refused connection would be refused again at once.
             if begun.elapsed() < DIAL_EVERY {
                 tokio::time::sleep(jittered(BACKOFF_MAX)).await;
             }
             continue;
         };
-        // Whoever says nothing is taken for a stranger there.
-        let _ = tokio::time::timeout(REACHED_WITHIN, hello::call(&mut stream, local, peer.node, acquaintances)).await;
+        // A hello is sent because the peer counts a connection without one as refused.
+        let _ = tokio::time::timeout(REACHED_WITHIN, hello::call(&mut stream, local, peer.node, known_peers)).await;
         if was_cut {
             return std::io::Error::other("it was cut off, and can be reached again");
         }
@@ -558,41 +560,41 @@ pub(super) async fn cut_healed(
     }
 }
 
-/// See [`super::introduce`]. A peer that does not answer soon says nothing.
-pub(super) async fn introduce(local: &LocalNode, peer: &Peer, acquaintances: &Acquaintances) -> Result<(), Unwelcome> {
+/// See [`super::introduce`]. A peer that does not answer in time counts as having no objection.
+pub(super) async fn introduce(local: &LocalNode, peer: &Peer, known_peers: &KnownPeers) -> Result<(), Unwelcome> {
     let asked = async {
         let mut stream = connect(&peer.addr, REACHED_WITHIN).await?;
-        hello::call(&mut stream, local, peer.node, acquaintances).await
+        hello::call(&mut stream, local, peer.node, known_peers).await
     };
     match tokio::time::timeout(INTRODUCED_WITHIN, asked).await {
         Ok(Err(HelloError::Retired(why))) => Err(Unwelcome::Retired(why)),
-        Ok(Err(HelloError::Runs { .. })) => Err(Unwelcome::Runs { told_by: peer.name.clone() }),
+        Ok(Err(HelloError::Runs { .. })) => Err(Unwelcome::Runs { reported_by: peer.name.clone() }),
         _ => Ok(()),
     }
 }
 
-/// The frame that says how far the store of a shard has come. No message begins with its first byte.
+/// The frame with the mark of a shard's store. No message begins with its first byte.
 fn mark_frame(shard: u32, mark: Mark) -> Bytes {
     [&[MARK_FRAME][..], &shard.to_be_bytes(), &mark.to_bytes()].concat().into()
 }
 
-/// What such a frame says; none if it is another one.
+/// Decodes such a frame; none if it is another one.
 pub(super) fn read_mark_frame(frame: &[u8]) -> Option<(u32, Mark)> {
     let (shard, mark) = frame.strip_prefix(&[MARK_FRAME])?.split_first_chunk::<4>()?;
     Some((u32::from_be_bytes(*shard), Mark::from_bytes(mark)?))
 }
 
-/// Waits for the end of a connection on which the peer says nothing more.
+/// Waits for the end of a connection on which the peer sends nothing more.
 async fn closed(mut read: OwnedReadHalf) -> std::io::Error {
     let mut byte = [0; 1];
     match read.read(&mut byte).await {
         Ok(0) => std::io::Error::other("the peer closed it"),
-        Ok(_) => std::io::Error::other("the peer spoke where it should not"),
+        Ok(_) => std::io::Error::other("the peer sent data on a one-way connection"),
         Err(error) => error,
     }
 }
 
-/// A time around `backoff`, so that nodes which lost each other at once do not dial each other at once.
+/// A random time around `backoff`, so that nodes which lost each other do not dial each other at the same moment.
 fn jittered(backoff: Duration) -> Duration {
     let random = random::number().unwrap_or_default() as u32;
     backoff / 2 + backoff.mul_f64(f64::from(random) / f64::from(u32::MAX))

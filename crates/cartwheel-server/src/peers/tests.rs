@@ -45,7 +45,7 @@ fn message(from: &LocalNode, operation: u64) -> Envelope {
     }
 }
 
-/// Passes on the number of each message that it is told.
+/// Forwards the operation number of each message it receives.
 struct Ear(mpsc::UnboundedSender<u64>);
 
 impl Machine for Ear {
@@ -57,25 +57,25 @@ impl Machine for Ear {
     }
 }
 
-/// A node that listens; what it hears, where it listens, and what stops it.
+/// A listening node: what it receives, its address, and what stops it.
 struct Listening {
-    heard: mpsc::UnboundedReceiver<u64>,
+    received: mpsc::UnboundedReceiver<u64>,
     peer: Peer,
     stop: watch::Sender<bool>,
 }
 
-/// A node of one shard that passes on what it is told.
-fn ear(heard: mpsc::UnboundedSender<u64>) -> Inbound {
+/// A node of one shard that forwards what it receives.
+fn ear(received: mpsc::UnboundedSender<u64>) -> Inbound {
     let (handle, inbox) = shard::inbox();
     let (_, stop) = watch::channel(true);
-    let outgoing = Arc::new(Peers::dial(&local("ear", 1), [], &Acquaintances::default(), &stop));
+    let outgoing = Arc::new(Peers::dial(&local("ear", 1), [], &KnownPeers::default(), &stop));
     let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
-    shard::start(0, Ear(heard), disk, outgoing.of_shard(0), inbox, Clock::start()).unwrap();
+    shard::start(0, Ear(received), disk, outgoing.of_shard(0), inbox, Clock::start()).unwrap();
     let (control, _) = control_queue::inbox();
     Inbound { shards: Shards::new(vec![handle], Partitions::default()), control }
 }
 
-/// Listens on `addr`, which a listener that was told to stop may still hold for a moment.
+/// Listens on `addr`, which a stopped listener may still hold for a moment.
 async fn bound(addr: &str) -> TcpListener {
     for _ in 0..100 {
         if let Ok(listener) = TcpListener::bind(addr).await {
@@ -88,12 +88,12 @@ async fn bound(addr: &str) -> TcpListener {
 
 async fn listening(node: &LocalNode, addr: &str) -> Listening {
     let listener = bound(addr).await;
-    let (heard_sender, heard) = mpsc::unbounded_channel();
+    let (heard_sender, received) = mpsc::unbounded_channel();
     let inbound = ear(heard_sender);
     let (stop, stopped) = watch::channel(false);
     let peer = Peer { node: node.node, name: node.name.clone(), addr: listener.local_addr().unwrap().to_string() };
-    tokio::spawn(listen(node.clone(), listener, 100, inbound, Board::default(), Acquaintances::default(), stopped));
-    Listening { heard, peer, stop }
+    tokio::spawn(listen(node.clone(), listener, 100, inbound, Board::default(), KnownPeers::default(), stopped));
+    Listening { received, peer, stop }
 }
 
 async fn connected(peers: &Peers) -> bool {
@@ -106,23 +106,23 @@ async fn connected(peers: &Peers) -> bool {
     true
 }
 
-async fn hears(listening: &mut Listening) -> Option<u64> {
-    tokio::time::timeout(Duration::from_secs(5), listening.heard.recv()).await.ok().flatten()
+async fn next_message(listening: &mut Listening) -> Option<u64> {
+    tokio::time::timeout(Duration::from_secs(5), listening.received.recv()).await.ok().flatten()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_arrive_in_their_order_and_again_after_a_reconnect() {
+async fn messages_arrive_in_order_and_again_after_a_reconnect() {
     let (a, b) = (local("a", 1), local("b", 1));
     let mut there = listening(&b, "127.0.0.1:0").await;
     let (_stop, stopped) = watch::channel(false);
-    let peers = Peers::dial(&a, [there.peer.clone()], &Acquaintances::default(), &stopped);
+    let peers = Peers::dial(&a, [there.peer.clone()], &KnownPeers::default(), &stopped);
     assert!(connected(&peers).await);
     for operation in 0..1_000 {
         peers.send(b.node, &[message(&a, operation), message(&a, operation + 10_000)]);
     }
     for operation in 0..1_000 {
-        assert_eq!(hears(&mut there).await, Some(operation));
-        assert_eq!(hears(&mut there).await, Some(operation + 10_000));
+        assert_eq!(next_message(&mut there).await, Some(operation));
+        assert_eq!(next_message(&mut there).await, Some(operation + 10_000));
     }
 
     there.stop.send_replace(true);
@@ -132,38 +132,38 @@ async fn messages_arrive_in_their_order_and_again_after_a_reconnect() {
     let mut again = listening(&b, &there.peer.addr).await;
     assert!(connected(&peers).await);
     peers.send(b.node, &[message(&a, 78)]);
-    assert_eq!(hears(&mut again).await, Some(78), "what was sent into the void is gone");
+    assert_eq!(next_message(&mut again).await, Some(78), "messages sent without a connection are gone");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_nodes_that_belong_together_talk() {
+async fn only_nodes_of_one_cluster_talk() {
     let mut there = listening(&local("b", 1), "127.0.0.1:0").await;
     let (_stop, stopped) = watch::channel(false);
-    let stranger = Peers::dial(&local("a", 2), [there.peer.clone()], &Acquaintances::default(), &stopped);
+    let stranger = Peers::dial(&local("a", 2), [there.peer.clone()], &KnownPeers::default(), &stopped);
     assert!(!connected(&stranger).await, "another cluster");
     let elsewhere = Peer { node: NodeId::of_name("c"), ..there.peer.clone() };
     assert!(
-        !connected(&Peers::dial(&local("a", 1), [elsewhere], &Acquaintances::default(), &stopped)).await,
+        !connected(&Peers::dial(&local("a", 1), [elsewhere], &KnownPeers::default(), &stopped)).await,
         "another node"
     );
 
-    let peers = Peers::dial(&local("a", 1), [there.peer.clone()], &Acquaintances::default(), &stopped);
+    let peers = Peers::dial(&local("a", 1), [there.peer.clone()], &KnownPeers::default(), &stopped);
     assert!(connected(&peers).await);
     peers.send(there.peer.node, &[message(&local("someone-else", 1), 1)]);
     peers.send(there.peer.node, &[message(&local("a", 1), 2)]);
-    assert!(tokio::time::timeout(Duration::from_millis(500), there.heard.recv()).await.is_err(), "a borrowed name");
+    assert!(tokio::time::timeout(Duration::from_millis(500), there.received.recv()).await.is_err(), "a borrowed name");
 }
 
 #[tokio::test]
-async fn refusals_say_why() {
-    async fn talk(caller: LocalNode, to: &str, answerer: LocalNode) -> (String, String) {
+async fn refusals_state_the_reason() {
+    async fn handshake(caller: LocalNode, to: &str, answerer: LocalNode) -> (String, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut answering, _) = listener.accept().await.unwrap();
-        let (to, nobody) = (NodeId::of_name(to), Acquaintances::default());
+        let (to, none_known) = (NodeId::of_name(to), KnownPeers::default());
         let (called, answered) = tokio::join!(
-            hello::call(&mut calling, &caller, to, &nobody),
-            hello::answer(&mut answering, &answerer, &nobody)
+            hello::call(&mut calling, &caller, to, &none_known),
+            hello::answer(&mut answering, &answerer, &none_known)
         );
         let said = |result: Result<(hello::Remote, Protocol), HelloError>| {
             result.map_or_else(|e| e.to_string(), |(r, _)| r.name)
@@ -171,22 +171,22 @@ async fn refusals_say_why() {
         (said(called), said(answered))
     }
 
-    assert_eq!(talk(local("a", 1), "b", local("b", 1)).await, ("b".to_owned(), "a".to_owned()));
-    let (called, answered) = talk(local("a", 1), "b", local("b", 2)).await;
+    assert_eq!(handshake(local("a", 1), "b", local("b", 1)).await, ("b".to_owned(), "a".to_owned()));
+    let (called, answered) = handshake(local("a", 1), "b", local("b", 2)).await;
     assert!(
         called.contains("b belongs to cluster 0000") && answered.contains("a there belongs to cluster"),
         "{called}"
     );
-    let (called, answered) = talk(local("a", 1), "b", local("c", 1)).await;
-    assert!(called.contains("c is there instead") && answered.contains("c is there instead"), "{called} {answered}");
+    let (called, answered) = handshake(local("a", 1), "b", local("c", 1)).await;
+    assert!(called.contains("c listens there") && answered.contains("c listens there"), "{called} {answered}");
 }
 
 #[tokio::test]
-async fn strangers_are_turned_away() {
+async fn other_programs_are_refused() {
     let malformed = [&b"\0\0\0\x0ecartwheel"[..], &PROTOCOL_VERSION.to_be_bytes(), b"\xff"].concat();
     for (said, expected) in [
-        (&b"GET / HTTP/1.1\r\n\r\n"[..], "whoever is there is no cartwheel node"),
-        (b"\0\0\0\0", "whoever is there is no cartwheel node"),
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "no cartwheel node listens there"),
+        (b"\0\0\0\0", "no cartwheel node listens there"),
         (b"\0\0\0\x0dcartwheel\0\0\0\x09", "it speaks protocol version 9"),
         (&malformed, "its hello is malformed"),
     ] {
@@ -194,20 +194,20 @@ async fn strangers_are_turned_away() {
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut answering, _) = listener.accept().await.unwrap();
         calling.write_all(said).await.unwrap();
-        let error = hello::answer(&mut answering, &local("b", 1), &Acquaintances::default()).await.unwrap_err();
+        let error = hello::answer(&mut answering, &local("b", 1), &KnownPeers::default()).await.unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_board_shows_who_is_reached_and_what_was_said() {
+async fn the_board_shows_connections_and_traffic() {
     let (a, b) = (local("a", 1), LocalNode { boot: 7, ..local("b", 1) });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     drop(listener);
     let (_stop, stopped) = watch::channel(false);
     let peer = Peer { node: b.node, name: b.name.clone(), addr: addr.clone() };
-    let peers = Peers::dial(&a, [peer.clone()], &Acquaintances::default(), &stopped);
+    let peers = Peers::dial(&a, [peer.clone()], &KnownPeers::default(), &stopped);
     let (board, mut link) = (peers.board(), peers.connections().remove(0).1);
     let b_of_a = board.get(b.node).unwrap();
     peers.send(b.node, &[message(&a, 1), message(&a, 2)]);
@@ -218,10 +218,10 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
     let link_state = b_of_a.link();
     assert!(!link_state.connected && link_state.last_error.unwrap().starts_with("it cannot be reached: "));
 
-    // Where it listens, it has a board of its own, on which `a` stands.
+    // The listening node has a board of its own with `a` on it.
     let listener = TcpListener::bind(&addr).await.unwrap();
     let board_of_b = Board::of([&Peer { node: a.node, name: a.name.clone(), addr: String::new() }]);
-    let (heard_sender, mut heard) = mpsc::unbounded_channel();
+    let (heard_sender, mut received) = mpsc::unbounded_channel();
     let (stop_b, stopped_b) = watch::channel(false);
     tokio::spawn(listen(
         b.clone(),
@@ -229,7 +229,7 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
         100,
         ear(heard_sender),
         board_of_b.clone(),
-        Acquaintances::default(),
+        KnownPeers::default(),
         stopped_b,
     ));
     link.wait_for(|connected| *connected).await.unwrap();
@@ -240,11 +240,11 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
     assert_eq!(b_of_a.connects.load(Ordering::Relaxed), 1);
 
     let a_of_b = board_of_b.get(a.node).unwrap();
-    assert_eq!(a_of_b.clock_offset_ms(board_of_b.now()), None, "nothing heard");
+    assert_eq!(a_of_b.clock_offset_ms(board_of_b.now()), None, "no message has arrived");
     let sent = Now { wall: WallMs(crate::os::clock::wall().0 + 60_000), ..Now::default() };
     peers.send(b.node, &[Envelope { sent, ..message(&a, 3) }, Envelope { sent, ..message(&a, 4) }]);
     for expected in [3, 4] {
-        assert_eq!(tokio::time::timeout(Duration::from_secs(5), heard.recv()).await.unwrap(), Some(expected));
+        assert_eq!(tokio::time::timeout(Duration::from_secs(5), received.recv()).await.unwrap(), Some(expected));
     }
     assert_eq!(a_of_b.received.messages.load(Ordering::Relaxed), 2);
     let bytes = a_of_b.received.bytes.load(Ordering::Relaxed);
@@ -276,10 +276,10 @@ fn view_of(incarnations_of_b: &[u64]) -> Arc<View> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn old_boots_and_old_incarnations_are_refused_and_told_so() {
+async fn old_boots_and_old_incarnations_are_refused_with_the_reason() {
     let (a, b) = (local("a", 1), local("b", 1));
     let dir = tempfile::tempdir().unwrap();
-    crate::lifecycle::bootstrap::open_or_found(
+    crate::lifecycle::bootstrap::open_or_bootstrap(
         &dir.path().join("d"),
         Some(1),
         None,
@@ -288,32 +288,32 @@ async fn old_boots_and_old_incarnations_are_refused_and_told_so() {
     .unwrap();
     let data_dir = crate::data_dir::DataDir::open(&dir.path().join("d/node-1")).unwrap();
     let (views, view) = watch::channel(view_of(&[1]));
-    let load = || Acquaintances::new(view.clone(), data_dir.seen_file(), data_dir.seen_file().load().unwrap());
+    let load = || KnownPeers::new(view.clone(), data_dir.seen_file(), data_dir.seen_file().load().unwrap());
 
     let listener = bound("127.0.0.1:0").await;
     let peer = Peer { node: a.node, name: a.name.clone(), addr: listener.local_addr().unwrap().to_string() };
-    let (heard_sender, mut heard) = mpsc::unbounded_channel();
+    let (heard_sender, mut received) = mpsc::unbounded_channel();
     let (_stop, stopped) = watch::channel(false);
     tokio::spawn(listen(a.clone(), listener, 100, ear(heard_sender), Board::default(), load(), stopped.clone()));
     let call = |boot: u32, incarnation: u64| {
         let (local, peers) = (LocalNode { boot, incarnation: Incarnation(incarnation), ..b.clone() }, [peer.clone()]);
-        async move { introduce(&local, &peers, &Acquaintances::default()).await }
+        async move { introduce(&local, &peers, &KnownPeers::default()).await }
     };
     assert_eq!(call(7, 1).await, Ok(()));
     assert_eq!(call(6, 1).await, Err(Unwelcome::Retired(Retired::OldCopy)));
     assert_eq!(call(7, 1).await, Ok(()), "the same boot again");
-    assert_eq!(call(1, 2).await, Ok(()), "an incarnation that nobody has told of yet");
+    assert_eq!(call(1, 2).await, Ok(()), "an incarnation that the view does not know yet");
     assert_eq!(
         data_dir.seen_file().load().unwrap().get(&(b.node, Incarnation(1))).map(|known| known.boot),
         Some(7),
         "it outlives this node's own boot"
     );
 
-    let known = Acquaintances::default();
+    let known = KnownPeers::default();
     let peers = Peers::dial(&LocalNode { boot: 8, ..b.clone() }, [peer.clone()], &known, &stopped);
     assert!(connected(&peers).await);
     peers.send(a.node, &[message(&b, 1)]);
-    assert_eq!(tokio::time::timeout(Duration::from_secs(5), heard.recv()).await.unwrap(), Some(1));
+    assert_eq!(tokio::time::timeout(Duration::from_secs(5), received.recv()).await.unwrap(), Some(1));
     views.send_replace(view_of(&[1, 2]));
     let retired = tokio::time::timeout(Duration::from_secs(20), known.retired()).await;
     assert_eq!(retired, Ok(Retired::Replaced), "its connection is closed, and its next hello refused");
@@ -321,7 +321,7 @@ async fn old_boots_and_old_incarnations_are_refused_and_told_so() {
     assert_eq!(call(2, 2).await, Ok(()));
 }
 
-/// A listener at which requests for connections are lost while nobody accepts any.
+/// A listener that loses connection requests while none is accepted.
 fn narrow() -> (TcpListener, String) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -333,9 +333,9 @@ fn narrow() -> (TcpListener, String) {
 }
 
 #[tokio::test]
-async fn a_connection_is_given_up_only_if_the_peer_could_not_be_reached_meanwhile() {
+async fn a_connection_is_replaced_only_if_the_peer_could_not_be_reached_meanwhile() {
     let (listener, addr) = narrow();
-    let (a, known) = (local("a", 1), Acquaintances::default());
+    let (a, known) = (local("a", 1), KnownPeers::default());
     let peer = Peer { node: NodeId::of_name("b"), name: "b".to_owned(), addr: addr.clone() };
     let (_doubt, doubted) = watch::channel(true);
     let reached_twice = async {

@@ -1,4 +1,4 @@
-//! Nodes that are no members and have asked to be let in.
+//! Nodes that wait to join.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,12 +11,12 @@ use tokio::sync::watch;
 use crate::control_queue::ControlHandle;
 use crate::data_dir::ClusterSecret;
 
-/// How long a node is known to wait after it has said so. It says so every second.
+/// How long a node counts as waiting after it has asked. It asks every second.
 const WAITS_FOR: Duration = Duration::from_secs(10);
-/// How many may wait: whoever reaches the port may say that he does.
+/// How many nodes may wait: any program that reaches the port may ask.
 const WAITING_MAX: usize = 1_000;
 
-/// Those who wait. Clones are one.
+/// The waiting nodes. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Waiting(Arc<Mutex<BTreeMap<String, (Member, Instant)>>>);
 
@@ -37,15 +37,15 @@ impl Waiting {
     }
 }
 
-/// What a node that wants to be let in is told: enough to be a member of the cluster once it is.
+/// What a joining node is told: enough to become a member.
 #[derive(Clone, Debug)]
 pub struct Welcome {
-    /// What the nodes of the cluster share.
+    /// The secret that the nodes of the cluster share.
     pub secret: ClusterSecret,
     /// All changes that this node knows, encoded.
     pub history: watch::Receiver<Bytes>,
-    /// Who waits.
+    /// The waiting nodes.
     pub waiting: Waiting,
-    /// Who lets in those who need no administrator.
+    /// The control, which adds nodes that join without an administrator.
     pub control: ControlHandle,
 }

@@ -1,5 +1,4 @@
-//! Where others find this node: recorded for all when it is started elsewhere than before; and where this node finds others that have
-//! moved, all at once.
+//! Addresses: records this node's own when they have changed, and finds peers that have moved.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,17 +13,17 @@ use crate::config::{Config, ListenAddr};
 use crate::control_queue::ControlHandle;
 use crate::peers::{self, Found, LocalNode, Peers};
 
-/// How long it may take to record an address, and after how long that is tried again.
+/// How long recording an address may take, and the time before another attempt.
 const RECORDED_WITHIN: Duration = Duration::from_secs(5);
 const TRY_AFTER: Duration = Duration::from_secs(1);
-/// How often the seeds are asked who is there, while peers are missing.
+/// How often the seeds are asked while peers are missing.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// The member at the addresses at which it is served now, as far as the configuration says them: what is advertised goes before what is
-/// listened on, and an address that stands for all of a machine's says nothing.
+/// The member with the addresses at which it is served now, as far as the configuration gives them. Advertised addresses take precedence
+/// over listening addresses; wildcard addresses are ignored.
 pub(super) fn served_at(member: &Member, config: &Config) -> Member {
     let said = |advertised: &Option<ListenAddr>, listen: &Option<ListenAddr>, known: &str| {
-        let listened = listen.as_ref().filter(|listen| listen.is_one_place());
+        let listened = listen.as_ref().filter(|listen| listen.is_specific());
         advertised.as_ref().or(listened).map_or(known, ListenAddr::as_str).to_owned()
     };
     Member {
@@ -34,21 +33,21 @@ pub(super) fn served_at(member: &Member, config: &Config) -> Member {
     }
 }
 
-/// Has the cluster know where a member is, until the node ends. Each of its nodes dials it there from then on.
-pub(super) async fn make_known(member: Member, control: ControlHandle, mut view: watch::Receiver<Arc<View>>) {
-    info!("{} is at {} for peers and at {} for HTTP from now on", member.name, member.peer_addr, member.http_addr);
+/// Records a member's addresses in the cluster, with retries until the node ends. Every node dials them from then on.
+pub(super) async fn record_own_address(member: Member, control: ControlHandle, mut view: watch::Receiver<Arc<View>>) {
+    info!(node = %member.name, peer_addr = %member.peer_addr, http_addr = %member.http_addr, "recording this node's new addresses");
     loop {
-        // Nothing of the view is held on to meanwhile.
+        // The borrow of the view ends before the wait.
         let moved = change(&view.borrow_and_update(), &member);
         let Some(moved) = moved else { return };
         if let Err(error) = record(&control, moved).await {
-            warn!("where {} is could not be recorded, and is tried again: {error}", member.name);
+            warn!(node = %member.name, error, "cannot record the addresses; retrying");
             tokio::time::sleep(TRY_AFTER).await;
         }
     }
 }
 
-/// What makes it known where a member is; none if that is known.
+/// The change that records a member's addresses; none if they are known.
 fn change(view: &View, member: &Member) -> Option<ChangeKind> {
     view.moved(member.id, member.incarnation, &member.peer_addr, &member.http_addr)
 }
@@ -62,8 +61,8 @@ async fn record(control: &ControlHandle, moved: ChangeKind) -> Result<(), String
     }
 }
 
-/// Asks the seeds who is there while peers are missing, and has the cluster know where those are that have moved.
-pub(super) async fn look_for_others(
+/// Asks the seeds for their identity while peers are missing, and records the addresses of those that have moved.
+pub(super) async fn find_moved_peers(
     seeds: BTreeSet<String>,
     local: LocalNode,
     peers: Arc<Peers>,
@@ -82,23 +81,23 @@ pub(super) async fn look_for_others(
             continue;
         }
         for seed in &seeds {
-            let Ok(Found { node, incarnation, peer_addr, http_addr }) = peers::who_is_at(&local, seed).await else {
+            let Ok(Found { node, incarnation, peer_addr, http_addr }) = peers::identify(&local, seed).await else {
                 continue;
             };
             let known = view.borrow().member(node).map(|known| known.member.clone());
             let Some(known) = known.filter(|known| missing.contains(&node) && known.incarnation == incarnation) else {
                 continue;
             };
-            // What it says of itself; from a build that says nothing, where it was found.
+            // The addresses that it reports; for builds that report none, where it was found.
             let or = |said: String, otherwise: &str| if said.is_empty() { otherwise.to_owned() } else { said };
             let peer_addr = or(peer_addr, seed);
             let http_addr = or(http_addr, &known.http_addr);
             let moved = Member { peer_addr, http_addr, ..known };
             let change = change(&view.borrow(), &moved);
             if let Some(change) = change {
-                info!("{} was found at {seed}", moved.name);
+                info!(peer = %moved.name, addr = %seed, "found a peer at a new address");
                 if let Err(error) = record(&control, change).await {
-                    warn!("where {} is could not be recorded, and is tried again: {error}", moved.name);
+                    warn!(peer = %moved.name, error, "cannot record the addresses; retrying");
                 }
             }
         }
@@ -113,7 +112,7 @@ mod tests {
     use crate::config::{Environment, NewNode, Settings};
 
     #[test]
-    fn what_is_advertised_goes_before_what_is_listened_on() {
+    fn advertised_addresses_take_precedence_over_listening_addresses() {
         let member =
             Member { peer_addr: "p:1".to_owned(), http_addr: "h:1".to_owned(), ..Member::new("a", Incarnation(1)) };
         let at = |peer_listen: Option<&str>, peer_address: Option<&str>| {

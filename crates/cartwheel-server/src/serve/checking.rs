@@ -1,4 +1,4 @@
-//! Whether a node would start with certain settings, without starting it.
+//! Checks whether a node would start, without starting it.
 
 use super::listening::{self, ADMINISTRATORS, HTTP, PEERS};
 use super::{ServeError, address};
@@ -6,11 +6,10 @@ use crate::config::Config;
 use crate::data_dir;
 use crate::lifecycle::join::{self, Plan};
 
-/// Looks at everything that would keep the node from starting and shows without it: what its directory holds, whether the settings fit
-/// that, and where it would listen. Says what it would do.
+/// Checks everything that could keep the node from starting: its directory, its settings, and its addresses. Returns what the node would do.
 ///
 /// # Errors
-/// What the node would end with.
+/// The error with which the node would end.
 pub async fn check(config: &Config) -> Result<String, ServeError> {
     let plan = join::plan(config)?;
     let dir = config.dir.display();
@@ -29,13 +28,13 @@ pub async fn check(config: &Config) -> Result<String, ServeError> {
             )
         }
         Plan::Nothing => return Err(data_dir::DataDirError::NoNode(config.dir.clone()).into()),
-        Plan::Found(new) | Plan::Join(new) => {
+        Plan::Bootstrap(new) | Plan::Join(new) => {
             listening::check(HTTP, config.http_listen.as_ref(), &new.site.http_addr, config.insecure).await?;
             listening::check(PEERS, config.peer_listen.as_ref(), &new.site.peer_addr, config.insecure).await?;
             let name = &new.name;
             match plan {
-                Plan::Found(_) => format!("{name} would found the cluster {}, in {dir}", new.cluster_name),
-                _ => format!("{name} would ask {} to be let in, in {dir}", new.seeds()),
+                Plan::Bootstrap(_) => format!("{name} would bootstrap the cluster {}, in {dir}", new.cluster_name),
+                _ => format!("{name} would ask {} to join, in {dir}", new.seeds()),
             }
         }
     };

@@ -1,20 +1,20 @@
-//! How many files and connections the process may have open, and who gets how many of them.
+//! Divides the open files that the process may have among clients, peers and the store.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-/// As many connections of clients and of peers as a node ever takes.
+/// The most connections of clients and of peers that a node takes.
 const HTTP_MAX: usize = 10_000;
 const PEERS_MAX: usize = 4_096;
 
-/// How many connections may stand at once. What is left of the process's files is for its store, which fails without.
+/// The maximum numbers of connections. The remaining files are for the store, which fails without them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Connections {
     pub(super) http: usize,
     pub(super) peers: usize,
 }
 
-/// Has the system allow as many open files as it ever would, and shares them out.
+/// Raises the limit of open files as far as the system allows, and divides it.
 pub(super) fn share_out() -> Connections {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
@@ -23,9 +23,11 @@ pub(super) fn share_out() -> Connections {
     if shares.http < HTTP_MAX {
         let (files, Connections { http, peers }) = (files.unwrap_or(u64::MAX), shares);
         warn!(
-            "the system allows {files} open files, so no more than {http} connections of clients and {peers} of peers are taken: \
-             raise the limit (ulimit -n) to {} for {HTTP_MAX} clients",
-            HTTP_MAX * 2
+            files,
+            clients_max = http,
+            peers_max = peers,
+            files_wanted = HTTP_MAX * 2,
+            "open files limit connections; raise the limit (ulimit -n)"
         );
     }
     shares
@@ -42,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_store_keeps_its_share() {
+    fn the_store_keeps_its_share_of_files() {
         assert_eq!(of_files(None), Connections { http: 10_000, peers: 4_096 });
         assert_eq!(of_files(Some(20_000)), Connections { http: 10_000, peers: 2_500 });
         assert_eq!(of_files(Some(1_024)), Connections { http: 512, peers: 128 });

@@ -1,4 +1,4 @@
-//! Where a node listens.
+//! Listens on the node's addresses.
 
 use std::net::SocketAddr;
 
@@ -7,14 +7,13 @@ use tokio::net::TcpListener;
 use super::ServeError;
 use crate::config::ListenAddr;
 
-/// For whom a node listens, and the flag that says where.
+/// A service, and the flag that sets its address.
 pub(super) type For = (&'static str, &'static str);
 pub(super) const HTTP: For = ("HTTP", "http-listen");
 pub(super) const ADMINISTRATORS: For = ("administrators", "admin-listen");
 pub(super) const PEERS: For = ("peers", "peer-listen");
 
-/// Listens where it is `wanted`, or at the address that the cluster knows. Where other machines can connect, only if that was
-/// allowed.
+/// Listens on `wanted`, or on the address `known` to the cluster. An address that other machines can reach needs `insecure`.
 pub(super) async fn listen(
     of: For,
     wanted: Option<&ListenAddr>,
@@ -26,7 +25,7 @@ pub(super) async fn listen(
     TcpListener::bind(&addrs[..]).await.map_err(|source| ServeError::Listen { what: of.0, addr, flag: of.1, source })
 }
 
-/// The addresses at which [`listen`] would listen, if it may.
+/// Resolves and checks the addresses on which [`listen`] would listen.
 pub(super) async fn check(
     (what, flag): For,
     wanted: Option<&ListenAddr>,
@@ -35,7 +34,7 @@ pub(super) async fn check(
 ) -> Result<Vec<SocketAddr>, ServeError> {
     let addr = wanted.map_or(known, ListenAddr::as_str);
     let failed = |source| ServeError::Listen { what, addr: addr.to_owned(), flag, source };
-    // The addresses that are checked are the ones that are listened on: a name may mean something else a moment later.
+    // The checked addresses are the ones that are listened on: the name may resolve differently a moment later.
     let addrs: Vec<SocketAddr> = tokio::net::lookup_host(addr).await.map_err(failed)?.collect();
     if !insecure && addrs.iter().any(|addr| !addr.ip().to_canonical().is_loopback()) {
         return Err(ServeError::Exposed { what, addr: addr.to_owned(), flag });
@@ -43,7 +42,7 @@ pub(super) async fn check(
     Ok(addrs)
 }
 
-/// The address, for people.
+/// The address as text.
 pub(super) fn shown(listener: &TcpListener) -> String {
     listener.local_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string())
 }
@@ -53,8 +52,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn other_machines_are_listened_to_only_if_that_was_said() {
-        // As the cluster's history says it, or a flag.
+    async fn addresses_that_other_machines_reach_need_insecure() {
+        // The address comes from the cluster's history, or from a flag.
         let any: ListenAddr = "0.0.0.0:0".parse().unwrap();
         for (wanted, known) in
             [(None, "0.0.0.0:0"), (None, "[::]:0"), (None, "192.0.2.1:1"), (Some(&any), "127.0.0.1:0")]
@@ -67,7 +66,7 @@ mod tests {
             let listener = listen(PEERS, wanted, known, false).await.unwrap();
             assert!(listener.local_addr().unwrap().ip().is_loopback());
         }
-        // This is allowed, and then fails for another reason: the address is no machine's.
+        // This is allowed, and then fails because the address is not this machine's.
         let elsewhere = listen(PEERS, None, "192.0.2.1:1", true).await;
         assert!(matches!(elsewhere, Err(ServeError::Listen { .. })), "{elsewhere:?}");
     }

@@ -1,15 +1,15 @@
-//! Serving one node: from a data directory to open doors, and back.
+//! Serves one node: from its data directory to its API server and peers, and back.
 
 mod address;
+mod api_shutdown;
 mod checking;
 mod descriptors;
-mod door;
 mod error;
-mod farewell;
+mod leave;
 mod listening;
 mod opening;
-mod place;
 mod readiness;
+mod store_dir;
 mod threads;
 
 use std::collections::BTreeSet;
@@ -36,27 +36,27 @@ use crate::control::{self, other_members};
 use crate::control_queue;
 use crate::data_dir::lineage::Mark;
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch, SeenBoots};
-use crate::http::{self, Backend, Door, Front, Readiness};
-use crate::lifecycle::bootstrap::{self, FoundError};
+use crate::http::{self, ApiState, Backend, Front, Readiness};
+use crate::lifecycle::bootstrap::{self, BootstrapError};
 use crate::lifecycle::upgrade::{Upgrade, UpgradeStatus};
 use crate::lifecycle::{join, renew};
 use crate::metrics::Metrics;
 use crate::os::clock::{self, Clock};
 use crate::os::random::{self, NoRandomness};
-use crate::peers::{self, Acquaintances, Inbound, LocalNode, Peers, Retired, Unwelcome, Waiting, Welcome};
+use crate::peers::{self, Inbound, KnownPeers, LocalNode, Peers, Retired, Unwelcome, Waiting, Welcome};
 use crate::shard::disk::Disk;
 use crate::shard::reserve::{self, Reserve, ReserveOptions};
 use crate::shard::unsynced::{OsBoot, loss_floor};
 use crate::shard::{self, Running, ShardMetrics, Shards};
+use api_shutdown::ApiShutdown;
 pub use checking::check;
-use door::ClosingDoor;
 pub use error::ServeError;
-use farewell::Farewell;
+use leave::LeaveReason;
 use listening::{ADMINISTRATORS, HTTP, PEERS, listen, shown};
-use place::StorePlace;
+use store_dir::StoreDir;
 use threads::ClientThreads;
 
-/// Serves a node until `stopped` says why it is to stop, or until it has left its cluster.
+/// Serves a node until `stopped` completes with the reason to stop, or until the node has left its cluster.
 ///
 /// # Errors
 /// If the node cannot be started, or fails.
@@ -66,14 +66,14 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     tokio::select! {
         prepared = join::prepare(config) => prepared?,
         why = &mut stopped => {
-            info!("stopping: {why}");
+            info!(reason = why, "stopping");
             return Ok(());
         }
     }
     let mut data_dir = DataDir::open(&config.dir)?;
     let history_file = data_dir.history_file();
     let history = bootstrap::history_of(data_dir.identity(), &history_file, &config.dir)?;
-    let view = history.view().ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
+    let view = history.view().ok_or_else(|| BootstrapError::NoCluster(config.dir.clone()))?;
     let home = Home { node: NodeId::of_name(&data_dir.identity().name), incarnation: data_dir.identity().incarnation };
     if readiness::is_name_taken(&view, home) {
         let (name, dir) = (data_dir.identity().name.clone(), config.dir.clone());
@@ -85,26 +85,27 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     let has_moved = member != known;
 
     let (view_sender, views) = watch::channel(Arc::new(view.clone()));
-    let acquaintances = acquaintances(&data_dir, views.clone())?;
-    let places = StorePlace::of_all(&data_dir, config);
-    let stores = places.iter().map(StorePlace::open).collect::<Result<Vec<_>, _>>()?;
+    let known_peers = known_peers(&data_dir, views.clone())?;
+    let places = StoreDir::of_all(&data_dir, config);
+    let stores = places.iter().map(StoreDir::open).collect::<Result<Vec<_>, _>>()?;
     let marks = stores.iter().map(|store| Mark::of_store(store)).collect::<Result<Vec<_>, _>>()?;
     let was_stopped = data_dir.was_stopped(&marks);
     let next_boot = data_dir.next_boot(random::number()?, marks)?;
     let new_actors = ActorsSince { boot: next_boot.boot, drawn: next_boot.drawn };
     let lineage = data_dir.identity().lineage.with(next_boot.clone());
     let opening = LocalNode { lineage, opens: true, ..local_node(&data_dir, &view, &member) };
-    let asked = other_members(&view, member.id).into_iter().chain([opening::own_place(&member)]).collect::<Vec<_>>();
-    match opening::introduce(&opening, &asked, &acquaintances).await {
+    let peers_to_ask =
+        other_members(&view, member.id).into_iter().chain([opening::own_peer(&member)]).collect::<Vec<_>>();
+    match opening::introduce(&opening, &peers_to_ask, &known_peers).await {
         Ok(()) => {}
-        Err(Unwelcome::Retired(why)) => return farewell::end(&data_dir, Farewell::Refused(why)),
-        Err(Unwelcome::Runs { told_by }) => {
+        Err(Unwelcome::Retired(why)) => return leave::end(&data_dir, LeaveReason::Refused(why)),
+        Err(Unwelcome::Runs { reported_by }) => {
             let (name, dir) = (member.name.clone(), config.dir.clone());
-            return Err(ServeError::CopyRuns { name, dir, told_by });
+            return Err(ServeError::CopyRuns { name, dir, reported_by });
         }
     }
     let connections_max = descriptors::share_out();
-    // Before the boot is counted: an address that is taken should cost nothing.
+    // Before the boot is counted: an address in use should cost nothing.
     let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
     let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
     let admin_listener = match &config.admin_listen {
@@ -115,21 +116,21 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     let boot = data_dir.begin_boot(next_boot)?;
     let epoch_file = data_dir.epoch_file();
     let saved_epoch = unless_newer(epoch_file.load(), |error| {
-        warn!("the epoch that this node was in is lost, so it takes no writes until it has heard from a peer: {error}");
+        warn!(%error, "cannot read the saved epoch; taking no writes until a peer answers");
         SavedEpoch::default()
     })?;
     let identity = data_dir.identity();
     let local = local_node(&data_dir, &view, &member);
     let control = Control::new(control_config(&local, saved_epoch, identity.shards.get())?, history)
-        .ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
+        .ok_or_else(|| BootstrapError::NoCluster(config.dir.clone()))?;
     let view = control.view().clone();
     let (stop_sender, stop) = watch::channel(false);
     let (clock, counted) = (Clock::start(), ShardMetrics::default());
     let disk = reserve::space_of(&config.dir)
-        .map_err(|source| ServeError::System { what: "tell how large the data directory's disk is", source })?;
+        .map_err(|source| ServeError::System { what: "read the size of the data directory's disk", source })?;
     let hint_bytes_max = config.hints_share.of(disk.total);
     counted.hints().set_bytes_max(hint_bytes_max);
-    let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &acquaintances, &stop));
+    let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &known_peers, &stop));
     let (connections, board, dialled) = (peers.connections(), peers.board(), peers.clone());
     let actors = match data_dir.identity().actors.filter(|_| was_stopped) {
         Some(actors) if opening::is_confirmed(&peers).await => actors,
@@ -139,7 +140,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     let identity = data_dir.identity();
     let mut handles = Vec::new();
     let mut running = Vec::new();
-    for (index, (place, mut store)) in (0..).zip(places.into_iter().zip(stores)) {
+    for (index, (store_dir, mut store)) in (0..).zip(places.into_iter().zip(stores)) {
         let shard_id = ShardId { index, count: identity.shards.get() };
         let mut node_config = node_config(config, identity, &local, shard_id, &view, saved_epoch.epoch, &mut store)?;
         node_config.limits.hint_bytes_max = hint_bytes_max / u64::from(shard_id.count.max(1));
@@ -151,7 +152,8 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
             ..ReserveOptions::default()
         };
         let reserve = Reserve::of_dir(config.dir.clone(), reserve);
-        let disk = Disk::new(Box::new(store), Box::new(move || Ok(Box::new(place.reopen()?))), reserve).marked(boot);
+        let disk =
+            Disk::new(Box::new(store), Box::new(move || Ok(Box::new(store_dir.reopen()?))), reserve).marked(boot);
         let started = shard::start(index, node, disk, peers.clone().of_shard(index), inbox, clock);
         running.push(started.map_err(|source| ServeError::System { what: "start a shard's thread", source })?);
         handles.push(shard);
@@ -161,7 +163,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     let (control_handle, control_inbox) = control_queue::inbox();
     let own = Home { node: member.id, incarnation: identity.incarnation };
     let (view, mut own_view, view_at_end) = (views.clone(), views.clone(), views);
-    let drained: Vec<_> = running.iter().map(|shard| shard.news.drained.clone()).collect();
+    let drained: Vec<_> = running.iter().map(|shard| shard.reports.drained.clone()).collect();
     let (liveness_sender, liveness) = watch::channel(control.liveness().clone());
     let (epochs_sender, epochs) = watch::channel(control.epoch_status().clone());
     let (history_sender, history) = watch::channel(Arc::new(control.history().clone()));
@@ -171,7 +173,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     let (phases_sender, phases) = watch::channel(Arc::new(control.phases().to_vec()));
     let (compared_sender, compared) = watch::channel(BTreeSet::new());
     let (unserved_sender, unserved) = watch::channel(false);
-    let surroundings = control::Surroundings {
+    let surroundings = control::Dependencies {
         file: history_file,
         shards: shards.clone(),
         peers,
@@ -181,7 +183,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
         metrics: metrics.liveness.clone(),
         epoch_file,
         reached: saved_epoch.reached,
-        news: running.iter().map(|shard| shard.news.clone()).collect(),
+        reports: running.iter().map(|shard| shard.reports.clone()).collect(),
         unserved,
         phases: phases_sender,
         compared: compared_sender,
@@ -197,35 +199,35 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
         own: member.id,
         mark: data_dir.format_mark(),
         view: view.clone(),
-        acquaintances: acquaintances.clone(),
+        known_peers: known_peers.clone(),
         shards: shards.clone(),
         status: upgrade_sender,
         metrics: metrics.upgrades.clone(),
     };
     tokio::spawn(upgrading.run(stop.clone()));
     if has_moved {
-        tokio::spawn(address::make_known(member.clone(), control_handle.clone(), view.clone()));
+        tokio::spawn(address::record_own_address(member.clone(), control_handle.clone(), view.clone()));
     }
     let seeds: BTreeSet<String> = config.new.seed.iter().flatten().map(|seed| seed.as_str().to_owned()).collect();
     if !seeds.is_empty() {
         let (local, control, view) = (local.clone(), control_handle.clone(), view.clone());
-        tokio::spawn(address::look_for_others(seeds, local, dialled, control, view));
+        tokio::spawn(address::find_moved_peers(seeds, local, dialled, control, view));
     }
-    tokio::spawn(acquaintances.clone().keep_marks(stop.clone()));
+    tokio::spawn(known_peers.clone().keep_marks(stop.clone()));
     let control = control_handle.clone();
-    acquaintances.welcome_with(Welcome { secret, history: encoded, waiting: waiting.clone(), control });
+    known_peers.welcome_with(Welcome { secret, history: encoded, waiting: waiting.clone(), control });
     let inbound = Inbound { shards: shards.clone(), control: control_handle.clone() };
     let peers_max = connections_max.peers;
-    let (known, stop) = (acquaintances.clone(), stop);
+    let (known, stop) = (known_peers.clone(), stop);
     tokio::spawn(peers::listen(local.clone(), peer_listener, peers_max, inbound, board.clone(), known, stop));
     let (ready_sender, readiness) = watch::channel(Readiness::Connecting);
     let ready = running.iter().map(|shard| shard.ready.clone()).collect();
-    let acquainted = readiness::acquainted(connections, compared);
-    tokio::spawn(readiness::announce(ready, acquainted, view.clone(), own, ready_sender));
+    let peers_known = readiness::peers_known(connections, compared);
+    tokio::spawn(readiness::publish_readiness(ready, peers_known, view.clone(), own, ready_sender));
     let (http_stop_sender, http_stop) = watch::channel(false);
     let http_metrics = metrics.http.clone();
     let control = control_handle;
-    let door = Door::new(Backend {
+    let api = ApiState::new(Backend {
         local,
         shards: shards.clone(),
         control,
@@ -244,42 +246,40 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     let client_threads = ClientThreads::start();
     let client_threads =
         client_threads.map_err(|source| ServeError::System { what: "start the threads for clients", source })?;
-    let front = Front::new(door);
+    let front = Front::new(api);
     if let Some(listener) = admin_listener {
-        info!("administrators are served on {}", shown(&listener));
+        info!(addr = shown(&listener), "serving administrators");
         let (front, metrics, stop) = (front.clone(), http_metrics.clone(), http_stop.clone());
         tokio::spawn(http::serve_administrators(front, listener, metrics, stop));
     }
     let serve = |listener| http::serve(front, listener, connections_max.http, http_metrics, http_stop);
     let http = client_threads.serve(http_listener, serve);
     let http = http.map_err(|source| ServeError::System { what: "hand the HTTP address to its threads", source })?;
-    let closing_door = ClosingDoor::new(http, http_stop_sender, drained.clone(), unserved_sender);
-    info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
+    let api_shutdown = ApiShutdown::new(http, http_stop_sender, drained.clone(), unserved_sender);
+    info!(node = %member.name, http_addr, peer_addr, boot, "serving");
 
     let ended = tokio::select! {
-        why = stopped => { info!("stopping: {why}"); Ok(()) }
+        why = stopped => { info!(reason = why, "stopping"); Ok(()) }
         () = shards.any_ended() => Err(ServeError::PartFailed),
         _ = &mut controlling => Err(ServeError::PartFailed),
-        why = acquaintances.retired() => {
-            let farewell = Farewell::of(why, &view_at_end.borrow(), own, &drained);
-            farewell::end(&data_dir, farewell)
+        why = known_peers.retired() => {
+            let reason = LeaveReason::of(why, &view_at_end.borrow(), own, &drained);
+            leave::end(&data_dir, reason)
         }
         Ok(view) = own_view.wait_for(|view| view.is_gone(own.node, own.incarnation)) => {
-            farewell::end(&data_dir, Farewell::of(Retired::Replaced, &view, own, &drained))
+            leave::end(&data_dir, LeaveReason::of(Retired::Replaced, &view, own, &drained))
         }
     };
-    // Doors first, while the peers that requests under way need can still be talked to.
-    closing_door.close().await;
+    // Clients first, while the peers that requests under way need can still be reached.
+    api_shutdown.close().await;
     let marks = end_shards(&shards, running).await;
     stop_sender.send_replace(true);
-    acquaintances.save_marks().await;
+    known_peers.save_marks().await;
     if ended.is_ok()
         && let Some(marks) = marks
         && let Err(error) = data_dir.stopped(marks)
     {
-        warn!(
-            "it could not be noted that the node has stopped in order, so it begins new actors at its next start: {error}"
-        );
+        warn!(%error, "cannot record the orderly stop; the node begins new actors at its next start");
     }
     if ended.is_ok() {
         info!("stopped");
@@ -287,7 +287,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     ended
 }
 
-/// What was read, or what is taken in the place of what is lost; what a newer build has written is not.
+/// The value read or, where it is lost, a substitute. The format of a newer build is an error.
 fn unless_newer<T>(loaded: Result<T, DataDirError>, lost: impl FnOnce(DataDirError) -> T) -> Result<T, DataDirError> {
     match loaded {
         Err(error @ DataDirError::Format { .. }) => Err(error),
@@ -302,23 +302,21 @@ fn local_node(data_dir: &DataDir, view: &View, member: &Member) -> LocalNode {
     LocalNode { cluster, cluster_name, node, name, incarnation, boot, lineage, opens: false, peer_addr, http_addr }
 }
 
-fn acquaintances(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Result<Acquaintances, DataDirError> {
+fn known_peers(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Result<KnownPeers, DataDirError> {
     let file = data_dir.seen_file();
     let seen = unless_newer(file.load(), |error| {
-        warn!(
-            "which boots of its peers this node has seen is lost, so it may take an old copy of one for the peer: {error}"
-        );
+        warn!(%error, "cannot read the saved boots of peers; an old copy of a peer may pass unnoticed");
         SeenBoots::new()
     })?;
-    let acquaintances = Acquaintances::new(view, file, seen);
-    acquaintances.speak_from(data_dir.identity().all_speak);
-    Ok(acquaintances)
+    let known_peers = KnownPeers::new(view, file, seen);
+    known_peers.speak_from(data_dir.identity().all_speak);
+    Ok(known_peers)
 }
 
-/// The cluster as a node's directory has it.
+/// The cluster as the node's directory has it.
 fn view_in(dir: &Path, identity: &Identity) -> Result<View, ServeError> {
     let history = bootstrap::history_of(identity, &data_dir::history_file(dir), dir)?;
-    Ok(history.view().ok_or_else(|| FoundError::NoCluster(dir.to_path_buf()))?)
+    Ok(history.view().ok_or_else(|| BootstrapError::NoCluster(dir.to_path_buf()))?)
 }
 
 fn check_zone(config: &Config, known: &Member) -> Result<(), ServeError> {
@@ -337,7 +335,7 @@ fn own_member<'a>(view: &'a View, identity: &Identity, dir: &Path) -> Result<&'a
         .ok_or_else(|| ServeError::NoMember { name: identity.name.clone(), dir: dir.to_path_buf() })
 }
 
-fn control_config(local: &LocalNode, saved: SavedEpoch, lanes: u32) -> Result<ControlConfig, NoRandomness> {
+fn control_config(local: &LocalNode, saved: SavedEpoch, shards: u32) -> Result<ControlConfig, NoRandomness> {
     let LocalNode { cluster, node, incarnation, boot, .. } = *local;
     let (SavedEpoch { epoch, reached: epoch_floor }, seed) = (saved, random::number()?);
     Ok(ControlConfig {
@@ -348,7 +346,7 @@ fn control_config(local: &LocalNode, saved: SavedEpoch, lanes: u32) -> Result<Co
         seed,
         epoch,
         epoch_floor,
-        shards: lanes,
+        shards: shards,
         snapshot_after: SNAPSHOT_AFTER,
         broken: Broken::default(),
     })
@@ -366,9 +364,8 @@ fn node_config(
     let loss_floor = loss_floor(store, local.boot, &OsBoot::current())?.max(renew::loss_floor(identity, &config.dir)?);
     if loss_floor == Since::boot(local.boot) && local.boot > 1 {
         warn!(
-            "the machine stopped before shard {} had synced all that it had acknowledged: what it holds counts again key by key, as \
-             the other homes confirm it",
-            shard_id.index
+            shard = shard_id.index,
+            "the machine stopped with unsynced acknowledged writes; records count again one by one as other homes confirm them"
         );
     }
     Ok(NodeConfig {
@@ -395,7 +392,7 @@ fn node_config(
     })
 }
 
-/// Ends the shards, and says at which marks their stores are if all have ended in order.
+/// Stops the shards, and returns the marks of their stores if all stopped in order.
 async fn end_shards(shards: &Shards, running: Vec<Running>) -> Option<Vec<Mark>> {
     shards.stop().await;
     let mut marks = Some(Vec::new());
@@ -404,7 +401,7 @@ async fn end_shards(shards: &Shards, running: Vec<Running>) -> Option<Vec<Mark>>
         match joined {
             Ok(Ok(mark)) => marks = marks.zip(mark).map(|(marks, mark)| [marks, vec![mark]].concat()),
             _ => {
-                error!("a shard of the node did not end well: see the log above");
+                error!("a shard did not stop in order; see the log above");
                 marks = None;
             }
         }

@@ -1,45 +1,45 @@
-//! Whether a data directory may be served, asked before its next boot begins.
+//! Asks peers whether a data directory may be served, before its next boot begins.
 
 use std::time::Duration;
 
 use cartwheel_core::cluster::membership::Member;
 use tracing::warn;
 
-use crate::peers::{self, Acquaintances, LocalNode, Peer, Peers, Unwelcome};
+use crate::peers::{self, KnownPeers, LocalNode, Peer, Peers, Unwelcome};
 
-/// How often it is asked again whether another process that serves a copy of the directory has ended: one that was just stopped may not
-/// have, and what one said that was killed may still be on its way.
+/// How often to ask again whether another process that serves a copy of the directory has ended: a process that was just stopped may take a
+/// moment, and messages of a killed one may still arrive.
 const TRIES_MAX: u32 = 5;
 const TRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Where the node would be found itself.
-pub(super) fn own_place(member: &Member) -> Peer {
+/// The node itself as a peer.
+pub(super) fn own_peer(member: &Member) -> Peer {
     Peer { node: member.id, name: member.name.clone(), addr: member.peer_addr.clone() }
 }
 
-/// Asks until nobody says any more that the node runs already, or for long enough.
+/// Asks until no peer reports that the node runs already, or the tries are used up.
 pub(super) async fn introduce(
     local: &LocalNode,
-    asked: &[Peer],
-    acquaintances: &Acquaintances,
+    peers_to_ask: &[Peer],
+    known_peers: &KnownPeers,
 ) -> Result<(), Unwelcome> {
     for _ in 1..TRIES_MAX {
-        match peers::introduce(local, asked, acquaintances).await {
-            Err(Unwelcome::Runs { told_by }) => {
-                warn!("{} runs already, as {told_by} says; waiting whether it stops", local.name);
+        match peers::introduce(local, peers_to_ask, known_peers).await {
+            Err(Unwelcome::Runs { reported_by }) => {
+                warn!(node = %local.name, reported_by, "the node runs already; waiting for it to stop");
                 tokio::time::sleep(TRY_AFTER).await;
             }
             answer => return answer,
         }
     }
-    peers::introduce(local, asked, acquaintances).await
+    peers::introduce(local, peers_to_ask, known_peers).await
 }
 
 /// How long a node that stopped in order waits until most members know of its new boot, before it goes on with new actors instead.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Whether a majority of the members, this node included, know by now of the boot that has begun, so that no copy of the directory can ever
-/// come to believe that its boot of this number is the only one.
+/// Whether a majority of the members, this node included, know of the new boot, so that no copy of the directory can ever take its own boot
+/// of this number for the only one.
 pub(super) async fn is_confirmed(peers: &Peers) -> bool {
     let mut waiting = peers.connections().into_iter().map(|(_, connected)| connected).collect::<Vec<_>>();
     let needed = waiting.len().div_ceil(2);

@@ -1,4 +1,4 @@
-//! When a node calls itself ready.
+//! When a node reports that it is ready.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use tracing::error;
 use crate::http::Readiness;
 use crate::shard;
 
-/// How long a node that starts waits for connections to its peers before it calls itself ready without them, ...
+/// How long a starting node waits for connections to its peers before it is ready without them, ...
 const PEERS_WITHIN: Duration = Duration::from_secs(2);
-/// ... and how long, in all, for those that are connected to say what holds in the partitions.
+/// ... and how long, in all, for connected peers to send their configurations.
 const COMPARED_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Waits until this node's peers are connected, and until most members have told it what holds in the partitions, or all that it can reach: until
-/// then it might ask nodes that are no homes any more. Peers that are down have had their time: a node can still serve what it can.
-pub(super) async fn acquainted(
+/// Waits until this node's peers are connected, and until most members, or all reachable ones, have sent it their configurations: before
+/// that it might send requests to nodes that are no longer homes. It does not wait long for peers that are down: a node can serve without.
+pub(super) async fn peers_known(
     connections: Vec<(NodeId, watch::Receiver<bool>)>,
     mut compared: watch::Receiver<BTreeSet<NodeId>>,
 ) {
@@ -41,28 +41,29 @@ pub(super) async fn acquainted(
         compared.len() + 1 >= majority(connections.len() + 1) || !connections.iter().any(is_silent)
     };
     while begun.elapsed() < COMPARED_WITHIN && !know_enough(&compared.borrow_and_update()) {
-        // A connection that breaks is no news of who was compared.
+        // A connection may break without a change to the compared peers.
         let _ = tokio::time::timeout(LOOK_EVERY, compared.changed()).await;
     }
 }
 
-/// Calls the node ready while all its shards are, once it is `acquainted` with its peers.
-pub(super) async fn announce(
+/// Reports the node as ready while all its shards are, after `peers_known` completes.
+pub(super) async fn publish_readiness(
     mut shards: Vec<watch::Receiver<shard::ShardReadiness>>,
-    acquainted: impl Future<Output = ()>,
+    peers_known: impl Future<Output = ()>,
     mut view: watch::Receiver<Arc<View>>,
     own: Home,
     ready: watch::Sender<Readiness>,
 ) {
-    acquainted.await;
+    peers_known.await;
     loop {
         let each: Vec<_> = shards.iter_mut().map(|shard| *shard.borrow_and_update()).collect();
         let is_taken = is_name_taken(&view.borrow_and_update(), own);
         let readiness = if is_taken { Readiness::NameTaken } else { of_all(&each) };
         if ready.send_replace(readiness) != Readiness::NameTaken && is_taken {
             error!(
-                "name_taken: another node of this name was let into the cluster at the same time, and is the member; this one is none and \
-                 is not ready. Let it in anew with an empty directory and another name"
+                alarm = "name_taken",
+                "not ready: another node of this name joined at the same time and is the member; join again with an empty directory and \
+            another name"
             );
         }
         let changes = shards.iter_mut().map(|shard| Box::pin(shard.changed()));
@@ -76,14 +77,14 @@ pub(super) async fn announce(
     }
 }
 
-/// Whether another node has the name of `own` in the cluster, and did not get it by replacing `own`: two nodes of one name were let in at
-/// once, by members that did not know of each other, and the history can hold only one of them.
+/// Whether another node has the name of `own` in the cluster without having replaced it: two nodes of one name joined at once, through members
+/// that did not know of each other, and the history can hold only one of them.
 pub(super) fn is_name_taken(view: &View, own: Home) -> bool {
     let is_other = view.member(own.node).is_some_and(|known| known.member.incarnation != own.incarnation);
     is_other && !view.is_removed(own)
 }
 
-/// A node is what the worst of its shards is.
+/// The readiness of a node: that of its worst shard.
 fn of_all(shards: &[shard::ShardReadiness]) -> Readiness {
     let any = |readiness| shards.contains(&readiness);
     if any(shard::ShardReadiness::StoreFailed) {
@@ -108,14 +109,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_waits_for_what_most_members_know_and_alone_not_for_long() {
+    async fn a_node_waits_for_most_members_and_alone_not_for_long() {
         let peers = [1, 2, 3, 4].map(NodeId::new);
         let (senders, connected): (Vec<_>, Vec<_>) = peers.iter().map(|_| watch::channel(true)).unzip();
         let connections: Vec<_> = peers.into_iter().zip(connected).collect();
         let (known, compared) = watch::channel(BTreeSet::from([peers[0]]));
-        let waiting = tokio::spawn(acquainted(connections.clone(), compared.clone()));
+        let waiting = tokio::spawn(peers_known(connections.clone(), compared.clone()));
         tokio::time::sleep(PEERS_WITHIN * 2).await;
-        assert!(!waiting.is_finished(), "two of five know too little");
+        assert!(!waiting.is_finished(), "two of five are no majority");
         known.send_replace(peers[..2].iter().copied().collect());
         waiting.await.unwrap();
 
@@ -124,37 +125,37 @@ mod tests {
             of.iter().for_each(|connected| connected.send(stands).unwrap());
         };
         connect(&senders[1..], false);
-        acquainted(connections.clone(), compared.clone()).await;
+        peers_known(connections.clone(), compared.clone()).await;
         connect(&senders, true);
         known.send_replace(BTreeSet::new());
         let begun = Instant::now();
-        acquainted(connections, compared).await;
-        assert!(begun.elapsed() >= COMPARED_WITHIN, "they say nothing");
+        peers_known(connections, compared).await;
+        assert!(begun.elapsed() >= COMPARED_WITHIN, "the peers send nothing");
     }
 
-    /// What a founder knows, and then this.
+    /// The history after a bootstrap and these changes.
     fn history(changes: &[(u64, ChangeKind)]) -> History {
         let members = vec![Member::new("a", Incarnation(1))];
         let (partitions, strategy) = (Partitions::default(), Strategy::default());
-        let founding =
+        let bootstrap =
             ChangeKind::Bootstrap { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
         let mut history = History::new();
-        for (at, what) in [(1, founding)].iter().chain(changes) {
+        for (at, what) in [(1, bootstrap)].iter().chain(changes) {
             history.record(Hlc::from_bits(*at), NodeId::of_name("a"), what.clone());
         }
         history
     }
 
-    /// Each seed has let its own in before it heard of the other.
+    /// Each seed has added its node before it learned of the other.
     #[tokio::test]
-    async fn of_two_nodes_that_join_under_one_name_the_one_that_is_no_member_says_so() {
+    async fn of_two_nodes_that_join_under_one_name_the_one_that_is_not_the_member_reports_it() {
         let (first, second) = (Member::new("b", Incarnation(1)), Member::new("b", Incarnation(2)));
         let (mut all, other) = (history(&[(5, ChangeKind::Add(first))]), history(&[(7, ChangeKind::Add(second))]));
         let own = Home { node: NodeId::of_name("b"), incarnation: Incarnation(2) };
         let (views, view) = watch::channel(Arc::new(other.view().unwrap()));
         let (_shard, shard_ready) = watch::channel(shard::ShardReadiness::Ready);
         let (sender, mut ready) = watch::channel(Readiness::Connecting);
-        tokio::spawn(announce(vec![shard_ready], async {}, view, own, sender));
+        tokio::spawn(publish_readiness(vec![shard_ready], async {}, view, own, sender));
         ready.wait_for(|ready| *ready == Readiness::Ready).await.unwrap();
         all.merge(&other);
         let merged = all.view().unwrap();
@@ -164,6 +165,6 @@ mod tests {
 
         let renewed = ChangeKind::Replace { old: own.node, new: Member::new("b", Incarnation(3)) };
         let renewed = history(&[(5, ChangeKind::Add(Member::new("b", Incarnation(2)))), (9, renewed)]).view().unwrap();
-        assert!(!is_name_taken(&renewed, own), "it was replaced, which is another thing");
+        assert!(!is_name_taken(&renewed, own), "the node was replaced, so its name is not taken");
     }
 }

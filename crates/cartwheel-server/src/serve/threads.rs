@@ -1,9 +1,9 @@
 //! The threads that serve HTTP clients.
 //!
-//! They are others than those that talk with peers, and yield to them and to the shards. Where clients ask for more than the node can do,
-//! most of the work is to read requests and refuse them: on the same threads, what a request under way waits for from its replicas would
-//! wait behind all of that, until hardly any ended in time; and with an equal share of the CPU the refusals would leave little of it for
-//! what was taken on. As it is, a node that has its hands full takes requests up later, and they wait in their sockets.
+//! They are separate from the threads for peers, and yield to those and to the shards. When clients ask for more than the node can do, most
+//! of the work is reading and refusing requests. On shared threads, responses from replicas would wait behind all of that until hardly any
+//! request ended in time; with an equal share of the CPU, refusals would leave little of it for accepted requests. With lower priority, an
+//! overloaded node reads requests later, and they wait in their sockets.
 
 use std::io;
 
@@ -13,22 +13,22 @@ use tokio::task::JoinHandle;
 
 use crate::os::priority;
 
-/// Threads that end when this is dropped, whatever they are at.
+/// Threads that end at once when this is dropped.
 #[derive(Debug)]
 pub(super) struct ClientThreads(Option<Runtime>);
 
 impl ClientThreads {
-    /// As many as the machine has cores.
+    /// Starts one thread per core.
     ///
     /// # Errors
-    /// If the system has none to give.
+    /// If the system cannot start them.
     pub(super) fn start() -> io::Result<Self> {
         let mut runtime = Builder::new_multi_thread();
         runtime.thread_name("clients").on_thread_start(priority::yield_to_others).enable_all();
         Ok(Self(Some(runtime.build()?)))
     }
 
-    /// Has `serve` serve a listener there.
+    /// Serves a listener on these threads.
     ///
     /// # Errors
     /// If the listener cannot be handed over.

@@ -1,4 +1,4 @@
-//! What a store holds of each key, page by page: read from the disk, whatever else the node believes.
+//! Pages of digests of a store's records, read from the disk whatever else the node knows.
 
 use bytes::Bytes;
 use cartwheel_core::store::record::{Record, RecordError};
@@ -7,28 +7,28 @@ use cartwheel_core::value::key::Key;
 use cartwheel_storage::{Store, StoreError};
 use tracing::warn;
 
-/// How many records one page has at most.
+/// The most records in one page.
 pub const PAGE_RECORDS_MAX: usize = 256;
-/// How many bytes of records are read for one page; the last may go beyond. That is a millisecond or two of the shard's time.
+/// The bytes of records after which a page ends; the last record may exceed it. This takes a millisecond or two of the shard's time.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 
-/// Which page of what.
+/// The range and size of a page.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DigestsAsk {
+pub struct DigestsRequest {
     /// The first storage key.
     pub from: Bytes,
-    /// Before which storage key it ends, if before any.
+    /// The storage key before which the range ends; none for no end.
     pub end: Option<Bytes>,
-    /// How many records at most, and [`PAGE_RECORDS_MAX`] in any case.
+    /// The most records, at most [`PAGE_RECORDS_MAX`].
     pub limit: usize,
 }
 
-/// What a store holds in some range, in the order of the storage keys.
+/// The records of a range, in order of their storage keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DigestPage {
     /// The records.
     pub records: Vec<HeldRecord>,
-    /// What comes after it.
+    /// What follows the page.
     pub rest: Rest,
 }
 
@@ -37,53 +37,53 @@ pub struct DigestPage {
 pub struct HeldRecord {
     /// Its storage key.
     pub storage_key: Bytes,
-    /// What is under it.
+    /// The record's contents.
     pub held: HeldContent,
-    /// How many bytes that takes up; 0 if it cannot be read.
+    /// The record's size; 0 if it cannot be read.
     pub bytes: usize,
 }
 
-/// What is under a key.
+/// The contents of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HeldContent {
-    /// This.
+    /// The digest of the contents.
     Content(ContentDigest),
-    /// Bytes that are not what was written.
+    /// The bytes differ from what was written.
     Damaged,
-    /// A record of a form that this build does not know, or one that the disk did not give out.
+    /// The format is unknown to this build, or the disk failed to read it.
     Unreadable,
 }
 
-/// What comes after a page.
+/// What follows a page.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Rest {
     /// Nothing.
     Nothing,
-    /// More, from this storage key on.
+    /// More records, from this storage key on.
     From(Bytes),
-    /// Nobody knows: not even the keys can be read.
+    /// Unknown: not even the keys can be read.
     Unreadable,
 }
 
-/// The page that was asked for.
-pub(super) fn page(store: &dyn Store, ask: &DigestsAsk) -> DigestPage {
+/// The requested page.
+pub(super) fn page(store: &dyn Store, request: &DigestsRequest) -> DigestPage {
     let mut page = DigestPage { records: Vec::new(), rest: Rest::Nothing };
     let mut bytes = 0;
-    for key in store.keys(&ask.from, ask.end.as_deref()) {
+    for key in store.keys(&request.from, request.end.as_deref()) {
         let key = match key {
             Ok(key) => key,
             Err(error) => {
-                warn!("the keys of a partition could not be listed: {error}");
+                warn!(%error, "cannot list the keys of a partition");
                 page.rest = Rest::Unreadable;
                 return page;
             }
         };
-        if page.records.len() >= ask.limit.clamp(1, PAGE_RECORDS_MAX) || bytes >= PAGE_BYTES_MAX {
+        if page.records.len() >= request.limit.clamp(1, PAGE_RECORDS_MAX) || bytes >= PAGE_BYTES_MAX {
             page.rest = Rest::From(key);
             return page;
         }
         match store.get(&key) {
-            // It has gone since the listing began.
+            // It was removed since the listing began.
             Ok(None) => continue,
             Ok(Some(record)) => {
                 bytes += record.len();
@@ -94,7 +94,7 @@ pub(super) fn page(store: &dyn Store, ask: &DigestsAsk) -> DigestPage {
                 page.records.push(HeldRecord { storage_key: key, held: HeldContent::Damaged, bytes: 0 });
             }
             Err(error) => {
-                warn!("a record could not be read: {error}");
+                warn!(%error, "cannot read a record");
                 page.records.push(HeldRecord { storage_key: key, held: HeldContent::Unreadable, bytes: 0 });
             }
         }
@@ -155,19 +155,19 @@ mod tests {
     }
 
     fn pages(store: &dyn Store, limit: usize) -> Vec<DigestPage> {
-        let mut ask = DigestsAsk { from: Bytes::from_static(&[0]), end: None, limit };
+        let mut request = DigestsRequest { from: Bytes::from_static(&[0]), end: None, limit };
         let mut pages = Vec::new();
         loop {
-            let page = page(store, &ask);
+            let page = page(store, &request);
             let rest = page.rest.clone();
             pages.push(page);
             let Rest::From(from) = rest else { return pages };
-            ask.from = from;
+            request.from = from;
         }
     }
 
     #[test]
-    fn pages_are_bounded_and_leave_nothing_out() {
+    fn pages_are_bounded_and_complete() {
         for (count, bytes, limit, longest) in [(0, 1, 9, 0), (20, 1, 9, 9), (600, 1, 9_999, 256), (20, 200_000, 256, 6)]
         {
             let store = store_of(count, bytes);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_is_told_of_and_the_page_goes_on() {
+    fn a_damaged_record_is_reported_and_the_page_goes_on() {
         let mut store = store_of(3, 10);
         let (one, strange) = (key(1).storage_key(), Bytes::from_static(b"no storage key"));
         let mut spoilt = store.get(&one).unwrap().unwrap().to_vec();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_what_the_record_says() {
+    fn the_digest_is_that_of_the_record() {
         let store = store_of(1, 10);
         let storage_key = key(0).storage_key();
         let record = record(&storage_key, 10);

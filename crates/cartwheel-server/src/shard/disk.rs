@@ -1,4 +1,4 @@
-//! A shard's disk: its store while that works, and the way back to it after it has failed.
+//! A shard's disk: its store, and its recovery after a failure.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,20 +9,20 @@ use cartwheel_core::value::time::Instant;
 use cartwheel_storage::{Batch, Durability, Store, StoreError};
 use tracing::{error, info};
 
-use super::reader::Beside;
+use super::reader::SharedReader;
 use super::reserve::Reserve;
 use crate::data_dir::lineage::Mark;
 
-/// Opens a shard's store again. It must make sure that it is the right one, and that what a recovery found is synced.
+/// Opens a shard's store again. It must check that the store is the right one, and sync what its recovery found.
 pub type Reopen = Box<dyn FnMut() -> Result<Box<dyn Store>, ReopenError> + Send>;
 
 /// Why a store could not be opened again.
 pub type ReopenError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long a store that has failed is left alone, the first time. Each time after that it is twice as long.
+/// The time before a failed store is opened again the first time. It doubles each time.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
-/// A store that has worked for so long is not the one that failed before.
+/// A store that has worked this long starts again with the first retry time.
 const WORKED_FOR: Duration = Duration::from_secs(60);
 
 /// A shard's disk.
@@ -30,33 +30,33 @@ pub struct Disk {
     store: State,
     reopen: Reopen,
     reserve: Reserve,
-    /// The store as it is read beside the shard, while it is not known to have failed.
-    beside: Beside,
+    /// The store for reads on another thread, until it is known to have failed.
+    shared_reader: SharedReader,
     retry_after: Duration,
     opened: Instant,
     /// The mark of the last commit; none if commits are not marked.
     mark: Option<Mark>,
-    /// That of the last one that is known to be synced.
+    /// The mark of the last commit that is known to be synced.
     synced: Option<Mark>,
 }
 
 enum State {
     Open(Box<dyn Store>),
-    /// The engine has stopped taking writes before one of them was begun. What it holds is certain and can be read.
+    /// The engine has stopped taking writes before it began one. Its contents are certain and can be read.
     ReadOnly(Box<dyn Store>, Instant),
-    /// A commit has failed. Whether it was carried out will show when the store is opened again; until then, any read might return
-    /// what a later one would not. So there is nothing to read from.
+    /// A commit has failed. Whether it was carried out shows when the store is opened again; until then a read might return what a later one
+    /// would not. So nothing can be read.
     Closed(Instant),
 }
 
-/// What a shard's disk is good for.
+/// What a shard's disk can do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Condition {
-    /// Everything.
+    /// Reads and writes.
     Good,
     /// Reads.
     Full,
-    /// Nothing, or reads at most, until the store is open again.
+    /// Nothing, or at most reads, until the store is open again.
     Failed,
 }
 
@@ -64,30 +64,39 @@ impl Disk {
     /// The disk of a store that has just been opened.
     pub fn new(store: Box<dyn Store>, reopen: Reopen, mut reserve: Reserve) -> Self {
         reserve.check(store.unflushed_bytes(), Instant::default());
-        let beside = Beside::default();
-        beside.open(store.reader());
+        let shared_reader = SharedReader::default();
+        shared_reader.open(store.reader());
         let (retry_after, opened) = (RETRY_AFTER, Instant::default());
-        Self { store: State::Open(store), reopen, reserve, beside, retry_after, opened, mark: None, synced: None }
+        Self {
+            store: State::Open(store),
+            reopen,
+            reserve,
+            shared_reader,
+            retry_after,
+            opened,
+            mark: None,
+            synced: None,
+        }
     }
 
-    /// The same, whose commits are marked as those of this boot.
+    /// Marks commits with this boot.
     #[must_use]
     pub fn marked(self, boot: u32) -> Self {
         Self { mark: Some(Mark { boot, commit: 0 }), ..self }
     }
 
-    /// The mark of the last commit that no power failure can take away.
+    /// The mark of the last commit that survives a power failure.
     pub const fn synced(&self) -> Option<Mark> {
         self.synced
     }
 
-    /// The disk of a store that takes up none, and does not come back after a failure.
+    /// The disk of a store in memory, which takes no space and is lost after a failure.
     #[cfg(test)]
     pub fn of_memory(store: Box<dyn Store>) -> Self {
-        Self::new(store, Box::new(|| Err("it was in memory only".into())), Reserve::none())
+        Self::new(store, Box::new(|| Err("the store was in memory only".into())), Reserve::none())
     }
 
-    /// What it is good for.
+    /// What the disk can do now.
     pub fn condition(&self) -> Condition {
         match self.store {
             State::Open(_) if self.reserve.is_full() => Condition::Full,
@@ -96,12 +105,12 @@ impl Disk {
         }
     }
 
-    /// The store as another thread reads it.
-    pub(super) fn beside(&self) -> Beside {
-        self.beside.clone()
+    /// The store for reads on another thread.
+    pub(super) fn shared_reader(&self) -> SharedReader {
+        self.shared_reader.clone()
     }
 
-    /// When [`Self::tick`] has something to do.
+    /// When [`Self::tick`] is due.
     pub fn wake_at(&self) -> Option<Instant> {
         match self.store {
             State::Open(_) => self.reserve.wake_at(),
@@ -109,7 +118,7 @@ impl Disk {
         }
     }
 
-    /// Looks whether a full disk has room again; opens a store that has failed.
+    /// Checks whether a full disk has room again; opens a failed store.
     pub fn tick(&mut self, now: Instant) {
         if self.wake_at().is_none_or(|at| now < at) {
             return;
@@ -128,13 +137,13 @@ impl Disk {
         }
     }
 
-    /// The bytes under a key.
+    /// The record under a key.
     pub fn read(&self, storage_key: &[u8]) -> Result<Option<Bytes>, ReadFailed> {
         let store = self.readable().ok_or(ReadFailed::Unreadable)?;
-        store.get(storage_key).map_err(|error| unread("a record", &error))
+        store.get(storage_key).map_err(|error| unread("record", &error))
     }
 
-    /// How many bytes a record has, without reading it where the store can tell; 0 if there is none, or it cannot be told.
+    /// The size of a record, without reading it where the store can tell; 0 if there is none, or the size is unknown.
     pub fn size_of(&self, storage_key: &[u8]) -> usize {
         self.readable().and_then(|store| store.size_of(storage_key).ok().flatten()).unwrap_or(0)
     }
@@ -147,11 +156,11 @@ impl Disk {
         for entry in store.scan(from, upto) {
             let (key, record) = match entry {
                 Err(StoreError::DamagedRecord(key, error)) => {
-                    error!("a record could not be read: {error}");
+                    error!(%error, "cannot read a record");
                     scanned.damaged.push(key);
                     continue;
                 }
-                entry => entry.map_err(|error| unread("a range of records", &error))?,
+                entry => entry.map_err(|error| unread("range of records", &error))?,
             };
             bytes += record.len();
             let is_full = scanned.records.len() + scanned.damaged.len() >= at_most.records.max(1);
@@ -168,24 +177,24 @@ impl Disk {
     pub fn scan_index(&self, from: &[u8], upto: &[u8], entries_max: usize) -> Result<Vec<Bytes>, ReadFailed> {
         let store = self.readable().ok_or(ReadFailed::Unreadable)?;
         let entries = store.scan_index(from, upto).take(entries_max);
-        entries.collect::<Result<_, _>>().map_err(|error| unread("the index", &error))
+        entries.collect::<Result<_, _>>().map_err(|error| unread("index", &error))
     }
 
-    /// What is remembered under a name.
+    /// The value remembered under a name.
     pub fn recall(&self, name: &[u8]) -> Result<Option<Bytes>, ReadFailed> {
         let store = self.readable().ok_or(ReadFailed::Unreadable)?;
-        let recalled = store.get_meta(name).map_err(|error| unread("what was remembered", &error))?;
+        let recalled = store.get_meta(name).map_err(|error| unread("remembered value", &error))?;
         Ok(recalled.filter(|value| !value.is_empty()))
     }
 
-    /// Whether a write of so many bytes may go into the next batch.
+    /// Checks that a write of `bytes` bytes may go into the next batch.
     pub fn takes(&mut self, bytes: u64, now: Instant) -> Result<(), WriteFailed> {
         let store = self.open_store()?;
         let unflushed = store.unflushed_bytes();
         if self.reserve.takes(bytes, unflushed, now) { Ok(()) } else { Err(WriteFailed::DiskFull) }
     }
 
-    /// Whether it is worth trying to write at all, however full the disk is.
+    /// The store, if writing is worth a try, however full the disk is.
     pub fn open_store(&mut self) -> Result<&mut Box<dyn Store>, WriteFailed> {
         match &mut self.store {
             State::Open(store) => Ok(store),
@@ -193,10 +202,10 @@ impl Disk {
         }
     }
 
-    /// Carries out a batch.
+    /// Commits a batch.
     pub fn commit(&mut self, mut batch: Batch, durability: Durability, now: Instant) -> Result<(), WriteFailed> {
         self.reserve.committed();
-        // One that fails may have been carried out, so its number is not given again.
+        // A failed commit may have been carried out, so its number is not used again.
         if let Some(mark) = &mut self.mark {
             mark.commit += 1;
             mark.put(&mut batch);
@@ -211,14 +220,14 @@ impl Disk {
         })
     }
 
-    /// Carries out the last batch, and syncs what was written without a sync.
+    /// Commits the last batch, and syncs all unsynced writes.
     ///
-    /// Returns the mark that the store has then, if all of that worked.
+    /// Returns the store's final mark if all of that worked.
     pub fn close(&mut self, last: Batch) -> Option<Mark> {
-        self.beside.close();
+        self.shared_reader.close();
         let State::Open(store) = &mut self.store else { return None };
         if let Err(error) = store.commit(last, Durability::Synced) {
-            error!("the store could not be synced at the end: {error}");
+            error!(%error, "cannot sync the store at the end");
             return None;
         }
         Mark::of_store(store.as_ref()).ok()
@@ -230,17 +239,18 @@ impl Disk {
         }
         let at = now + self.retry_after;
         error!(
-            "store_failed: this node stores no writes until its store is open again, which is tried in {:?}: {error}. Check the disk; if \
-             this comes again and again with room on the disk, its files are damaged: replace the node",
-            self.retry_after
+        alarm = "store_failed",
+        retry_in = ?self.retry_after,
+        %error,
+        "store failed; storing no writes until it is open again: check the disk, and replace the node if this repeats with free space"
         );
         self.retry_after = (self.retry_after * 2).min(RETRY_AFTER_MAX);
         self.store = match (std::mem::replace(&mut self.store, State::Closed(at)), error) {
-            // The engine says so before it begins with a write.
+            // The engine reports this before it begins a write.
             (State::Open(store), StoreError::Poisoned | StoreError::Stalled(_)) => State::ReadOnly(store, at),
-            // Whatever was open is closed here.
+            // Any open store is closed here.
             (open, _) => {
-                self.beside.close();
+                self.shared_reader.close();
                 drop(open);
                 State::Closed(at)
             }
@@ -248,20 +258,20 @@ impl Disk {
     }
 
     fn open_again(&mut self, now: Instant) {
-        // One store at a time.
-        self.beside.close();
+        // The old store is closed first: a directory has one open store at a time.
+        self.shared_reader.close();
         self.store = State::Closed(now);
         match (self.reopen)() {
             Ok(store) => {
-                info!("the store is open again");
+                info!("store is open again");
                 self.reserve.check(store.unflushed_bytes(), now);
-                self.beside.open(store.reader());
+                self.shared_reader.open(store.reader());
                 self.store = State::Open(store);
                 self.opened = now;
             }
             Err(error) => {
                 let at = now + self.retry_after;
-                error!("the store could not be opened again, which is tried in {:?}: {error}", self.retry_after);
+                error!(retry_in = ?self.retry_after, %error, "cannot reopen the store; retrying");
                 self.retry_after = (self.retry_after * 2).min(RETRY_AFTER_MAX);
                 self.store = State::Closed(at);
             }
@@ -270,7 +280,7 @@ impl Disk {
 }
 
 pub(super) fn unread(what: &str, error: &StoreError) -> ReadFailed {
-    error!("{what} could not be read: {error}");
+    error!(what, %error, "cannot read from the store");
     if matches!(error, StoreError::Damaged(_) | StoreError::DamagedRecord(..)) {
         ReadFailed::Damaged
     } else {

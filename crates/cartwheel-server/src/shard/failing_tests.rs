@@ -1,4 +1,4 @@
-//! A real node on a store that fails at its Nth command, having carried it out or not, and is opened again.
+//! A real node on a store that fails at its Nth command, carried out or not, and is opened again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,32 +26,32 @@ use super::{NodeId, Outgoing, ShardReadiness};
 use crate::lifecycle::bootstrap::{self, Ports};
 use crate::os::clock::Clock;
 
-/// How the command that fails does so.
+/// How the command fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Failing {
     /// A commit fails and was not carried out.
     CommitLost,
-    /// A commit fails and was carried out all the same.
+    /// A commit fails though it was carried out.
     CommitDone,
-    /// The engine has stopped by itself before a commit.
+    /// The engine stops by itself before a commit.
     Stopped,
     /// A read fails.
     Read,
 }
 
-/// What is on the disk, and when it fails.
+/// The disk's contents, and when it fails.
 #[derive(Clone)]
 struct Medium {
     inner: Arc<Mutex<MemoryStore>>,
     failing: Failing,
     /// Commands until the failure.
     left: Arc<AtomicU64>,
-    /// How often it must be opened again until it works.
+    /// How many attempts to open it fail.
     openings: Arc<AtomicU64>,
 }
 
 impl Medium {
-    /// Whether it is this command that fails.
+    /// Whether this command fails.
     fn fails(&self) -> bool {
         let count_down = |left: u64| left.checked_sub(1);
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count_down) == Ok(1)
@@ -104,7 +104,7 @@ impl Outgoing for NoPeers {
 /// A cluster of one node.
 fn node() -> Node {
     let dir = tempfile::tempdir().unwrap();
-    let nodes = bootstrap::open_or_found(&dir.path().join("d"), Some(1), None, Ports::default()).unwrap();
+    let nodes = bootstrap::open_or_bootstrap(&dir.path().join("d"), Some(1), None, Ports::default()).unwrap();
     let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
     let data_dir = crate::data_dir::DataDir::open(&nodes[0].dir).unwrap();
     let history = bootstrap::history_of(&identity, &data_dir.history_file(), dir.path()).unwrap();
@@ -142,9 +142,9 @@ fn get(number: u64) -> Operation {
     Operation::Get(Get { key: key(number), consistency: Consistency::Eventual, r: Some(1), seen: None })
 }
 
-/// All requests of one turn.
-fn ask(turns: &mut Turns<Node, NoPeers>, operations: Vec<Operation>) -> Vec<Outcome> {
-    let ask = |operation| {
+/// Runs all requests in one turn, and returns their outcomes.
+fn run_turn(turns: &mut Turns<Node, NoPeers>, operations: Vec<Operation>) -> Vec<Outcome> {
+    let run_turn = |operation| {
         let (reply, outcome) = oneshot::channel();
         turns.add_request(
             Request { operation, timeout: Duration::from_secs(1) },
@@ -153,10 +153,10 @@ fn ask(turns: &mut Turns<Node, NoPeers>, operations: Vec<Operation>) -> Vec<Outc
         );
         outcome
     };
-    let mut outcomes: Vec<_> = operations.into_iter().map(ask).collect();
+    let mut outcomes: Vec<_> = operations.into_iter().map(run_turn).collect();
     let begun = std::time::Instant::now();
     turns.take();
-    // What a request that failed here waits for is its time.
+    // A failed request here waits for its retry.
     outcomes
         .iter_mut()
         .map(|outcome| {
@@ -178,7 +178,7 @@ fn ask(turns: &mut Turns<Node, NoPeers>, operations: Vec<Operation>) -> Vec<Outc
 fn wait_until_ready(turns: &mut Turns<Node, NoPeers>) {
     let begun = std::time::Instant::now();
     while turns.readiness() != ShardReadiness::Ready {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it stays {:?}", turns.readiness());
+        assert!(begun.elapsed() < Duration::from_secs(20), "the shard stays {:?}", turns.readiness());
         std::thread::sleep(Duration::from_millis(5));
         turns.add(Input::Tick);
         turns.take();
@@ -198,13 +198,13 @@ fn turns_on(medium: &Medium) -> Turns<Node, NoPeers> {
     Turns::new(node(), disk, NoPeers, Clock::start())
 }
 
-/// What is held of key `number`.
+/// The values under key `number`.
 fn values(turns: &mut Turns<Node, NoPeers>, number: u64) -> BTreeSet<Bytes> {
-    let outcome = ask(turns, vec![get(number)]).remove(0);
+    let outcome = run_turn(turns, vec![get(number)]).remove(0);
     let Ok(Reply::Got(got)) = outcome else { panic!("k{number}: {outcome:?}") };
     let value = |sibling: cartwheel_core::value::state::Sibling| match sibling.content {
         Content::Value { bytes, .. } => bytes,
-        Content::Tombstone => panic!("nobody deletes"),
+        Content::Tombstone => panic!("the test deletes nothing"),
     };
     got.siblings.into_iter().map(value).collect()
 }
@@ -225,7 +225,7 @@ fn survives(failing: Failing, at: u64) {
     for turn in 0..12_u64 {
         let of_turn: Vec<(u64, Bytes)> =
             (0..3).map(|place| ((turn + place) % 5, Bytes::from(format!("turn {turn} place {place}")))).collect();
-        let outcomes = ask(&mut turns, of_turn.iter().map(|(number, value)| put(*number, value)).collect());
+        let outcomes = run_turn(&mut turns, of_turn.iter().map(|(number, value)| put(*number, value)).collect());
         let all = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
         assert!(
             failing == Failing::Read || all == 0 || all == 3,
@@ -237,7 +237,7 @@ fn survives(failing: Failing, at: u64) {
             failures += usize::from(outcome.is_err());
         }
         if turns.readiness() == ShardReadiness::StoreFailed && failing != Failing::Stopped {
-            let refused = ask(&mut turns, vec![get(0)]).remove(0);
+            let refused = run_turn(&mut turns, vec![get(0)]).remove(0);
             assert!(
                 matches!(refused, Err(Refusal::Unavailable(_) | Refusal::Unverified(_))),
                 "{refused:?} of a closed store"
@@ -247,7 +247,7 @@ fn survives(failing: Failing, at: u64) {
     }
     assert!(at > 12 || failures > 0, "{failing:?} at {at}: nothing failed");
     for number in 0..5 {
-        // The failure may yet come, at a read.
+        // The failure may still come, at a read.
         let held = if failing == Failing::Read && failures == 0 { continue } else { values(&mut turns, number) };
         let (stored, unknown) =
             (stored.remove(&number).unwrap_or_default(), unknown.remove(&number).unwrap_or_default());
@@ -260,7 +260,7 @@ fn survives(failing: Failing, at: u64) {
 
 /// Each turn has one commit.
 #[test]
-fn nothing_acknowledged_is_lost_by_a_failing_store() {
+fn a_failing_store_loses_nothing_acknowledged() {
     for failing in [Failing::CommitLost, Failing::CommitDone, Failing::Stopped, Failing::Read] {
         for at in [2, 3, 7, 11] {
             survives(failing, at);
@@ -269,7 +269,7 @@ fn nothing_acknowledged_is_lost_by_a_failing_store() {
 }
 
 #[test]
-fn a_store_that_stopped_by_itself_can_still_be_read() {
+fn a_store_that_stopped_by_itself_can_be_read() {
     let (left, openings) = (Arc::new(AtomicU64::new(2)), Arc::new(AtomicU64::new(u64::MAX)));
     let medium = Medium { inner: Arc::default(), failing: Failing::Stopped, left, openings };
     let mut turns = turns_on(&medium);
@@ -277,8 +277,8 @@ fn a_store_that_stopped_by_itself_can_still_be_read() {
     turns.take();
     wait_until_ready(&mut turns);
     let value = Bytes::from_static(b"a");
-    assert!(ask(&mut turns, vec![put(1, &value)])[0].is_ok());
-    assert!(ask(&mut turns, vec![put(1, &Bytes::from_static(b"b"))])[0].is_err());
+    assert!(run_turn(&mut turns, vec![put(1, &value)])[0].is_ok());
+    assert!(run_turn(&mut turns, vec![put(1, &Bytes::from_static(b"b"))])[0].is_err());
     assert_eq!(turns.readiness(), ShardReadiness::StoreFailed);
     assert_eq!(values(&mut turns, 1), BTreeSet::from([value]));
 }
@@ -297,15 +297,15 @@ fn a_full_disk_refuses_writes_and_serves_reads_and_takes_writes_again() {
     turns.take();
     wait_until_ready(&mut turns);
     let (first, second, third) = (Bytes::from_static(b"1"), Bytes::from_static(b"2"), Bytes::from_static(b"3"));
-    assert!(ask(&mut turns, vec![put(1, &first)])[0].is_ok());
+    assert!(run_turn(&mut turns, vec![put(1, &first)])[0].is_ok());
     free.store(50 << 20, Ordering::Relaxed);
     let begun = std::time::Instant::now();
     let mut stored = BTreeSet::from([first]);
-    // What was seen is believed for a moment.
+    // The last check of the disk counts for a moment.
     for number in 0.. {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it writes on");
+        assert!(begun.elapsed() < Duration::from_secs(20), "the disk never counts as full");
         let value = Bytes::from(format!("on {number}"));
-        match ask(&mut turns, vec![put(1, &value)]).remove(0) {
+        match run_turn(&mut turns, vec![put(1, &value)]).remove(0) {
             Ok(_) => drop(stored.insert(value)),
             refused => {
                 assert_eq!(refused, Err(Refusal::DiskFull));
@@ -316,13 +316,13 @@ fn a_full_disk_refuses_writes_and_serves_reads_and_takes_writes_again() {
     }
     assert_eq!(turns.readiness(), ShardReadiness::DiskFull);
     assert_eq!(values(&mut turns, 1), stored);
-    let mixed = ask(&mut turns, vec![put(1, &second), get(1)]);
+    let mixed = run_turn(&mut turns, vec![put(1, &second), get(1)]);
     assert_eq!(mixed[0], Err(Refusal::DiskFull));
     assert!(mixed[1].is_ok(), "a read beside a refused write");
     free.store(100 << 20, Ordering::Relaxed);
-    // It notices by itself.
+    // The shard notices by itself.
     wait_until_ready(&mut turns);
-    assert!(ask(&mut turns, vec![put(1, &third)])[0].is_ok());
+    assert!(run_turn(&mut turns, vec![put(1, &third)])[0].is_ok());
     stored.insert(third);
     assert_eq!(values(&mut turns, 1), stored);
 }

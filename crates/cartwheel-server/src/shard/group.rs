@@ -1,4 +1,4 @@
-//! All shards of a node, and which of them has to do with what.
+//! All shards of a node, and how requests and messages find their shard.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use cartwheel_core::value::key::Key;
 use cartwheel_core::wire::Protocol;
 use futures_util::future::{join_all, select_all};
 
-use super::{DigestPage, DigestsAsk, ShardHandle, Stopped};
+use super::{DigestPage, DigestsRequest, ShardHandle, Stopped};
 
-/// The way to a node's shards. Each owns some of the partitions, and nothing is shared between them.
+/// A handle to a node's shards. Each owns some of the partitions; they share nothing.
 #[derive(Clone, Debug)]
 pub struct Shards {
     handles: Arc<[ShardHandle]>,
@@ -27,9 +27,9 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// The shards behind `handles`, of which there must be one at least, in a ring of so many partitions.
+    /// The shards behind `handles`, of which there must be at least one, in a ring of `partitions`.
     pub fn new(handles: Vec<ShardHandle>, partitions: Partitions) -> Self {
-        assert!(!handles.is_empty(), "a node has a shard");
+        assert!(!handles.is_empty(), "a node has at least one shard");
         Self { handles: handles.into(), partitions }
     }
 
@@ -48,12 +48,12 @@ impl Shards {
     /// The shard that a message is for; none if it is for the node's control.
     fn of_message(&self, message: &Message) -> Option<&ShardHandle> {
         match message {
-            Message::Request(_, ask) => Some(self.of_key(ask.key())),
+            Message::Request(_, request) => Some(self.of_key(request.key())),
             Message::Forward(_, put, ..) => Some(self.of_key(&put.key)),
             Message::Compare(_, question) => Some(self.of_partition(question.partition())),
             Message::Fetch(_, fetch) => Some(self.of_partition(fetch.partition)),
             Message::Reconfiguration(partition, _) => Some(self.of_partition(*partition)),
-            // Any shard can say what the node's clocks read.
+            // Any shard can report the node's clocks.
             Message::ClocksRequest(request_id)
             | Message::Clocks(request_id)
             | Message::Response(request_id, _)
@@ -64,34 +64,34 @@ impl Shards {
         }
     }
 
-    /// Has the key's shard carry out a client's request ([`ShardHandle::request`]).
+    /// Sends a client's request to the key's shard ([`ShardHandle::request`]).
     ///
     /// # Errors
-    /// If the shard stops before it has answered. A write may have been done or not.
+    /// If the shard stops before it answers. A write may or may not have been done.
     pub async fn request(&self, request: Request) -> Result<Outcome, Stopped> {
         self.of_key(request.operation.key()).request(request).await
     }
 
-    /// Whether the key's shard takes on a request now ([`ShardHandle::may_ask`]).
+    /// Checks that the key's shard admits a request now ([`ShardHandle::admits`]).
     ///
     /// # Errors
-    /// If too much waits for it already.
-    pub fn may_ask(&self, key: &Key) -> Result<(), Refusal> {
-        self.of_key(key).may_ask()
+    /// If it is overloaded.
+    pub fn admits(&self, key: &Key) -> Result<(), Refusal> {
+        self.of_key(key).admits()
     }
 
-    /// Whether any shard takes on a request now.
+    /// Checks that some shard admits a request now.
     ///
     /// # Errors
-    /// If too much waits for each of them already.
-    pub fn may_ask_any(&self) -> Result<(), Refusal> {
+    /// If all are overloaded.
+    pub fn admits_any(&self) -> Result<(), Refusal> {
         match self.handles.iter().any(|shard| !shard.refuses()) {
             true => Ok(()),
-            false => self.handles[0].may_ask(),
+            false => self.handles[0].admits(),
         }
     }
 
-    /// Hands a peer's message to its shard ([`ShardHandle::deliver`]); gives it back if it is for no shard.
+    /// Hands a peer's message to its shard ([`ShardHandle::deliver`]); returns it if it is for no shard.
     ///
     /// # Errors
     /// If the shard has stopped.
@@ -102,27 +102,27 @@ impl Shards {
         }
     }
 
-    /// Has all shards go by `view` from now on.
+    /// Sets the view of all shards.
     pub async fn set_view(&self, view: &Arc<View>) {
         join_all(self.handles.iter().map(|shard| shard.set_view(view.clone()))).await;
     }
 
-    /// What all shards are to think of the other nodes from now on.
+    /// Sets the liveness of the other nodes for all shards.
     pub async fn set_liveness(&self, liveness: &Arc<Liveness>) {
         join_all(self.handles.iter().map(|shard| shard.set_liveness(liveness.clone()))).await;
     }
 
-    /// The epoch of all shards from now on.
+    /// Sets the epoch of all shards.
     pub async fn set_epoch(&self, epoch: Epoch) {
         join_all(self.handles.iter().map(|shard| shard.set_epoch(epoch))).await;
     }
 
-    /// The version of the protocol that all members speak from now on. The data directory says so already.
+    /// Sets the version of the protocol that all members speak. It must be saved in the data directory before.
     pub async fn set_all_speak(&self, protocol: Protocol) {
         join_all(self.handles.iter().map(|shard| shard.set_all_speak(protocol))).await;
     }
 
-    /// What holds in partitions, as others know it.
+    /// Passes on configurations that others know.
     pub async fn set_phases(&self, phases: Vec<(PartitionId, ConfigPhase)>) {
         let mut by_shard_id: BTreeMap<usize, Vec<(PartitionId, ConfigPhase)>> = BTreeMap::new();
         for (partition, phase) in phases {
@@ -132,12 +132,12 @@ impl Shards {
         join_all(by_shard_id.into_iter().map(|(shard_id, phases)| self.handles[shard_id].set_phases(phases))).await;
     }
 
-    /// What the node's disk holds of a partition, one page of it; none if the disk cannot be read.
-    pub async fn digests(&self, partition: PartitionId, ask: DigestsAsk) -> Option<DigestPage> {
-        self.handles[ShardId::of_partition(partition, self.count()) as usize].digests(ask).await
+    /// A page of digests of a partition; none if the disk cannot be read.
+    pub async fn digests(&self, partition: PartitionId, request: DigestsRequest) -> Option<DigestPage> {
+        self.handles[ShardId::of_partition(partition, self.count()) as usize].digests(request).await
     }
 
-    /// Since when each partition is proven equal here and at each other home; none of a shard that stops.
+    /// Since when each replica is verified equal to each other home's; shards that stop are left out.
     pub async fn proofs(&self) -> Vec<ReplicaProof> {
         join_all(self.handles.iter().map(ShardHandle::proofs)).await.into_iter().flatten().collect()
     }
@@ -148,15 +148,15 @@ impl Shards {
             let its = |partition: &&PartitionId| ShardId::of_partition(**partition, self.count()) == shard_id;
             partitions.iter().filter(its).copied().collect()
         };
-        let told = (0..).zip(self.handles.iter()).map(|(shard_id, shard)| shard.sizes(of_shard_id(shard_id)));
+        let reported = (0..).zip(self.handles.iter()).map(|(shard_id, shard)| shard.sizes(of_shard_id(shard_id)));
         let mut sizes = NodeSizes::default();
-        for told in join_all(told).await {
-            sizes.merge(told?);
+        for reported in join_all(reported).await {
+            sizes.merge(reported?);
         }
         Some(sizes)
     }
 
-    /// Has all shards finish what is in their queues, sync their stores and end.
+    /// Makes all shards finish their queues, sync their stores and end.
     pub async fn stop(&self) {
         join_all(self.handles.iter().map(ShardHandle::stop)).await;
     }

@@ -1,4 +1,4 @@
-//! What a node's shards keep for other nodes, added up for operators.
+//! The hints of a node's shards, summed up for operators.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cartwheel_core::cluster::sizes::Backlog;
 use cartwheel_core::value::dot::NodeId;
 
-/// The hints of all shards. Clones show the same. It is written to only where a hint comes or goes.
+/// The hints of all shards. Clones share them. It is written only when a hint is added or delivered.
 #[derive(Clone, Debug, Default)]
 pub struct HintsBoard {
     owed: Arc<Mutex<BTreeMap<NodeId, Backlog>>>,
@@ -16,27 +16,27 @@ pub struct HintsBoard {
 }
 
 impl HintsBoard {
-    /// What is owed to each home, where anything is.
+    /// What each home is owed, where it is owed anything.
     pub fn owed(&self) -> BTreeMap<NodeId, Backlog> {
         self.locked().clone()
     }
 
-    /// How many shards keep as much as they may.
+    /// How many shards keep as many hints as they may.
     pub fn full_shards(&self) -> u64 {
         self.full_shards.load(Ordering::Relaxed)
     }
 
-    /// How many bytes all shards together may keep.
+    /// How many bytes of hints all shards together may keep.
     pub fn bytes_max(&self) -> u64 {
         self.bytes_max.load(Ordering::Relaxed)
     }
 
-    /// Says how many bytes all shards together may keep.
+    /// Sets how many bytes of hints all shards together may keep.
     pub fn set_bytes_max(&self, bytes: u64) {
         self.bytes_max.store(bytes, Ordering::Relaxed);
     }
 
-    /// What a shard keeps for `home` has changed.
+    /// Records that a shard's hints for `home` have changed.
     pub(super) fn changed(&self, home: NodeId, before: Backlog, now: Backlog) {
         let mut owed = self.locked();
         let held = owed.entry(home).or_default();
@@ -47,7 +47,7 @@ impl HintsBoard {
         }
     }
 
-    /// A shard keeps as much as it may, or no longer.
+    /// Records that a shard keeps as many hints as it may, or no longer.
     pub(super) fn full(&self, is_full: bool) {
         if is_full {
             self.full_shards.fetch_add(1, Ordering::Relaxed);
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_shards_keep_for_one_home_is_added_up() {
+    fn hints_of_all_shards_for_one_home_are_summed() {
         let (board, home, none) = (HintsBoard::default(), NodeId::new(7), Backlog::default());
         let backlog = |records, bytes| Backlog { records, bytes };
         board.changed(home, none, backlog(2, 20));

@@ -1,4 +1,4 @@
-//! How much waits for a shard, and whether clients' requests may still join it.
+//! The load of a shard, and whether it admits further client requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,28 +10,28 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::turn::LARGE_BYTES;
 use super::{INBOX_MAX, TURN_MAX};
 
-/// How many bytes of peers' messages may wait for a shard or be in its turn: of small ones, and of those with large values, so that
-/// these do not hold up the others. One message of each kind may always.
+/// How many bytes of peers' messages may wait for a shard or be in its turn: of small ones, and of those with large values, so that large
+/// ones do not delay small ones. One message of each kind may always wait.
 const SMALL_BYTES_MAX: u32 = 16 << 20;
 const LARGE_BYTES_MAX: u32 = 64 << 20;
-/// How many inputs may wait before clients' requests are refused: at most this, so that the answers which end requests still get in;
-/// at least what one turn takes, for that costs hardly more than one of them.
+/// How many inputs may wait before client requests are refused: at most half the queue, so that responses which end requests still get in;
+/// at least one turn, which costs hardly more than a single input.
 const WAITING_MAX: usize = INBOX_MAX / 2;
 const WAITING_MIN: usize = TURN_MAX;
-/// In between it is what the shard works off in this time: a client that would wait for longer is better told to try elsewhere.
+/// Between these, it is what the shard works off in this time: a client that would wait longer should try another node.
 const WAIT_MAX: Duration = Duration::from_millis(50);
-/// Of turns with fewer inputs it cannot be told what one costs: a sync is paid once a turn.
+/// Turns with fewer inputs say little about the cost of an input: each turn pays for a sync.
 const TELLING_INPUTS: usize = TURN_MAX / 4;
 
-/// What is known of a shard from outside. Clones are of one shard.
+/// The load of a shard, as seen from outside. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Load(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// What one input of a large turn costs, a moving average.
+    /// The cost of one input of a large turn, a moving average.
     input_ns: AtomicU64,
-    /// How many of clients' requests are under way.
+    /// The number of client requests under way.
     under_way: AtomicUsize,
     small_bytes: Arc<Semaphore>,
     large_bytes: Arc<Semaphore>,
@@ -51,7 +51,7 @@ impl Default for Load {
 }
 
 impl Load {
-    /// A turn of so many inputs took so long.
+    /// Records a turn of `inputs` inputs that took `took`.
     pub(super) fn turn(&self, inputs: usize, took: Duration) {
         if inputs >= TELLING_INPUTS {
             let (average, latest) = (self.0.input_ns.load(Ordering::Relaxed), took.as_nanos() as u64 / inputs as u64);
@@ -60,25 +60,25 @@ impl Load {
         }
     }
 
-    /// A client's request is under way until this is dropped.
+    /// Counts a client's request as under way until the result is dropped.
     pub(super) fn begin(&self) -> UnderWay {
         self.0.under_way.fetch_add(1, Ordering::Relaxed);
         UnderWay(self.clone())
     }
 
-    /// How many of clients' requests are under way.
+    /// The number of client requests under way.
     pub(super) fn under_way(&self) -> usize {
         self.0.under_way.load(Ordering::Relaxed)
     }
 
-    /// Whether a client's request is refused while so much waits.
+    /// Whether a client's request is refused while `waiting` inputs wait.
     pub(super) fn refuses(&self, waiting: usize) -> bool {
         let input_ns = self.0.input_ns.load(Ordering::Relaxed).max(1);
         let in_time = usize::try_from(WAIT_MAX.as_nanos() as u64 / input_ns).unwrap_or(usize::MAX);
         waiting >= in_time.clamp(WAITING_MIN, WAITING_MAX)
     }
 
-    /// Waits until there is room for a message of so many bytes; it is taken until the permit is dropped.
+    /// Waits until there is room for a message of `bytes` bytes, and takes it until the permit is dropped.
     pub(super) async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let (room, most) = match bytes < LARGE_BYTES {
             true => (&self.0.small_bytes, SMALL_BYTES_MAX),
@@ -88,24 +88,24 @@ impl Load {
         room.clone().acquire_many_owned(bytes).await.ok()
     }
 
-    /// How many bytes of messages wait or are being worked on.
+    /// The bytes of messages that wait or are in a turn.
     pub(super) fn bytes(&self) -> usize {
         let free = self.0.small_bytes.available_permits() + self.0.large_bytes.available_permits();
         (SMALL_BYTES_MAX + LARGE_BYTES_MAX) as usize - free
     }
 
-    /// How much background work the shard lets in.
+    /// Records how much background work the shard admits.
     pub(super) fn admits(&self, admitted: Admitted) {
         self.0.admitted.send_replace(admitted);
     }
 
-    /// The same, as it was last told.
+    /// How much background work the shard admits, as last recorded.
     pub(super) fn admitted(&self) -> Admitted {
         *self.0.admitted.borrow()
     }
 }
 
-/// A client's request that is under way.
+/// A client's request under way.
 #[derive(Debug)]
 pub(super) struct UnderWay(Load);
 
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_under_way_is_counted_until_it_ends() {
+    fn a_request_under_way_is_counted_until_it_ends() {
         let load = Load::default();
         let (_first, second) = (load.begin(), load.begin());
         assert_eq!(load.under_way(), 2);
@@ -129,29 +129,29 @@ mod tests {
     }
 
     #[test]
-    fn as_many_may_wait_as_are_worked_off_in_time() {
+    fn as_many_inputs_may_wait_as_are_worked_off_in_time() {
         let load = Load::default();
-        assert!(!load.refuses(WAITING_MAX - 1), "nothing is known of it yet");
+        assert!(!load.refuses(WAITING_MAX - 1), "no turn was measured yet");
         assert!(load.refuses(WAITING_MAX));
         (0..100).for_each(|_| load.turn(TURN_MAX, TURN_MAX as u32 * Duration::from_micros(50)));
         assert!(!load.refuses(999));
         assert!(load.refuses(1_000), "50 ms of work");
         load.turn(1, Duration::from_secs(1));
-        assert!(!load.refuses(999), "a small turn says nothing");
+        assert!(!load.refuses(999), "a small turn does not count");
         (0..100).for_each(|_| load.turn(TURN_MAX, TURN_MAX as u32 * Duration::from_millis(10)));
         assert!(!load.refuses(WAITING_MIN - 1) && load.refuses(WAITING_MIN));
     }
 
     #[tokio::test]
-    async fn bytes_that_wait_are_bounded() {
+    async fn waiting_bytes_are_bounded() {
         let load = Load::default();
         let first = load.room_for(usize::MAX).await;
-        assert_eq!(load.bytes(), LARGE_BYTES_MAX as usize, "one may always wait");
-        assert!(load.room_for(1).await.is_some(), "a small one does not wait for a large one");
+        assert_eq!(load.bytes(), LARGE_BYTES_MAX as usize, "a single message may always wait");
+        assert!(load.room_for(1).await.is_some(), "small messages do not wait for large ones");
         let mut second = Box::pin(load.room_for(LARGE_BYTES));
         tokio::select! {
             biased;
-            _ = &mut second => panic!("there was no room"),
+            _ = &mut second => panic!("the second message should wait"),
             () = std::future::ready(()) => {}
         }
         drop(first);

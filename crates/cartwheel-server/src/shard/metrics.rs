@@ -1,4 +1,4 @@
-//! What a shard counts.
+//! The metrics of shards.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use super::HintsBoard;
 use super::disk::Condition;
 
-/// What the shards of a node count. Clones count together.
+/// The metrics of a node's shards. Clones count together.
 #[derive(Clone, Debug)]
 pub struct ShardMetrics {
     turn_inputs: Histogram,
@@ -38,8 +38,8 @@ pub struct ShardMetrics {
     dot_collisions: Counter,
     stray_messages: Counter,
     stale_refusals: Counter,
-    deleted_reclaimed: Counter,
-    records_looked_after: Counter,
+    tombstones_collected: Counter,
+    gc_records_examined: Counter,
     not_a_home: Counter,
     hints: HintsBoard,
     hints_delivered: Counter,
@@ -76,8 +76,8 @@ impl Default for ShardMetrics {
             dot_collisions: Counter::default(),
             stray_messages: Counter::default(),
             stale_refusals: Counter::default(),
-            deleted_reclaimed: Counter::default(),
-            records_looked_after: Counter::default(),
+            tombstones_collected: Counter::default(),
+            gc_records_examined: Counter::default(),
             not_a_home: Counter::default(),
             hints: HintsBoard::default(),
             hints_delivered: Counter::default(),
@@ -91,114 +91,82 @@ impl Default for ShardMetrics {
 }
 
 impl ShardMetrics {
-    /// Puts them into `registry`, under the names that operators know.
+    /// Registers the metrics under their public names.
     pub fn register(&self, registry: &mut Registry) {
         let counters = [
             ("store_commit_failures", "Commits that the store failed", &self.commit_failures),
             ("store_read_failures", "Reads that the store failed", &self.read_failures),
-            (
-                "shard_inbox_refusals",
-                "Requests refused with 429 because too much waited for a shard already",
-                &self.refusals,
-            ),
-            (
-                "exchanges",
-                "Comparisons of a partition with a peer that ended with both replicas equal",
-                &self.exchanges,
-            ),
-            (
-                "exchange_failures",
-                "Comparisons of a partition with a peer that did not come to their end",
-                &self.exchange_failures,
-            ),
+            ("shard_inbox_refusals", "Requests refused with 429 because a shard was overloaded", &self.refusals),
+            ("exchanges", "Exchanges with a peer that ended with both replicas equal", &self.exchanges),
+            ("exchange_failures", "Exchanges with a peer that did not complete", &self.exchange_failures),
             (
                 "exchange_refusals",
-                "Questions and answers of peers about partitions that they do not share, or that make no sense",
+                "Anti-entropy messages from peers that were malformed, or about partitions that the nodes do not share",
                 &self.exchange_refusals,
             ),
             ("exchange_digests_sent", "Digests of keys and of ranges of keys sent to peers", &self.exchange_digests),
-            (
-                "transfer_sent_records",
-                "Records handed out to nodes that are to be their homes",
-                &self.transfer_sent_records,
-            ),
-            ("transfer_sent_bytes", "Bytes of these records, as they are stored", &self.transfer_sent_bytes),
-            (
-                "transfer_received_records",
-                "Records that came because this node is to be their home",
-                &self.transfer_received_records,
-            ),
+            ("transfer_sent_records", "Records sent to new homes", &self.transfer_sent_records),
+            ("transfer_sent_bytes", "Bytes of these records, as stored", &self.transfer_sent_bytes),
+            ("transfer_received_records", "Records received as a new home", &self.transfer_received_records),
             (
                 "transfer_received_bytes",
-                "Bytes of these records, as they are stored where they came from",
+                "Bytes of these records, as stored by their senders",
                 &self.transfer_received_bytes,
             ),
-            (
-                "trees_wrong",
-                "Merkle trees that were not what their records add up to, and were made anew",
-                &self.trees_wrong,
-            ),
+            ("trees_wrong", "Merkle trees that did not match their records and were rebuilt", &self.trees_wrong),
             (
                 "records_lost",
-                "Stored records that could not be read and are healed from their replicas",
+                "Stored records that could not be read and are healed from other replicas",
                 &self.records_lost,
             ),
             (
                 "records_not_known",
-                "Stored records that were asked for and that only a newer build can read",
+                "Requests for stored records that only a newer build can read",
                 &self.records_not_known,
             ),
             (
                 "dot_collisions",
-                "Writes that came with two contents under one name: a broken disk or a forged message",
+                "Keys with two values of one version: a broken disk, a copied data directory or a forged message",
                 &self.dot_collisions,
             ),
             (
                 "stray_messages",
-                "Messages dropped because their sender is no member of the cluster",
+                "Messages dropped because their sender is not a member of the cluster",
                 &self.stray_messages,
             ),
+            ("stale_refusals", "Messages refused because they were sent more than one epoch ago", &self.stale_refusals),
             (
-                "stale_refusals",
-                "Messages refused because what they carry was sent more than one epoch ago",
-                &self.stale_refusals,
+                "tombstones_collected",
+                "Tombstones and expired values that were garbage collected",
+                &self.tombstones_collected,
             ),
-            (
-                "tombstones_reclaimed",
-                "Tombstones and expired values that were forgotten, with their space",
-                &self.deleted_reclaimed,
-            ),
-            (
-                "records_looked_after",
-                "Records looked at because they may have had something to forget",
-                &self.records_looked_after,
-            ),
+            ("gc_records_examined", "Records examined by the garbage collection sweep", &self.gc_records_examined),
             (
                 "not_a_home_refusals",
-                "Questions of peers about keys that this node is no home of, and records that it was to keep for one that is none",
+                "Requests from peers for keys of which this node, or the node to stand in for, is not a home",
                 &self.not_a_home,
             ),
-            ("hints_delivered", "Records kept for a peer that it has taken", &self.hints_delivered),
+            ("hints_delivered", "Hints that were delivered to their peer", &self.hints_delivered),
             (
                 "timestamp_alarms",
-                "How often this node's writes began to get timestamps well ahead of its clock",
+                "Times that this node's timestamps began to run well ahead of its clock",
                 &self.timestamp_alarms,
             ),
-            ("clock_alarms", "How often this node's clock was found to be off its peers'", &self.clock_alarms),
+            ("clock_alarms", "Times that this node's clock was found to be off its peers' clocks", &self.clock_alarms),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
-        // A kind that has not come up yet is counted too.
+        // All kinds exist from the start, at zero.
         for how in [Repair::Read, Repair::Heal, Repair::Exchange] {
             drop(self.repaired(how));
         }
-        let help = "Replicas that were behind and were sent what they lacked, by how they were found";
+        let help = "Stale replicas that were repaired, by how they were found";
         registry.register("repairs", help, self.repairs.clone());
         let histograms = [
-            ("shard_turn_inputs", "Requests and messages that a shard took in at once", &self.turn_inputs),
-            ("store_commit_writes", "Records that one commit wrote", &self.commit_writes),
-            ("store_commit_duration_seconds", "Time that a commit took, its sync included", &self.commit_duration),
+            ("shard_turn_inputs", "Requests and messages in one turn of a shard", &self.turn_inputs),
+            ("store_commit_writes", "Records written by one commit", &self.commit_writes),
+            ("store_commit_duration_seconds", "Duration of a commit, including its sync", &self.commit_duration),
         ];
         for (name, help, histogram) in histograms {
             registry.register(name, help, histogram.clone());
@@ -206,33 +174,33 @@ impl ShardMetrics {
         let gauges = [
             (
                 "clock_refuses_writes",
-                "1 while this node takes no writes because its clock is off its peers'",
+                "1 while this node refuses writes because its clock is off its peers' clocks",
                 &self.clock_refuses,
             ),
             (
                 "trees_unready",
-                "How many partitions are not compared because their Merkle trees are being made",
+                "Partitions that are not compared because their Merkle trees are being built",
                 &self.trees_unready,
             ),
             (
                 "tombstones",
-                "Tombstones held as a home and not reclaimed yet, but for those of partitions whose trees are being made",
+                "Tombstones held as a home and not collected yet, without partitions whose Merkle trees are being built",
                 &self.tombstones,
             ),
-            ("disk_full", "How many shards store no writes because too little disk is free", &self.disk_full),
-            ("store_failed", "How many shards have a store that has failed and is not open again", &self.store_failed),
+            ("disk_full", "Shards that refuse writes because too little disk space is free", &self.disk_full),
+            ("store_failed", "Shards whose store has failed and is not open again", &self.store_failed),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
         }
     }
 
-    /// What is kept for other nodes.
+    /// The hints of the shards.
     pub const fn hints(&self) -> &HintsBoard {
         &self.hints
     }
 
-    /// How often a key came with two values of one version.
+    /// How often a key got two values with one version.
     pub const fn dot_collisions(&self) -> &Counter {
         &self.dot_collisions
     }
@@ -255,14 +223,14 @@ impl ShardMetrics {
         self.read_failures.inc();
     }
 
-    /// What the disk of a shard was good for, and is good for now.
+    /// Records that a shard's disk changed from one condition to another.
     pub(super) fn disk(&self, before: Condition, now: Condition) {
         for (gauge, condition) in [(&self.disk_full, Condition::Full), (&self.store_failed, Condition::Failed)] {
             gauge.inc_by(i64::from(now == condition) - i64::from(before == condition));
         }
     }
 
-    /// How many tombstones a shard held, and holds now.
+    /// Records how many tombstones a shard held before and holds now.
     pub(crate) fn tombstones(&self, before: u64, now: u64) {
         self.tombstones.inc_by(now as i64 - before as i64);
     }
@@ -305,8 +273,8 @@ impl ShardMetrics {
             Event::StrayMessage(_) => &self.stray_messages,
             Event::StaleRefused(_) => &self.stale_refusals,
             Event::Collected(deleted) => {
-                self.deleted_reclaimed.inc_by(*deleted);
-                &self.records_looked_after
+                self.tombstones_collected.inc_by(*deleted);
+                &self.gc_records_examined
             }
             Event::NotAHome(_) => &self.not_a_home,
             Event::HintDelivered(_) => &self.hints_delivered,
@@ -320,7 +288,7 @@ impl ShardMetrics {
             }
             Event::ClockOff { offset_ms, refuses } => {
                 self.clock_refuses.set(i64::from(*refuses));
-                // The end of an alarm is told with an offset of zero.
+                // The end of an alarm is reported with offset zero.
                 if *offset_ms == 0 {
                     return;
                 }

@@ -1,7 +1,7 @@
 //! A shard: one thread that owns one protocol state machine and one store.
 //!
-//! Everything else reaches it through a bounded queue. It takes what has gathered there in one turn and pays for one sync a
-//! turn, so the busier it is, the less a write costs.
+//! Other threads reach it through a bounded queue. A turn takes what has gathered there and pays for one sync, so the busier the shard is,
+//! the less a write costs.
 
 mod digests;
 pub mod disk;
@@ -49,7 +49,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::data_dir::lineage::Mark;
 use crate::os::clock::Clock;
-pub use digests::{DigestPage, DigestsAsk, HeldContent, HeldRecord, PAGE_RECORDS_MAX, Rest};
+pub use digests::{DigestPage, DigestsRequest, HeldContent, HeldRecord, PAGE_RECORDS_MAX, Rest};
 use disk::Disk;
 pub use group::Shards;
 pub use hints::HintsBoard;
@@ -63,10 +63,10 @@ use wait::Waiter;
 
 /// How many inputs may wait for a shard. At a few microseconds each, a full queue is some tens of milliseconds of work.
 pub const INBOX_MAX: usize = 8_192;
-/// How many inputs one turn takes at most, so that the first of them does not wait for too many others.
+/// The most inputs in one turn, so that the first of them does not wait for too many others.
 const TURN_MAX: usize = 512;
 
-/// How often it is told how much background work is let in and how many tombstones are held.
+/// How often the admitted background work and the tombstones are reported.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a shard drives: [`Node`], or a script in a test.
@@ -79,7 +79,7 @@ pub trait Machine: Send + 'static {
         true
     }
 
-    /// What its exchange has proven.
+    /// Since when each replica is verified equal to each other home's.
     fn proofs(&self) -> Vec<ReplicaProof> {
         Vec::new()
     }
@@ -133,36 +133,36 @@ impl Machine for Node {
     }
 }
 
-/// Where a shard's messages go. None of this may block.
+/// Sends a shard's messages. It must not block.
 pub trait Outgoing: Send + 'static {
-    /// Sends `messages` to a peer, or drops them. `synced` is the mark of the shard's last synced commit: what the messages acknowledge
-    /// came with that one or an earlier one.
+    /// Sends `messages` to a peer, or drops them. `synced` is the mark of the shard's last synced commit: everything that the messages
+    /// acknowledge was committed with that mark or an earlier one.
     fn send(&mut self, to: NodeId, messages: Vec<Envelope>, synced: Option<Mark>);
 }
 
-/// What waits in a shard's queue.
+/// An entry of a shard's queue.
 enum Work {
     Request(Request, oneshot::Sender<Outcome>, UnderWay, Instant),
-    /// With its bytes and the room that they take up.
+    /// A message, its size, and the room that it takes.
     Message(Envelope, usize, Option<OwnedSemaphorePermit>),
     View(Arc<View>),
     Liveness(Arc<Liveness>),
     Epoch(Epoch),
     AllSpeak(Protocol),
     Phases(Vec<(PartitionId, ConfigPhase)>),
-    Digests(DigestsAsk, oneshot::Sender<Option<DigestPage>>),
+    Digests(DigestsRequest, oneshot::Sender<Option<DigestPage>>),
     Proofs(oneshot::Sender<Vec<ReplicaProof>>),
     Sizes(Vec<PartitionId>, oneshot::Sender<NodeSizes>),
-    /// A large record was read beside the shard.
+    /// A large record that another thread has read.
     Read(StoreId, reader::Read),
     Stop,
 }
 
-/// The way to a shard.
+/// A handle to a shard.
 #[derive(Clone, Debug)]
 pub struct ShardHandle {
     inbox: mpsc::Sender<Work>,
-    /// Pages of digests are made one at a time, however many ask, so that requests wait for one at most.
+    /// Pages of digests are made one at a time, however many are requested, so that client requests wait for one at most.
     paging: Arc<Semaphore>,
     load: Load,
     metrics: ShardMetrics,
@@ -174,12 +174,12 @@ pub struct ShardHandle {
 pub struct Stopped;
 
 impl ShardHandle {
-    /// Has the shard carry out a client's request. It refuses at once when too much waits already.
+    /// Carries out a client's request. An overloaded shard refuses it at once.
     ///
     /// # Errors
-    /// If the shard stops before it has answered. A write may have been done or not.
+    /// If the shard stops before it answers. A write may or may not have been done.
     pub async fn request(&self, request: Request) -> Result<Outcome, Stopped> {
-        if let Err(overloaded) = self.may_ask() {
+        if let Err(overloaded) = self.admits() {
             return Ok(Err(overloaded));
         }
         let (reply, outcome) = oneshot::channel();
@@ -190,11 +190,11 @@ impl ShardHandle {
         }
     }
 
-    /// Whether a request would be taken on now: one whose value is yet to arrive need not be read if not.
+    /// Checks that a request would be admitted now; if not, its value need not be read.
     ///
     /// # Errors
-    /// If too much waits already.
-    pub fn may_ask(&self) -> Result<(), Refusal> {
+    /// If the shard is overloaded.
+    pub fn admits(&self) -> Result<(), Refusal> {
         if self.refuses() { Err(self.overloaded()) } else { Ok(()) }
     }
 
@@ -207,27 +207,27 @@ impl ShardHandle {
         Refusal::Overloaded
     }
 
-    /// How many inputs wait for the shard.
+    /// The number of inputs in the shard's queue.
     pub fn waiting(&self) -> usize {
         self.inbox.max_capacity() - self.inbox.capacity()
     }
 
-    /// How many bytes of peers' messages wait for the shard or are in its turn.
+    /// The bytes of peers' messages in the shard's queue or turn.
     pub fn waiting_bytes(&self) -> usize {
         self.load.bytes()
     }
 
-    /// How many of clients' requests the shard has under way.
+    /// The number of client requests that the shard has under way.
     pub fn under_way(&self) -> usize {
         self.load.under_way()
     }
 
-    /// How much background work the shard lets in, as it was a moment ago.
+    /// How much background work the shard admits, as last reported.
     pub fn admitted(&self) -> Admitted {
         self.load.admitted()
     }
 
-    /// Hands a peer's message of so many bytes to the shard, and waits while its queue is full.
+    /// Hands a peer's message of `bytes` bytes to the shard, and waits while its queue is full.
     ///
     /// # Errors
     /// If the shard has stopped.
@@ -236,54 +236,54 @@ impl ShardHandle {
         self.inbox.send(Work::Message(message, bytes, room)).await.map_err(|_| Stopped)
     }
 
-    /// Has the shard go by `view` from now on.
+    /// Sets the shard's view.
     pub async fn set_view(&self, view: Arc<View>) {
         let _ = self.inbox.send(Work::View(view)).await;
     }
 
-    /// What the shard is to think of the other nodes from now on.
+    /// Sets the liveness of the other nodes.
     pub async fn set_liveness(&self, liveness: Arc<Liveness>) {
         let _ = self.inbox.send(Work::Liveness(liveness)).await;
     }
 
-    /// The epoch from now on.
+    /// Sets the epoch.
     pub async fn set_epoch(&self, epoch: Epoch) {
         let _ = self.inbox.send(Work::Epoch(epoch)).await;
     }
 
-    /// The version of the protocol that all members speak from now on. The data directory says so already.
+    /// Sets the version of the protocol that all members speak. It must be saved in the data directory before.
     pub async fn set_all_speak(&self, protocol: Protocol) {
         let _ = self.inbox.send(Work::AllSpeak(protocol)).await;
     }
 
-    /// What holds in partitions of the shard, as others know it.
+    /// Passes on configurations of the shard's partitions that others know.
     pub async fn set_phases(&self, phases: Vec<(PartitionId, ConfigPhase)>) {
         let _ = self.inbox.send(Work::Phases(phases)).await;
     }
 
-    /// What the shard's disk holds in a range of keys, one page of it; none if the disk cannot be read.
-    pub async fn digests(&self, ask: DigestsAsk) -> Option<DigestPage> {
+    /// A page of digests of a range of keys; none if the disk cannot be read.
+    pub async fn digests(&self, request: DigestsRequest) -> Option<DigestPage> {
         let _turn = self.paging.acquire().await.ok()?;
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Work::Digests(ask, reply)).await.ok()?;
+        self.inbox.send(Work::Digests(request, reply)).await.ok()?;
         answer.await.ok()?
     }
 
-    /// Since when each of the shard's partitions is proven equal here and at each other home; nothing if it stops.
+    /// Since when each of the shard's replicas is verified equal to each other home's; nothing if the shard stops.
     pub async fn proofs(&self) -> Vec<ReplicaProof> {
         let (reply, answer) = oneshot::channel();
         let _ = self.inbox.send(Work::Proofs(reply)).await;
         answer.await.unwrap_or_default()
     }
 
-    /// How much the shard holds of these partitions of its own; none if it stops.
+    /// How much the shard holds of these partitions of its own; none if the shard stops.
     pub async fn sizes(&self, partitions: Vec<PartitionId>) -> Option<NodeSizes> {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Work::Sizes(partitions, reply)).await.ok()?;
         answer.await.ok()
     }
 
-    /// Has the shard finish what is in its queue, sync its store and end.
+    /// Makes the shard finish its queue, sync its store and end.
     pub async fn stop(&self) {
         let _ = self.inbox.send(Work::Stop).await;
     }
@@ -299,23 +299,23 @@ impl ShardHandle {
     }
 }
 
-/// A shard's queue before the shard is there: whatever must be able to reach the shard can be made first.
+/// A shard's queue, made before the shard so that what must reach the shard can be made first.
 #[derive(Debug)]
 pub struct Inbox {
     queue: mpsc::Receiver<Work>,
-    /// For what works for the shard. It does not keep the queue open.
+    /// A sender for the shard's own helpers. It does not keep the queue open.
     own: mpsc::WeakSender<Work>,
     load: Load,
     metrics: ShardMetrics,
 }
 
-/// A shard's queue and the way into it. Nobody sees what the shard counts.
+/// Makes a shard's queue and a handle to it. The shard's metrics are not published.
 #[cfg(test)]
 pub fn inbox() -> (ShardHandle, Inbox) {
     counted_inbox(&ShardMetrics::default())
 }
 
-/// A shard's queue and the way into it. The shard counts what it does in `metrics`.
+/// Makes a shard's queue and a handle to it. The shard counts in `metrics`.
 pub fn counted_inbox(metrics: &ShardMetrics) -> (ShardHandle, Inbox) {
     let (sender, queue) = mpsc::channel(INBOX_MAX);
     let own = sender.downgrade();
@@ -324,36 +324,36 @@ pub fn counted_inbox(metrics: &ShardMetrics) -> (ShardHandle, Inbox) {
     (handle, Inbox { queue, own, load, metrics: metrics.clone() })
 }
 
-/// A shard that runs.
+/// A running shard.
 #[derive(Debug)]
 pub struct Running {
     /// The shard's thread.
     pub thread: JoinHandle<Option<Mark>>,
-    /// What the shard can be asked for.
+    /// The shard's readiness.
     pub ready: watch::Receiver<ShardReadiness>,
-    /// What it tells its node's control.
-    pub news: News,
+    /// What it reports to its node's control.
+    pub reports: ShardReports,
 }
 
-/// What a shard tells its node's control.
+/// What a shard reports to its node's control.
 #[derive(Clone, Debug)]
-pub struct News {
+pub struct ShardReports {
     /// The last epoch that it has finished.
     pub finished: watch::Receiver<Epoch>,
-    /// Whether it has nothing any more that its node, which is leaving, is to hand over.
+    /// Whether it has nothing left that its leaving node must hand over.
     pub drained: watch::Receiver<bool>,
-    /// What holds in its partitions.
+    /// The configurations of its partitions.
     pub phases: PhasesBox,
 }
 
-/// What a shard can be asked for, the worst first.
+/// What a shard can do, the worst first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ShardReadiness {
     /// Only what other nodes can do, until its store is open again.
     StoreFailed,
     /// Nothing that needs a timestamp yet.
     Starting,
-    /// Reads, and writes of which other homes have room.
+    /// Reads, and writes for which other homes have room.
     DiskFull,
     /// Everything.
     Ready,
@@ -362,7 +362,7 @@ pub enum ShardReadiness {
 /// Starts the shard with this index on a thread of its own, which ends at [`ShardHandle::stop`].
 ///
 /// # Errors
-/// If the system has no thread to give.
+/// If the system cannot start a thread.
 pub fn start(
     index: u32,
     machine: impl Machine,
@@ -372,22 +372,23 @@ pub fn start(
     clock: Clock,
 ) -> io::Result<Running> {
     let Inbox { queue, own, load, metrics } = inbox;
-    // Where the shard has ended nobody waits for it.
+    // After the shard has ended, the result is dropped.
     let read = move |id, read| own.upgrade().map_or((), |shard| drop(shard.blocking_send(Work::Read(id, read))));
-    let reader = ReaderThread::start(index, disk.beside(), read);
-    let turns = Turns::new(machine, disk, outgoing, clock).counted(metrics).beside(reader);
+    let reader = ReaderThread::start(index, disk.shared_reader(), read);
+    let turns = Turns::new(machine, disk, outgoing, clock).counted(metrics).with_reader(reader);
     let (ready_sender, ready) = watch::channel(ShardReadiness::Starting);
     let (finished_sender, finished) = watch::channel(Epoch::UNKNOWN);
     let (drained_sender, drained) = watch::channel(false);
     let phases = PhasesBox::default();
-    let told = Told { ready: ready_sender, finished: finished_sender, drained: drained_sender, phases: phases.clone() };
-    let body = move || run(turns, queue, &load, clock, &told);
+    let published =
+        Published { ready: ready_sender, finished: finished_sender, drained: drained_sender, phases: phases.clone() };
+    let body = move || run(turns, queue, &load, clock, &published);
     let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(body)?;
-    Ok(Running { thread, ready, news: News { finished, drained, phases } })
+    Ok(Running { thread, ready, reports: ShardReports { finished, drained, phases } })
 }
 
-/// Where a shard tells of itself.
-struct Told {
+/// Where a shard publishes its state.
+struct Published {
     ready: watch::Sender<ShardReadiness>,
     finished: watch::Sender<Epoch>,
     drained: watch::Sender<bool>,
@@ -399,38 +400,38 @@ fn run<M: Machine, O: Outgoing>(
     mut inbox: mpsc::Receiver<Work>,
     load: &Load,
     clock: Clock,
-    told: &Told,
+    published: &Published,
 ) -> Option<Mark> {
     let mut gathered = Vec::with_capacity(TURN_MAX);
-    // The room that the turn's messages take, until it has ended.
+    // The room of the turn's messages, until the turn has ended.
     let mut rooms = Vec::new();
     let mut next_look = clock.instant();
     let waiter = Waiter::of_this_thread();
-    // The machine says nothing of itself: the first tick is what it begins with.
+    // The machine starts with the first tick.
     turns.add(Input::Tick);
     turns.take();
     loop {
         let readiness = turns.readiness();
-        told.ready.send_if_modified(|ready| std::mem::replace(ready, readiness) != readiness);
+        published.ready.send_if_modified(|ready| std::mem::replace(ready, readiness) != readiness);
         if let Some(epoch) = turns.finished() {
-            told.finished.send_replace(epoch);
+            published.finished.send_replace(epoch);
         }
         if let Some(drained) = turns.drained() {
-            told.drained.send_replace(drained);
+            published.drained.send_replace(drained);
         }
-        told.phases.put(turns.phases());
+        published.phases.put(turns.phases());
         let patience = match turns.has_more() {
             true => Some(Duration::ZERO),
             false => turns.wake_at().map(|wake_at| wake_at.since(clock.instant())),
         };
         waiter.gather(&mut inbox, &mut gathered, TURN_MAX, patience);
-        // A queue that is closed and empty is the other way of being told to stop.
+        // A closed and empty queue means stop, too.
         let mut stop = inbox.is_closed() && gathered.is_empty();
         let (begun, inputs) = (clock.instant(), gathered.len());
         for work in gathered.drain(..) {
             match work {
-                Work::Request(request, reply, under_way, came) => {
-                    let waited = came.elapsed();
+                Work::Request(request, reply, under_way, arrived) => {
+                    let waited = arrived.elapsed();
                     turns.add_request(request, (reply, under_way), waited);
                 }
                 Work::Message(message, bytes, room) => rooms.extend(turns.add_message(message, bytes, room)),
@@ -439,7 +440,7 @@ fn run<M: Machine, O: Outgoing>(
                 Work::Epoch(epoch) => turns.add(Input::Epoch(epoch)),
                 Work::AllSpeak(protocol) => turns.add(Input::AllSpeak(protocol)),
                 Work::Phases(phases) => turns.add(Input::Phases(phases)),
-                Work::Digests(ask, reply) => drop(reply.send(turns.digests(&ask))),
+                Work::Digests(request, reply) => drop(reply.send(turns.digests(&request))),
                 Work::Proofs(reply) => drop(reply.send(turns.proofs())),
                 Work::Sizes(partitions, reply) => drop(reply.send(turns.sizes(&partitions))),
                 Work::Read(id, read) => turns.has_read(id, read),
@@ -463,23 +464,23 @@ fn run<M: Machine, O: Outgoing>(
     }
 }
 
-/// The partition states in partitions that a shard's store remembers.
+/// The partition states in a shard's store.
 ///
 /// # Errors
-/// If the store cannot be read, or holds what is no partition state.
+/// If the store cannot be read, or an entry is malformed.
 pub fn partition_states(
     store: &dyn Store,
     partitions: Partitions,
     shard_id: ShardId,
-) -> Result<Vec<(PartitionId, PartitionState)>, SeatsError> {
+) -> Result<Vec<(PartitionId, PartitionState)>, PartitionStatesError> {
     let is_here = |partition: &PartitionId| ShardId::of_partition(*partition, shard_id.count) == shard_id.index;
     let mut partition_states = Vec::new();
     for partition in partitions.iter().filter(is_here) {
         let name = turn::remembered(partition_state_name(partition).as_bytes());
         if let Some(bytes) = store.get_meta(&name)?.filter(|bytes| !bytes.is_empty()) {
             let partition_state = decode_partition_state(&bytes).map_err(|error| match error {
-                WireError::Version(_) => SeatsError::Newer(partition, error),
-                error => SeatsError::PartitionState(partition, error),
+                WireError::Version(_) => PartitionStatesError::Newer(partition, error),
+                error => PartitionStatesError::PartitionState(partition, error),
             })?;
             partition_states.push((partition, partition_state));
         }
@@ -487,30 +488,28 @@ pub fn partition_states(
     Ok(partition_states)
 }
 
-/// What a shard's store remembers of other nodes' losses.
+/// What a shard's store knows of other nodes' losses.
 ///
 /// # Errors
-/// If the store cannot be read, or holds what makes no sense.
-pub fn losses(store: &dyn Store) -> Result<LossBook, SeatsError> {
+/// If the store cannot be read, or an entry is malformed.
+pub fn losses(store: &dyn Store) -> Result<LossBook, PartitionStatesError> {
     let bytes = store.get_meta(&turn::remembered(loss_book::NAME.as_bytes()))?;
     Ok(LossBook::decode(bytes.as_deref().unwrap_or_default())?)
 }
 
-/// Why a shard does not know what its node has promised about partitions.
+/// Why a shard's partition states cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum SeatsError {
+pub enum PartitionStatesError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What is kept of other nodes' losses is damaged.
-    #[error("{0}: its data directory is damaged; replace the node")]
+    /// The entry about other nodes' losses is damaged.
+    #[error("{0}: the data directory is damaged; replace the node")]
     Losses(#[from] LossesDamaged),
-    /// What is kept is no partition state.
-    #[error(
-        "what the node has promised about partition {0} cannot be read ({1}): its data directory is damaged; replace the node"
-    )]
+    /// A partition state is malformed.
+    #[error("cannot read the state of partition {0} ({1}): the data directory is damaged; replace the node")]
     PartitionState(PartitionId, WireError),
-    /// A newer build has written it.
-    #[error("what the node has promised about partition {0} has {1}: a newer cartwheel has written it; start that one")]
+    /// A newer build has written a partition state.
+    #[error("cannot read the state of partition {0}: it has {1}; start the newer cartwheel that wrote it")]
     Newer(PartitionId, WireError),
 }

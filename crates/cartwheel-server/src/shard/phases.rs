@@ -1,4 +1,4 @@
-//! What a shard has come to know of who holds its partitions, on the way to the node's control.
+//! Passes the configurations that a shard learns to the node's control.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::ring::PartitionId;
 use tokio::sync::Notify;
 
-/// The latest of each partition that the control has not taken yet: no more than there are partitions. Clones are one.
+/// The latest configuration of each partition that the control has not taken yet. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct PhasesBox(Arc<Inner>);
 
@@ -26,7 +26,7 @@ impl PhasesBox {
         self.0.filled.notify_one();
     }
 
-    /// Waits until there is something, and takes it.
+    /// Waits until there are any, and takes them.
     pub async fn take(&self) -> Vec<(PartitionId, ConfigPhase)> {
         loop {
             let waiting = std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner));

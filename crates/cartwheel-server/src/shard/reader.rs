@@ -1,8 +1,8 @@
-//! A thread beside a shard's, which reads large records for it.
+//! A thread that reads large records for a shard.
 //!
-//! To read 16 MiB and to check them takes milliseconds, and many times that where the machine is busy. Requests for other keys would wait
-//! for as long, once for each of the shard's turns that they need. It takes on one record at a time, so that no more of them are in memory
-//! than the shard has asked for and can take in.
+//! Reading and checking 16 MiB takes milliseconds, and many times that on a busy machine. Requests for other keys would wait as long, once
+//! for each turn that they need. The thread reads one record at a time, so that no more of them are in memory than the shard has asked for
+//! and can take in.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -15,20 +15,20 @@ use tracing::warn;
 use super::disk::unread;
 use crate::os::priority;
 
-/// What a read has come to.
+/// The result of a read.
 pub(super) type Read = Result<Option<Bytes>, ReadFailed>;
 
-/// The store as another thread reads it, while it is open.
+/// The store for reads on another thread, while it is open.
 #[derive(Clone, Default)]
-pub(super) struct Beside(Arc<Mutex<Option<Box<dyn Reader>>>>);
+pub(super) struct SharedReader(Arc<Mutex<Option<Box<dyn Reader>>>>);
 
-impl Beside {
-    /// Reads from there from now on.
+impl SharedReader {
+    /// Sets the store to read from.
     pub(super) fn open(&self, reader: Option<Box<dyn Reader>>) {
         *self.lock() = reader;
     }
 
-    /// Waits for the read that is under way, and lets none begin any more.
+    /// Waits for the read under way, and lets no other begin.
     pub(super) fn close(&self) {
         *self.lock() = None;
     }
@@ -40,7 +40,7 @@ impl Beside {
     fn read(&self, storage_key: &[u8]) -> Read {
         let reader = self.lock();
         let reader = reader.as_ref().ok_or(ReadFailed::Unreadable)?;
-        reader.get(storage_key).map_err(|error| unread("a record", &error))
+        reader.get(storage_key).map_err(|error| unread("record", &error))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Reader>>> {
@@ -48,56 +48,58 @@ impl Beside {
     }
 }
 
-/// The way to such a thread. The thread ends once this is dropped.
+/// A handle to such a thread. The thread ends when this is dropped.
 pub(super) struct ReaderThread {
-    asks: mpsc::Sender<(StoreId, Bytes)>,
-    /// What it is at.
+    requests: mpsc::Sender<(StoreId, Bytes)>,
+    /// The record being read.
     reading: Option<(StoreId, Bytes)>,
 }
 
 impl ReaderThread {
-    /// Starts one for the shard with this index, which tells `done` of each read. None if the store cannot be read on another thread, or
-    /// the system has none to give; the shard reads everything itself then.
-    pub(super) fn start(index: u32, beside: Beside, done: impl Fn(StoreId, Read) + Send + 'static) -> Option<Self> {
-        if !beside.is_open() {
+    /// Starts a thread for the shard with this index, which calls `done` after each read. None if the store cannot be read on another thread, or
+    /// the system cannot start one; the shard then reads everything itself.
+    pub(super) fn start(
+        index: u32,
+        shared_reader: SharedReader,
+        done: impl Fn(StoreId, Read) + Send + 'static,
+    ) -> Option<Self> {
+        if !shared_reader.is_open() {
             return None;
         }
-        let (asks, asked) = mpsc::channel::<(StoreId, Bytes)>();
+        let (requests, requested) = mpsc::channel::<(StoreId, Bytes)>();
         let body = move || {
             priority::yield_to_others();
-            for (id, storage_key) in asked {
-                done(id, beside.read(&storage_key));
+            for (id, storage_key) in requested {
+                done(id, shared_reader.read(&storage_key));
             }
         };
         match thread::Builder::new().name(format!("reader-{index}")).spawn(body) {
-            Ok(_) => Some(Self { asks, reading: None }),
+            Ok(_) => Some(Self { requests, reading: None }),
             Err(error) => {
-                warn!(
-                    "large records are read between requests, which wait for them: no thread can be started: {error}"
-                );
+                warn!(%error, "cannot start the thread for large records; they are read between requests, which wait");
                 None
             }
         }
     }
 
-    /// Whether it can be asked for a record.
+    /// Whether it can take a request.
     pub(super) const fn is_free(&self) -> bool {
         self.reading.is_none()
     }
 
-    /// Asks for a record. It must be free.
-    pub(super) fn ask(&mut self, id: StoreId, storage_key: Bytes) {
-        // It incarnations as long as this.
-        let _ = self.asks.send((id, storage_key.clone()));
+    /// Requests a record. The thread must be free.
+    pub(super) fn request(&mut self, id: StoreId, storage_key: Bytes) {
+        // The thread lives as long as this.
+        let _ = self.requests.send((id, storage_key.clone()));
         self.reading = Some((id, storage_key));
     }
 
-    /// It has told of the record that it was asked for.
+    /// Records that the requested record was read.
     pub(super) fn has_read(&mut self) {
         self.reading = None;
     }
 
-    /// What it was asked for and has not told of.
+    /// The requested record, if it was not read yet.
     pub(super) fn into_reading(self) -> Option<(StoreId, Bytes)> {
         self.reading
     }
@@ -117,7 +119,7 @@ mod tests {
     use crate::shard::disk::{Condition, Disk};
     use crate::shard::reserve::Reserve;
 
-    /// Gives a read back as soon as it is told to.
+    /// Completes a read when it is told to.
     struct Gate(Mutex<mpsc::Receiver<()>>);
 
     impl Reader for Gate {
@@ -127,52 +129,52 @@ mod tests {
         }
     }
 
-    fn gate() -> (mpsc::Sender<()>, Beside) {
-        let ((open, gate), beside) = (mpsc::channel(), Beside::default());
-        beside.open(Some(Box::new(Gate(Mutex::new(gate)))));
-        (open, beside)
+    fn gate() -> (mpsc::Sender<()>, SharedReader) {
+        let ((open, gate), shared_reader) = (mpsc::channel(), SharedReader::default());
+        shared_reader.open(Some(Box::new(Gate(Mutex::new(gate)))));
+        (open, shared_reader)
     }
 
     #[test]
-    fn what_was_asked_for_is_told_of() {
-        let ((open, beside), (tell, told)) = (gate(), mpsc::channel());
+    fn a_requested_record_is_reported() {
+        let ((open, shared_reader), (tell, done_reads)) = (gate(), mpsc::channel());
         let tell = move |id, read| tell.send((id, read)).unwrap();
-        let mut thread = ReaderThread::start(0, beside, tell).unwrap();
+        let mut thread = ReaderThread::start(0, shared_reader, tell).unwrap();
         assert!(thread.is_free());
-        thread.ask(StoreId(7), Bytes::from_static(b"k"));
-        assert!(!thread.is_free() && told.try_recv().is_err());
+        thread.request(StoreId(7), Bytes::from_static(b"k"));
+        assert!(!thread.is_free() && done_reads.try_recv().is_err());
         open.send(()).unwrap();
-        assert_eq!(told.recv().unwrap(), (StoreId(7), Ok(Some(Bytes::from_static(b"k")))));
+        assert_eq!(done_reads.recv().unwrap(), (StoreId(7), Ok(Some(Bytes::from_static(b"k")))));
         thread.has_read();
         assert!(thread.is_free());
-        thread.ask(StoreId(8), Bytes::from_static(b"k"));
+        thread.request(StoreId(8), Bytes::from_static(b"k"));
         assert_eq!(thread.into_reading(), Some((StoreId(8), Bytes::from_static(b"k"))));
     }
 
     #[test]
-    fn nothing_is_read_once_the_store_is_closed_and_what_is_being_read_is_waited_for() {
-        let ((open, beside), (tell, told)) = (gate(), mpsc::channel());
-        let reads = beside.clone();
+    fn closing_waits_for_the_read_under_way_and_prevents_others() {
+        let ((open, shared_reader), (tell, done_reads)) = (gate(), mpsc::channel());
+        let reads = shared_reader.clone();
         let reading = thread::spawn(move || {
             tell.send(()).unwrap();
             reads.read(b"k")
         });
-        told.recv().unwrap();
-        // It reads by now, or will find the store closed.
+        done_reads.recv().unwrap();
+        // The thread reads by now, or will find the store closed.
         thread::sleep(Duration::from_millis(20));
-        let closes = beside.clone();
+        let closes = shared_reader.clone();
         let closing = thread::spawn(move || closes.close());
         open.send(()).unwrap();
         closing.join().unwrap();
         assert!([Ok(Some(Bytes::from_static(b"k"))), Err(ReadFailed::Unreadable)].contains(&reading.join().unwrap()));
-        assert_eq!(beside.read(b"k"), Err(ReadFailed::Unreadable));
-        assert!(!beside.is_open());
+        assert_eq!(shared_reader.read(b"k"), Err(ReadFailed::Unreadable));
+        assert!(!shared_reader.is_open());
     }
 
     #[test]
-    fn a_store_that_nobody_else_can_read_has_no_such_thread() {
+    fn a_store_without_a_reader_gets_no_thread() {
         let disk = Disk::of_memory(Box::<MemoryStore>::default());
-        assert!(ReaderThread::start(0, disk.beside(), |_, _| {}).is_none());
+        assert!(ReaderThread::start(0, disk.shared_reader(), |_, _| {}).is_none());
     }
 
     /// A store whose commits fail.
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_has_failed_is_opened_again_though_others_read_it() {
+    fn a_failed_store_is_reopened_while_others_read_it() {
         let dir = tempfile::tempdir().unwrap();
         let open = |dir: &Path| FjallStore::open(dir, FjallOptions::default());
         let mut store = open(dir.path()).unwrap();
@@ -215,14 +217,14 @@ mod tests {
         let path = dir.path().to_path_buf();
         let reopen = move || Ok(Box::new(open(&path)?) as Box<dyn Store>);
         let mut disk = Disk::new(Box::new(Failing(store)), Box::new(reopen), Reserve::none());
-        let beside = disk.beside();
+        let shared_reader = disk.shared_reader();
         let held = Ok(Some(Bytes::from_static(b"v")));
-        assert_eq!(beside.read(b"k"), held);
+        assert_eq!(shared_reader.read(b"k"), held);
         disk.commit(Batch::new(), Durability::Synced, Instant::default()).unwrap_err();
-        assert_eq!((disk.condition(), beside.read(b"k")), (Condition::Failed, Err(ReadFailed::Unreadable)));
+        assert_eq!((disk.condition(), shared_reader.read(b"k")), (Condition::Failed, Err(ReadFailed::Unreadable)));
         disk.tick(disk.wake_at().unwrap());
-        assert_eq!((disk.condition(), beside.read(b"k")), (Condition::Good, held));
+        assert_eq!((disk.condition(), shared_reader.read(b"k")), (Condition::Good, held));
         disk.close(Batch::new());
-        assert_eq!(beside.read(b"k"), Err(ReadFailed::Unreadable));
+        assert_eq!(shared_reader.read(b"k"), Err(ReadFailed::Unreadable));
     }
 }

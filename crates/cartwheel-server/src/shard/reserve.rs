@@ -1,7 +1,7 @@
-//! The reserve: free disk that is kept back, so that clients' writes never use up what the engine needs for its own work.
+//! The disk reserve: free space kept back, so that client writes never use up what the engine needs for its own work.
 //!
-//! An engine whose journal or merge runs out of disk stops, and may have left a write half done. So writes are refused before that,
-//! while there is nothing to be uncertain about.
+//! An engine whose journal or merge runs out of disk stops, and may have left a write half done. So writes are refused earlier, while their
+//! outcome is certain.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use std::time::Duration;
 use cartwheel_core::value::time::Instant;
 use tracing::{error, info, warn};
 
-/// How much disk is kept free.
+/// How much disk space is kept free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReserveOptions {
-    /// So many bytes. They must do for what the engine merges in the background; what it holds in memory is counted on top.
+    /// This many bytes. They must suffice for the engine's background merges; what it holds in memory is added.
     pub bytes: u64,
-    /// But no more than this share of the file system, so that small disks can be used too.
+    /// But at most this share of the file system, so that small disks can be used.
     pub percent_max: u8,
-    /// How many stores share the file system and look at it each by itself. Keys are spread, so each takes its share.
+    /// How many stores share the file system and check it separately. Keys are spread evenly, so each store takes its share.
     pub shares: u32,
 }
 
@@ -27,47 +27,47 @@ impl Default for ReserveOptions {
     }
 }
 
-/// How long what was found is believed.
+/// How long the result of a check counts.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
-/// How often a full disk is looked at while nothing asks for it.
+/// How often a full disk is checked while no write arrives.
 const CHECK_FULL_EVERY: Duration = Duration::from_secs(1);
-/// How often each byte is written before it lies where it stays: to the journal, then in order. What merging takes is the reserve's.
+/// How often each byte is written before it is in its place: to the journal, then in order. Merges use the reserve.
 const WRITTEN_TIMES: u64 = 2;
 
-/// The room on a file system, in bytes.
+/// The space on a file system, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Space {
-    /// What this process may still use.
+    /// The space that this process may still use.
     pub free: u64,
-    /// All there is.
+    /// The size of the file system.
     pub total: u64,
 }
 
-/// The room on the file system that holds `dir`.
+/// The space on the file system that holds `dir`.
 ///
 /// # Errors
-/// If the system cannot say.
+/// If the system call fails.
 pub fn space_of(dir: &Path) -> io::Result<Space> {
     let found = rustix::fs::statvfs(dir)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
     Ok(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
 }
 
-/// Says how much room there is.
+/// Measures the space.
 pub type Probe = Box<dyn FnMut() -> io::Result<Space> + Send>;
 
 /// Whether a store may take more.
 pub struct Reserve {
     options: ReserveOptions,
-    /// Where, for people.
-    place: String,
+    /// The directory, for logs.
+    dir: String,
     probe: Probe,
     full: bool,
-    /// What was left above the reserve when it was last looked.
+    /// The space above the reserve at the last check.
     left: u64,
-    /// Bytes that were let through since then.
+    /// Bytes that were admitted since.
     since: u64,
-    /// Those of them that have not been committed, which nothing else shows.
+    /// Those of them that are not committed, which the file system does not show.
     uncommitted: u64,
     next_check: Instant,
     probe_failed: bool,
@@ -76,16 +76,16 @@ pub struct Reserve {
 impl Reserve {
     /// The reserve of the file system that holds `dir`.
     pub fn of_dir(dir: PathBuf, options: ReserveOptions) -> Self {
-        let place = dir.display().to_string();
+        let name = dir.display().to_string();
         let probe = move || space_of(&dir);
-        Self::new(place, options, Box::new(probe))
+        Self::new(name, options, Box::new(probe))
     }
 
-    /// A reserve on whatever `probe` looks at.
-    pub fn new(place: String, options: ReserveOptions, probe: Probe) -> Self {
+    /// A reserve on the file system that `probe` measures.
+    pub fn new(dir: String, options: ReserveOptions, probe: Probe) -> Self {
         Self {
             options,
-            place,
+            dir,
             probe,
             full: false,
             left: 0,
@@ -96,21 +96,21 @@ impl Reserve {
         }
     }
 
-    /// For stores that take up no disk.
+    /// No reserve, for stores that use no disk.
     #[cfg(test)]
     pub fn none() -> Self {
         let probe = || Ok(Space { free: u64::MAX, total: u64::MAX });
         Self::new(String::new(), ReserveOptions { bytes: 0, percent_max: 0, shares: 1 }, Box::new(probe))
     }
 
-    /// Whether there is room for `bytes` more, on top of the `unflushed` ones that the engine has yet to write again.
+    /// Whether there is room for `bytes` more, besides the `unflushed` ones that the engine has yet to write again.
     pub fn takes(&mut self, bytes: u64, unflushed: u64, now: Instant) -> bool {
         let wanted = |reserve: &Self| reserve.since.saturating_add(bytes).saturating_mul(WRITTEN_TIMES);
         if now >= self.next_check || (!self.full && wanted(self) > self.left) {
             self.check(unflushed, now);
         }
         if self.full || wanted(self) > self.left {
-            // A write too large for what is left is refused as well, though a smaller one may fit.
+            // A write too large for the remaining space is refused, though a smaller one may fit.
             return false;
         }
         self.since += bytes;
@@ -118,27 +118,27 @@ impl Reserve {
         true
     }
 
-    /// What was let through has been handed to the engine, or dropped.
+    /// Records that the admitted bytes were handed to the engine, or dropped.
     pub const fn committed(&mut self) {
         self.uncommitted = 0;
     }
 
-    /// Whether the disk was full when it was last looked at.
+    /// Whether the disk was full at the last check.
     pub const fn is_full(&self) -> bool {
         self.full
     }
 
-    /// When a full disk is to be looked at again.
+    /// When a full disk is to be checked again.
     pub fn wake_at(&self) -> Option<Instant> {
         self.full.then(|| self.next_check + CHECK_FULL_EVERY)
     }
 
-    /// Looks at the disk.
+    /// Checks the disk.
     pub fn check(&mut self, unflushed: u64, now: Instant) {
         self.next_check = now + CHECK_EVERY;
         let space = match (self.probe)() {
             Ok(space) => space,
-            Err(source) => return self.cannot_tell(&source),
+            Err(source) => return self.log_probe_failure(&source),
         };
         self.probe_failed = false;
         let kept = self.options.bytes.min(space.total / 100 * u64::from(self.options.percent_max));
@@ -146,30 +146,33 @@ impl Reserve {
         let unflushed = unflushed.saturating_mul(shares);
         self.left = space.free.saturating_sub(unflushed).saturating_sub(kept) / shares;
         self.since = self.uncommitted;
-        // Not to and fro at every write that is freed or made.
+        // Hysteresis: a single write must not toggle the state.
         let enough = if self.full { kept / 4 / shares } else { 0 };
         let full = self.left <= enough && kept > 0;
         if full != self.full {
             self.full = full;
-            self.tell(space.free, kept);
+            self.log_state(space.free, kept);
         }
     }
 
-    fn tell(&self, free: u64, kept: u64) {
-        let (free, kept, place) = (free >> 20, kept >> 20, &self.place);
+    fn log_state(&self, free: u64, kept: u64) {
+        let (free, kept, dir) = (free >> 20, kept >> 20, &self.dir);
         if self.full {
             error!(
-                "disk_full: {free} MiB are free under {place}, and {kept} MiB are kept in reserve: this node stores no more writes \
-                 until there is room; reads go on. Free space there, or add nodes"
+            alarm = "disk_full",
+            dir = %dir,
+            free_mib = free,
+            reserve_mib = kept,
+            "disk full; storing no writes, serving reads: free space, or add nodes"
             );
         } else {
-            info!("there is room again under {place}, {free} MiB: this node stores writes");
+            info!(dir = %dir, free_mib = free, "disk has room again; storing writes");
         }
     }
 
-    fn cannot_tell(&mut self, source: &io::Error) {
+    fn log_probe_failure(&mut self, source: &io::Error) {
         if !self.probe_failed {
-            warn!("cannot tell how much room there is under {}: {source}", self.place);
+            warn!(dir = %self.dir, error = %source, "cannot measure the free disk space");
         }
         self.probe_failed = true;
     }
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fast_writer_does_not_run_through_it_between_two_looks() {
+    fn a_fast_writer_does_not_use_up_the_reserve_between_two_checks() {
         let (mut reserve, free) = reserve(30 * MIB);
         let mut written = 0;
         // No time passes, and each write is in the journal as soon as it is committed.
@@ -207,14 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_is_not_committed_counts_though_no_disk_shows_it() {
+    fn an_uncommitted_batch_counts_before_the_disk_shows_it() {
         let (mut reserve, _) = reserve(30 * MIB);
         let let_through = (0..100).take_while(|_| reserve.takes(MIB, 0, Instant(0))).count();
         assert_eq!(let_through, 10);
     }
 
     #[test]
-    fn it_goes_on_only_when_there_is_some_room_beyond_it() {
+    fn writes_resume_only_with_some_room_beyond_the_reserve() {
         let (mut reserve, free) = reserve(10 * MIB);
         assert!(!reserve.takes(1, 0, Instant(0)));
         assert!(reserve.is_full() && reserve.wake_at().is_some());
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_engine_holds_in_memory_will_need_room_too() {
+    fn unflushed_bytes_need_room_too() {
         let (mut reserve, _) = reserve(30 * MIB);
         assert!(!reserve.takes(1, 20 * MIB, Instant(0)));
     }
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_disk_keeps_a_share_only() {
+    fn a_small_disk_reserves_only_a_share() {
         let probe = || Ok(Space { free: 7 * MIB, total: 64 * MIB });
         let mut small = Reserve::new(String::new(), ReserveOptions::default(), Box::new(probe));
         assert!(small.takes(1, 0, Instant(0)), "a tenth of 64 MiB is kept");

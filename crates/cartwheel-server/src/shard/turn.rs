@@ -1,4 +1,4 @@
-//! Turns: the state machine's steps, the store commands that they ask for, and what goes out.
+//! Turns: the state machine's steps, the store commands that they request, and the messages and replies that go out.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use cartwheel_storage::{Batch, Durability};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{debug, error, info, warn};
 
-use super::digests::{self, DigestPage, DigestsAsk};
+use super::digests::{self, DigestPage, DigestsRequest};
 use super::disk::{Condition, Disk};
 use super::load::UnderWay;
 use super::reader::{self, ReaderThread};
@@ -32,37 +32,37 @@ use crate::data_dir::lineage::Mark;
 use crate::log::RateLimit;
 use crate::os::clock::Clock;
 
-/// From this many bytes on a value is large. It takes milliseconds to read, check and encode, so a turn takes in one of them.
+/// From this size on a value is large. It takes milliseconds to read, check and encode, so a turn takes in one of them.
 pub(super) const LARGE_BYTES: usize = 256 << 10;
-/// For how long after a large record it is worth looking how large a record is before it is read.
+/// For how long after a large record the size of a record is checked before it is read.
 const LOOK_FOR: Duration = Duration::from_secs(1);
-/// How long a turn steps before it lets in what has come meanwhile.
+/// How long a turn steps before it admits what has arrived meanwhile.
 const TURN_FOR: Duration = Duration::from_millis(8);
-/// So many turns that are full of small inputs may pass before a large one is taken in all the same.
+/// How many turns full of small inputs may pass before a large one is taken in.
 const PASSED_OVER_MAX: u32 = 4;
 
-/// A state machine with its store and all that is under way between them.
+/// A state machine with its store, and the commands under way between them.
 ///
-/// A turn is bounded: what is left of it when its time is over goes on in the next one, behind which nothing new has to wait, and large
-/// values come one a turn, after what is small.
+/// A turn is bounded: what is left when its time is over goes on in the next one, before anything new; large values come one per turn, after
+/// small inputs.
 pub(super) struct Turns<M, O> {
     machine: M,
     disk: Disk,
     outgoing: O,
     clock: Clock,
-    /// What the machine has yet to take in.
+    /// Inputs for the machine.
     inputs: VecDeque<Input>,
     large: Large,
     writes: Writes,
     unsynced: Unsynced,
-    /// What the disk was good for when that was last told.
+    /// The condition of the disk when it was last reported.
     condition: Condition,
     sends: BTreeMap<NodeId, Vec<Envelope>>,
     replies: Vec<(ClientId, Outcome)>,
-    /// The clients that wait for an answer.
+    /// The clients that wait for a reply.
     clients: BTreeMap<ClientId, Client>,
     clients_begun: u64,
-    /// How many tombstones were counted last.
+    /// The number of tombstones at the last count.
     tombstones: u64,
     metrics: ShardMetrics,
     wake_at: Option<Instant>,
@@ -71,18 +71,18 @@ pub(super) struct Turns<M, O> {
     phases: Vec<(PartitionId, ConfigPhase)>,
 }
 
-/// What has to do with large values and waits for a turn to take it in.
+/// Work with large values that waits for a turn.
 #[derive(Default)]
 struct Large {
-    /// Inputs that carry one, with the room that they take up in the shard's queue.
+    /// Inputs with a large value, and the room that they take in the shard's queue.
     inputs: VecDeque<(Input, Option<OwnedSemaphorePermit>)>,
     /// Reads of large records.
     reads: VecDeque<(StoreId, Bytes)>,
-    /// The thread that does these, where there is one.
+    /// The thread that does these reads, where there is one.
     reader: Option<ReaderThread>,
-    /// Until when it is looked how large a record is before it is read, which is worth it only after a large one.
+    /// Until when the size of a record is checked before it is read, which pays only after a large one.
     look_until: Instant,
-    /// For how many turns nothing of this was taken in.
+    /// For how many turns none of this was taken in.
     passed_over: u32,
 }
 
@@ -92,25 +92,25 @@ impl Large {
         self.inputs.is_empty() && (self.reads.is_empty() || self.reader.is_some())
     }
 
-    /// Has the next record read beside the shard, if that can be.
+    /// Gives the next read to the reader thread, if that is free.
     fn read_next(&mut self) {
         if let Some(reader) = self.reader.as_mut().filter(|reader| reader.is_free())
             && let Some((id, storage_key)) = self.reads.pop_front()
         {
-            reader.ask(id, storage_key);
+            reader.request(id, storage_key);
         }
     }
 }
 
-/// A client that waits for an answer.
+/// A client that waits for a reply.
 struct Client {
     reply: oneshot::Sender<Outcome>,
     _under_way: UnderWay,
-    /// When its request came to the shard's queue.
-    came: Instant,
+    /// When its request entered the shard's queue.
+    arrived: Instant,
 }
 
-/// The writes that the next commit carries out.
+/// The writes of the next commit.
 #[derive(Default)]
 struct Writes {
     batch: Batch,
@@ -126,7 +126,7 @@ impl Writes {
     }
 }
 
-/// What the machine remembers, apart from what the shard does.
+/// The store's name for a value that the machine remembers, distinct from the shard's own names.
 pub(super) fn remembered(name: &[u8]) -> Bytes {
     [b"core/", name].concat().into()
 }
@@ -156,33 +156,33 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
-    /// The same, counting what it does in `metrics`.
+    /// Counts in `metrics`.
     pub(super) fn counted(self, metrics: ShardMetrics) -> Self {
         Self { metrics, ..self }
     }
 
-    /// The same, which has this thread read large records.
-    pub(super) fn beside(mut self, reader: Option<ReaderThread>) -> Self {
+    /// Reads large records on this thread.
+    pub(super) fn with_reader(mut self, reader: Option<ReaderThread>) -> Self {
         self.large.reader = reader;
         self
     }
 
-    /// What holds in partitions, as the machine has come to know since this was last asked.
+    /// The configurations that the machine has learned since the last call.
     pub(super) fn phases(&mut self) -> Vec<(PartitionId, ConfigPhase)> {
         std::mem::take(&mut self.phases)
     }
 
-    /// Whether the machine has nothing any more to hand over, if that has changed since this was last asked.
+    /// Whether the machine has nothing left to hand over, if that has changed since the last call.
     pub(super) const fn drained(&mut self) -> Option<bool> {
         self.drained.take()
     }
 
-    /// The epoch that the machine has finished since this was last asked, if it has.
+    /// The epoch that the machine has finished since the last call, if any.
     pub(super) const fn finished(&mut self) -> Option<Epoch> {
         self.finished.take()
     }
 
-    /// When the next turn is due, if no input comes.
+    /// When the next turn is due if no input arrives.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         self.wake_at.into_iter().chain(self.disk.wake_at()).chain(self.unsynced.wake_at()).min()
     }
@@ -199,12 +199,12 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
-    /// A page of what the disk holds; none if it cannot be read.
-    pub(super) fn digests(&self, ask: &DigestsAsk) -> Option<DigestPage> {
-        self.disk.readable().map(|store| digests::page(store, ask))
+    /// A page of digests of what the disk holds; none if it cannot be read.
+    pub(super) fn digests(&self, request: &DigestsRequest) -> Option<DigestPage> {
+        self.disk.readable().map(|store| digests::page(store, request))
     }
 
-    /// What the machine's exchange has proven.
+    /// Since when each replica is verified equal to each other home's.
     pub(super) fn proofs(&self) -> Vec<ReplicaProof> {
         self.machine.proofs()
     }
@@ -219,7 +219,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.inputs.push_back(input);
     }
 
-    /// Adds a peer's message of so many bytes to this turn or a later one, and gives its room back if that is the next one.
+    /// Adds a peer's message of `bytes` bytes to the next turn or, if it is large, to a later one. Returns its room if it is the next turn.
     pub(super) fn add_message(
         &mut self,
         message: Envelope,
@@ -235,12 +235,12 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         None
     }
 
-    /// Whether anything is left that a turn had no time for.
+    /// Whether a turn has left work for the next one.
     pub(super) fn has_more(&self) -> bool {
         !self.inputs.is_empty() || !self.large.is_empty()
     }
 
-    /// Adds a client's request, which has waited so long, to the next turn, unless the client waits no longer.
+    /// Adds a client's request, which has waited this long, to the next turn, unless the client has stopped waiting.
     pub(super) fn add_request(
         &mut self,
         mut request: Request,
@@ -255,8 +255,8 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
         self.clients_begun += 1;
         let id = ClientId(self.clients_begun);
-        let came = Instant(self.clock.instant().0.saturating_sub(waited.as_micros() as u64));
-        self.clients.insert(id, Client { reply, _under_way: under_way, came });
+        let arrived = Instant(self.clock.instant().0.saturating_sub(waited.as_micros() as u64));
+        self.clients.insert(id, Client { reply, _under_way: under_way, arrived });
         let is_large = carries(&request.operation) >= LARGE_BYTES;
         let input = Input::Client(id, request);
         if is_large {
@@ -272,12 +272,12 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.metrics.tombstones(std::mem::replace(&mut self.tombstones, tombstones), tombstones);
     }
 
-    /// How much background work the machine lets in.
+    /// How much background work the machine admits.
     pub(super) fn admitted(&self) -> Admitted {
         self.machine.admitted()
     }
 
-    /// Takes a turn: steps until nothing is left to take in and nothing to store, or until its time is over. What was to be stored is.
+    /// Takes a turn: steps until there is no input and nothing to store, or until its time is over. It commits what is to be stored.
     pub(super) fn take(&mut self) {
         let now = self.clock.instant();
         self.disk.tick(now);
@@ -289,7 +289,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         loop {
             stepped += self.step_for(TURN_FOR.saturating_sub(stepped));
             let is_over = stepped >= TURN_FOR;
-            // What the machine says before a commit does not depend on it, so it does not wait for the disk either.
+            // What the machine sends before a commit does not depend on it, so it does not wait for the disk.
             self.flush();
             if !self.writes.commands.is_empty() {
                 self.commit();
@@ -312,7 +312,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
-    /// Steps until nothing is left to take in or so much time has passed, and says how long that took. One input is taken in always.
+    /// Steps until there is no input or the time `most` has passed, and returns the time taken. It takes in at least one input.
     fn step_for(&mut self, most: Duration) -> Duration {
         let begun = self.clock.instant();
         let mut now = self.clock.now();
@@ -320,7 +320,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             if let Input::Client(id, _) = &input
                 && let Some(client) = self.clients.get(id)
             {
-                self.machine.queued(now.instant.since(client.came));
+                self.machine.queued(now.instant.since(client.arrived));
             }
             let effects = self.machine.step(now, input);
             self.carry_out(effects);
@@ -332,7 +332,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         now.instant.since(begun)
     }
 
-    /// Lets in one thing that has to do with a large value.
+    /// Takes in one input or read with a large value.
     fn take_large(&mut self) {
         self.large.passed_over = 0;
         if self.large.reader.is_none()
@@ -344,13 +344,13 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
-    /// Syncs what was written without a sync.
+    /// Syncs unsynced writes.
     fn sync(&mut self, now: Instant) {
-        // The disk says what fails, and opens itself again.
+        // The disk reports failures, and opens itself again.
         let _ = self.write_out(Batch::new(), Durability::Synced, now);
     }
 
-    /// Hands a batch to the disk. After a failure nothing is certain that was remembered of what the store holds.
+    /// Hands a batch to the disk. After a failure, cached knowledge of the store is uncertain and dropped.
     fn write_out(&mut self, batch: Batch, durability: Durability, now: Instant) -> Result<(), WriteFailed> {
         let written = self.disk.commit(batch, durability, now);
         if written.is_err() {
@@ -359,9 +359,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         written
     }
 
-    /// The same, at the end. Returns the mark that the store has then, if all of that worked.
+    /// Commits the last batch. Returns the store's final mark if all of that worked.
     pub(super) fn close(&mut self) -> Option<Mark> {
-        // It is not waited for: the shard reads itself what was asked for.
+        // It does not wait for the thread: the shard reads the requested record itself.
         let reading = self.large.reader.take().and_then(ReaderThread::into_reading);
         reading.into_iter().for_each(|read| self.large.reads.push_front(read));
         self.add(Input::Stop);
@@ -447,7 +447,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.ended(id, StoreResult::Read(read));
     }
 
-    /// A record that was asked for was read beside the shard.
+    /// Takes in a record that the reader thread has read.
     pub(super) fn has_read(&mut self, id: StoreId, read: reader::Read) {
         self.note_size(&read);
         self.ended(id, StoreResult::Read(read));
@@ -463,7 +463,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
-    /// Commands on one key take effect in their order.
+    /// Commits first if the batch has a write to this key: commands on one key take effect in order.
     fn commit_before(&mut self, storage_key: &Bytes) {
         if self.writes.keys.contains(storage_key) {
             self.commit();
@@ -479,7 +479,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.inputs.push_back(Input::Stored(id, result));
     }
 
-    /// What is removed makes room, sooner or later, so it is done however full the disk is.
+    /// Checks that there is room for a write. A removal is always allowed, because it frees space in the end.
     fn room_for(&mut self, storage_key: &Bytes, record: Option<&Bytes>) -> Result<(), WriteFailed> {
         match record {
             Some(record) => self.disk.takes((storage_key.len() + record.len()) as u64, self.clock.instant()),
@@ -487,7 +487,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
-    /// A few bytes, without which the node cannot go on with what it does: the reserve is for this too.
+    /// Stores a few bytes without which the node cannot go on: the reserve is for this, too.
     fn remember(&mut self, id: StoreId, name: Bytes, value: Bytes) {
         if let Err(failed) = self.disk.open_store() {
             return self.refuse(id, failed);
@@ -506,7 +506,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.inputs.push_back(Input::Stored(id, StoreResult::Written(Err(failed))));
     }
 
-    /// Carries out the writes that have gathered, with one sync for all of them.
+    /// Commits the gathered writes, with one sync for all of them.
     fn commit(&mut self) {
         let Writes { mut batch, commands, sync, .. } = std::mem::take(&mut self.writes);
         let begun = self.clock.instant();
@@ -518,21 +518,21 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.inputs.extend(commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
     }
 
-    /// Lets everything out that has gathered for peers and clients.
+    /// Sends what has gathered for peers and clients.
     fn flush(&mut self) {
         while let Some((to, messages)) = self.sends.pop_first() {
             self.outgoing.send(to, messages, self.disk.synced());
         }
         for (id, outcome) in self.replies.drain(..) {
             if let Some(client) = self.clients.remove(&id) {
-                // A client that has gone away is no concern of ours.
+                // The client may have gone away.
                 let _ = client.reply.send(outcome);
             }
         }
     }
 }
 
-/// How many bytes of a value a client's request carries.
+/// The size of the value in a client's request.
 fn carries(operation: &Operation) -> usize {
     match operation {
         Operation::Put(Put { content: Content::Value { bytes, .. }, .. }) => bytes.len(),
@@ -540,86 +540,80 @@ fn carries(operation: &Operation) -> usize {
     }
 }
 
-/// How often what others send for no good reason is worth a line.
-static NONSENSE: RateLimit = RateLimit::new(Duration::from_secs(10));
-static NOT_KNOWN: RateLimit = RateLimit::new(Duration::from_secs(10));
+/// Limits log lines about what others send without good reason.
+static PEER_ERRORS: RateLimit = RateLimit::new(Duration::from_secs(10));
+static UNREADABLE: RateLimit = RateLimit::new(Duration::from_secs(10));
 
 fn log(event: &Event) {
     match event {
-        Event::Repaired(key, node, how) => debug!("brought {key:?} up to date on {node} ({})", how.name()),
+        Event::Repaired(key, node, how) => {
+            debug!(?key, peer = %node, found_by = how.name(), "repaired a stale replica")
+        }
         Event::Exchanged(tree, node) => {
-            debug!("partition {}, keys {:x}, is equal here and at {node}", tree.partition, tree.group.0);
+            debug!(partition = %tree.partition, group = tree.group.0, peer = %node, "exchange completed, replicas are equal");
         }
         Event::ExchangeFailed(tree, node) => {
-            debug!(
-                "partition {}, keys {:x}, could not be compared with {node} to the end",
-                tree.partition, tree.group.0
-            );
+            debug!(partition = %tree.partition, group = tree.group.0, peer = %node, "exchange did not complete");
         }
         Event::ExchangeRefused(node) => {
-            if let Some(count) = NONSENSE.count(1) {
+            if let Some(count) = PEER_ERRORS.count(1) {
                 warn!(
-                    "refused what {node} said of a partition ({count} refused since the last such line): it shares none like it, or it \
-                     makes no sense"
+                peer = %node,
+                refusals = count,
+                "refused an anti-entropy message: it is malformed, or the nodes do not share the partition"
                 );
             }
         }
         Event::TreeWrong(partition) => {
-            error!("the Merkle tree of partition {partition} was not what its records add up to, and was made anew");
+            error!(%partition, "rebuilt a Merkle tree that did not match its records");
         }
         Event::TreesUnready { .. } | Event::DigestsSent(_) | Event::Collected(_) | Event::TransferSent { .. } => {}
         Event::TransferReceived { partition, records, bytes } => {
-            debug!("took {records} records ({bytes} bytes) of partition {partition}, to be a home of it");
+            debug!(%partition, records, bytes, "received records as a new home");
         }
         Event::StaleRefused(node) => {
-            debug!(
-                "refused what {node} sent: it was sent more than one epoch ago, and what it carries may be forgotten"
-            );
+            debug!(peer = %node, "refused a message that was sent more than one epoch ago");
         }
         Event::DotCollision(key) => {
             error!(
-                "dot_collision: {key:?} came with two values of one version, and both are kept as siblings: a disk is broken, two nodes run on \
-                 copies of one data directory, or a message was forged"
+                alarm = "dot_collision",
+                ?key,
+                "kept two values of one version as siblings: a disk is broken, two nodes run on copies of one data directory, or a message was forged"
             );
         }
         Event::RecordLost(key, error) => {
-            warn!("the record of {key:?} was lost and will be fetched from its replicas: {error}")
+            warn!(?key, %error, "lost a record; fetching it from other replicas")
         }
         Event::RecordNotKnown(key, error) => {
-            if let Some(count) = NOT_KNOWN.count(1) {
-                error!("nothing is done on {key:?} here ({count} refused since the last such line): {error}");
+            if let Some(count) = UNREADABLE.count(1) {
+                error!(?key, refusals = count, %error, "refused requests for a record that this build cannot read");
             }
         }
-        Event::ClockOff { offset_ms: 0, .. } => info!("this node's clock agrees with its peers' again"),
+        Event::ClockOff { offset_ms: 0, .. } => info!("clock agrees with the peers' clocks again"),
         Event::ClockOff { offset_ms, refuses: true } => {
-            error!("this node's clock is {offset_ms} ms off its peers' and it takes no writes: set the clock");
+            error!(offset_ms, "clock is too far off the peers' clocks; refusing writes: set the clock");
         }
         Event::ClockOff { offset_ms, refuses: false } => {
-            warn!("this node's clock is {offset_ms} ms off its peers': check the clock");
+            warn!(offset_ms, "clock is off the peers' clocks: check the clock");
         }
-        Event::TimestampsAhead { ahead_ms: 0 } => info!("this node's timestamps are near its clock again"),
+        Event::TimestampsAhead { ahead_ms: 0 } => info!("timestamps are near the clock again"),
         Event::TimestampsAhead { ahead_ms } => {
-            warn!(
-                ahead_ms,
-                "this node's writes get timestamps ahead of its clock: a clock was wrong, here or elsewhere"
-            );
+            warn!(ahead_ms, "timestamps run ahead of the clock: a clock was wrong, here or on another node");
         }
         Event::NotAHome(node) => {
-            debug!(
-                "refused {node}: it asked for a key that is not kept here, or in the place of a node that is no home of it"
-            );
+            debug!(peer = %node, "refused a request: this node, or the node to stand in for, is not a home of the key");
         }
         Event::HintsHeld { .. } => {}
-        Event::HintDelivered(node) => debug!("{node} has taken what was kept here for it"),
+        Event::HintDelivered(node) => debug!(peer = %node, "delivered a hint"),
         Event::HintsFull { is_full: true, bytes_max } => warn!(
-            "hints_full: a shard of this node keeps {} MiB of records for nodes that are away, which is all that it may: further ones go \
-             to the next nodes. Bring those nodes back or replace them, or raise hints_share",
-            bytes_max >> 20
+            alarm = "hints_full",
+            hints_mib = bytes_max >> 20,
+            "hints full; further ones go to the next nodes: bring back or replace the nodes that are down, or raise hints_share"
         ),
-        Event::HintsFull { is_full: false, .. } => info!("this node keeps records for nodes that are away again"),
+        Event::HintsFull { is_full: false, .. } => info!("hints have room again"),
         Event::StrayMessage(node) => {
-            if let Some(count) = NONSENSE.count(1) {
-                warn!("dropped a message that {node} should not have sent ({count} refused since the last such line)");
+            if let Some(count) = PEER_ERRORS.count(1) {
+                warn!(peer = %node, refusals = count, "dropped a message from a node that is not a member");
             }
         }
     }

@@ -10,10 +10,10 @@ use cartwheel_storage::{IndexScan, MemoryStore, Scan, Store, StoreError};
 use super::*;
 use crate::shard::load::Load;
 
-/// What happened, in the order in which it did.
+/// What happened, in order.
 type Diary = Arc<Mutex<Vec<String>>>;
 
-/// Steps that a test has written down.
+/// A machine that runs a test's closure.
 struct Script<F>(F);
 
 impl<F: FnMut(Input) -> Effects + Send + 'static> Machine for Script<F> {
@@ -22,7 +22,7 @@ impl<F: FnMut(Input) -> Effects + Send + 'static> Machine for Script<F> {
     }
 }
 
-/// A store that writes down what is asked of it and fails its first commits.
+/// A store that records its commands and fails its first commits.
 struct DiaryStore {
     diary: Diary,
     inner: MemoryStore,
@@ -97,7 +97,7 @@ fn got() -> Outcome {
     Ok(Reply::Got(Got { siblings: Vec::new(), context: None, acks: Acks::default() }))
 }
 
-/// Writes once for each client and answers when that is done.
+/// Writes once for each client and replies when the write is done.
 fn write_then_reply() -> impl FnMut(Input) -> Effects + Send + 'static {
     let mut effects_of = BTreeMap::new();
     move |input| match input {
@@ -116,7 +116,7 @@ fn write_then_reply() -> impl FnMut(Input) -> Effects + Send + 'static {
 }
 
 #[test]
-fn one_sync_serves_a_whole_turn_and_comes_before_its_replies() {
+fn one_sync_serves_a_whole_turn_and_precedes_its_replies() {
     let diary = Diary::default();
     let mut turns = turns(&diary, 0, write_then_reply());
     let mut outcomes = Vec::new();
@@ -133,10 +133,10 @@ fn one_sync_serves_a_whole_turn_and_comes_before_its_replies() {
 }
 
 #[test]
-fn after_a_failed_commit_the_store_is_not_spoken_for() {
+fn after_a_failed_commit_requests_fail_until_the_store_is_reopened() {
     let diary = Diary::default();
     let mut turns = turns(&diary, 1, write_then_reply());
-    let mut ask = || {
+    let mut run_turn = || {
         let (reply, outcome) = oneshot::channel();
         turns.add_request(request(), (reply, Load::default().begin()), Duration::ZERO);
         let (second_reply, second) = oneshot::channel();
@@ -144,9 +144,9 @@ fn after_a_failed_commit_the_store_is_not_spoken_for() {
         turns.take();
         [outcome, second].map(|mut outcome| outcome.try_recv().unwrap().is_ok())
     };
-    assert_eq!(ask(), [false, false], "both were in the batch");
-    // The store would take it now. But whether it holds the writes that failed, only its recovery will tell.
-    assert_eq!(ask(), [false, false]);
+    assert_eq!(run_turn(), [false, false], "both writes were in the batch");
+    // The store would accept writes now, but only its recovery shows whether it holds the failed ones.
+    assert_eq!(run_turn(), [false, false]);
     assert_eq!(turns.readiness(), ShardReadiness::StoreFailed);
     assert_eq!(*diary.lock().unwrap(), ["commit fails"]);
 }
@@ -176,7 +176,7 @@ fn a_read_sees_the_write_before_it() {
         *seen.lock().unwrap(),
         [(2, StoreResult::Read(Ok(None))), (1, StoreResult::Written(Ok(()))), (3, StoreResult::Read(Ok(new))),]
     );
-    // The first commit of a boot that need not be synced is, with the mark that there are such.
+    // The first unsynced commit of a boot is synced after all, with the mark for unsynced writes.
     assert_eq!(*diary.lock().unwrap(), ["get", "commit Synced", "get"], "only a read of the written key waits for it");
 }
 
@@ -202,7 +202,7 @@ fn answer() -> Envelope {
 }
 
 #[test]
-fn what_needs_no_disk_does_not_wait_for_it() {
+fn messages_that_need_no_disk_do_not_wait_for_it() {
     let diary = Diary::default();
     let envelope = answer();
     let mut turns = turns(&diary, 0, move |input| match input {
@@ -222,9 +222,9 @@ fn what_needs_no_disk_does_not_wait_for_it() {
 }
 
 #[test]
-fn a_request_whose_client_waits_no_longer_is_not_begun() {
+fn a_request_whose_client_has_stopped_waiting_is_not_begun() {
     let diary = Diary::default();
-    let mut turns = turns(&diary, 0, |input| panic!("it was begun: {input:?}"));
+    let mut turns = turns(&diary, 0, |input| panic!("the request was begun: {input:?}"));
     let (reply, mut outcome) = oneshot::channel();
     turns.add_request(request(), (reply, Load::default().begin()), Duration::from_secs(1));
     assert!(matches!(outcome.try_recv(), Ok(Err(Refusal::Overloaded))));
@@ -232,7 +232,7 @@ fn a_request_whose_client_waits_no_longer_is_not_begun() {
 }
 
 #[test]
-fn work_that_never_pauses_does_not_keep_a_turn_from_ending() {
+fn endless_work_does_not_keep_a_turn_from_ending() {
     let diary = Diary::default();
     let mut begun = 0;
     let mut turns = turns(&diary, 0, move |_| {
@@ -243,13 +243,13 @@ fn work_that_never_pauses_does_not_keep_a_turn_from_ending() {
     turns.add(Input::Tick);
     turns.take();
     let first = diary.lock().unwrap().len();
-    assert!(turns.has_more(), "it goes on in the next turn");
+    assert!(turns.has_more(), "the work goes on in the next turn");
     turns.take();
     assert!(diary.lock().unwrap().len() > first);
 }
 
 #[test]
-fn small_inputs_pass_large_ones_which_come_one_a_turn() {
+fn small_inputs_pass_large_ones_which_come_one_per_turn() {
     let (diary, order) = (Diary::default(), Diary::default());
     let noted = order.clone();
     let mut turns = turns(&diary, 0, move |input| {
@@ -269,7 +269,7 @@ fn small_inputs_pass_large_ones_which_come_one_a_turn() {
     assert!(!turns.has_more());
 }
 
-/// A machine that asks for these records at each tick, and notes which it is given.
+/// A machine that requests these records at each tick, and notes which it gets.
 fn asking(keys: [Bytes; 4], seen: Arc<Mutex<Vec<u64>>>) -> impl FnMut(Input) -> Effects + Send + 'static {
     move |input| match input {
         Input::Tick => {
@@ -301,13 +301,13 @@ fn small_records_are_read_before_further_large_ones() {
     turns.write_out(batch, Durability::Os, Instant::default()).unwrap();
     turns.add(Input::Tick);
     turns.take();
-    assert_eq!(*seen.lock().unwrap(), [0, 3, 1], "how large a record is shows when it is read");
+    assert_eq!(*seen.lock().unwrap(), [0, 3, 1], "the size of the first record is unknown until it is read");
     turns.take();
     assert_eq!(*seen.lock().unwrap(), [0, 3, 1, 2]);
     assert!(!turns.has_more());
 }
 
-/// A store's reader that has what is asked for, and gives it back as soon as it is told to.
+/// A reader that has every record, and returns it when it is told to.
 struct Slow(std::sync::mpsc::Receiver<()>);
 
 impl cartwheel_storage::Reader for Slow {
@@ -318,26 +318,26 @@ impl cartwheel_storage::Reader for Slow {
 }
 
 #[test]
-fn large_records_are_read_beside_the_shard_one_at_a_time() {
+fn large_records_are_read_on_another_thread_one_at_a_time() {
     let (diary, seen, (keys, batch)) = (Diary::default(), Arc::default(), large_and_small());
     let ((go_on, waits), (tell, told)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
-    let beside = reader::Beside::default();
-    beside.open(Some(Box::new(Slow(waits))));
-    let reader = ReaderThread::start(0, beside, move |id, read| tell.send((id, read)).unwrap());
-    let mut turns = turns(&diary, 0, asking(keys, Arc::clone(&seen))).beside(reader);
+    let shared_reader = reader::SharedReader::default();
+    shared_reader.open(Some(Box::new(Slow(waits))));
+    let reader = ReaderThread::start(0, shared_reader, move |id, read| tell.send((id, read)).unwrap());
+    let mut turns = turns(&diary, 0, asking(keys, Arc::clone(&seen))).with_reader(reader);
     turns.write_out(batch, Durability::Os, Instant::default()).unwrap();
     turns.add(Input::Tick);
     turns.take();
-    assert_eq!(*seen.lock().unwrap(), [0, 3], "that the first is large was not known");
-    assert!(!turns.has_more() && told.try_recv().is_err(), "there is nothing to do but wait");
+    assert_eq!(*seen.lock().unwrap(), [0, 3], "the size of the first record was unknown");
+    assert!(!turns.has_more() && told.try_recv().is_err(), "the turn waits for the reader");
     go_on.send(()).unwrap();
     let (id, read) = told.recv().unwrap();
     turns.has_read(id, read);
     turns.take();
     assert_eq!(*seen.lock().unwrap(), [0, 3, 1]);
-    // Whoever stops does not wait for the third one.
+    // Closing does not wait for the third record.
     turns.close();
     assert_eq!(*seen.lock().unwrap(), [0, 3, 1, 2]);
-    assert_eq!(diary.lock().unwrap().iter().filter(|did| *did == "get").count(), 2 + 1 + 3, "and sizes were looked at");
+    assert_eq!(diary.lock().unwrap().iter().filter(|did| *did == "get").count(), 2 + 1 + 3, "and sizes were checked");
     go_on.send(()).unwrap();
 }

@@ -1,8 +1,8 @@
-//! Writes that are acknowledged once the operating system has them, and what a stop without notice means for them.
+//! Writes that are acknowledged once the operating system has them, and what an unclean stop means for them.
 //!
-//! The end of the process takes nothing away; the end of the operating system, or of the power, may take what was written since
-//! the last sync. A mark in the store says that there are such writes, and under which run of the operating system: one that is
-//! still there at the next start, under another run, means that records may have lost writes that were acknowledged.
+//! The end of the process loses nothing; the end of the operating system, or of the power, may lose what was written since the last sync. A
+//! mark in the store says that there are such writes, and under which run of the operating system. A mark that is still there at the next
+//! start, under another run, means that records may have lost acknowledged writes.
 
 use std::fs;
 use std::time::Duration;
@@ -12,25 +12,25 @@ use cartwheel_core::value::dot::Since;
 use cartwheel_core::value::time::Instant;
 use cartwheel_storage::{Batch, Durability, Store, StoreError};
 
-/// The name of the mark. Its value names the run of the operating system; an empty one is no mark.
+/// The name of the mark. Its value names the run of the operating system; an empty value means no mark.
 const MARK: &[u8] = b"unsynced";
-/// The name under which a store remembers its last loss.
+/// The name under which a store keeps its loss floor.
 const LOSS_FLOOR: &[u8] = b"loss-floor";
-/// How long a write waits for a sync at most.
+/// The longest time that a write waits for a sync.
 const SYNC_AFTER: Duration = Duration::from_millis(100);
 
-/// One run of the operating system.
+/// A run of the operating system.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OsBoot(Bytes);
 
 impl OsBoot {
-    /// The one that runs now.
+    /// The present run.
     pub fn current() -> Self {
         let id = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         Self::named(id.trim_ascii())
     }
 
-    /// The one of this name. Where there is none to be had, none is like another, and none like itself.
+    /// The run of this name. A run without a name equals none, not even itself.
     fn named(name: &[u8]) -> Self {
         Self(Bytes::copy_from_slice(if name.is_empty() { b"?" } else { name }))
     }
@@ -40,7 +40,7 @@ impl OsBoot {
     }
 }
 
-/// A store's writes that are not synced yet.
+/// A store's unsynced writes.
 #[derive(Debug)]
 pub(super) struct Unsynced {
     os_boot: OsBoot,
@@ -53,8 +53,7 @@ impl Unsynced {
         Self { os_boot, is_marked: false, sync_at: None }
     }
 
-    /// Takes note of a commit, and says with what durability it is to be made: the first that is not synced is, for the sake of
-    /// the mark that goes with it.
+    /// Records a commit, and returns the durability to use: the first unsynced commit is synced after all, because the mark goes with it.
     pub(super) fn commit(&mut self, batch: &mut Batch, durability: Durability, now: Instant) -> Durability {
         if durability == Durability::Os && self.is_marked {
             self.sync_at.get_or_insert(now + SYNC_AFTER);
@@ -68,7 +67,7 @@ impl Unsynced {
         Durability::Synced
     }
 
-    /// A commit has failed: whether the mark is there is uncertain. A store that is opened again syncs all that it holds.
+    /// Records a failed commit: whether the mark is stored is uncertain. A reopened store syncs all that it holds.
     pub(super) const fn forget(&mut self) {
         self.is_marked = false;
         self.sync_at = None;
@@ -79,12 +78,12 @@ impl Unsynced {
         self.sync_at
     }
 
-    /// Whether a sync is due. If it is, it counts as made.
+    /// Whether a sync is due. If so, it counts as made.
     pub(super) fn take_due(&mut self, now: Instant) -> bool {
         self.sync_at.take_if(|at| *at <= now).is_some()
     }
 
-    /// What the last commit is to do, which syncs everything.
+    /// The contents of the last commit, which syncs everything.
     pub(super) fn last_batch(&self) -> Batch {
         let mut batch = Batch::new();
         if self.is_marked {
@@ -94,8 +93,8 @@ impl Unsynced {
     }
 }
 
-/// What the store held before this may have holes; zero if it never lost anything. To be asked at each start of a store that has
-/// synced all that its recovery found, by the boot of this number.
+/// The loss floor: what the store held before it may have holes. Zero if the store never lost anything. To be called by each boot, with its
+/// number, on a store that has synced all that its recovery found.
 ///
 /// # Errors
 /// If the store fails.
@@ -129,16 +128,16 @@ mod tests {
     }
 
     #[test]
-    fn only_another_run_of_the_os_takes_unsynced_writes_away() {
+    fn only_another_run_of_the_os_loses_unsynced_writes() {
         let (here, later) = (OsBoot::named(b"1"), OsBoot::named(b"2"));
         let mut store = MemoryStore::default();
         assert_eq!(loss_floor(&mut store, 1, &here).unwrap(), Since(0));
         written(&mut store, &mut Unsynced::new(here.clone()), Instant(0));
         assert_eq!(loss_floor(&mut store, 2, &here).unwrap(), Since(0), "the process was killed");
-        assert_eq!(loss_floor(&mut store, 2, &later).unwrap(), Since(0), "and what it had written was synced then");
+        assert_eq!(loss_floor(&mut store, 2, &later).unwrap(), Since(0), "and its writes were synced then");
         written(&mut store, &mut Unsynced::new(here.clone()), Instant(0));
         assert_eq!(loss_floor(&mut store, 3, &later).unwrap(), Since::boot(3), "the power failed");
-        assert_eq!(loss_floor(&mut store, 4, &later).unwrap(), Since::boot(3), "it is remembered");
+        assert_eq!(loss_floor(&mut store, 4, &later).unwrap(), Since::boot(3), "the loss floor is remembered");
 
         let mut unsynced = Unsynced::new(later.clone());
         written(&mut store, &mut unsynced, Instant(0));
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_cannot_be_named_is_another() {
+    fn a_run_without_a_name_counts_as_another() {
         let unknown = OsBoot::named(b"");
         let mut store = MemoryStore::default();
         written(&mut store, &mut Unsynced::new(unknown.clone()), Instant(0));
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_follows_within_its_time() {
+    fn a_sync_follows_in_time() {
         let mut store = MemoryStore::default();
         let mut unsynced = Unsynced::new(OsBoot::named(b"1"));
         assert_eq!(written(&mut store, &mut unsynced, Instant(0)), Durability::Synced, "with the mark");
@@ -168,6 +167,6 @@ mod tests {
         assert!(unsynced.take_due(due) && !unsynced.take_due(due));
         assert_eq!(written(&mut store, &mut unsynced, due), Durability::Os);
         assert_eq!(unsynced.commit(&mut Batch::new(), Durability::Synced, due), Durability::Synced);
-        assert_eq!(unsynced.wake_at(), None, "any sync will do");
+        assert_eq!(unsynced.wake_at(), None, "any sync resets the time");
     }
 }

@@ -1,7 +1,6 @@
 //! How a shard's thread waits for its queue.
 //!
-//! It parks itself. To wait through the runtime would set a timer there for every turn, behind a lock that all of its threads
-//! share.
+//! It parks itself. Waiting through the runtime would set a timer for every turn, behind a lock that all threads of the runtime share.
 
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
@@ -26,13 +25,13 @@ impl Wake for Unpark {
 }
 
 impl Waiter {
-    /// A waiter for the thread that calls, which must be the one that waits.
+    /// A waiter for the calling thread, which must be the one that waits.
     pub(super) fn of_this_thread() -> Self {
         Self(Waker::from(Arc::new(Unpark(thread::current()))))
     }
 
-    /// Gathers up to `max` of what waits in `queue`; waits for the first of it as long as `patience`, for ever if there is none,
-    /// and no longer once the queue is closed.
+    /// Gathers up to `max` entries of `queue`. Waits for the first one for `patience`, or for ever if that is none, and no longer once the queue
+    /// is closed.
     pub(super) fn gather<T>(
         &self,
         queue: &mut mpsc::Receiver<T>,
@@ -41,7 +40,7 @@ impl Waiter {
         patience: Option<Duration>,
     ) {
         let begun = Instant::now();
-        // A thread may wake without reason.
+        // A thread may wake up spuriously.
         while queue.poll_recv_many(&mut Context::from_waker(&self.0), gathered, max).is_pending() {
             match patience.map(|patience| patience.saturating_sub(begun.elapsed())) {
                 None => thread::park(),
@@ -63,17 +62,17 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_what_is_there_and_no_more_than_it_may() {
+    fn it_takes_what_is_there_up_to_the_maximum() {
         let (sender, mut queue) = mpsc::channel(8);
         (0..5).for_each(|number| sender.try_send(number).unwrap());
         assert_eq!(gather(&mut queue, 3, None), [0, 1, 2]);
         assert_eq!(gather(&mut queue, 3, Some(Duration::ZERO)), [3, 4]);
         assert_eq!(gather(&mut queue, 3, Some(Duration::ZERO)), [] as [u32; 0]);
-        assert_eq!(gather(&mut queue, 3, Some(Duration::from_millis(1))), [] as [u32; 0], "its patience ends");
+        assert_eq!(gather(&mut queue, 3, Some(Duration::from_millis(1))), [] as [u32; 0], "the time is over");
     }
 
     #[test]
-    fn what_comes_wakes_it_and_so_does_the_end_of_the_queue() {
+    fn an_entry_or_the_end_of_the_queue_wakes_it() {
         let (sender, mut queue) = mpsc::channel(1);
         let others = thread::spawn(move || (0..1_000).for_each(|number| sender.blocking_send(number).unwrap()));
         let mut all = Vec::new();

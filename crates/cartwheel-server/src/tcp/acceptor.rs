@@ -1,4 +1,4 @@
-//! Connections as they come in, no more of them at once than may stand.
+//! Accepts connections, up to a maximum.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,35 +10,34 @@ use tracing::warn;
 use crate::log::RateLimit;
 
 const LOG_EVERY: Duration = Duration::from_secs(10);
-/// How long to wait after a failure. Out of file descriptors, most likely: some will be free again.
+/// How long to wait after a failure. Most likely the process is out of file descriptors, and some will be free again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// Takes connections on.
+/// Accepts connections.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     listener: TcpListener,
     permits: Arc<Semaphore>,
-    from_whom: &'static str,
+    clients: &'static str,
     failures: RateLimit,
 }
 
 impl Acceptor {
-    /// Of at most `connections_max` connections at once, from clients as the log is to call them. Further ones wait in the system's
-    /// queue.
-    pub(crate) fn new(listener: TcpListener, connections_max: usize, from_whom: &'static str) -> Self {
+    /// Accepts at most `connections_max` connections at once, from `clients` as the log calls them. Further ones wait in the system's queue.
+    pub(crate) fn new(listener: TcpListener, connections_max: usize, clients: &'static str) -> Self {
         let permits = Arc::new(Semaphore::new(connections_max));
-        Self { listener, permits, from_whom, failures: RateLimit::new(LOG_EVERY) }
+        Self { listener, permits, clients, failures: RateLimit::new(LOG_EVERY) }
     }
 
-    /// The next connection, which counts until its permit is dropped.
+    /// The next connection. It counts until its permit is dropped.
     pub(crate) async fn next(&self) -> (TcpStream, OwnedSemaphorePermit) {
         loop {
             match self.accept().await {
                 Ok(accepted) => return accepted,
                 Err(error) => {
                     if let Some(count) = self.failures.count(1) {
-                        let from_whom = self.from_whom;
-                        warn!("cannot accept connections from {from_whom} ({count} since the last such line): {error}");
+                        let clients = self.clients;
+                        warn!(clients, failures = count, %error, "cannot accept connections");
                     }
                     tokio::time::sleep(RETRY_AFTER).await;
                 }

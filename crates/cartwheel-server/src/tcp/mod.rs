@@ -1,4 +1,4 @@
-//! TCP connections, of clients and of peers: accepting them, and noticing that the other end is gone.
+//! TCP connections of clients and peers: accepting them, and detecting that the other end has vanished.
 
 pub(crate) mod acceptor;
 pub(crate) mod keepalive;

@@ -188,7 +188,7 @@ fn n_changes_though_keys_and_tombstones_are_there() {
     let deleted = call(&nodes[2], "DELETE", "/v1/kv/carts/alice", &[("cartwheel-context", written.context())], b"");
     assert_eq!(deleted.status, 204);
     let raised = set(&nodes[1], "carts", &json!({ "n": 5 })).json();
-    assert!(raised["warnings"][0].as_str().unwrap().contains("the cluster has 3 nodes"), "{raised}");
+    assert!(raised["warnings"][0].as_str().unwrap().contains("the cluster has 3 data nodes"), "{raised}");
     let undone = set(&nodes[2], "carts", &json!({ "n": 2, "max_value_bytes": 3 })).json();
     assert!(undone.get("warnings").is_none(), "{undone}");
     assert_eq!(put_seen(&nodes[0], "/v1/kv/carts/alice", deleted.context(), "tea").status, 204);

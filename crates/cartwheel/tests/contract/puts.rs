@@ -95,7 +95,7 @@ fn a_put_that_too_few_can_store_says_how_many_have() {
         assert_eq!((&said["needed"], &said["answered"]), (&json!(3), &json!(2)), "{said}");
         assert_eq!(said["unreachable"], json!(["node-3"]), "{said}");
         assert!(
-            short.text().contains("the request needs w=3 of n=3, and 2 of the key's 3 homes can be reached"),
+            short.text().contains("the request needs w=3 of n=3, but only 2 of the key's 3 homes can be reached"),
             "{said}"
         );
     }

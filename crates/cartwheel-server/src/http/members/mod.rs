@@ -1,4 +1,4 @@
-//! `/v1/cluster/members`: what an administrator wants changed about the members, and what that leads to.
+//! `/v1/cluster/members`: plans and makes changes of the members.
 
 mod lost;
 
@@ -23,138 +23,138 @@ use super::buckets::read_change;
 use super::error::ApiError;
 use super::openapi::ChangeErrors;
 use super::query::Query;
-use super::{Door, Readiness};
+use super::{ApiState, Readiness};
 use crate::config::ListenAddr;
 
-/// What is to be changed, all of it or nothing.
+/// Changes to make together, or not at all.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WantedForm {
-    /// The changes, in their order.
-    changes: Vec<WishForm>,
-    /// The `version` of the plan that was looked at: if the cluster has changed since, nothing is done.
+pub(super) struct MembersChangeForm {
+    /// The changes, in order.
+    changes: Vec<MemberChangeForm>,
+    /// The `version` of the plan that was reviewed: if the cluster has changed since, the request fails.
     planned_on: Option<String>,
-    /// Whether to make the changes, or only to say what they would lead to.
+    /// Whether to make the changes, or only to plan them.
     #[serde(default)]
     apply: bool,
 }
 
-/// One change of the members. Nodes are named.
+/// A change of the members. Nodes are given by name.
 #[derive(Deserialize, ToSchema)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
-enum WishForm {
-    /// A node that waits to be a member becomes one.
+enum MemberChangeForm {
+    /// Add a waiting node as a member.
     Add {
         /// The node.
         node: String,
-        /// Its share of the data; 100 is a normal one.
+        /// Its share of the data; 100 is normal.
         weight: Option<u32>,
     },
-    /// A member hands over what it holds, and leaves.
+    /// Remove a member, which first hands over what it holds.
     Remove {
         /// The node.
         node: String,
     },
-    /// A node that waits takes the place of a member.
+    /// Replace a member with a waiting node.
     Replace {
         /// The member.
         node: String,
-        /// The node that waits.
+        /// The waiting node.
         with: String,
     },
-    /// A member is to have another share of the data.
+    /// Set a member's weight.
     Weight {
         /// The node.
         node: String,
-        /// Its share of the data; 100 is a normal one.
+        /// Its share of the data; 100 is normal.
         weight: u32,
     },
-    /// A member stands somewhere else.
+    /// Set a member's zone and host.
     Zone {
         /// The node.
         node: String,
         /// Its zone.
         zone: String,
-        /// Its machine; as before if it is not said.
+        /// Its machine; unchanged if not given.
         host: Option<String>,
     },
-    /// A member is found somewhere else: it moved, and could not say so itself.
+    /// Set a member's addresses, if it moved and could not report that itself.
     Address {
         /// The node.
         node: String,
-        /// Where peers find it; as before if it is not said.
+        /// Its address for peers; unchanged if not given.
         peer_address: Option<String>,
-        /// Where HTTP clients find it; as before if it is not said.
+        /// Its address for HTTP clients; unchanged if not given.
         http_address: Option<String>,
     },
-    /// What was removed, by these changes or before, and does not answer is given up for good. Partitions that lack so many homes that they
-    /// cannot get others are made anew of those that are left, and what was promised of them ends.
+    /// Mark as lost the nodes that were removed, by these or earlier changes, and do not answer. Partitions that lack a majority of their
+    /// homes are force-recovered from those that remain, which ends their guarantees.
     Force {},
 }
 
-/// What changes lead to.
+/// The effect of changes.
 #[derive(Serialize, ToSchema)]
 pub(super) struct PlanForm {
-    /// Which history of changes it was made on.
+    /// The version of the history that it is based on.
     version: String,
-    /// Whether the changes are made. Data moves in the background from then on.
+    /// Whether the changes were made. Data then moves in the background.
     applied: bool,
     /// The partitions whose homes change.
-    moves: Vec<MoveForm>,
-    /// How many replicas of partitions go to nodes that do not hold them.
+    transfers: Vec<PlannedTransferForm>,
+    /// How many replicas of partitions are copied to new homes.
     replicas: usize,
-    /// How many keys those hold, tombstones among them; none if nobody could say.
+    /// How many keys those hold, tombstones included; none if no node reported.
     keys: Option<u64>,
-    /// How many bytes keys and values have; none if nobody could say.
+    /// The bytes of keys and values; none if no node reported.
     bytes: Option<u64>,
-    /// Not every partition's size is known: for some, keys and bytes are the mean of the others.
+    /// Whether the sizes of some partitions are unknown and estimated as the mean of the others.
     estimated: bool,
-    /// The partitions that are made anew.
-    force_recovered: Vec<RemadeForm>,
-    /// What an administrator should know before the changes are made.
+    /// The partitions that are force-recovered.
+    force_recovered: Vec<ForceRecoveredForm>,
+    /// Warnings to read before the changes are made.
     warnings: Vec<String>,
-    /// The members whose weights ask for more replicas than a node can hold.
+    /// The members whose weight exceeds what a node can hold.
     capped: Vec<CappedForm>,
     /// What each member holds before and after.
     nodes: Vec<ShareForm>,
-    /// How far the placement is from an even one, before.
+    /// The imbalance of the placement before.
     before: BalanceForm,
-    /// And after.
+    /// The imbalance of the placement after.
     after: BalanceForm,
 }
 
 #[derive(Serialize, ToSchema)]
-struct MoveForm {
+struct PlannedTransferForm {
     /// The partition.
     partition: u32,
-    /// Who holds it now.
+    /// Its present homes.
     from: Vec<String>,
-    /// Who is to hold it.
+    /// Its target homes.
     to: Vec<String>,
-    /// How many keys are copied to those who do not hold it; none if nobody could say.
+    /// How many keys are copied to new homes; none if no node reported.
     keys: Option<u64>,
-    /// How many bytes those and their values have; none if nobody could say.
+    /// The bytes of these keys and their values; none if no node reported.
     bytes: Option<u64>,
-    /// Keys and bytes are the mean of the other partitions: nobody who holds it has answered.
+    /// Whether keys and bytes are estimated as the mean of the other partitions, because no home has answered.
     estimated: bool,
 }
 
 #[derive(Serialize, ToSchema)]
-struct RemadeForm {
+struct ForceRecoveredForm {
     /// The partition.
     partition: u32,
-    /// Those of its homes that are left. If it is empty, nothing is.
+    /// Its remaining homes; if there are none, the partition starts empty.
     left: Vec<String>,
 }
 
-/// A member whose weight asks for more replicas than a node can hold: each partition once.
+/// A member whose weight exceeds what a node can hold: one replica of each partition.
 #[derive(Serialize, ToSchema)]
 struct CappedForm {
     /// The node.
     node: String,
     /// Its weight.
     weight: u32,
-    /// The weight that it counts as.
+    /// The effective weight.
     counts_as: f64,
 }
 
@@ -170,19 +170,19 @@ struct ShareForm {
     node: String,
     /// Replicas of partitions that it holds now.
     before: usize,
-    /// Replicas of partitions that it is to hold.
+    /// Replicas of partitions in its target.
     after: usize,
 }
 
 #[derive(Serialize, ToSchema)]
 struct BalanceForm {
-    /// The largest distance of a node's number of partitions from its weighted share.
+    /// The largest difference between a node's number of partitions and its weighted share.
     off_ideal: f64,
-    /// How often a node is met again among the homes of a partition's neighbours where that could be avoided.
+    /// How often a node occurs again among the homes of adjacent partitions where that could be avoided.
     node_repeats: u64,
-    /// The same of hosts.
+    /// The same for hosts.
     host_repeats: u64,
-    /// The same of zones.
+    /// The same for zones.
     zone_repeats: u64,
 }
 
@@ -194,98 +194,106 @@ impl BalanceForm {
     }
 }
 
-/// Plans changes of the members, and makes them if that is asked
+/// Plan changes of the members, and optionally make them
 #[utoipa::path(post, path = "/v1/cluster/members", tag = "cluster",
-    params(("timeout_ms" = Option<u64>, Query, description = "How long the client waits, 1 to 60000; 5000 if not said")),
-    request_body = WantedForm,
-    responses((status = 200, description = "What the changes lead to", body = PlanForm), ChangeErrors))]
-pub(super) async fn change(State(door): State<Door>, request: HttpRequest<Body>) -> Result<Json<PlanForm>, ApiError> {
+    params(("timeout_ms" = Option<u64>, Query, description = "How long the client waits, 1 to 60000; default 5000")),
+    request_body = MembersChangeForm,
+    responses((status = 200, description = "The plan of the changes", body = PlanForm), ChangeErrors))]
+pub(super) async fn change(
+    State(api): State<ApiState>,
+    request: HttpRequest<Body>,
+) -> Result<Json<PlanForm>, ApiError> {
     let (parts, body) = request.into_parts();
     let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
-    let wanted: WantedForm = serde_json::from_slice(&read_change(&parts.headers, body, timeout).await?)
-        .map_err(|error| ApiError::bad_request(format!("the body is no JSON object of changes: {error}")))?;
-    let (view, history) = (door.view(), door.history());
+    let wanted: MembersChangeForm = serde_json::from_slice(&read_change(&parts.headers, body, timeout).await?)
+        .map_err(|error| ApiError::bad_request(format!("the body is not a JSON object of changes: {error}")))?;
+    let (view, history) = (api.view(), api.history());
     let version = history.version();
     if wanted.planned_on.as_ref().is_some_and(|planned_on| *planned_on != version.to_string()) {
-        return Err(ApiError::bad_request("the cluster has changed since this was planned: look at the plan again"));
+        return Err(ApiError::bad_request("the cluster has changed since this was planned: review the new plan"));
     }
-    let mut changes = kinds_of(&door, &view, &wanted.changes)?;
+    let mut changes = kinds_of(&api, &view, &wanted.changes)?;
     let refused = |why: BadChange| ApiError::bad_request(why.to_string());
     let mut after = planned(&history, &changes).map_err(refused)?;
     if is_forced(&wanted.changes) {
-        if door.readiness() == Readiness::Connecting {
-            let why = "the node has just started and has yet to learn which partitions are lost: try again in a moment, or ask another one";
+        if api.readiness() == Readiness::Connecting {
+            let why = "the node has just started and has yet to learn which partitions are lost: try again in a moment, or ask another node";
             return Err(ApiError::unavailable(why));
         }
-        changes.push(lost::mark_lost(&door, &after)?);
+        changes.push(lost::mark_lost(&api, &after)?);
         after = planned(&history, &changes).map_err(refused)?;
     }
-    let mut plan = plan_of(&door, &view, &after).await?;
+    let mut plan = plan_of(&api, &view, &after).await?;
     plan.version = version.to_string();
     if wanted.apply {
         let planned_on = wanted.planned_on.is_some().then_some(version);
-        door.control().change_members(MembersChange { changes, planned_on, timeout }).await??;
+        api.control().change_members(MembersChange { changes, planned_on, timeout }).await??;
         plan.applied = true;
     }
     Ok(Json(plan))
 }
 
-/// The changes that are wished. One may name a node that comes by another before it.
-fn kinds_of(door: &Door, view: &View, wishes: &[WishForm]) -> Result<Vec<ChangeKind>, ApiError> {
-    let mut come: Vec<Member> = Vec::new();
+/// The requested changes. One may name a node that an earlier one adds.
+fn kinds_of(api: &ApiState, view: &View, requested: &[MemberChangeForm]) -> Result<Vec<ChangeKind>, ApiError> {
+    let mut added: Vec<Member> = Vec::new();
     let mut kinds = Vec::new();
-    let is_forced = is_forced(wishes);
-    for wish in wishes {
-        let Some(kind) = kind_of(door, view, &come, wish)? else { continue };
+    let is_forced = is_forced(requested);
+    for request in requested {
+        let Some(kind) = kind_of(api, view, &added, request)? else { continue };
         if is_forced && is_leaving(view, &kind) {
-            // It was removed before, and is to be given up now.
+            // It was removed before, and is now to be marked lost.
             continue;
         }
         if let ChangeKind::Add(member) | ChangeKind::Replace { new: member, .. } = &kind {
-            come.push(member.clone());
+            added.push(member.clone());
         }
         kinds.push(kind);
     }
     Ok(kinds)
 }
 
-fn is_forced(wishes: &[WishForm]) -> bool {
-    wishes.iter().any(|wish| matches!(wish, WishForm::Force {}))
+fn is_forced(requested: &[MemberChangeForm]) -> bool {
+    requested.iter().any(|request| matches!(request, MemberChangeForm::Force {}))
 }
 
 fn is_leaving(view: &View, what: &ChangeKind) -> bool {
     matches!(what, ChangeKind::Remove { node, .. } if view.member(*node).is_some_and(|known| known.leaving))
 }
 
-/// The change that a wish stands for; none if that follows from the others.
-fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result<Option<ChangeKind>, ApiError> {
+/// The change for a request; none for `Force`, which follows from the others.
+fn kind_of(
+    api: &ApiState,
+    view: &View,
+    added: &[Member],
+    request: &MemberChangeForm,
+) -> Result<Option<ChangeKind>, ApiError> {
     let member = |name: &str| {
         let members = view.members().map(|known| &known.member);
-        let known = come.iter().chain(members).find(|member| member.name == *name);
+        let known = added.iter().chain(members).find(|member| member.name == *name);
         known.cloned().ok_or_else(|| {
             ApiError::bad_request(format!("the cluster has no member called {name}: see `cartwheel cluster status`"))
         })
     };
-    Ok(Some(match wish {
-        WishForm::Force {} => return Ok(None),
-        WishForm::Add { node, weight } => {
-            ChangeKind::Add(Member { weight: weight.unwrap_or(NORMAL_WEIGHT), ..waiting(door, view, node)? })
+    Ok(Some(match request {
+        MemberChangeForm::Force {} => return Ok(None),
+        MemberChangeForm::Add { node, weight } => {
+            ChangeKind::Add(Member { weight: weight.unwrap_or(NORMAL_WEIGHT), ..waiting(api, view, node)? })
         }
-        WishForm::Remove { node } => {
+        MemberChangeForm::Remove { node } => {
             let member = member(node)?;
             ChangeKind::Remove { node: member.id, incarnation: member.incarnation }
         }
-        WishForm::Replace { node, with } => {
+        MemberChangeForm::Replace { node, with } => {
             let old = member(node)?;
-            ChangeKind::Replace { old: old.id, new: Member { weight: old.weight, ..waiting(door, view, with)? } }
+            ChangeKind::Replace { old: old.id, new: Member { weight: old.weight, ..waiting(api, view, with)? } }
         }
-        WishForm::Weight { node, weight } => ChangeKind::Weight { node: member(node)?.id, weight: *weight },
-        WishForm::Zone { node, zone, host } => {
+        MemberChangeForm::Weight { node, weight } => ChangeKind::Weight { node: member(node)?.id, weight: *weight },
+        MemberChangeForm::Zone { node, zone, host } => {
             let member = member(node)?;
             let host = host.clone().unwrap_or(member.host);
             ChangeKind::Zone { node: member.id, zone: zone.clone(), host }
         }
-        WishForm::Address { node, peer_address, http_address } => {
+        MemberChangeForm::Address { node, peer_address, http_address } => {
             let member = member(node)?;
             ChangeKind::Address {
                 node: member.id,
@@ -297,21 +305,21 @@ fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result
     }))
 }
 
-/// Where a node is said to be, or was before.
+/// The address `said`, or the one before if none is given.
 fn address(said: Option<&String>, before: String) -> Result<String, ApiError> {
     let Some(said) = said else { return Ok(before) };
     match said.parse::<ListenAddr>() {
-        Ok(addr) if addr.is_one_place() => Ok(addr.to_string()),
+        Ok(addr) if addr.is_specific() => Ok(addr.to_string()),
         Ok(_) => {
-            Err(ApiError::bad_request(format!("{said} stands for many addresses: give one that others can connect to")))
+            Err(ApiError::bad_request(format!("{said} is not one address: give one that other nodes can connect to")))
         }
-        Err(why) => Err(ApiError::bad_request(format!("{said:?} is no address: {why}"))),
+        Err(why) => Err(ApiError::bad_request(format!("{said:?} is not an address: {why}"))),
     }
 }
 
-/// A node that has asked this one to be let in.
-fn waiting(door: &Door, view: &View, name: &str) -> Result<Member, ApiError> {
-    let waiting = door.waiting().all();
+/// A node that waits to join through this one.
+fn waiting(api: &ApiState, view: &View, name: &str) -> Result<Member, ApiError> {
+    let waiting = api.waiting().all();
     let found = waiting.iter().find(|member| member.name == name).cloned();
     found.ok_or_else(|| {
         let is_member = view.members().any(|known| known.member.name == name && !known.leaving);
@@ -319,9 +327,9 @@ fn waiting(door: &Door, view: &View, name: &str) -> Result<Member, ApiError> {
         ApiError::bad_request(match (is_member, names.is_empty()) {
             (true, _) => format!("{name} is a member already: give the new node another name, or replace the member"),
             (false, true) => format!(
-                "no node called {name} waits to be let in: start it with `cartwheel serve --seed HOST:PORT --name {name}`"
+                "no node called {name} waits to join: start it with `cartwheel serve --seed HOST:PORT --name {name}`"
             ),
-            (false, false) => format!("no node called {name} waits to be let in; there are {}", names.join(", ")),
+            (false, false) => format!("no node called {name} waits to join; waiting are {}", names.join(", ")),
         })
     })
 }
@@ -330,34 +338,34 @@ pub(super) fn names(view: &View, homes: &[Home]) -> Vec<String> {
     homes.iter().map(|home| name_of(view, home.node)).collect()
 }
 
-/// What a node is called, or its id if it is no member any more.
+/// A node's name, or its id if it is no longer a member.
 pub(super) fn name_of(view: &View, node: NodeId) -> String {
     view.member(node).map_or_else(|| node.to_string(), |known| known.member.name.clone())
 }
 
-/// The partitions whose homes change.
+/// The partitions with their present and target homes.
 fn routes(before: &View, after: &View, phases: &[ConfigPhase]) -> Vec<Route> {
     let partitions = before.ring.partitions().iter().zip(phases);
     let route = |(partition, phase): (PartitionId, &ConfigPhase)| Route::new(partition, phase.latest(), after);
     partitions.map(route).collect()
 }
 
-async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, ApiError> {
-    let routes = routes(before, after, &door.phases());
+async fn plan_of(api: &ApiState, before: &View, after: &View) -> Result<PlanForm, ApiError> {
+    let routes = routes(before, after, &api.phases());
     let mut shares: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
     for Route { from, to, .. } in &routes {
         from.iter().for_each(|home| shares.entry(home.node).or_default().0 += 1);
         to.iter().for_each(|home| shares.entry(home.node).or_default().1 += 1);
     }
     let moving: Vec<Route> = routes.into_iter().filter(Route::is_change).collect();
-    let surveyed = door.survey(amounts::sources(door, before, &moving)).await?;
+    let surveyed = api.survey(amounts::sources(api, before, &moving)).await?;
     let amounts = amounts::amounts(&moving, &surveyed);
     let name = |node: NodeId| name_of(if after.member(node).is_some() { after } else { before }, node);
     let nodes = shares.into_iter().map(|(node, (before, after))| ShareForm { node: name(node), before, after });
     let mut nodes: Vec<ShareForm> = nodes.collect();
     nodes.sort_by(|a, b| a.node.cmp(&b.node));
     let total = amounts::total(&amounts);
-    let moved = |(route, amount): (&Route, &Option<Amount>)| MoveForm {
+    let moved = |(route, amount): (&Route, &Option<Amount>)| PlannedTransferForm {
         partition: route.partition.0,
         from: names(before, &route.from),
         to: names(after, &route.to),
@@ -365,45 +373,45 @@ async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, A
         bytes: amount.map(|amount| amount.size.bytes),
         estimated: amount.is_some_and(|amount| amount.is_estimate),
     };
-    let force_recovered = lost::force_recovered(door, after);
+    let force_recovered = lost::force_recovered(api, after);
     Ok(PlanForm {
         version: String::new(),
         applied: false,
-        replicas: moving.iter().map(|route| route.come_at_all().len()).sum(),
+        replicas: moving.iter().map(|route| route.all_new_homes().len()).sum(),
         keys: total.map(|total| total.size.keys),
         bytes: total.map(|total| total.size.bytes),
         estimated: total.is_some_and(|total| total.is_estimate),
         warnings: [
-            warnings(door, before, after, &moving),
+            warnings(api, before, after, &moving),
             weight_warnings(after),
-            lost::warnings(door, after, &force_recovered),
+            lost::warnings(api, after, &force_recovered),
         ]
         .concat(),
         capped: after.ring.capped().into_iter().map(|capped| CappedForm::of(after, capped)).collect(),
         force_recovered,
-        moves: moving.iter().zip(&amounts).map(moved).collect(),
+        transfers: moving.iter().zip(&amounts).map(moved).collect(),
         nodes,
         before: BalanceForm::of(before),
         after: BalanceForm::of(after),
     })
 }
 
-/// What weights cannot lead to.
+/// Warnings about weights that cannot take full effect.
 fn weight_warnings(after: &View) -> Vec<String> {
     let capped = after.ring.capped().into_iter().map(|Capped { node, weight, counts_as }| {
         let counts_as = (counts_as * 10.0).round() / 10.0;
         format!(
-            "{} has weight {weight}, which counts as {counts_as}: a node holds each partition once, so it cannot hold more",
+            "{} has weight {weight}, which counts as {counts_as}: a node holds at most one replica of each partition",
             name_of(after, node)
         )
     });
     capped.collect()
 }
 
-/// What becomes of nodes that do not answer: those that are to go, and those whose partitions are to move.
-fn warnings(door: &Door, before: &View, after: &View, moving: &[Route]) -> Vec<String> {
-    let liveness = door.liveness();
-    let is_down = |home: &Home| home.node != door.local().node && liveness.status(home.node) == Status::Down;
+/// Warnings about nodes that are down: removed ones, and those that transfers need.
+fn warnings(api: &ApiState, before: &View, after: &View, moving: &[Route]) -> Vec<String> {
+    let liveness = api.liveness();
+    let is_down = |home: &Home| home.node != api.local().node && liveness.status(home.node) == Status::Down;
     let incarnations =
         before.members().map(|known| Home { node: known.member.id, incarnation: known.member.incarnation });
     let (mut gone, mut awaited) = (Vec::new(), BTreeMap::<NodeId, usize>::new());
@@ -416,13 +424,11 @@ fn warnings(door: &Door, before: &View, after: &View, moving: &[Route]) -> Vec<S
     }
     let gone = gone.into_iter().map(|home| {
         let name = name_of(before, home.node);
-        format!(
-            "{name} is down and goes unheard: what it alone holds (a write with w=1, what it keeps for others) is lost"
-        )
+        format!("{name} is down and cannot hand over its data: what it alone holds (writes with w=1, hints) is lost")
     });
     let awaited = awaited.into_iter().map(|(node, partitions)| {
         let name = name_of(if after.member(node).is_some() { after } else { before }, node);
-        format!("{name} is down: {partitions} of the moves wait until it is back, or is removed or replaced, too")
+        format!("{name} is down: {partitions} of the transfers wait until it is back, removed or replaced")
     });
     gone.chain(awaited).collect()
 }
@@ -433,11 +439,11 @@ mod tests {
     use cartwheel_core::message::client::Refusal;
     use serde_json::{Value, json};
 
-    use super::super::tests::ask;
+    use super::super::tests::call;
     use super::*;
 
     #[test]
-    fn every_change_has_its_form() {
+    fn every_change_has_a_json_form() {
         for form in [
             json!({"op": "add", "node": "c"}),
             json!({"op": "add", "node": "c", "weight": 50}),
@@ -448,9 +454,9 @@ mod tests {
             json!({"op": "zone", "node": "a", "zone": "x", "host": "h"}),
             json!({"op": "force"}),
         ] {
-            let wanted: WantedForm = serde_json::from_value(json!({"changes": [form.clone()]})).unwrap();
-            assert!(!wanted.apply && wanted.planned_on.is_none(), "nothing is done that was not asked for");
-            // The client's own form is the same.
+            let wanted: MembersChangeForm = serde_json::from_value(json!({"changes": [form.clone()]})).unwrap();
+            assert!(!wanted.apply && wanted.planned_on.is_none(), "nothing is applied by default");
+            // The client crate's form is the same.
             let client: cartwheel_client::MemberChange = serde_json::from_value(form.clone()).unwrap();
             assert_eq!(serde_json::to_value(client).unwrap(), form);
         }
@@ -464,18 +470,18 @@ mod tests {
             json!({"changes": [], "dry_run": true}),
             json!({"changes": [], "apply": "yes"}),
         ] {
-            assert!(serde_json::from_value::<WantedForm>(form.clone()).is_err(), "{form}");
+            assert!(serde_json::from_value::<MembersChangeForm>(form.clone()).is_err(), "{form}");
         }
     }
 
     async fn declined(body: &Value) -> String {
-        let (status, answer) = ask("POST", "/v1/cluster/members", Err(Refusal::Overloaded), body.to_string()).await;
+        let (status, answer) = call("POST", "/v1/cluster/members", Err(Refusal::Overloaded), body.to_string()).await;
         assert_eq!((status, &answer["error"]), (StatusCode::BAD_REQUEST, &json!("bad_request")), "{answer}");
         answer["message"].as_str().unwrap().to_owned()
     }
 
     #[tokio::test]
-    async fn changes_of_nodes_that_are_not_there_are_declined() {
+    async fn changes_of_unknown_nodes_are_declined() {
         let of = |op: Value| json!({"changes": [op]});
         for op in ["remove", "weight", "zone"] {
             let form = json!({"op": op, "node": "z", "weight": 1, "zone": "x"});
@@ -483,12 +489,12 @@ mod tests {
             let form: Value = form.as_object().unwrap().clone().into_iter().filter(|(name, _)| fields(name)).collect();
             assert!(declined(&of(form)).await.contains("no member called z"), "{op}");
         }
-        let nobody = declined(&of(json!({"op": "add", "node": "d"}))).await;
-        assert!(nobody.contains("start it with `cartwheel serve --seed HOST:PORT --name d`"), "{nobody}");
+        let unknown = declined(&of(json!({"op": "add", "node": "d"}))).await;
+        assert!(unknown.contains("start it with `cartwheel serve --seed HOST:PORT --name d`"), "{unknown}");
         let known = declined(&of(json!({"op": "add", "node": "node-2"}))).await;
         assert!(known.contains("node-2 is a member already"), "{known}");
         let stale = declined(&json!({"changes": [], "planned_on": "1-0"})).await;
         assert!(stale.contains("the cluster has changed since this was planned"), "{stale}");
-        assert!(declined(&json!({"changes": 1})).await.contains("no JSON object of changes"));
+        assert!(declined(&json!({"changes": 1})).await.contains("not a JSON object of changes"));
     }
 }

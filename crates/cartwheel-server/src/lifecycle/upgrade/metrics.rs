@@ -4,7 +4,7 @@ use prometheus_client::registry::Registry;
 
 use super::UpgradeStatus;
 
-/// How far the node sees the upgrade of its cluster. Clones count together.
+/// The metrics of the cluster's upgrade. Clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct UpgradeMetrics {
     all_speak: Gauge,
@@ -15,10 +15,10 @@ impl UpgradeMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let newest: Gauge = Gauge::default();
         newest.set(Protocol::NEWEST.0.into());
-        registry.register("protocol_newest", "The newest version of the protocol that this node speaks", newest);
-        let help = "The version of the protocol that all members are known to speak, and which is in use";
+        registry.register("protocol_newest", "Newest version of the protocol that this node speaks", newest);
+        let help = "Version of the protocol in use, which all members are known to speak";
         registry.register("protocol_in_use", help, self.all_speak.clone());
-        let help = "How many members are not known to speak the newest version that this node does";
+        let help = "Members that are not known to speak the newest version that this node speaks";
         registry.register("protocol_older_members", help, self.waits_for.clone());
     }
 

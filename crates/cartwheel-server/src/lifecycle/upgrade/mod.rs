@@ -1,9 +1,8 @@
-//! How far the upgrade of a cluster has come, and when what is new is begun to be used.
+//! Follows the upgrade of a cluster, and switches to a newer version of the protocol when all members speak it.
 //!
-//! A node that can speak a version of the protocol does not yet use what came with it: a member whose build knows nothing of that could
-//! not read it, and the node itself could not go back to its older build. It is used from the moment on at which all members have
-//! said that they speak the version. That is noted in the data directory first, which older builds then refuse to open, and nobody is
-//! talked to any more who does not speak the version.
+//! A node that speaks a new version does not use its features at once: a member with an older build could not read them, and the node could
+//! not go back to its own older build. It uses them once all members have said that they speak the version. It first saves this in the data
+//! directory, which older builds then refuse to open, and from then on does not talk to nodes that do not speak the version.
 
 mod metrics;
 
@@ -17,19 +16,19 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::data_dir::FormatMark;
-use crate::peers::{Acquaintances, PeersSpeak};
+use crate::peers::{KnownPeers, PeersSpeak};
 use crate::shard::Shards;
 pub use metrics::UpgradeMetrics;
 
-/// How long to wait before what could not be noted is tried again.
+/// The time before another attempt to save the version.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How far an upgrade has come, as a node sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UpgradeStatus {
-    /// The version of the protocol that all members are known to speak, and which is in use.
+    /// The version in use: all members are known to speak it.
     pub all_speak: Protocol,
-    /// The members that are not known to speak the newest version that this node does.
+    /// The members that are not known to speak the newest version that this node speaks.
     pub waits_for: Vec<NodeId>,
 }
 
@@ -44,22 +43,22 @@ impl Default for UpgradeStatus {
 pub struct Upgrade {
     /// This node.
     pub own: NodeId,
-    /// Where it is noted.
+    /// Saves the version in the data directory.
     pub mark: FormatMark,
     /// The members.
     pub view: watch::Receiver<Arc<View>>,
-    /// What they speak, and what this node is to speak.
-    pub acquaintances: Acquaintances,
-    /// Who uses what is new.
+    /// What the members speak, and what this node accepts.
+    pub known_peers: KnownPeers,
+    /// The shards, which use the features.
     pub shards: Shards,
-    /// Where it is told.
+    /// Publishes the status.
     pub status: watch::Sender<UpgradeStatus>,
-    /// Where it is shown.
+    /// Shows it in the metrics.
     pub metrics: UpgradeMetrics,
 }
 
 impl Upgrade {
-    /// Follows it until `stop` is true.
+    /// Follows the upgrade until `stop` is true.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             () = self.follow() => {}
@@ -68,7 +67,7 @@ impl Upgrade {
     }
 
     async fn follow(mut self) {
-        let mut speak = self.acquaintances.peers_speak();
+        let mut speak = self.known_peers.peers_speak();
         let mut all_speak = self.mark.all_speak();
         self.shards.set_all_speak(all_speak).await;
         loop {
@@ -82,9 +81,9 @@ impl Upgrade {
                     continue;
                 }
                 all_speak = lowest;
-                self.acquaintances.speak_from(all_speak);
+                self.known_peers.speak_from(all_speak);
                 self.shards.set_all_speak(all_speak).await;
-                info!("all members speak protocol version {all_speak}: what came with it is used from now on");
+                info!(protocol = %all_speak, "all members speak this protocol version; using its features from now on");
             }
             let status = UpgradeStatus { all_speak, waits_for };
             self.metrics.changed(&status);
@@ -105,9 +104,7 @@ impl Upgrade {
         match noted {
             Ok(Ok(mark)) => self.mark = mark,
             Ok(Err(error)) => {
-                warn!(
-                    "that all members speak protocol version {protocol} could not be noted and will be tried again: {error}"
-                );
+                warn!(%protocol, %error, "cannot save the protocol version that all members speak; retrying");
                 return false;
             }
             Err(_) => return false,
@@ -116,7 +113,7 @@ impl Upgrade {
     }
 }
 
-/// The highest version that all members speak; none while it is not known of one of them what it does.
+/// The highest version that all members speak; none while one has not said which it speaks.
 fn lowest_of(view: &View, own: NodeId, speak: &PeersSpeak) -> Option<Protocol> {
     let others = view.members().map(|member| member.member.id).filter(|&member| member != own);
     let newest = others.map(|member| speak.get(&member).map(|spoken| spoken.newest));
@@ -134,23 +131,23 @@ mod tests {
     use crate::lifecycle::bootstrap::{self, Ports};
 
     #[test]
-    fn a_version_is_in_use_once_every_member_has_said_that_it_speaks_it() {
+    fn a_version_is_used_once_every_member_has_said_that_it_speaks_it() {
         let dir = tempfile::tempdir().unwrap();
-        let nodes = bootstrap::open_or_found(&dir.path().join("d"), None, None, Ports::default()).unwrap();
+        let nodes = bootstrap::open_or_bootstrap(&dir.path().join("d"), None, None, Ports::default()).unwrap();
         let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
         let view = bootstrap::view_of(&identity, dir.path()).unwrap();
         let [own, second, third] = [1, 2, 3].map(|number| NodeId::of_name(&format!("node-{number}")));
         let newest = Protocol::NEWEST;
         let up_to = |newest| Spoken { oldest: Protocol(1), newest };
         let mut speak = PeersSpeak::from([(second, up_to(newest))]);
-        assert_eq!(lowest_of(&view, own, &speak), None, "the third has said nothing");
+        assert_eq!(lowest_of(&view, own, &speak), None, "the third member has not reported");
         assert_eq!(not_newest(&view, own, &speak), [third]);
 
         let older = Protocol(newest.0 - 1);
         speak.insert(third, up_to(older));
         assert_eq!(lowest_of(&view, own, &speak), Some(older));
         assert_eq!(not_newest(&view, own, &speak), [third]);
-        // One that is no member, or is gone, has no say.
+        // A node that is not a member does not count.
         speak.insert(NodeId::of_name("node-4"), up_to(Protocol(2)));
         speak.insert(third, up_to(Protocol(newest.0 + 3)));
         assert_eq!(lowest_of(&view, own, &speak), Some(newest), "never more than this node speaks");

@@ -1,4 +1,4 @@
-//! The machine's clocks. Nothing else in the project reads them on the protocol's behalf.
+//! The machine's clocks. Only this module reads them for the protocol.
 
 mod offset;
 
@@ -17,23 +17,23 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Clocks whose monotonic part starts at zero now.
+    /// Starts the monotonic clock at zero.
     pub fn start() -> Self {
         Self { started: Instant::now() }
     }
 
-    /// What both clocks read.
+    /// The time on both clocks.
     pub fn now(&self) -> Now {
         Now { instant: self.instant(), wall: wall() }
     }
 
-    /// What the monotonic clock reads.
+    /// The time on the monotonic clock.
     pub fn instant(&self) -> time::Instant {
         time::Instant(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 }
 
-/// What the wall clock reads. A clock set before 1970 reads zero, which peers then notice as a clock that is off.
+/// The time on the wall clock. A clock set before 1970 reads zero, which peers detect as a clock that is off.
 pub fn wall() -> WallMs {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let read = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);

@@ -152,7 +152,7 @@ async fn go_on(client: &Client, repeated: &[MemberChange], apply: &ApplyArgs) ->
     if apply.wait {
         moves::wait(client).await?;
     }
-    let outcome = json!({ "applied": true, "repeated": repeated, "moves": [] });
+    let outcome = json!({ "applied": true, "repeated": repeated, "transfers": [] });
     show(apply.ask.format, &outcome, |_, _| match apply.wait {
         true => "Every partition is on its target nodes.\n".to_owned(),
         false => "Nothing else is to be changed: see `cartwheel cluster moves`.\n".to_owned(),
@@ -169,7 +169,7 @@ fn agreed() -> Result<bool, CommandError> {
 }
 
 fn plan_text(plan: &MembersPlan, _wide: bool) -> String {
-    let mut text = format!("{} of the partitions get other homes; {}.\n\n", plan.moves.len(), copies(plan));
+    let mut text = format!("{} of the partitions get other homes; {}.\n\n", plan.transfers.len(), copies(plan));
     for warning in &plan.warnings {
         text += &format!("WARNING: {warning}\n");
     }
@@ -201,16 +201,16 @@ fn plan_text(plan: &MembersPlan, _wide: bool) -> String {
         plan.after.host_repeats,
         plan.after.zone_repeats,
     );
-    if !plan.moves.is_empty() {
-        let rows = plan.moves.iter().take(MOVES_SHOWN);
+    if !plan.transfers.is_empty() {
+        let rows = plan.transfers.iter().take(MOVES_SHOWN);
         let rows = rows.map(|moved| {
             let bytes = size(moved.bytes, moved.estimated);
             [moved.partition.to_string(), moved.from.join(" "), moved.to.join(" "), bytes]
         });
         text += &format!("\n{}", table(["PARTITION", "FROM", "TO", "COPIES"], rows));
     }
-    if plan.moves.len() > MOVES_SHOWN {
-        text += &format!("... and {} more (--json lists all)\n", plan.moves.len() - MOVES_SHOWN);
+    if plan.transfers.len() > MOVES_SHOWN {
+        text += &format!("... and {} more (--json lists all)\n", plan.transfers.len() - MOVES_SHOWN);
     }
     text
 }

@@ -58,7 +58,7 @@ pub(super) async fn wait(client: &Client) -> Result<(), CommandError> {
             Ok(moves) => {
                 answered_at = Instant::now();
                 let standing = tracker.look(begun.elapsed(), &moves);
-                settled = if moves.moves.is_empty() && moves.leaving.is_empty() { settled + 1 } else { 0 };
+                settled = if moves.transfers.is_empty() && moves.leaving.is_empty() { settled + 1 } else { 0 };
                 bar.set_position((standing.done() * BAR_LEN as f64) as u64);
                 if !on_terminal && settled == 0 {
                     let Standing { arrived, partitions, .. } = standing;
@@ -121,21 +121,21 @@ fn standing_text(standing: &Standing) -> String {
 
 /// How many moves are in which state, and whom they wait for.
 fn states_text(moves: &Transfers) -> String {
-    let count = |state: &str| moves.moves.iter().filter(|moving| moving.state == state).count();
+    let count = |state: &str| moves.transfers.iter().filter(|moving| moving.state == state).count();
     let states =
-        [("copying", count("copying")), ("agreed", count("agreed")), ("handing over", moves.handing_over.len())];
+        [("copying", count("copying")), ("joint", count("joint")), ("handing over", moves.retired_replicas.len())];
     let states: Vec<String> =
         states.into_iter().filter(|&(_, count)| count > 0).map(|(state, count)| format!("{count} {state}")).collect();
     let mut text = if states.is_empty() { String::new() } else { format!("; {}", states.join(", ")) };
-    let awaited = moves.moves.iter().map(|moving| &moving.waits_for);
-    let awaited = awaited.chain(moves.handing_over.iter().map(|leaves| &leaves.waits_for)).flatten();
+    let awaited = moves.transfers.iter().map(|moving| &moving.waits_for);
+    let awaited = awaited.chain(moves.retired_replicas.iter().map(|leaves| &leaves.waits_for)).flatten();
     let mut silent: Vec<&str> = awaited.map(String::as_str).collect();
     silent.sort_unstable();
     silent.dedup();
     if !silent.is_empty() {
         text += &format!("; waits for {}", down(&silent));
     }
-    if moves.moves.is_empty() && !moves.leaving.is_empty() {
+    if moves.transfers.is_empty() && !moves.leaving.is_empty() {
         text += &format!("; {} hands over the last of what it holds", moves.leaving.join(", "));
     }
     text
@@ -153,9 +153,8 @@ fn list(moves: &Transfers, on_terminal: bool) -> String {
     if !on_terminal {
         return String::new();
     }
-    let mut listed: Vec<&Transfer> = moves.moves.iter().collect();
-    listed
-        .sort_by_key(|moving| (moving.waits_for.is_empty(), moving.state != "agreed", moving.copied_bytes == Some(0)));
+    let mut listed: Vec<&Transfer> = moves.transfers.iter().collect();
+    listed.sort_by_key(|moving| (moving.waits_for.is_empty(), moving.state != "joint", moving.copied_bytes == Some(0)));
     let line = |moving: &Transfer| {
         let comes: Vec<&str> = moving.to.iter().filter(|to| !moving.from.contains(to)).map(String::as_str).collect();
         let to = if comes.is_empty() { String::new() } else { format!(" to {}", comes.join(", ")) };
@@ -167,7 +166,7 @@ fn list(moves: &Transfers, on_terminal: bool) -> String {
 /// The state of a move, or whom it waits for.
 fn state(moving: &Transfer) -> String {
     match (moving.waits_for.as_slice(), moving.state.as_str()) {
-        ([], "agreed") => "agreed, both count".to_owned(),
+        ([], "joint") => "joint".to_owned(),
         (silent, state) => waiting(state, silent),
     }
 }
@@ -197,7 +196,7 @@ fn moves_text(moves: &Transfers, wide: bool) -> String {
         [] => String::new(),
         names => format!("{what}: {}\n", names.join(", ")),
     };
-    let mut text = match moves.moves.len() {
+    let mut text = match moves.transfers.len() {
         0 => "Every partition is on its target nodes.\n".to_owned(),
         count => format!(
             "{count} of {} partitions are on their way, with {} of {} copied.\n",
@@ -208,23 +207,23 @@ fn moves_text(moves: &Transfers, wide: bool) -> String {
     };
     text += &named("leaving", &moves.leaving);
     text += &named("waiting to be let in", &moves.waiting);
-    let under_way = moves.moves.iter().map(|moving| {
+    let under_way = moves.transfers.iter().map(|moving| {
         [
             moving.partition.to_string(),
-            moving.step.clone(),
+            moving.config_version.clone(),
             moving.from.join(" "),
             moving.to.join(" "),
             copied(moving),
             state(moving),
         ]
     });
-    let handing_over = moves.handing_over.iter().map(|leaves| {
+    let retired_replicas = moves.retired_replicas.iter().map(|leaves| {
         let none = || "-".to_owned();
         let state = waiting("handing over", &leaves.waits_for);
         [leaves.partition.to_string(), none(), leaves.node.clone(), none(), none(), state]
     });
-    if !moves.moves.is_empty() || !moves.handing_over.is_empty() {
-        let rows = under_way.chain(handing_over);
+    if !moves.transfers.is_empty() || !moves.retired_replicas.is_empty() {
+        let rows = under_way.chain(retired_replicas);
         let rows_and_header = if wide {
             table(["PARTITION", "STEP", "FROM", "TO", "COPIED", "STATE"], rows)
         } else {
@@ -245,7 +244,7 @@ mod tests {
     fn moving(partition: u32, state: &str, waits_for: &[&str]) -> Transfer {
         Transfer {
             partition,
-            step: "0".to_owned(),
+            config_version: "0".to_owned(),
             from: vec!["a".to_owned(), "b".to_owned()],
             to: vec!["a".to_owned(), "c".to_owned()],
             state: state.to_owned(),
@@ -262,11 +261,11 @@ mod tests {
         Transfers {
             version: String::new(),
             partitions: 256,
-            moves: vec![moving(1, "copying", &[]), moving(2, "agreed", &[]), moving(3, "copying", &["node-2"])],
+            transfers: vec![moving(1, "copying", &[]), moving(2, "joint", &[]), moving(3, "copying", &["node-2"])],
             bytes: Some(6_144),
             copied_bytes: Some(3_072),
             estimated: true,
-            handing_over: vec![RetiredReplica {
+            retired_replicas: vec![RetiredReplica {
                 partition: 9,
                 node: "b".to_owned(),
                 waits_for: vec!["node-2".to_owned()],
@@ -282,7 +281,7 @@ mod tests {
         let line = |partition: &str| text.lines().find(|line| line.starts_with(partition)).unwrap();
         assert!(line("3 of").ends_with("on their way, with 3.00 KiB of ~6.00 KiB copied."), "{text}");
         assert!(line("1 ").ends_with("1.00 KiB of 2.00 KiB  copying"), "{text}");
-        assert!(line("2 ").ends_with("agreed, both count"), "{text}");
+        assert!(line("2 ").ends_with("joint"), "{text}");
         assert!(line("3  ").ends_with("copying, waits for node-2, which is down"), "{text}");
         assert!(
             line("9 ").contains("b") && line("9 ").ends_with("handing over, waits for node-2, which is down"),
@@ -314,12 +313,12 @@ mod tests {
             left: Some(Duration::from_secs(3)),
         };
         assert_eq!(standing_text(&standing), "5 of 8 partitions, 3.00 KiB of 6.00 KiB, 1.00 KiB/s, 3 seconds left");
-        assert_eq!(states_text(&moves()), "; 2 copying, 1 agreed, 1 handing over; waits for node-2, which is down");
+        assert_eq!(states_text(&moves()), "; 2 copying, 1 joint, 1 handing over; waits for node-2, which is down");
         let listed = list(&moves(), true);
         let first = "\n  partition 3 to c: copying, waits for node-2, which is down, 1.00 KiB of 2.00 KiB";
         assert!(listed.starts_with(first), "{listed}");
         assert_eq!((listed.lines().count(), list(&moves(), false).as_str()), (4, ""));
-        let last = Transfers { moves: vec![], handing_over: vec![], ..moves() };
+        let last = Transfers { transfers: vec![], retired_replicas: vec![], ..moves() };
         assert_eq!(states_text(&last), "; b hands over the last of what it holds");
     }
 }

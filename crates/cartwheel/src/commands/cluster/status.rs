@@ -224,11 +224,11 @@ fn wide_table(members: &[&MemberStatus], ring: Option<&Ring>) -> String {
 
 /// Which partitions have too few replicas, and whether the cluster has too few nodes; nothing if all is as it should be.
 fn replication_line(replication: &Replication) -> String {
-    let Replication { n, data_nodes, wanted, under_replicated, fewest } = *replication;
+    let Replication { n, data_nodes, target, under_replicated, fewest } = *replication;
     let mut text = String::new();
     if under_replicated > 0 {
         text += &format!(
-            "\nALARM: {under_replicated} partitions have fewer than {wanted} replicas (the fewest: {fewest}); see `cartwheel cluster \
+            "\nALARM: {under_replicated} partitions have fewer than {target} replicas (the fewest: {fewest}); see `cartwheel cluster \
              moves`\n"
         );
     }

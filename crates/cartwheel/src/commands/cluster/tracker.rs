@@ -58,7 +58,7 @@ impl Tracker {
     /// Takes in what was seen at a time, counted from the first look.
     pub(super) fn look(&mut self, at: Duration, moves: &Transfers) -> Standing {
         let before = std::mem::take(&mut self.under_way);
-        for moving in &moves.moves {
+        for moving in &moves.transfers {
             let known = before.get(&moving.partition).copied().unwrap_or_default();
             let bytes = moving.bytes.unwrap_or(known.bytes);
             let copied = moving.copied_bytes.unwrap_or(known.copied).min(bytes);
@@ -106,7 +106,7 @@ mod tests {
     fn moves(loads: &[(u32, Option<u64>, Option<u64>)]) -> Transfers {
         let moving = |&(partition, bytes, copied_bytes): &(u32, Option<u64>, Option<u64>)| Transfer {
             partition,
-            step: "0".to_owned(),
+            config_version: "0".to_owned(),
             from: vec![],
             to: vec![],
             state: "copying".to_owned(),
@@ -120,11 +120,11 @@ mod tests {
         Transfers {
             version: String::new(),
             partitions: 256,
-            moves: loads.iter().map(moving).collect(),
+            transfers: loads.iter().map(moving).collect(),
             bytes: None,
             copied_bytes: None,
             estimated: false,
-            handing_over: vec![],
+            retired_replicas: vec![],
             leaving: vec![],
             waiting: vec![],
         }

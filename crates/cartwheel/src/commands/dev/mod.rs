@@ -14,7 +14,7 @@ use crate::cli::DevArgs;
 use crate::terminal::output;
 use crate::terminal::signals;
 use crate::terminal::table::table;
-use cartwheel_server::lifecycle::bootstrap::{self, FoundError, NodeDir, Site};
+use cartwheel_server::lifecycle::bootstrap::{self, BootstrapError, NodeDir, Site};
 use cartwheel_server::lifecycle::renew::{self, RenewError};
 use child::Child;
 
@@ -29,7 +29,7 @@ const ANSWER_BYTES_MAX: u64 = 4_096;
 pub enum DevError {
     /// There is no cluster to run.
     #[error(transparent)]
-    Found(#[from] FoundError),
+    Found(#[from] BootstrapError),
     /// A node's directory is missing, and could not be made anew.
     #[error(transparent)]
     Renew(#[from] RenewError),
@@ -106,7 +106,7 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
             "note: {name} had no data directory any more: it begins a new incarnation, and its peers refill it"
         ));
     }
-    let known = bootstrap::open_or_found(&args.dir, args.nodes, args.shards, args.ports())?;
+    let known = bootstrap::open_or_bootstrap(&args.dir, args.nodes, args.shards, args.ports())?;
     let nodes = placed(args, &known)?;
     for node in nodes.iter().filter(|_| !is_new) {
         check_free(&node.member.name, &node.member.http_addr, &node.member.peer_addr, "started")?;
@@ -251,7 +251,7 @@ mod tests {
         let begin = |flags: &[&str]| {
             let line = ["cartwheel", "dev", "--dir", dir.to_str().unwrap()];
             let Command::Dev(args) = Cli::parse_from(line.iter().chain(flags)).command else { panic!("not dev") };
-            let known = bootstrap::open_or_found(&args.dir, args.nodes, args.shards, args.ports()).unwrap();
+            let known = bootstrap::open_or_bootstrap(&args.dir, args.nodes, args.shards, args.ports()).unwrap();
             let nodes = placed(&args, &known).unwrap();
             let member = nodes[1].member.clone();
             (member.http_addr, member.peer_addr, moves(&known, &nodes)[1].join(" "))

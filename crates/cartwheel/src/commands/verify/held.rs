@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn what_nodes_say_is_understood_or_refused() {
         let record = |digest: Option<&str>, problem| HeldRecord {
-            place: String::new(),
+            storage_key: String::new(),
             n: 3,
             home: true,
             digest: digest.map(str::to_owned),

@@ -82,7 +82,7 @@ struct AgreedRing {
 impl AgreedRing {
     fn agree(&mut self, shared: &Shared, page: DigestPage) -> Result<(), Disagree> {
         // A node that is behind with the partitions' configurations is no alarm.
-        self.is_under_replicated = page.homes < page.homes_wanted && (self.told.is_none() || self.is_under_replicated);
+        self.is_under_replicated = page.homes < page.homes_target && (self.told.is_none() || self.is_under_replicated);
         let Some((node, version)) = &self.told else {
             let place = |name: &String| {
                 let stranger = || Disagree(format!("{} says that {name} is a member now", page.node));

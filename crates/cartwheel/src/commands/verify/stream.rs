@@ -64,7 +64,7 @@ impl<'a> Stream<'a> {
     fn take_in(&mut self, page: &mut DigestPage) -> Option<()> {
         for record in page.records.drain(..) {
             let entry = Entry {
-                storage_key: URL_SAFE_NO_PAD.decode(&record.place).ok()?,
+                storage_key: URL_SAFE_NO_PAD.decode(&record.storage_key).ok()?,
                 n: record.n,
                 held: Held::of(&record)?,
             };

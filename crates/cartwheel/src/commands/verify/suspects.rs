@@ -64,7 +64,7 @@ async fn held_at(shared: &Shared, home: usize, partition: u32, place: &str) -> H
     let node = &shared.nodes.all()[home];
     let Some(page) = node.record(partition, place).await else { return Held::Unreachable };
     match page.records.first() {
-        Some(record) if record.place == place => Held::of(record).unwrap_or(Held::Unreadable),
+        Some(record) if record.storage_key == place => Held::of(record).unwrap_or(Held::Unreadable),
         None if page.unreadable => Held::Unreadable,
         _ => Held::Absent,
     }

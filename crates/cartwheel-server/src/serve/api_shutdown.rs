@@ -1,54 +1,54 @@
-//! When clients are served no more: when the node stops, or as soon as one that leaves has handed over everything.
+//! Stops serving clients: when the node stops, or when a leaving node has handed over everything.
 //!
-//! The others cut a node off once they have recorded that it has left. What its last clients ask for may need them, so a node that
-//! leaves first ends what was asked of it, and then says that it has handed over everything.
+//! The others stop talking to a node once they have recorded that it has left, and its last client requests may need them. So a leaving node
+//! first ends flags requests, and then reports that it has handed over everything.
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::info;
 
-/// The clients' door, which closes by itself.
+/// Stops the API server, by itself or on request.
 #[derive(Debug)]
-pub(super) struct ClosingDoor {
-    told: watch::Sender<bool>,
+pub(super) struct ApiShutdown {
+    requested: watch::Sender<bool>,
     closing: JoinHandle<()>,
 }
 
-impl ClosingDoor {
-    /// Has a door closed as soon as all shards have `drained`. `serving` ends when the last request has, after `stop` is true;
-    /// then `unserved` becomes true.
+impl ApiShutdown {
+    /// Stops the API server as soon as all shards have `drained`. After `stop` becomes true, `serving` ends with the last request; then
+    /// `unserved` becomes true.
     pub(super) fn new(
         serving: JoinHandle<()>,
         stop: watch::Sender<bool>,
         drained: Vec<watch::Receiver<bool>>,
         unserved: watch::Sender<bool>,
     ) -> Self {
-        let (told, mut is_told) = watch::channel(false);
+        let (requested, mut is_requested) = watch::channel(false);
         let closing = tokio::spawn(async move {
             tokio::select! {
-                () = all(drained) => info!("this node leaves and has handed over everything: it serves no more clients"),
-                _ = is_told.wait_for(|told| *told) => {}
+                () = all(drained) => info!("handed over everything; serving no more clients"),
+                _ = is_requested.wait_for(|requested| *requested) => {}
             }
             stop.send_replace(true);
             let _ = serving.await;
             unserved.send_replace(true);
         });
-        Self { told, closing }
+        Self { requested, closing }
     }
 
-    /// Closes it, and waits until the last request has ended.
+    /// Stops the API server, and waits until the last request has ended.
     pub(super) async fn close(self) {
-        self.told.send_replace(true);
+        self.requested.send_replace(true);
         let _ = self.closing.await;
     }
 }
 
 /// Waits until all are true at the same time.
-async fn all(mut those: Vec<watch::Receiver<bool>>) {
-    while !those.iter_mut().all(|it| *it.borrow_and_update()) {
-        for it in &mut those {
+async fn all(mut flags: Vec<watch::Receiver<bool>>) {
+    while !flags.iter_mut().all(|it| *it.borrow_and_update()) {
+        for it in &mut flags {
             if it.wait_for(|it| *it).await.is_err() {
-                // Whoever would have told it has ended, and the node is about to.
+                // A sender is gone: the node is about to end.
                 return std::future::pending().await;
             }
         }
@@ -59,8 +59,8 @@ async fn all(mut those: Vec<watch::Receiver<bool>>) {
 mod tests {
     use super::*;
 
-    /// A door, what its shards tell, and whether it serves.
-    fn door() -> (ClosingDoor, [watch::Sender<bool>; 2], watch::Receiver<bool>, watch::Sender<bool>) {
+    /// A running API server, its shards' `drained` flags, whether it is unserved, and what ends its last request.
+    fn running() -> (ApiShutdown, [watch::Sender<bool>; 2], watch::Receiver<bool>, watch::Sender<bool>) {
         let (stop, mut stopped) = watch::channel(false);
         let (last_request, mut ended) = watch::channel(false);
         let serving = tokio::spawn(async move {
@@ -70,7 +70,7 @@ mod tests {
         let shards = [false; 2].map(watch::Sender::new);
         let (unserved, is_unserved) = watch::channel(false);
         let drained = shards.iter().map(watch::Sender::subscribe).collect();
-        (ClosingDoor::new(serving, stop, drained, unserved), shards, is_unserved, last_request)
+        (ApiShutdown::new(serving, stop, drained, unserved), shards, is_unserved, last_request)
     }
 
     async fn nothing_happens(unserved: &mut watch::Receiver<bool>) {
@@ -81,11 +81,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_closes_once_everything_is_handed_over_and_the_last_request_has_ended() {
-        let (door, [first, second], mut unserved, last_request) = door();
+    async fn it_stops_once_everything_is_handed_over_and_the_last_request_has_ended() {
+        let (shutdown, [first, second], mut unserved, last_request) = running();
         first.send_replace(true);
         nothing_happens(&mut unserved).await;
-        // What was handed over by one has come back before the other has.
+        // The first shard has data again before the second one is drained.
         first.send_replace(false);
         second.send_replace(true);
         nothing_happens(&mut unserved).await;
@@ -93,16 +93,16 @@ mod tests {
         nothing_happens(&mut unserved).await;
         last_request.send_replace(true);
         assert!(unserved.wait_for(|unserved| *unserved).await.is_ok());
-        door.close().await;
+        shutdown.close().await;
     }
 
     #[tokio::test]
-    async fn it_closes_when_it_is_told_to() {
-        let (door, shards, mut unserved, last_request) = door();
+    async fn it_stops_on_request() {
+        let (shutdown, shards, mut unserved, last_request) = running();
         drop(shards);
         nothing_happens(&mut unserved).await;
         last_request.send_replace(true);
-        door.close().await;
+        shutdown.close().await;
         assert!(*unserved.borrow());
     }
 }

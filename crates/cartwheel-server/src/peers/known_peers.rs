@@ -1,6 +1,6 @@
-//! Which incarnations of its peers a node talks to and in which versions of the protocol, and whether they talk to it.
+//! Which incarnations of its peers a node talks to, in which versions of the protocol, and which of them are connected to it.
 //!
-//! An incarnation that was replaced never returns. Nor does a data directory that lacks what a peer knows it to have had: it was put back from a
+//! An incarnation that was replaced never returns. Nor does a data directory that lacks what a peer knows it had: it was restored from a
 //! copy ([`crate::data_dir::lineage`]).
 
 use std::collections::BTreeMap;
@@ -21,38 +21,38 @@ use crate::config::ListenAddr;
 use crate::data_dir::lineage::{Known, Mark};
 use crate::data_dir::{SeenBoots, SeenFile};
 
-/// Of how many incarnations of one node the boots are remembered. More than one is there only while the news of a replacement travels.
+/// For how many incarnations of a node boots are kept. There is more than one only while the change to a new one travels.
 const INCARNATIONS_MAX: usize = 8;
-/// Of how many shards of a node marks are remembered.
+/// For how many shards of a node marks are kept.
 const SHARDS_MAX: usize = 1024;
-/// How often it is saved how far peers have come. Until then only this process knows, so an old copy goes unnoticed if it dies meanwhile.
+/// How often the peers' marks are saved. Until then only this process knows them, so a crash may let an old copy pass.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// How long a node is watched that seems to run while its directory is to be served elsewhere, and in what part of that, the last, it must
-/// have said something: what it said before it died may arrive later.
+/// How long to watch a node that seems to run while its directory is to be served elsewhere, and the last part of that time in which it must
+/// have sent something: what it sent before it died may arrive late.
 const WATCHED: Duration = Duration::from_millis(2_500);
 const SILENT: Duration = Duration::from_millis(1_250);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long it may take to record where a peer is.
+/// How long recording a peer's address may take.
 const NOTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// The versions of the protocol that members speak, as they last said; none of those that have said nothing yet.
+/// The versions of the protocol that members speak, as they last said; members that have not said are absent.
 pub type PeersSpeak = BTreeMap<NodeId, Spoken>;
 
-/// What a node knows of its peers' incarnations. Clones are one; the default knows nothing and takes everybody for what he says he is.
+/// What a node knows of its peers' incarnations. Clones share it; the default knows nothing and accepts every peer.
 #[derive(Clone, Debug, Default)]
-pub struct Acquaintances(Arc<Inner>);
+pub struct KnownPeers(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     view: Option<watch::Receiver<Arc<View>>>,
     file: Option<SeenFile>,
     seen: Mutex<SeenBoots>,
-    /// The highest marks of those that are in `seen`, as they were heard since the last save.
+    /// The highest marks of the incarnations in `seen` since the last save.
     marks: std::sync::Mutex<BTreeMap<(NodeId, Incarnation), Vec<Mark>>>,
-    /// Who has connections here.
+    /// The incarnations that are connected to this node.
     live: std::sync::Mutex<BTreeMap<(NodeId, Incarnation), Arc<Live>>>,
     retired: watch::Sender<Option<Retired>>,
-    /// The lowest version of the protocol that is spoken, if it is not the build's own.
+    /// The lowest version of the protocol that this node accepts, if it is not the build's own.
     oldest: watch::Sender<Option<Protocol>>,
     spoken: watch::Sender<PeersSpeak>,
     welcome: OnceLock<Welcome>,
@@ -65,24 +65,24 @@ struct Live {
     frames: AtomicU64,
 }
 
-/// A connection that a peer has dialled, as long as this is kept.
+/// A connection that a peer has dialled, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Connected {
     live: Arc<Live>,
-    acquaintances: Acquaintances,
+    known_peers: KnownPeers,
     of: (NodeId, Incarnation),
 }
 
 impl Connected {
-    /// The peer has said something.
-    pub(super) fn heard(&self) {
+    /// Records that the peer sent something.
+    pub(super) fn received(&self) {
         self.live.frames.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The peer has synced a commit of one of its shards' stores.
+    /// Records that the peer has synced a commit of one of its shards' stores.
     pub(super) fn marked(&self, shard: u32, mark: Mark) {
         let shard = shard as usize;
-        let mut marks = self.acquaintances.0.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marks = self.known_peers.0.marks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = marks.get_mut(&self.of).filter(|_| shard < SHARDS_MAX) {
             if known.len() <= shard {
                 known.resize(shard + 1, Mark::default());
@@ -94,14 +94,14 @@ impl Connected {
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        let mut live = self.acquaintances.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.known_peers.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         if self.live.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             live.remove(&self.of);
         }
     }
 }
 
-/// Why a data directory must not be served any more.
+/// Why a data directory must not be served again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Retired {
     /// It is an old copy: a peer has seen a later boot of it.
@@ -110,8 +110,8 @@ pub enum Retired {
     Replaced,
 }
 
-impl Acquaintances {
-    /// What is known from now on, to begin with `seen`, and kept in `file`.
+impl KnownPeers {
+    /// Starts with `seen`, and saves changes to `file`.
     pub fn new(view: watch::Receiver<Arc<View>>, file: SeenFile, seen: SeenBoots) -> Self {
         let marks = seen.iter().map(|(&of, known)| (of, known.marks.clone())).collect();
         let (seen, marks, live) = (Mutex::new(seen), std::sync::Mutex::new(marks), std::sync::Mutex::default());
@@ -134,7 +134,7 @@ impl Acquaintances {
         Spoken { oldest, ..Spoken::BY_THIS_BUILD }
     }
 
-    /// From now on no version below `oldest` is spoken: what came with it is in use, and none may be told of it who does not know it.
+    /// Raises the lowest accepted version to `oldest`: its features are in use, and a node that does not know them must not receive them.
     pub fn speak_from(&self, oldest: Protocol) {
         self.0.oldest.send_if_modified(|spoken| {
             let is_later = spoken.unwrap_or(Protocol::OLDEST) < oldest;
@@ -143,12 +143,12 @@ impl Acquaintances {
         });
     }
 
-    /// What the members speak, as they last said.
+    /// The versions that the members speak, as they last said.
     pub fn peers_speak(&self) -> watch::Receiver<PeersSpeak> {
         self.0.spoken.subscribe()
     }
 
-    /// From now on, who asks to be let in is told this.
+    /// Sets what nodes that ask to join are told.
     pub fn welcome_with(&self, welcome: Welcome) {
         let _ = self.0.welcome.set(welcome);
     }
@@ -157,31 +157,31 @@ impl Acquaintances {
         self.0.welcome.get()
     }
 
-    /// A peer that was admitted says where it is found: if that is news, the cluster is to know. It may not be able to say so itself, for the
-    /// answers to what it says go to where it was before.
-    pub(super) fn is_found_at(&self, remote: &Remote) {
+    /// Records the addresses of an admitted peer for the whole cluster, if they have changed. The peer may not be able to do that itself:
+    /// answers go to its old address.
+    pub(super) fn record_address(&self, remote: &Remote) {
         let (Some(welcome), Some(view)) = (self.welcome(), &self.0.view) else { return };
         let Remote { node, incarnation, ref peer_addr, ref http_addr, opens, .. } = *remote;
         let Some(moved) = view.borrow().moved(node, incarnation, peer_addr, http_addr) else { return };
-        let is_place = |addr: &str| addr.parse::<ListenAddr>().is_ok_and(|addr| addr.is_one_place());
+        let is_place = |addr: &str| addr.parse::<ListenAddr>().is_ok_and(|addr| addr.is_specific());
         if opens || !is_place(peer_addr) || !is_place(http_addr) {
             return;
         }
-        info!("{} is at {peer_addr} for peers and at {http_addr} for HTTP, as it says itself", remote.name);
+        info!(peer = %remote.name, peer_addr, http_addr, "peer reports new addresses");
         let (control, change) =
             (welcome.control.clone(), MembersChange { changes: vec![moved], planned_on: None, timeout: NOTED_WITHIN });
-        // If it comes to nothing, the peer says so again when it next connects.
+        // If it fails, the peer reports its addresses again when it next connects.
         tokio::spawn(async move { drop(control.change_members(change).await) });
     }
 
-    /// Whether the other side of a connection is to be talked to. A boot that is new is remembered before it hears anything.
+    /// Checks whether to talk to the other side of a connection. A new boot is saved before the peer gets any answer.
     pub(super) async fn admit(&self, remote: &Remote) -> Result<(), HelloError> {
         let Some(view) = self.0.view.as_ref().map(|view| view.borrow().clone()) else { return Ok(()) };
         let Remote { node, incarnation, boot, opens, .. } = *remote;
         if view.is_gone(node, incarnation) {
             return Err(HelloError::Replaced { name: remote.name.clone() });
         }
-        // An original that runs is told from one that has died before anything is decided on what it has said.
+        // A running original is told apart from a dead one before its marks are judged.
         if opens && self.is_served_elsewhere(node, incarnation).await {
             return Err(HelloError::Runs { name: remote.name.clone() });
         }
@@ -215,23 +215,23 @@ impl Acquaintances {
         self.0.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far an incarnation has come at the least.
+    /// The least that an incarnation must have.
     fn known(&self, seen: &SeenBoots, node: NodeId, incarnation: Incarnation) -> Option<Known> {
         let known = seen.get(&(node, incarnation))?.clone();
         let marks = self.marks().get(&(node, incarnation)).cloned().unwrap_or(known.marks);
         Some(Known { marks, ..known })
     }
 
-    /// A peer has a connection to this node, as long as what this returns is kept.
+    /// Registers a connection of a peer until the result is dropped.
     pub(super) fn connected(&self, remote: &Remote) -> Connected {
         let of = (remote.node, remote.incarnation);
         let mut all = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         let live = all.entry(of).or_default().clone();
         live.connections.fetch_add(1, Ordering::Relaxed);
-        Connected { live, acquaintances: self.clone(), of }
+        Connected { live, known_peers: self.clone(), of }
     }
 
-    /// Whether a node is there, and goes on speaking. A connection whose other end has died breaks, or falls silent.
+    /// Whether a node is running and goes on sending. A connection whose other end has died breaks or falls silent.
     async fn is_served_elsewhere(&self, node: NodeId, incarnation: Incarnation) -> bool {
         let find = || self.0.live.lock().unwrap_or_else(PoisonError::into_inner).get(&(node, incarnation)).cloned();
         let Some(live) = find() else { return false };
@@ -249,7 +249,7 @@ impl Acquaintances {
         live.frames.load(Ordering::Relaxed) > frames
     }
 
-    /// Saves from time to time how far peers have come, and once more when `stop` is true.
+    /// Saves the peers' marks from time to time, and once more when `stop` is true.
     pub async fn keep_marks(self, mut stop: watch::Receiver<bool>) {
         loop {
             let stops = tokio::time::timeout(SAVE_EVERY, stop.wait_for(|stop| *stop)).await.is_ok();
@@ -260,7 +260,7 @@ impl Acquaintances {
         }
     }
 
-    /// Saves how far peers have come, if that is news.
+    /// Saves the peers' marks, if they have changed.
     pub async fn save_marks(&self) {
         let mut seen = self.0.seen.lock().await;
         let mut is_news = false;
@@ -275,7 +275,7 @@ impl Acquaintances {
         }
     }
 
-    /// Only of members: whoever reaches the port may claim to be as many as he likes.
+    /// Records what a member speaks. Others are ignored: any program that reaches the port could claim any number of nodes.
     fn note_spoken(&self, view: &View, remote: &Remote) {
         self.0.spoken.send_if_modified(|spoken| {
             spoken.retain(|&node, _| view.member(node).is_some());
@@ -283,7 +283,7 @@ impl Acquaintances {
         });
     }
 
-    /// Waits until a peer that was admitted is refused: its incarnation, or what it speaks.
+    /// Waits until an admitted peer must be refused, for its incarnation or its versions.
     pub(super) async fn refused(&self, remote: &Remote) {
         tokio::select! {
             () = self.incarnation_refused(remote) => {}
@@ -291,11 +291,11 @@ impl Acquaintances {
         }
     }
 
-    /// Waits until nothing of what a peer speaks is spoken here any more.
+    /// Waits until this node accepts no version that the peer speaks.
     async fn outgrows(&self, spoken: Spoken) {
         let mut oldest = self.0.oldest.subscribe();
         let outgrown = oldest.wait_for(|oldest| oldest.is_some_and(|oldest| oldest > spoken.newest)).await.is_ok();
-        // The sender is in here.
+        // The sender lives in `self`, so the channel cannot close.
         if !outgrown {
             std::future::pending().await
         }
@@ -315,25 +315,25 @@ impl Acquaintances {
         let seen = seen.clone();
         match tokio::task::spawn_blocking(move || file.save(&seen)).await {
             Ok(Ok(())) => {}
-            // It serves all the same, and remembers until its own next boot.
-            Ok(Err(error)) => warn!("which boots of its peers this node has seen could not be saved: {error}"),
-            Err(_) => warn!("which boots of its peers this node has seen could not be saved"),
+            // The node serves all the same, and remembers the boots until its own next boot.
+            Ok(Err(error)) => warn!(%error, "cannot save the boots of peers"),
+            Err(_) => warn!("cannot save the boots of peers: the task failed"),
         }
     }
 
-    /// A peer has said that this node's own directory must not be served.
-    pub(super) fn retire(&self, why: Retired, who_says_so: &str) {
-        let told = self.0.retired.send_if_modified(|retired| retired.replace(why).is_none());
-        if told {
-            warn!("{who_says_so} refuses this node: {}", why.told());
+    /// Records that a peer refuses this node's own directory.
+    pub(super) fn retire(&self, why: Retired, peer: &str) {
+        let is_new = self.0.retired.send_if_modified(|retired| retired.replace(why).is_none());
+        if is_new {
+            warn!(peer, why = why.text(), "a peer refuses this node");
         }
     }
 
-    /// Waits until this node's own directory must not be served any more.
+    /// Waits until this node's own directory must not be served again.
     pub async fn retired(&self) -> Retired {
         let mut retired = self.0.retired.subscribe();
         let found = retired.wait_for(Option::is_some).await.ok().and_then(|why| *why);
-        // The sender is in here.
+        // The sender lives in `self`, so the channel cannot close.
         match found {
             Some(why) => why,
             None => std::future::pending().await,
@@ -342,16 +342,16 @@ impl Acquaintances {
 }
 
 impl Retired {
-    /// What an operator is told.
-    pub const fn told(self) -> &'static str {
+    /// The reason, for operators.
+    pub const fn text(self) -> &'static str {
         match self {
-            Self::OldCopy => "its data directory is an old copy, for it lacks what another node knows it to have had",
+            Self::OldCopy => "its data directory is an old copy: it lacks writes that another node knows it had",
             Self::Replaced => "its data directory was replaced by another one, or the node was removed",
         }
     }
 }
 
-/// Only members are remembered, and of each a few incarnations: whoever reaches the port may claim as many as he likes.
+/// Whether a boot may be kept: only members' boots are, and a few incarnations of each. Any program that reaches the port could claim more.
 fn has_room(seen: &SeenBoots, view: &View, node: NodeId, incarnation: Incarnation) -> bool {
     let incarnations = seen.range((node, Incarnation(0))..=(node, Incarnation(u64::MAX))).count();
     view.member(node).is_some() && (seen.contains_key(&(node, incarnation)) || incarnations < INCARNATIONS_MAX)

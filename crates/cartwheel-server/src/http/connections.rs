@@ -1,5 +1,5 @@
-//! The connections of clients that stand. Where there are as many as may be, a new one takes the place of one that is idle; and where none is, it
-//! is still asked what it wants: whoever looks after the node is always answered.
+//! The open connections of clients. When the maximum is reached, a new connection replaces an idle one. If none is idle, it is accepted
+//! for one request about the node itself, so that administrators always get a response.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,33 +15,33 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
-/// How many connections beyond those that may stand are answered what the node is asked about itself.
+/// How many connections above the maximum are accepted for requests about the node itself.
 const RESERVED_MAX: usize = 64;
-/// A connection is idle once nothing was asked on it for so long: before that, an answer may still be on its way.
+/// A connection is idle after this long without a request: before that, a response may still be on its way.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
-/// How often it is looked whether one is.
+/// How often to look for an idle connection.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Answers of so many bytes may take long to be read. While they do the connection is not idle.
+/// Responses from this size on may take long to be read. Meanwhile the connection is not idle.
 const LONG_BYTES: u64 = 32 << 10;
 
-/// What is answered on a connection.
+/// Which requests are served on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Serves {
     /// Everything.
     All,
-    /// Nothing about keys, and one request: there are too many connections.
+    /// One request, and none on keys: there are too many connections.
     Itself,
-    /// Nothing about keys: it came to where administrators are listened to.
+    /// No requests on keys: it is a connection to the administrators' address.
     Administrators,
 }
 
-/// Each with its client, by number.
+/// The connections with their clients, by number.
 type Connections = BTreeMap<u64, (Option<IpAddr>, Arc<State>)>;
 
 /// The connections to one address.
 #[derive(Debug)]
-pub(super) struct Standing {
-    /// How many may stand, and how many with those that are one too many.
+pub(super) struct ConnectionLimit {
+    /// The maximum, without the reserved connections.
     max: usize,
     max_in_all: usize,
     begun: Instant,
@@ -51,36 +51,36 @@ pub(super) struct Standing {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Since when, in milliseconds, nothing is asked on it; [`BUSY`] while something is.
+    /// When the connection became idle, in milliseconds; [`BUSY`] during a request.
     idle_since: AtomicU64,
-    /// It is to be closed.
-    told: AtomicBool,
-    tell: Notify,
+    /// The connection is to be closed.
+    closing: AtomicBool,
+    notify: Notify,
 }
 
 const BUSY: u64 = u64::MAX;
 
-/// A connection that stands, until the last clone of this is dropped.
+/// An open connection. It counts until its last clone is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Stands(Arc<Inner>);
+pub(super) struct OpenConnection(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    of: Arc<Standing>,
+    of: Arc<ConnectionLimit>,
     number: u64,
     state: Arc<State>,
     serves: Serves,
 }
 
-impl Standing {
-    /// Of at most so many connections, some of which are kept for those who look after the node.
+impl ConnectionLimit {
+    /// At most `connections_max` connections, some of which are reserved for administrators.
     pub(super) fn new(connections_max: usize) -> Arc<Self> {
         let max = connections_max - RESERVED_MAX.min(connections_max / 4);
         let (begun, numbers, connections) = (Instant::now(), AtomicU64::new(0), Mutex::default());
         Arc::new(Self { max, max_in_all: connections_max, begun, numbers, connections })
     }
 
-    /// Waits until there is room for another connection. Until then, those are closed that become idle.
+    /// Waits until there is room for another connection; meanwhile closes idle ones.
     pub(super) async fn room(&self) {
         while !self.has_room() {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -91,26 +91,25 @@ impl Standing {
         let connections = self.lock();
         let has_room = connections.len() < self.max_in_all;
         if !has_room {
-            self.close_one(&connections);
+            self.evict_idle(&connections);
         }
         has_room
     }
 
-    /// A connection from a client, on which as much is answered as `serves` says, and less where it is one too many.
-    pub(super) fn begin(self: &Arc<Self>, client: Option<IpAddr>, serves: Serves) -> Stands {
+    /// Registers a connection from a client that is served as `serves` says, or less if it is one too many.
+    pub(super) fn register(self: &Arc<Self>, client: Option<IpAddr>, serves: Serves) -> OpenConnection {
         let mut connections = self.lock();
-        let leaving = connections.values().filter(|(_, state)| state.told.load(Ordering::Relaxed)).count();
-        let is_one_too_many = connections.len() - leaving >= self.max && !self.close_one(&connections);
+        let leaving = connections.values().filter(|(_, state)| state.closing.load(Ordering::Relaxed)).count();
+        let is_one_too_many = connections.len() - leaving >= self.max && !self.evict_idle(&connections);
         let serves = if is_one_too_many && serves == Serves::All { Serves::Itself } else { serves };
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let state = Arc::new(State { idle_since: AtomicU64::new(self.now()), ..State::default() });
         connections.insert(number, (client, state.clone()));
-        Stands(Arc::new(Inner { of: self.clone(), number, state, serves }))
+        OpenConnection(Arc::new(Inner { of: self.clone(), number, state, serves }))
     }
 
-    /// Has a connection closed that is idle: of the client with the most connections, the one that has been idle for the longest. False if
-    /// none is.
-    fn close_one(&self, connections: &Connections) -> bool {
+    /// Closes an idle connection: that of the client with the most connections that has been idle longest. Returns false if none is idle.
+    fn evict_idle(&self, connections: &Connections) -> bool {
         let mut counts: BTreeMap<Option<IpAddr>, usize> = BTreeMap::new();
         for (client, _) in connections.values() {
             *counts.entry(*client).or_default() += 1;
@@ -118,14 +117,14 @@ impl Standing {
         let now = self.now();
         let idle = connections.values().filter(|(_, state)| {
             let idle_from = state.idle_since.load(Ordering::Relaxed).saturating_add(IDLE_AFTER.as_millis() as u64);
-            idle_from <= now && !state.told.load(Ordering::Relaxed)
+            idle_from <= now && !state.closing.load(Ordering::Relaxed)
         });
         let most = idle.max_by_key(|(client, state)| {
             (counts.get(client), std::cmp::Reverse(state.idle_since.load(Ordering::Relaxed)))
         });
         let Some((_, state)) = most else { return false };
-        state.told.store(true, Ordering::Relaxed);
-        state.tell.notify_one();
+        state.closing.store(true, Ordering::Relaxed);
+        state.notify.notify_one();
         true
     }
 
@@ -138,39 +137,39 @@ impl Standing {
     }
 }
 
-impl Stands {
-    /// What is answered on it.
+impl OpenConnection {
+    /// Which requests are served on it.
     pub(super) fn serves(&self) -> Serves {
         self.0.serves
     }
 
-    /// Something is asked on it.
-    pub(super) fn is_busy(&self) {
+    /// Marks the connection as busy: a request has arrived.
+    pub(super) fn set_busy(&self) {
         self.0.state.idle_since.store(BUSY, Ordering::Relaxed);
     }
 
-    fn is_idle(&self) {
+    fn set_idle(&self) {
         self.0.state.idle_since.store(self.0.of.now(), Ordering::Relaxed);
     }
 
-    /// It has been answered, once the answer is on its way.
+    /// Marks the connection as idle once the response is on its way.
     pub(super) fn answered(&self, answer: Response) -> Response {
         if answer.body().size_hint().lower() < LONG_BYTES && answer.body().size_hint().upper().is_some() {
-            self.is_idle();
+            self.set_idle();
             return answer;
         }
-        let stands = self.clone();
-        answer.map(|body| Body::new(Long { body, stands }))
+        let connection = self.clone();
+        answer.map(|body| Body::new(Long { body, connection }))
     }
 
-    /// Completes when it is to be closed, and still idle.
-    pub(super) async fn given_up(&self) {
+    /// Completes when the connection is to be closed and is still idle.
+    pub(super) async fn evicted(&self) {
         loop {
-            self.0.state.tell.notified().await;
+            self.0.state.notify.notified().await;
             if self.0.state.idle_since.load(Ordering::Relaxed) != BUSY {
                 return;
             }
-            self.0.state.told.store(false, Ordering::Relaxed);
+            self.0.state.closing.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -181,10 +180,10 @@ impl Drop for Inner {
     }
 }
 
-/// The body of an answer whose connection is idle again once it was taken in.
+/// The body of a long response. When it is dropped, its connection is idle again.
 struct Long {
     body: Body,
-    stands: Stands,
+    connection: OpenConnection,
 }
 
 impl HttpBody for Long {
@@ -206,6 +205,6 @@ impl HttpBody for Long {
 
 impl Drop for Long {
     fn drop(&mut self) {
-        self.stands.is_idle();
+        self.connection.set_idle();
     }
 }

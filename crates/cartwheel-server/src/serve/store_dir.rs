@@ -1,4 +1,4 @@
-//! Where the stores of a node's shards are, and whose they must be.
+//! The directories of the shards' stores, and which node they belong to.
 
 use std::path::PathBuf;
 
@@ -9,24 +9,24 @@ use super::ServeError;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 
-/// The name under which a store remembers whose it is.
+/// The name under which a store keeps its owner.
 const OWNER: &[u8] = b"owner";
 
-/// Below this, a store writes out what it holds too often, however many shards share the node's memory.
+/// With less memory than this, a store flushes too often, however many shards share the node's memory.
 const MEMTABLE_BYTES_MIN: u64 = 8 << 20;
 
-/// Where the store of a shard is, and whose it must be: with another one, or an empty one in place of a lost one, the node would
-/// speak for records that it does not have.
-pub(super) struct StorePlace {
+/// The directory of a shard's store, and the owner it must have: with another store, or an empty one in place of a lost one, the node would
+/// answer for records that it does not have.
+pub(super) struct StoreDir {
     dir: PathBuf,
     options: FjallOptions,
     owner: Bytes,
-    /// The node has been started before, so there must be one.
+    /// Whether the node has run before, so that the store must exist.
     is_old: bool,
 }
 
-impl StorePlace {
-    /// Those of all shards of a node, which share the memory that it may use.
+impl StoreDir {
+    /// The directories of all shards of a node, which share its memory.
     pub(super) fn of_all(data_dir: &DataDir, config: &Config) -> Vec<Self> {
         let identity = data_dir.identity();
         let shards = identity.shards.get();
@@ -36,11 +36,11 @@ impl StorePlace {
             memtable_bytes,
             ..FjallOptions::default()
         };
-        let place = |shard: u32| {
+        let store_dir = |shard: u32| {
             let owner = [&identity.incarnation.0.to_be_bytes()[..], &shard.to_be_bytes()].concat().into();
             Self { dir: data_dir.shard_dir(shard), options, owner, is_old: identity.boot > 0 }
         };
-        (0..shards).map(place).collect()
+        (0..shards).map(store_dir).collect()
     }
 
     /// Opens the store, or makes it if the node is new.

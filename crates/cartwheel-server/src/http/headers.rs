@@ -15,11 +15,13 @@ pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 /// The longest idempotency key and the longest media type, in bytes.
 const TEXT_BYTES_MAX: usize = 255;
 
-/// The sealed context that a request carries.
+/// The sealed context in a request.
 pub(super) fn context(headers: &HeaderMap) -> Result<Option<Bytes>, ApiError> {
     let Some(value) = single(headers, &CONTEXT)? else { return Ok(None) };
     if value.len() > SEALED_BYTES_MAX.div_ceil(3) * 4 {
-        return Err(ApiError::bad_context("the context is longer than any that was given out"));
+        return Err(ApiError::bad_context(
+            "the context is too long to be one that a node made; send it back as Cartwheel-Context gave it",
+        ));
     }
     let decoded = URL_SAFE_NO_PAD.decode(value).map_err(|_| {
         ApiError::bad_context("the context is not base64url without padding: send it back as Cartwheel-Context gave it")
@@ -27,7 +29,7 @@ pub(super) fn context(headers: &HeaderMap) -> Result<Option<Bytes>, ApiError> {
     Ok(Some(decoded.into()))
 }
 
-/// Under which name a write may be repeated.
+/// The idempotency key of a write, under which it can be retried.
 pub(super) fn retry(headers: &HeaderMap) -> Result<Retry, ApiError> {
     match single(headers, &IDEMPOTENCY_KEY)? {
         None => Ok(Retry::Unnamed),
@@ -50,7 +52,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> Result<String, ApiError> {
     })
 }
 
-/// How a value is encoded; empty where it is not. It is kept and given back as it is: the node neither encodes nor decodes.
+/// The encoding of a value; empty if it has none. The node stores it and returns it with the value, and does not decode.
 pub(super) fn content_encoding(headers: &HeaderMap) -> Result<String, ApiError> {
     let Some(value) = single(headers, &header::CONTENT_ENCODING)? else { return Ok(String::new()) };
     let is_in_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~, ".contains(c);
@@ -60,7 +62,7 @@ pub(super) fn content_encoding(headers: &HeaderMap) -> Result<String, ApiError> 
         Some(text) if text.eq_ignore_ascii_case("identity") => Ok(String::new()),
         Some(text) => Ok(text.to_owned()),
         None => Err(ApiError::bad_request(format!(
-            "the Content-Encoding is no list of encodings of 1 to {TEXT_BYTES_MAX} characters, as gzip or br"
+            "the Content-Encoding is not a list of encodings of 1 to {TEXT_BYTES_MAX} characters; give for example gzip or br"
         ))),
     }
 }
@@ -71,7 +73,7 @@ pub(super) fn wants_json(headers: &HeaderMap) -> bool {
     accepts.flat_map(|value| value.split(',')).any(|range| is_json(range) && !is_unacceptable(range))
 }
 
-/// Refuses a body that is not said to be JSON: a browser sends that for another site's page only after asking, which no node grants.
+/// Refuses a body that is not declared as JSON. A browser sends JSON to another site only after a preflight request, which no node grants.
 pub(super) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     match single(headers, &header::CONTENT_TYPE)?.map(|value| value.to_str()) {
         Some(Ok(content_type)) if is_json(content_type) => Ok(()),
@@ -81,19 +83,19 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// Whether a media type, or a range of them, is JSON's, whatever its parameters.
+/// Whether a media type or range is JSON, whatever its parameters.
 fn is_json(media_type: &str) -> bool {
     media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
-/// Whether a media range has the weight 0: it is named as what is not wanted.
+/// Whether a media range has weight 0, which excludes it.
 fn is_unacceptable(range: &str) -> bool {
     let parameters = range.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
     let mut weights = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
     weights.next().is_some_and(|(_, weight)| weight.trim().parse() == Ok(0.0))
 }
 
-/// Refuses what is promised for later, rather than taking the value and forgetting the promise.
+/// Refuses a TTL, which this version cannot honour.
 pub(super) fn refuse_ttl(headers: &HeaderMap) -> Result<(), ApiError> {
     if headers.contains_key(&TTL) {
         return Err(ApiError::bad_request("this version cannot let values expire: leave Cartwheel-TTL out"));
@@ -101,7 +103,7 @@ pub(super) fn refuse_ttl(headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The value of a header that may be given once.
+/// The value of a header that may occur once.
 pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, ApiError> {
     let mut values = headers.get_all(name).into_iter();
     match (values.next(), values.next()) {
@@ -115,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_json_form_is_asked_for_with_a_weight_above_zero() {
+    fn accept_with_a_weight_above_zero_asks_for_json() {
         for (accept, wants) in [
             ("application/json", true),
             ("text/html, Application/JSON ; Q=0.001", true),
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_said_to_be_json() {
+    fn a_change_must_be_declared_as_json() {
         for (content_type, is_taken) in [
             ("application/json", true),
             ("Application/Json; charset=utf-8", true),

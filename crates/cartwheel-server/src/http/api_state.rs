@@ -1,4 +1,4 @@
-//! What the calls know of the node behind the door.
+//! The state of the API server: the node that its calls act on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,64 +24,64 @@ use crate::lifecycle::upgrade::UpgradeStatus;
 use crate::log::RateLimit;
 use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode, Waiting};
-use crate::shard::{DigestPage, DigestsAsk, HintsBoard, Shards};
+use crate::shard::{DigestPage, DigestsRequest, HintsBoard, Shards};
 
-/// How long nodes have to say how much they hold: who is slower is left out, and estimated.
+/// How long nodes have to report how much they hold. Late ones are left out, and estimated.
 const SURVEY_WITHIN: Duration = Duration::from_secs(1);
 
-/// A node, as the HTTP door is told of it.
+/// The parts of a node that the API server uses.
 #[derive(Debug)]
 pub struct Backend {
-    /// Who it is.
+    /// The node's identity.
     pub local: LocalNode,
-    /// Where requests go.
+    /// Where requests on keys go.
     pub shards: Shards,
-    /// Who changes settings.
+    /// Where changes of settings and members go.
     pub control: ControlHandle,
     /// The cluster's members, ring and settings.
     pub view: watch::Receiver<Arc<View>>,
-    /// What this node thinks of the others.
+    /// The node's view of the other nodes' liveness.
     pub liveness: watch::Receiver<Arc<Liveness>>,
     /// All changes that it knows.
     pub history: watch::Receiver<Arc<History>>,
-    /// Nodes that have asked to be let in.
+    /// Nodes that have requirement to join.
     pub waiting: Waiting,
-    /// What holds in each partition, as far as it knows.
+    /// The configuration of each partition, as far as the node knows.
     pub phases: watch::Receiver<Arc<Vec<ConfigPhase>>>,
-    /// How far it sees the cluster with its epoch.
+    /// The epoch, as the node sees it.
     pub epochs: watch::Receiver<EpochStatus>,
-    /// How far it sees the upgrade of the cluster.
+    /// The upgrade of the cluster, as the node sees it.
     pub upgrade: watch::Receiver<UpgradeStatus>,
-    /// When the node acknowledges a write, in buckets that leave that to it.
+    /// When the node acknowledges a write, for buckets that leave this to the node.
     pub durability: Durability,
     /// Whether the node is ready to serve.
     pub readiness: watch::Receiver<Readiness>,
-    /// What it knows of its peers.
+    /// The node's connections to its peers.
     pub board: Board,
-    /// What it counts.
+    /// The node's metrics.
     pub metrics: Metrics,
 }
 
 /// Whether a node is ready to serve.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Readiness {
-    /// It has begun, and waits a moment for its peers.
+    /// The node has started and waits a moment for its peers.
     Connecting,
-    /// It cannot store writes: its timestamps are not saved yet.
+    /// The node cannot store writes: its timestamps are not saved yet.
     CannotStore,
-    /// Its store has failed and is being opened again.
+    /// The store has failed and is being opened again.
     StoreFailed,
-    /// Another node of its name is the member: both were let in at once, through nodes that did not know of each other.
+    /// Another node of this name is the member: both joined at once, through members that did not know of each other.
     NameTaken,
-    /// It stores no writes for want of room. It still serves reads, and writes for which other homes have room.
+    /// The disk has too little room to store writes. The node still serves reads, and writes for which other homes have room.
     DiskFull,
-    /// It is.
+    /// The node serves everything.
     Ready,
 }
 
-/// The door's side of a node. Clones are one door.
+/// The state of the API server. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Door(Arc<Inner>);
+pub struct ApiState(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -92,8 +92,8 @@ struct Inner {
     failures: RateLimit,
 }
 
-impl Door {
-    /// The door of a node.
+impl ApiState {
+    /// The state for a node.
     pub fn new(backend: Backend) -> Self {
         let values = Bodies::new(backend.metrics.http.value_bytes.clone());
         let answers = Bodies::new(backend.metrics.http.answer_bytes.clone());
@@ -101,75 +101,75 @@ impl Door {
         Self(Arc::new(Inner { backend, values, answers, opened: SystemTime::now(), failures }))
     }
 
-    /// Has the node carry out a request on a key.
+    /// Carries out a request on a key.
     pub(super) async fn request(&self, request: Request) -> Result<Reply, ApiError> {
-        let asked = QuorumRequest::of(&request.operation);
+        let requirement = QuorumRequest::of(&request.operation);
         let outcome = self.0.backend.shards.request(request).await?;
-        outcome.map_err(|refusal| asked.refused(self, refusal))
+        outcome.map_err(|refusal| requirement.refused(self, refusal))
     }
 
-    /// Whether the node takes on a request on `key` now.
+    /// Checks that the node admits a request on `key` now.
     ///
     /// # Errors
-    /// If it has too much to do.
-    pub(super) fn may_ask(&self, key: &Key) -> Result<(), ApiError> {
-        Ok(self.0.backend.shards.may_ask(key)?)
+    /// If it is overloaded.
+    pub(super) fn admits(&self, key: &Key) -> Result<(), ApiError> {
+        Ok(self.0.backend.shards.admits(key)?)
     }
 
-    /// Whether the node takes on a request on any key now.
+    /// Checks that the node admits a request on any key now.
     ///
     /// # Errors
-    /// If it has too much to do.
-    pub(super) fn may_ask_any(&self) -> Result<(), Refusal> {
-        self.0.backend.shards.may_ask_any()
+    /// If it is overloaded.
+    pub(super) fn admits_any(&self) -> Result<(), Refusal> {
+        self.0.backend.shards.admits_any()
     }
 
-    /// Has a bucket's settings changed.
+    /// Changes a bucket's settings.
     pub(super) async fn change(&self, change: SettingsChange) -> Result<Changed, ApiError> {
         Ok(self.0.backend.control.change(change).await??)
     }
 
-    /// How much nodes hold, of those that answer in time.
+    /// How much nodes hold; those that do not answer in time are missing.
     pub(super) async fn survey(&self, of: BTreeMap<NodeId, BTreeSet<PartitionId>>) -> Result<Surveyed, ApiError> {
         Ok(self.0.backend.control.survey(Survey { of, timeout: SURVEY_WITHIN }).await?)
     }
 
-    /// What the node's disk holds of a partition; none if it cannot be read now.
-    pub(super) async fn digests(&self, partition: PartitionId, ask: DigestsAsk) -> Option<DigestPage> {
-        self.0.backend.shards.digests(partition, ask).await
+    /// The digests of a partition's records on the node's disk; none if it cannot be read now.
+    pub(super) async fn digests(&self, partition: PartitionId, request: DigestsRequest) -> Option<DigestPage> {
+        self.0.backend.shards.digests(partition, request).await
     }
 
-    /// Since when each of the node's partitions is proven equal here and at each other home.
+    /// Since when each of the node's replicas is verified equal to each other home's.
     pub(super) async fn proofs(&self) -> Vec<ReplicaProof> {
         self.0.backend.shards.proofs().await
     }
 
-    /// The cluster, as it is now.
+    /// The current view of the cluster.
     pub(super) fn view(&self) -> Arc<View> {
         self.0.backend.view.borrow().clone()
     }
 
-    /// What this node thinks of the others, as it is now.
+    /// The current liveness of the other nodes.
     pub(super) fn liveness(&self) -> Arc<Liveness> {
         self.0.backend.liveness.borrow().clone()
     }
 
-    /// How far it sees the cluster with its epoch, as it is now.
+    /// The current status of the epoch.
     pub(super) fn epoch(&self) -> EpochStatus {
         self.0.backend.epochs.borrow().clone()
     }
 
-    /// How far it sees the upgrade of the cluster.
+    /// The current status of the upgrade.
     pub(super) fn upgrade(&self) -> UpgradeStatus {
         self.0.backend.upgrade.borrow().clone()
     }
 
-    /// When the node acknowledges a write, in buckets that leave that to it.
+    /// When the node acknowledges a write, for buckets that leave this to the node.
     pub(super) fn durability(&self) -> Durability {
         self.0.backend.durability
     }
 
-    /// Whether the node incarnations.
+    /// Whether the node still serves.
     pub(super) fn is_running(&self) -> bool {
         self.0.backend.shards.are_running()
     }
@@ -178,12 +178,12 @@ impl Door {
         *self.0.backend.readiness.borrow()
     }
 
-    /// What the node keeps for others.
+    /// The hints that the node keeps.
     pub(super) fn hints(&self) -> &HintsBoard {
         self.0.backend.metrics.hints()
     }
 
-    /// How often a key came with two values of one version.
+    /// How often a key got two values with one version.
     pub(super) fn dot_collisions(&self) -> u64 {
         self.0.backend.metrics.dot_collisions()
     }
@@ -193,12 +193,12 @@ impl Door {
         self.0.backend.history.borrow().clone()
     }
 
-    /// Nodes that have asked to be let in.
+    /// Nodes that have requirement to join.
     pub(super) fn waiting(&self) -> &Waiting {
         &self.0.backend.waiting
     }
 
-    /// What holds in each partition.
+    /// The configuration of each partition.
     pub(super) fn phases(&self) -> Arc<Vec<ConfigPhase>> {
         self.0.backend.phases.borrow().clone()
     }
@@ -219,22 +219,22 @@ impl Door {
         &self.0.backend.metrics
     }
 
-    /// The memory for values that arrive.
+    /// The memory for arriving values.
     pub(super) fn values(&self) -> &Bodies {
         &self.0.values
     }
 
-    /// The memory for answers that are read.
+    /// The memory for responses.
     pub(super) fn answers(&self) -> &Bodies {
         &self.0.answers
     }
 
-    /// Since when the door is open.
+    /// When the API server started.
     pub(super) fn opened(&self) -> SystemTime {
         self.0.opened
     }
 
-    /// Log lines about requests that failed.
+    /// Limits the log lines about failed requests.
     pub(super) fn failures(&self) -> &RateLimit {
         &self.0.failures
     }
