@@ -28,7 +28,9 @@ fn the_papers_figures_as_tables_and_charts() {
     }
     for name in ["figure-6.svg", "figure-8.svg"] {
         let svg = std::fs::read_to_string(figures.join(name)).unwrap();
-        assert!(svg.starts_with("<svg ") && svg.matches("<polyline").count() == 3, "{svg}");
+        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
+        let line = |color: &str| svg.contains(&format!("<polyline fill=\"none\" opacity=\"1\" stroke=\"{color}\""));
+        assert!(["#0072B2", "#D55E00", "#009E73"].into_iter().all(line), "a line for each strategy: {svg}");
     }
     assert_eq!(shown, said(&simulate(&SMALL)), "the same seed");
     assert_ne!(shown, said(&simulate(&[&SMALL[..], &["--seed", "2"]].concat())));

@@ -3,7 +3,6 @@
 //! Nodes are placed by the functions of [`cartwheel_core::ring`], and their loads are summed over the resulting preference lists. [`efficiency`] is
 //! figure 8, [`imbalance`] is figure 6, and [`ring_state`] measures the size of the membership state as a cluster grows.
 
-pub mod chart;
 pub mod design;
 pub mod efficiency;
 pub mod imbalance;

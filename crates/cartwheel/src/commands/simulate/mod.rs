@@ -1,5 +1,6 @@
 //! `cartwheel simulate`: computations about clusters, without any.
 
+mod chart;
 mod figures;
 mod placement;
 mod ring_state;

@@ -50,7 +50,8 @@ pub(super) fn run(args: &PlacementArgs) -> Result<(), SimulateError> {
             [("figure-6.svg", figures::imbalance(&outcome)), ("figure-8.svg", figures::efficiency(&outcome))]
         {
             let path = dir.join(name);
-            fs::write(&path, chart.to_svg()).map_err(|source| SimulateError::Svg { path, source })?;
+            let written = chart.to_svg().and_then(|svg| fs::write(&path, svg));
+            written.map_err(|source| SimulateError::Svg { path, source })?;
         }
     }
     Ok(show(args.format, &outcome, |outcome, _| text(outcome))?)
