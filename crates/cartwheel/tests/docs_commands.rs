@@ -174,6 +174,20 @@ async fn siblings_are_merged_as_the_book_shows() {
 }
 
 #[test]
+fn the_bench_commands_of_the_readme_run() {
+    let cluster = Cluster::start();
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
+    let shown: BTreeSet<&str> = readme.split('`').filter_map(|code| code.strip_prefix("cartwheel bench")).collect();
+    assert!(!shown.is_empty());
+    for flags in shown {
+        let mut bench = Command::new(CARTWHEEL);
+        bench.arg("bench").args(flags.split_whitespace()).args(["--keys", "50", "--warmup", "0", "--ops", "200"]);
+        let bench = bench.env("CARTWHEEL_ENDPOINTS", cluster.endpoints().join(",")).output().unwrap();
+        assert!(bench.status.success(), "cartwheel bench{flags}: {}", String::from_utf8_lossy(&bench.stderr));
+    }
+}
+
+#[test]
 fn metrics_that_are_named_exist() {
     let cluster = Cluster::start();
     // A family of metrics is shown once it has counted something.
