@@ -260,6 +260,27 @@ fn recipes_and_cargo_targets_that_are_named_exist() {
     assert!(missing.is_empty(), "no such recipe or target:\n{}", missing.join("\n"));
 }
 
+#[test]
+fn each_dependency_is_explained() {
+    let listed = parse(Path::new("docs/src/how-it-works/dependencies.md")).code;
+    let mut missing = BTreeSet::new();
+    for manifest in files_ending("Cargo.toml") {
+        let text = fs::read_to_string(root().join(manifest)).unwrap();
+        let mut is_dependency = false;
+        for line in text.lines() {
+            if line.starts_with('[') {
+                is_dependency = line.ends_with("dependencies]");
+            } else if is_dependency && let Some((name, how)) = line.split_once(['=', '.']) {
+                let (name, is_ours) = (name.trim(), how.contains("path =") || name.starts_with("cartwheel"));
+                if !name.starts_with('#') && !is_ours && !listed.iter().any(|listed| listed == name) {
+                    missing.insert(name.to_owned());
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not in docs/src/how-it-works/dependencies.md: {missing:?}");
+}
+
 /// The help of a subcommand, once for each.
 #[derive(Default)]
 struct Help(BTreeMap<Vec<String>, String>);

@@ -10,9 +10,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use harness::{CARTWHEEL, Cluster};
+use harness::{CARTWHEEL, Cluster, PATIENCE};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Commands of these pages that are not run here, and why.
 const LEFT_OUT: [(&str, &str); 2] = [
@@ -116,7 +118,20 @@ fn run(page: &str) {
     for node in 1..=3 {
         shell.env(format!("NODE_{node}"), cluster.pid(node).to_string());
     }
-    let status = shell.status().unwrap();
+    let mut shell = shell.spawn().unwrap();
+    let begun = Instant::now();
+    let has_succeeded = loop {
+        match shell.try_wait().unwrap() {
+            Some(status) => break status.success(),
+            // What the page waits for does not come. Asked to end, the shell ends what it started.
+            None if begun.elapsed() > PATIENCE => {
+                kill_process(Pid::from_child(&shell), Signal::TERM).unwrap();
+                shell.wait().unwrap();
+                break false;
+            }
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    };
 
     let read = |name: String| fs::read_to_string(folder.path().join(name)).unwrap_or_default();
     let printed: Vec<String> = (0..blocks.len()).map(|number| to_shown(&read(format!("out-{number}")))).collect();
@@ -126,7 +141,7 @@ fn run(page: &str) {
         };
         (0..blocks.len()).map(block).collect::<Vec<_>>().join("\n")
     };
-    assert!(status.success(), "a command of {page} failed:\n{}", session());
+    assert!(has_succeeded, "a command of {page} failed:\n{}", session());
     for (block, printed) in blocks.iter().zip(&printed) {
         let Some(shown) = &block.shown else { continue };
         let is_shown = are_like(&lines_of(printed), &lines_of(shown));
