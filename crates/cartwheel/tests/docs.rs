@@ -187,7 +187,7 @@ fn source_files_that_are_named_exist() {
 }
 
 #[test]
-fn types_that_are_named_exist() {
+fn types_and_items_that_are_named_exist() {
     let words: BTreeSet<String> = files_ending(".rs")
         .iter()
         .filter(|path| path.starts_with("crates"))
@@ -196,11 +196,14 @@ fn types_that_are_named_exist() {
             text.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect::<Vec<_>>()
         })
         .collect();
-    // `Type`, `Type::item` and `CONSTANT_NAME`; a header or a method is no such word.
+    // `Type`, `Type::item`, `CONSTANT_NAME` and `item_name`; a header or a method is no such word.
     let is_name = |code: &str| {
         let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || c == '_');
         let has_lower = code.contains(|c: char| c.is_lowercase()) || code.contains('_');
-        code.starts_with(|c: char| c.is_uppercase()) && has_lower && code.split("::").all(is_word)
+        let is_type = code.starts_with(|c: char| c.is_uppercase()) && has_lower;
+        let is_item =
+            code.starts_with(|c: char| c.is_lowercase()) && code.contains('_') && !code.starts_with("cartwheel_");
+        (is_type || is_item) && code.split("::").all(is_word)
     };
     let mut missing = Vec::new();
     let describes_code = |page: &&Page| {
