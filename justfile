@@ -15,6 +15,15 @@ check:
 test:
     cargo test --release --workspace --all-features
 
+# The book, built into target/book. mdBook is installed under target if it is not there.
+book *ARGS:
+    test -x target/mdbook/bin/mdbook || cargo install mdbook --locked --root target/mdbook
+    target/mdbook/bin/mdbook build docs {{ARGS}}
+
+# The picture of a put, drawn anew.
+picture:
+    cargo run -p cartwheel-sim --example put_picture
+
 # Fresh seeds through the simulator.
 simulate SEEDS="10000" START="1":
     cargo run --release -p cartwheel-sim -- --seeds {{SEEDS}} --start {{START}}

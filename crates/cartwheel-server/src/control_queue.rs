@@ -1,4 +1,4 @@
-//! The queue of a node's control, and the way into it.
+//! The queue of a node's control, and the handle to it.
 
 use cartwheel_core::control::{Changed, ControlInput, MembersChange, MembersChanged, SettingsChange, Survey, Surveyed};
 use cartwheel_core::message::Envelope;
@@ -7,10 +7,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::shard::Stopped;
 
-/// How many inputs may wait. Notices are few, and one that is lost is sent again.
+/// How many inputs may wait. Notices are few, and the sender repeats one that is lost.
 pub(crate) const INBOX_MAX: usize = 1_024;
 
-/// What the control takes from its queue.
+/// An item of the queue.
 pub(crate) enum Work {
     Input(ControlInput),
     Members(MembersChange, oneshot::Sender<Result<MembersChanged, Refusal>>),
@@ -18,38 +18,38 @@ pub(crate) enum Work {
     Survey(Survey, oneshot::Sender<Surveyed>),
 }
 
-/// The way to a node's control.
+/// A handle to a node's control.
 #[derive(Clone, Debug)]
 pub struct ControlHandle {
     inbox: mpsc::Sender<Work>,
 }
 
 impl ControlHandle {
-    /// Has a bucket's settings changed.
+    /// Changes a bucket's settings.
     ///
     /// # Errors
-    /// If the node stops before it has answered. The change may have been made or not.
+    /// If the node stops before it answers. The change may or may not have been made.
     pub async fn change(&self, change: SettingsChange) -> Result<Result<Changed, Refusal>, Stopped> {
         self.ask(|reply| Work::Change(change, reply), Err(Refusal::Overloaded)).await
     }
 
-    /// Has the members changed.
+    /// Changes the members.
     ///
     /// # Errors
-    /// If the node stops before it has answered. The change may have been made or not.
+    /// If the node stops before it answers. The change may or may not have been made.
     pub async fn change_members(&self, change: MembersChange) -> Result<Result<MembersChanged, Refusal>, Stopped> {
         self.ask(|reply| Work::Members(change, reply), Err(Refusal::Overloaded)).await
     }
 
-    /// Asks nodes how much they hold. Those that do not answer in time are missing from what this returns.
+    /// Asks nodes how much they hold. The result lacks those that do not answer in time.
     ///
     /// # Errors
-    /// If the node stops before it has answered.
+    /// If the node stops before it answers.
     pub async fn survey(&self, survey: Survey) -> Result<Surveyed, Stopped> {
         self.ask(|reply| Work::Survey(survey, reply), Surveyed::new()).await
     }
 
-    /// Waits for the answer to what `work` asks for; `overloaded` if too much waits already.
+    /// Sends `work` and waits for its answer; returns `overloaded` if the queue is full.
     async fn ask<T>(&self, work: impl FnOnce(oneshot::Sender<T>) -> Work, overloaded: T) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
         match self.inbox.try_send(work(reply)) {

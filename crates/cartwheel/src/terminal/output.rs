@@ -32,7 +32,7 @@ pub fn show<T: Serialize>(
     print(formatted(format, answer, readable).as_bytes())
 }
 
-/// Writes an answer to standard output. If whoever reads it has gone, that is no error: they have seen enough.
+/// Writes an answer to standard output. A reader that has gone is no error.
 ///
 /// # Errors
 /// If it cannot be written.

@@ -119,6 +119,11 @@ impl Cluster {
         assert!(gone(pid), "node-{number} survived SIGKILL");
     }
 
+    /// The process of node `number` as it was first started.
+    pub fn pid(&self, number: u16) -> u32 {
+        self.pids[usize::from(number) - 1].as_raw_nonzero().get().unsigned_abs()
+    }
+
     /// Sends a signal to node `number` as it was first started.
     pub fn signal(&self, number: u16, signal: Signal) {
         kill_process(self.pids[usize::from(number) - 1], signal).unwrap();
