@@ -346,7 +346,7 @@ fn control_config(local: &LocalNode, saved: SavedEpoch, shards: u32) -> Result<C
         seed,
         epoch,
         epoch_floor,
-        shards: shards,
+        shards,
         snapshot_after: SNAPSHOT_AFTER,
         broken: Broken::default(),
     })
