@@ -65,7 +65,7 @@ fn invalid_changes_are_refused_with_the_reason_and_change_nothing() {
     nodes.serve("d", &["--join"]);
     assert!(nodes.refused("d").contains("give one with --seed"));
     nodes.serve("nameless", &["--bootstrap"]);
-    assert!(nodes.refused("nameless").contains("--cluster-name"), "the cluster's name is required, because a node that lost its disk starts with the same flags");
+    assert!(nodes.refused("nameless").contains("--cluster-name"), "a restart after a lost disk needs the name");
     nodes.serve("d", &["--seed", &alive, "--join", "--cluster-name", "shop"]);
     let refused = nodes.refused("d");
     assert!(refused.contains("a there belongs to the cluster test, and this node to the cluster shop"), "{refused}");
@@ -227,7 +227,7 @@ fn a_leaving_node_completes_its_clients_requests() {
     let mut client = Unfinished::begin(&nodes.endpoint("d"), "PUT", path, b"mi", 4);
     nodes.done("a", &["remove", "d", "--yes"]);
     nodes.eventually("the node serves no further clients", |nodes| nodes.log("d").contains("serving no more clients"));
-    // The write needs the other nodes, which must not have recorded yet that the node has left.
+    // The rest of the write needs the other nodes. If the node did not wait for it, they would have recorded by then that the node has left.
     std::thread::sleep(Duration::from_secs(2));
     let reply = client.end(b"lk");
     assert_eq!(reply.status, 204, "{}: {}", reply.text(), nodes.log("d"));
