@@ -1,9 +1,9 @@
-//! `GET` and `HEAD /v1/kv/{bucket}/{key}`.
+//! `GET` and `HEAD /v1/kv/{bucket}/{key}`: the answer for each state of a key, the encodings, contexts and quorums.
 
 use crate::harness::Cluster;
 use crate::harness::raw::{Reply, call, decoded, get, put, put_seen};
 
-/// The replies of all nodes to one get, which must be the same but for who stood behind them.
+/// Sends one get through all nodes and checks that their replies are the same. Returns one of them.
 fn everywhere(cluster: &Cluster, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
     let replies: Vec<Reply> = cluster.endpoints().iter().map(|node| call(node, method, path, headers, b"")).collect();
     for reply in &replies {
