@@ -54,7 +54,7 @@ fn refuses_to_serve(dir: &Path, log: &Path) -> String {
     refuses_to_serve_with(dir, log, &[])
 }
 
-/// The same with further arguments.
+/// Like [`refuses_to_serve`], with further arguments.
 fn refuses_to_serve_with(dir: &Path, log: &Path, args: &[&str]) -> String {
     let mut serve = Command::new(CARTWHEEL)
         .args(["serve", "--dir"])

@@ -25,7 +25,7 @@ use harness::{CARTWHEEL, Cluster, PATIENCE, members, raw};
 const OLD: u32 = PROTOCOL_VERSION;
 const NEW: u32 = PROTOCOL_VERSION + 1;
 
-/// The number of sets that the writers add to, of writers for each node, and of members that each node's writers add before the next step.
+/// The number of sets, of writers for each node, and of members that a writer adds on average before a test takes its next step.
 const SETS: usize = 6;
 const WRITERS: usize = 2;
 const ADDS: usize = 15;
@@ -111,7 +111,7 @@ impl Load {
     async fn go_on(&self, nodes: &[usize]) {
         let count = |node: usize| self.adds[node - 1].load(Ordering::Relaxed);
         let goals: Vec<usize> = nodes.iter().map(|&node| count(node) + WRITERS * ADDS).collect();
-        until("the load goes on", || async { nodes.iter().zip(&goals).all(|(&node, &goal)| count(node) >= goal) })
+        until("the writers add more members", || async { nodes.iter().zip(&goals).all(|(&node, &goal)| count(node) >= goal) })
             .await;
     }
 

@@ -50,7 +50,7 @@ fn forged_contexts_are_refused_and_cause_no_lost_write() {
     for (node, path, whose) in [
         (&nodes[0], "/v1/kv/carts/bob", "another key's"),
         (&nodes[1], "/v1/kv/baskets/alice", "another bucket's"),
-        (&nodes[2], "/v1/kv/cart/salice", "of another key whose bucket and name together have the same bytes"),
+        (&nodes[2], "/v1/kv/cart/salice", "another key's whose bucket and name together have the same bytes"),
         (&other_cluster.endpoint(1), PATH, "another cluster's"),
     ] {
         let borrowed = put(node, path, "x");
