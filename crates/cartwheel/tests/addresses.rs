@@ -19,7 +19,9 @@ fn three() -> Grown {
 fn is_served_by_all(nodes: &Grown, names: &[&str]) {
     for name in names {
         nodes.wait_for(name);
-        nodes.eventually("all three nodes answer a read", |nodes| get(&nodes.endpoint(name), "/v1/kv/b/k?r=3").status == 200);
+        nodes.eventually("all three nodes answer a read", |nodes| {
+            get(&nodes.endpoint(name), "/v1/kv/b/k?r=3").status == 200
+        });
     }
 }
 
@@ -83,7 +85,9 @@ fn set_address_reconnects_a_cluster_whose_nodes_all_changed_address() {
     // The nodes run but cannot reach each other, so none of them is ready.
     let ready = nodes.endpoint("a") + "/readyz";
     nodes.eventually("the node reports that it is not ready", |_| status(&ready) == Some(503));
-    nodes.eventually("the node reports why it is not ready", |nodes| get(&nodes.endpoint("a"), "/readyz").text().contains("set-address"));
+    nodes.eventually("the node reports why it is not ready", |nodes| {
+        get(&nodes.endpoint("a"), "/readyz").text().contains("set-address")
+    });
     for name in ["b", "c"] {
         let addr = nodes.peer_addr(name);
         let http = nodes.endpoint(name).replace("http://", "");

@@ -92,7 +92,10 @@ fn an_interrupted_run_reports_what_it_measured() {
     kill_process(Pid::from_raw(child.id() as i32).unwrap(), Signal::INT).unwrap();
     let found = report(&child.wait_with_output().unwrap());
     assert_eq!(found["interrupted"], true);
-    assert!(found["not_found"].as_u64().is_some_and(|count| count > 0), "no keys were loaded, so every read must miss: {found}");
+    assert!(
+        found["not_found"].as_u64().is_some_and(|count| count > 0),
+        "no keys were loaded, so every read must miss: {found}"
+    );
 }
 
 #[test]

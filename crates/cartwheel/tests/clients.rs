@@ -28,6 +28,8 @@ fn tools_do_not_use_the_server_crate() {
 }
 
 fn files_in(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).expect("a source folder can be listed").map(|entry| entry.expect("a folder's entry can be read").path());
+    let entries = fs::read_dir(folder)
+        .expect("a source folder can be listed")
+        .map(|entry| entry.expect("a folder's entry can be read").path());
     entries.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
 }

@@ -38,7 +38,9 @@ fn on_their_way(nodes: &Grown, through: &str) {
 }
 
 fn settled(nodes: &Grown, all: &[&str]) {
-    nodes.eventually("every partition is on its target nodes", |nodes| all.iter().all(|name| moves(nodes, name) == (0, 0)));
+    nodes.eventually("every partition is on its target nodes", |nodes| {
+        all.iter().all(|name| moves(nodes, name) == (0, 0))
+    });
 }
 
 #[test]

@@ -71,7 +71,11 @@ async fn a_frozen_node_is_down_though_its_connections_stay_open_and_alive_when_i
     }
     let status = cluster.client(1).cluster().await.unwrap();
     let still = status.members.iter().find(|member| member.member.name == "node-3").unwrap();
-    assert_eq!(still.state, cartwheel_client::MemberState::Connected, "the open connection tells a frozen node from a dead one");
+    assert_eq!(
+        still.state,
+        cartwheel_client::MemberState::Connected,
+        "the open connection tells a frozen node from a dead one"
+    );
     cluster.signal(3, Signal::CONT);
     all_alive(&cluster).await;
 }

@@ -189,7 +189,9 @@ fn partitions_that_lost_a_majority_of_homes_are_recovered_with_force() {
 
     ["b", "c"].iter().for_each(|name| nodes.kill(name));
     ["d", "e"].iter().for_each(|name| nodes.waits(name, "a"));
-    nodes.eventually("both nodes are seen to be down", |nodes| ["b", "c"].iter().all(|name| seems_down(nodes, "a", name)));
+    nodes.eventually("both nodes are seen to be down", |nodes| {
+        ["b", "c"].iter().all(|name| seems_down(nodes, "a", name))
+    });
     let replace = ["replace=b:d", "replace=c:e"];
     let warned = plan(&nodes, "a", &replace);
     assert_eq!(warned["force_recovered"], json!([]));

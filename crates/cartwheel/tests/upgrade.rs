@@ -111,8 +111,10 @@ impl Load {
     async fn go_on(&self, nodes: &[usize]) {
         let count = |node: usize| self.adds[node - 1].load(Ordering::Relaxed);
         let goals: Vec<usize> = nodes.iter().map(|&node| count(node) + WRITERS * ADDS).collect();
-        until("the writers add more members", || async { nodes.iter().zip(&goals).all(|(&node, &goal)| count(node) >= goal) })
-            .await;
+        until("the writers add more members", || async {
+            nodes.iter().zip(&goals).all(|(&node, &goal)| count(node) >= goal)
+        })
+        .await;
     }
 
     async fn end(self) -> (Vec<(usize, String)>, Vec<Ended>) {
@@ -301,7 +303,10 @@ fn none_was_refused(attempts: &[Ended], outages: &[(String, Instant, Instant)]) 
     let refused = attempts.iter().filter(|ended| !is_good(ended) && !is_out(ended));
     let refused: Vec<_> = refused.map(|ended| (&ended.node, &ended.outcome, ended.took)).collect();
     assert!(refused.is_empty(), "{refused:?}");
-    assert!(attempts.iter().any(|ended| !is_good(ended)), "no request failed during the outages, so the load did not notice them");
+    assert!(
+        attempts.iter().any(|ended| !is_good(ended)),
+        "no request failed during the outages, so the load did not notice them"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

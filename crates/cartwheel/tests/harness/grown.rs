@@ -183,7 +183,7 @@ impl Grown {
         serde_json::from_str(&self.done(through, &["moves", "--json"])).unwrap()
     }
 
-    /// The cluster's configuration version.
+    /// The version of the cluster's membership, as the node `through` knows it.
     pub fn version(&self, through: &str) -> String {
         self.moves(through)["version"].as_str().unwrap().to_owned()
     }

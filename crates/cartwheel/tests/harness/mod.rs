@@ -110,10 +110,7 @@ impl Cluster {
 
     /// Kills node `number`, which must not have been restarted, with SIGKILL, and waits until it is gone.
     pub fn kill(&self, number: u16) {
-        assert!(
-            !self.restarted.iter().any(|&(restarted, _)| restarted == number),
-            "use `stop` for a restarted node"
-        );
+        assert!(!self.restarted.iter().any(|&(restarted, _)| restarted == number), "use `stop` for a restarted node");
         let pid = self.pids[usize::from(number) - 1];
         kill_process(pid, Signal::KILL).unwrap();
         assert!(gone(pid), "node-{number} survived SIGKILL");
@@ -276,7 +273,7 @@ fn gone(pid: Pid) -> bool {
 
 /// Base ports for HTTP and peers. The three ports after each are free, and no other test of this process tries them.
 pub fn free_bases() -> (u16, u16) {
-    /// Where this process's ports begin, and how many bases it has tried: tests that run side by side must not find the same
+    /// The offset of this process's first port, and the number of ports tried since: tests that run side by side must not find the same
     /// ports free.
     static START: OnceLock<u32> = OnceLock::new();
     static TRIED: AtomicU32 = AtomicU32::new(0);
