@@ -1,5 +1,5 @@
-//! The documentation is consistent with itself and with the repository: links, page lengths, and the names of files, recipes, packages and
-//! command-line flags that it gives.
+//! The documentation agrees with itself and with the repository: its links, its page lengths, and the files, names in the code, recipes,
+//! packages, commands and flags that it mentions.
 
 mod harness;
 
@@ -284,7 +284,7 @@ fn each_dependency_is_explained() {
     assert!(missing.is_empty(), "not in docs/src/how-it-works/dependencies.md: {missing:?}");
 }
 
-/// The help of a subcommand, once for each.
+/// The help texts of subcommands; each is run once and kept.
 #[derive(Default)]
 struct Help(BTreeMap<Vec<String>, String>);
 

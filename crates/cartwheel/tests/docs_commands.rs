@@ -16,7 +16,7 @@ use harness::{CARTWHEEL, Cluster, PATIENCE};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Commands of these pages that are not run here, and why.
+/// Commands of these pages that are not run here, with the reason.
 const LEFT_OUT: [(&str, &str); 2] = [
     ("cargo run --release -- dev", "the cluster is started by the test itself, by the same `cartwheel dev`"),
     ("cargo test --release --workspace --all-features", "it runs this test"),
@@ -101,7 +101,7 @@ fn run(page: &str) {
     let to_real = |text: &str| ports.iter().fold(text.to_owned(), |text, (shown, real)| text.replace(shown, real));
     let to_shown = |text: &str| ports.iter().fold(text.to_owned(), |text, (shown, real)| text.replace(real, shown));
 
-    // One script for the whole page, so that variables stay. Each block writes into files of its own.
+    // The whole page is one script, so that variables persist. Each block writes to its own files.
     let mut script = String::from("set -e\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n");
     let blocks = blocks(page);
     for (number, block) in blocks.iter().enumerate() {

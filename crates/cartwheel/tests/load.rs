@@ -58,7 +58,7 @@ async fn one_value(client: &Client, key: &str) -> (String, String) {
     (String::from_utf8(value.bytes.to_vec()).unwrap(), value.content_type)
 }
 
-/// Checks that each line of the file is there once, as the only value of its key.
+/// Checks that each line of the file is stored as the only value of its key.
 #[tokio::main(flavor = "current_thread")]
 async fn all_there_once(client: &Client, text: &str) {
     for (number, line) in text.lines().enumerate() {

@@ -212,7 +212,7 @@ fn a_node_reads_its_settings_from_the_file_and_the_environment() {
     assert!(lines.iter().any(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains(warned)));
 }
 
-/// A process that does not outlive the test.
+/// A process that is killed when the test ends.
 struct Killed(std::process::Child);
 
 impl Drop for Killed {

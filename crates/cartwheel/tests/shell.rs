@@ -50,7 +50,7 @@ fn get_put_and_delete_work_from_the_shell() {
     assert_eq!(json, http, "the command prints the same JSON as HTTP");
     assert_eq!((json["siblings"].as_array().map(Vec::len), &json["siblings"][0]["deleted"]), (Some(2), &false.into()));
 
-    // A put reads first, so it replaces both.
+    // A put without a context reads first, so it replaces both siblings.
     said(&run(2, &["put", "carts", "alice", "milk, bread", "--strong"]));
     assert_eq!(said(&run(3, &["get", "carts", "alice", "--strong"])), "milk, bread");
     said(&run(1, &["put", "numbers", "n", "-5"]));

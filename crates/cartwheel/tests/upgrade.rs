@@ -351,7 +351,7 @@ async fn a_cluster_is_upgraded_node_by_node_and_loses_nothing() {
     upgraded.use_version(NEW).await;
     upgraded.all_hear_each_other("third").await;
     load.go_on(&[1, 2, 3]).await;
-    // A restarted node still uses the agreed version.
+    // The version in use stays while a node is down and after it restarts.
     upgraded.exchange(2, Signal::KILL, &new);
     upgraded.use_version(NEW).await;
     load.go_on(&[1, 2, 3]).await;

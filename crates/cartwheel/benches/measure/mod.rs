@@ -70,7 +70,7 @@ pub fn flag(name: &str, default: u64) -> u64 {
     given.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("give --{name} as a number")))
 }
 
-/// Arguments from text with spaces.
+/// Splits arguments at spaces.
 pub fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }

@@ -18,7 +18,7 @@ fn defaults() -> Value {
     })
 }
 
-/// `settings` with those of `change` in their place.
+/// `settings` with the fields of `change` replaced.
 fn with(settings: &Value, change: &Value) -> Value {
     let mut settings = settings.clone();
     for (name, value) in change.as_object().unwrap() {

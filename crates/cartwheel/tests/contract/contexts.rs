@@ -61,7 +61,7 @@ fn forged_contexts_are_refused_and_cause_no_lost_write() {
     for node in &nodes {
         assert_eq!(get(node, PATH).values(), ["first", "second"], "no value was written or deleted");
     }
-    // What is acknowledged after all that stays, and the real context still replaces what it saw, and no more.
+    // Later acknowledged writes are kept, and the real context still replaces the values that it has seen, and no others.
     for (at, node) in nodes.iter().enumerate() {
         assert_eq!(put(node, PATH, &format!("later {at}")).status, 204);
     }

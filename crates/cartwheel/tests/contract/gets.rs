@@ -134,7 +134,7 @@ fn head_says_the_same(cluster: &Cluster, path: &str, headers: &[(&str, &str)]) {
 }
 
 #[test]
-fn a_get_covers_what_its_context_has_seen_or_is_refused() {
+fn a_get_covers_its_context_or_is_refused() {
     let mut cluster = Cluster::start();
     let nodes = cluster.endpoints();
     // A get with the write's context returns the write, through every node and with any r.

@@ -43,7 +43,7 @@ impl Reply {
         (self.status, error["error"].as_str().unwrap().to_owned())
     }
 
-    /// The live values of any form of answer, sorted.
+    /// The live values of an answer in any form, sorted.
     pub fn values(&self) -> Vec<String> {
         let mut values = match self.status {
             200 => vec![self.text()],
