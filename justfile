@@ -1,65 +1,65 @@
-# The commands that people repeat. `just` lists them.
+# Commands for development. `just` lists them.
 
 default:
     @just --list
 
-# A cluster of three nodes on this machine, until Ctrl-C.
+# Run a cluster of three nodes on this machine until Ctrl-C.
 dev *ARGS:
     cargo run --release -- dev {{ARGS}}
 
-# Everything that must hold before a commit.
+# Run every check that a commit must pass.
 check:
     .ci/run
 
-# All tests.
+# Run all tests.
 test:
     cargo test --release --workspace --all-features
 
-# The book, built into target/book. mdBook is installed under target if it is not there.
+# Build the book into target/book; installs mdBook under target if it is missing.
 book *ARGS:
     test -x target/mdbook/bin/mdbook || cargo install mdbook --locked --root target/mdbook
     target/mdbook/bin/mdbook build docs {{ARGS}}
 
-# The picture of a put, drawn anew.
+# Draw the picture of a put again.
 picture:
     cargo run -p cartwheel-sim --example put_picture
 
-# Fresh seeds through the simulator.
+# Run the simulator on a range of seeds.
 simulate SEEDS="10000" START="1":
     cargo run --release -p cartwheel-sim -- --seeds {{SEEDS}} --start {{START}}
 
-# One seed again, with its trace.
+# Run one seed of the simulator again, with its trace.
 replay SEED:
     cargo run --release -p cartwheel-sim -- --seed {{SEED}}
 
-# The carts of 23,570 customers through a running `just dev`.
+# Replay the carts of 23,570 customers against a running `just dev`.
 carts *ARGS:
     cargo run --release -p cart -- {{ARGS}}
 
-# Faults on real processes, all or those that are named: nodes are killed, cut off, wiped and more, come and go; what was refused and lost is counted.
+# Run all or the named fault scenarios on real processes (kills, partitions, wiped disks, membership changes); counts refused and lost writes.
 faults *ARGS:
     .ci/iproute2
     cargo build --release -p cartwheel
     cargo run --release -p cartwheel-faults -- {{ARGS}}
 
-# Faults drawn from a seed, which is printed, for an hour; `just faults random --seed S --runs 1` plays one schedule again.
+# Run faults drawn from a seed, which is printed, for an hour; `just faults random --seed S --runs 1` repeats one schedule.
 faults-for DURATION="1h" *ARGS: (faults "random" "--for" DURATION ARGS)
 
-# What it takes to grow from three nodes to six, to shrink back, and to replace a dead node, under load.
+# Measure growing from three nodes to six, shrinking back, and replacing a dead node, all under load.
 elastic *ARGS: (faults "grow" "shrink" "replace-dead" ARGS)
 
-# How much slower clients are served while a wiped node is filled again.
+# Measure client latency while a wiped node is synced again.
 refill *ARGS:
     cargo bench -p cartwheel --bench refill -- {{ARGS}}
 
-# How much longer small requests take beside reads of large values, and while a backlog of hints is handed over.
+# Measure the latency of small requests beside reads of large values, and while a backlog of hints is handed over.
 neighbours *ARGS:
     cargo bench -p cartwheel --bench neighbours -- {{ARGS}}
 
-# What is left of a cluster's throughput at three times of what it can do.
+# Measure a cluster's goodput at three times its peak throughput.
 overload *ARGS:
     cargo bench -p cartwheel --bench overload -- {{ARGS}}
 
-# The ring's figures.
+# Run the core's benchmarks: ring, anti-entropy exchange and scaling.
 bench:
     cargo bench -p cartwheel-core

@@ -1,7 +1,7 @@
-//! How much longer small requests take while other clients read large values, and while a backlog of hints is counted and handed over.
+//! Measures the latency of small requests while other clients read large values, and while a backlog of hints is counted and handed over.
 //!
-//! Three nodes, a closed loop of a few clients that read and write small values through nodes 2 and 3: first alone, then beside clients that
-//! read values of 16 MiB through node 1, then while nodes 1 and 3 come back and hints for node 3 are waiting.
+//! A closed loop of a few clients reads and writes small values through nodes 2 and 3 of three nodes. It runs alone, then beside clients that
+//! read values of 16 MiB through node 1, then while nodes 1 and 3 restart and hints for node 3 are pending.
 
 #[path = "../tests/harness/mod.rs"]
 mod harness;
@@ -19,7 +19,7 @@ fn main() {
     let (seconds, readers, backlog) = (flag("seconds", 20), flag("readers", 20), flag("backlog", 400_000));
     let mut cluster = Cluster::start_sharded(1);
     set(&cluster, "large", &["--max-value-bytes", &LARGE_BYTES.to_string()]);
-    // Of three nodes one is no home of a key then, and stands in while another is away.
+    // With n=2, one of the three nodes is not a home of a key, and stands in while a home is down.
     set(&cluster, "hinted", &["--n", "2", "--r", "1", "--w", "2"]);
     let large = format!("--keys 4 --value-size {LARGE_BYTES} --timeout-ms 60000 --warmup 0");
     end(begin_in("large", &cluster, &[1], &words(&format!("{large} --load --connections 1 --seconds 1"))));
@@ -35,7 +35,7 @@ fn main() {
     show(&format!("beside {read} MiB of large reads"), &beside, &alone);
 
     cluster.kill(3);
-    // About two of three keys have node 3 as a home.
+    // Node 3 is a home of about two of three keys.
     let load = format!("--load --keys {} --value-size 100 --connections 64 --seconds 1 --warmup 0", backlog * 3 / 2);
     end(begin_in("hinted", &cluster, &[1, 2], &words(&load)));
     let hints = |cluster: &Cluster, node| metric(cluster, node, "cartwheel_hints_held{");

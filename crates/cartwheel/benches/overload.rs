@@ -1,7 +1,7 @@
-//! What is left of a cluster's throughput at three times of what it can do.
+//! Measures a cluster's goodput at three times its peak throughput.
 //!
-//! A closed loop finds the most that three nodes do, then an open loop asks for three times as much. On a small machine the clients
-//! need a core of their own, or they are what is measured: `--node-cpus 0 --client-cpus 1`.
+//! A closed loop finds the peak throughput of three nodes, then an open loop sends requests at three times that rate. On a small machine the
+//! clients need a core of their own, or the measurement shows the clients' limit: `--node-cpus 0 --client-cpus 1`.
 
 #[path = "../tests/harness/mod.rs"]
 mod harness;
@@ -15,7 +15,7 @@ use harness::{CARTWHEEL, Cluster};
 use measure::{begin, end, flag, p99_ms, words};
 use serde_json::Value;
 
-/// So many connections try to find the most.
+/// The numbers of connections that are tried to find the peak.
 const CLOSED: [u64; 4] = [16, 64, 128, 256];
 
 fn main() {
@@ -35,7 +35,7 @@ fn main() {
         .output()
         .expect("cartwheel bucket set runs");
     assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
-    // Each operation is one request.
+    // With blind writes, each operation is one request.
     let common = format!("--keys {keys} --value-size {size} --writes blind --reads 50% --timeout-ms 2000");
     let nodes = [1, 2, 3];
     end(begin(&cluster, &nodes, &words(&format!("{common} --load --connections 64 --seconds 1 --warmup 0"))));
@@ -80,7 +80,7 @@ fn pid(cluster: &Cluster, node: u16) -> Option<u32> {
     u32::try_from(ready["pid"].as_u64()?).ok()
 }
 
-/// The most memory that each process has had.
+/// The peak memory of each process.
 fn rss(pids: &[u32]) -> String {
     let of = |pid: &u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -96,7 +96,7 @@ fn cpus(name: &str) -> Option<String> {
     args.iter().position(|arg| arg == &format!("--{name}")).and_then(|at| args.get(at + 1)).cloned()
 }
 
-/// Lets a process with all its threads, and those that it starts, run on these CPUs only.
+/// Restricts a process, all its threads and its later children to these CPUs.
 fn pin(pid: u32, cpus: &str) {
     let done = Command::new("taskset").args(["-a", "-p", "-c", cpus, &pid.to_string()]).output();
     assert!(done.is_ok_and(|done| done.status.success()), "taskset cannot pin process {pid} to CPUs {cpus}");

@@ -1,6 +1,6 @@
-//! How much slower clients are served while a wiped node is filled again (the paper's section 6.5).
+//! Measures client latency while a wiped node is synced again (the paper's section 6.5).
 //!
-//! Three nodes, a closed loop of clients, first alone, then while node 3 comes back with an empty disk.
+//! A closed loop of clients runs on three nodes: first alone, then while node 3 returns with an empty disk.
 
 #[path = "../tests/harness/mod.rs"]
 mod harness;
@@ -94,13 +94,13 @@ fn show(when: &str, report: &Value) {
     );
 }
 
-/// How many partitions of node 3 are not yet proven equal to another home's.
+/// The number of partitions of node 3 that are not yet verified equal to another home's.
 fn unequal(cluster: &Cluster) -> Option<u64> {
     let text = get(&(cluster.endpoint(3) + "/v1/cluster/replicas"))?;
     serde_json::from_str::<Value>(&text).ok()?["unproven"].as_u64()
 }
 
-/// How many records were sent to replicas that lacked them, by all nodes.
+/// The number of records that all nodes sent to replicas that lacked them.
 fn sent(cluster: &Cluster) -> f64 {
     let repairs = |kind: &str| {
         let name = format!("cartwheel_repairs_total{{kind=\"{kind}\"");

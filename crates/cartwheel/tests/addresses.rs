@@ -1,4 +1,4 @@
-//! Nodes that are started elsewhere than before, one of them or all at once, and what a node says that reaches too few.
+//! Nodes that start at other addresses, one of them or all at once, are found again; a node that reaches too few peers reports that it is not ready.
 
 mod harness;
 
@@ -6,10 +6,10 @@ use harness::grown::Grown;
 use harness::raw::{get, put};
 use harness::{Cluster, status};
 
-/// Three members, all ready, and a key.
+/// Starts three members, waits until all are ready, and writes a key.
 fn three() -> Grown {
     let nodes = Grown::of(&["a", "b", "c"]);
-    nodes.eventually("all hold what they are to hold", |nodes| {
+    nodes.eventually("all nodes hold their target partitions", |nodes| {
         nodes.moves("a")["transfers"].as_array().unwrap().is_empty()
     });
     assert_eq!(put(&nodes.endpoint("a"), "/v1/kv/b/k?w=3", "v").status, 204);
@@ -19,12 +19,14 @@ fn three() -> Grown {
 fn is_served_by_all(nodes: &Grown, names: &[&str]) {
     for name in names {
         nodes.wait_for(name);
-        nodes.eventually("all three are reached", |nodes| get(&nodes.endpoint(name), "/v1/kv/b/k?r=3").status == 200);
+        nodes.eventually("all three nodes answer a read", |nodes| {
+            get(&nodes.endpoint(name), "/v1/kv/b/k?r=3").status == 200
+        });
     }
 }
 
 #[test]
-fn a_node_that_is_started_elsewhere_is_found_there() {
+fn a_node_that_starts_at_another_address_is_found_there() {
     let mut nodes = three();
     let before = nodes.peer_addr("c");
     nodes.kill("c");
@@ -34,14 +36,14 @@ fn a_node_that_is_started_elsewhere_is_found_there() {
     let after = nodes.peer_addr("c");
     let status = get(&nodes.endpoint("a"), "/v1/cluster").text();
     assert!(status.contains(&after) && !status.contains(&before), "{status}");
-    // It is remembered: whoever starts with the others away knows it still.
+    // The address is stored: a node that starts while the others are down still knows it.
     nodes.kill("a");
     nodes.serve("a", &[]);
     is_served_by_all(&nodes, &["a"]);
 }
 
 #[test]
-fn a_cluster_that_has_moved_as_a_whole_finds_itself_by_seeds() {
+fn a_cluster_whose_nodes_all_changed_address_reconnects_through_seeds() {
     let mut nodes = three();
     for name in ["a", "b", "c"] {
         nodes.kill(name);
@@ -56,14 +58,14 @@ fn a_cluster_that_has_moved_as_a_whole_finds_itself_by_seeds() {
 }
 
 #[test]
-fn the_ports_of_a_cluster_on_one_machine_are_those_that_were_asked_for_last() {
+fn dev_keeps_the_ports_that_were_last_requested() {
     let cluster = Cluster::start();
     assert_eq!(put(&cluster.endpoint(1), "/v1/kv/b/k?w=3", "v").status, 204);
     let cluster = cluster.moved();
     for endpoint in cluster.endpoints() {
         assert_eq!(get(&endpoint, "/v1/kv/b/k?r=3").text(), "v");
     }
-    // Nothing is said of ports, so they stay.
+    // Without port flags the ports stay the same.
     let cluster = cluster.crash_and_restart();
     for endpoint in cluster.endpoints() {
         assert_eq!(get(&endpoint, "/v1/kv/b/k?r=3").text(), "v");
@@ -71,7 +73,7 @@ fn the_ports_of_a_cluster_on_one_machine_are_those_that_were_asked_for_last() {
 }
 
 #[test]
-fn a_cluster_that_has_moved_as_a_whole_is_told_where_its_nodes_are() {
+fn set_address_reconnects_a_cluster_whose_nodes_all_changed_address() {
     let mut nodes = three();
     for name in ["a", "b", "c"] {
         nodes.kill(name);
@@ -80,10 +82,12 @@ fn a_cluster_that_has_moved_as_a_whole_is_told_where_its_nodes_are() {
     for name in ["a", "b", "c"] {
         nodes.serve(name, &[]);
     }
-    // They are up, and of no use to anybody.
+    // The nodes run but cannot reach each other, so none of them is ready.
     let ready = nodes.endpoint("a") + "/readyz";
-    nodes.eventually("it says that it is not ready", |_| status(&ready) == Some(503));
-    nodes.eventually("it says why", |nodes| get(&nodes.endpoint("a"), "/readyz").text().contains("set-address"));
+    nodes.eventually("the node reports that it is not ready", |_| status(&ready) == Some(503));
+    nodes.eventually("the node reports why it is not ready", |nodes| {
+        get(&nodes.endpoint("a"), "/readyz").text().contains("set-address")
+    });
     for name in ["b", "c"] {
         let addr = nodes.peer_addr(name);
         let http = nodes.endpoint(name).replace("http://", "");
@@ -95,15 +99,15 @@ fn a_cluster_that_has_moved_as_a_whole_is_told_where_its_nodes_are() {
 }
 
 #[test]
-fn a_node_that_reaches_too_few_is_not_ready_and_says_so() {
+fn a_node_that_reaches_too_few_peers_reports_that_it_is_not_ready() {
     let mut nodes = three();
     nodes.kill("b");
     let ready = nodes.endpoint("a") + "/readyz";
-    assert_eq!(status(&ready), Some(200), "two of three are enough");
+    assert_eq!(status(&ready), Some(200), "two of three nodes are enough");
     nodes.kill("c");
-    nodes.eventually("it is not ready", |_| status(&ready) == Some(503));
+    nodes.eventually("the node is not ready", |_| status(&ready) == Some(503));
     let why = get(&nodes.endpoint("a"), "/readyz").text();
     assert!(why.contains("need 2") && why.contains("b, c cannot"), "{why}");
     nodes.serve("b", &[]);
-    nodes.eventually("it is ready again", |_| status(&ready) == Some(200));
+    nodes.eventually("the node is ready again", |_| status(&ready) == Some(200));
 }

@@ -1,4 +1,4 @@
-//! Settings of buckets, from the shell and over HTTP, on a real cluster.
+//! Bucket settings, set from the shell and over HTTP on a real cluster: changes reach all nodes, survive crashes, and n changes under load.
 
 mod harness;
 
@@ -24,7 +24,7 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (String, String) {
 }
 
 #[tokio::test]
-async fn settings_are_changed_through_any_node_and_survive_a_crash() {
+async fn settings_change_through_any_node_and_survive_a_crash() {
     let cluster = Cluster::start();
     let (one, two, three) = (cluster.client(1), cluster.client(2), cluster.client(3));
     let settings = one.bucket("carts").await.unwrap();
@@ -37,7 +37,7 @@ async fn settings_are_changed_through_any_node_and_survive_a_crash() {
     let small = BucketChange { max_value_bytes: Some(4), w: Some(3), ..BucketChange::default() };
     let changed = two.set_bucket("carts", &small).await.unwrap();
     assert_eq!((changed.w, changed.r, changed.max_value_bytes), (3, 2, 4));
-    // Who made it has waited for the others.
+    // The node that made the change has waited for the others.
     assert_eq!(three.bucket("carts").await.unwrap(), changed);
     let (code, _) = refusal(three.put("carts", "alice", "bread", None).await);
     assert_eq!(code, "too_large");
@@ -56,7 +56,7 @@ async fn settings_are_changed_through_any_node_and_survive_a_crash() {
     assert_eq!(listed.buckets[0].settings, changed);
 }
 
-/// Nodes that found a cluster and join it, with a bucket that no stand-in serves.
+/// Starts a cluster of these nodes with a bucket that no stand-in serves.
 fn grown(names: &[&str]) -> Grown {
     let mut nodes = Grown::new();
     let (first, others) = names.split_first().unwrap();
@@ -68,7 +68,7 @@ fn grown(names: &[&str]) -> Grown {
     nodes
 }
 
-/// `cartwheel bucket set cache FLAGS`: what it says on standard error.
+/// Runs `cartwheel bucket set cache FLAGS` and returns its standard error.
 fn set(node: &str, flags: &str) -> String {
     let args = ["bucket", "set", "cache"].into_iter().chain(flags.split(' ')).chain(["--node", node]);
     let output = Command::new(CARTWHEEL).args(args).output().unwrap();
@@ -77,8 +77,8 @@ fn set(node: &str, flags: &str) -> String {
     said
 }
 
-/// A client that alone writes its keys: it reads each through one node and replaces it through another, until it is told to stop. Returns what its
-/// keys hold then.
+/// Runs the only client that writes its keys: it reads each through one node and replaces it through another until it is stopped.
+/// Returns the final value of each key.
 fn works(endpoints: &[String], client: usize, stop: &AtomicBool) -> Vec<(String, String)> {
     let mut held: Vec<(String, String)> =
         (0..20).map(|key| (format!("/v1/kv/cache/{client}-{key}"), "0".to_owned())).collect();
@@ -99,7 +99,7 @@ fn works(endpoints: &[String], client: usize, stop: &AtomicBool) -> Vec<(String,
     held
 }
 
-/// On how many nodes each key of the bucket lies, and whether all of them are its homes.
+/// The number of nodes that hold each key of the bucket, and whether all of them are its homes.
 fn replicas(nodes: &Grown, names: &[&str]) -> BTreeMap<String, (usize, bool)> {
     let mut found: BTreeMap<String, (usize, bool)> = BTreeMap::new();
     for (name, partition) in names.iter().flat_map(|name| (0..256).map(move |partition| (name, partition))) {
@@ -114,10 +114,10 @@ fn replicas(nodes: &Grown, names: &[&str]) -> BTreeMap<String, (usize, bool)> {
     found
 }
 
-/// While n goes up and down and a mistyped one is undone, nothing is refused and every read meets the write before it; in the end each
-/// key lies on its homes, and nowhere else.
+/// While n goes up and down and a mistyped n is corrected, no request is refused and every read returns the write before it. In the end each
+/// key is on its homes and on no other node.
 #[test]
-fn n_of_a_bucket_that_holds_keys_goes_up_and_down_under_load() {
+fn n_of_a_bucket_with_keys_goes_up_and_down_under_load() {
     let names = ["a", "b", "c", "d", "e"];
     let nodes = grown(&names);
     let endpoints: Vec<String> = names.iter().map(|name| nodes.endpoint(name)).collect();
@@ -125,7 +125,7 @@ fn n_of_a_bucket_that_holds_keys_goes_up_and_down_under_load() {
     let held: Vec<(String, String)> = std::thread::scope(|scope| {
         let (endpoints, stop) = (&endpoints, &stop);
         let clients: Vec<_> = (0..4).map(|client| scope.spawn(move || works(endpoints, client, stop))).collect();
-        // R + W is always more than n.
+        // R + W always exceeds n.
         for (flags, n) in
             [("--n 2", 2), ("--n 3", 3), ("--r 3 --w 3", 3), ("--n 5", 5), ("--n 4", 4), ("--n 16", 5), ("--n 3", 3)]
         {
@@ -148,23 +148,23 @@ fn n_of_a_bucket_that_holds_keys_goes_up_and_down_under_load() {
 }
 
 #[tokio::test]
-async fn a_node_that_was_down_learns_of_a_change() {
+async fn a_node_that_was_down_receives_a_settings_change() {
     let mut cluster = Cluster::start();
     cluster.kill(2);
     let changed = cluster.client(1).set_bucket("carts", &change(None, Some(1), None)).await.unwrap();
     cluster.restart(2);
     let two = cluster.client(2);
-    // It asks someone each second.
+    // The node asks a peer each second.
     let mut tries = 0;
     while two.bucket("carts").await.unwrap() != changed {
         tries += 1;
-        assert!(tries < 600, "it never learns of it");
+        assert!(tries < 600, "the node never receives the change");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
 
 #[tokio::test]
-async fn writes_left_to_the_os_survive_a_kill_of_all_nodes() {
+async fn writes_with_os_durability_survive_a_kill_of_all_nodes() {
     let cluster = Cluster::start();
     let os = BucketChange { durability: Some("os".to_owned()), ..BucketChange::default() };
     assert_eq!(cluster.client(1).set_bucket("sessions", &os).await.unwrap().durability, "os");
@@ -180,7 +180,7 @@ async fn writes_left_to_the_os_survive_a_kill_of_all_nodes() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_changes_nothing() {
+async fn invalid_settings_are_refused_and_change_nothing() {
     let cluster = Cluster::start();
     let client = cluster.client(1);
     let word = |word: &str| Some(word.to_owned());

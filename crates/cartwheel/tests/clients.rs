@@ -1,4 +1,4 @@
-//! The tools are clients of the HTTP API: of the commands, only those that run or prepare a node use the server's crate.
+//! The command-line tools are clients of the HTTP API: only the commands that run or prepare a node use the server's crate.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ const OF_NODES: [&str; 8] = [
 ];
 
 #[test]
-fn tools_use_nothing_of_the_server() {
+fn tools_do_not_use_the_server_crate() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let users = files_in(&src).into_iter().filter(|file| {
-        let text = fs::read_to_string(file).expect("a source file");
+        let text = fs::read_to_string(file).expect("a source file can be read");
         text.contains("cartwheel_server") || text.contains("cartwheel_storage")
     });
     let tools: Vec<_> =
@@ -28,6 +28,8 @@ fn tools_use_nothing_of_the_server() {
 }
 
 fn files_in(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let entries = fs::read_dir(folder)
+        .expect("a source folder can be listed")
+        .map(|entry| entry.expect("a folder's entry can be read").path());
     entries.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
 }

@@ -1,4 +1,4 @@
-//! What users are promised, on three real processes that are killed for it.
+//! The promises to users hold on three real processes: any node serves any request, and acknowledged writes survive kills.
 
 mod harness;
 
@@ -19,23 +19,23 @@ fn texts(siblings: &cartwheel_client::Siblings) -> Vec<String> {
     texts
 }
 
-/// How many writes are acknowledged before all nodes die.
+/// The number of writes that are acknowledged before all nodes are killed.
 const LOAD: usize = 60;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_node_takes_any_request() -> Test {
+async fn any_node_serves_any_request() -> Test {
     let cluster = Cluster::start();
     let nodes = [cluster.client(1), cluster.client(2), cluster.client(3)];
     assert_eq!(nodes[0].get("b", "k").await?.context, None);
 
-    // Two writers that do not know of each other make siblings, on whichever nodes they write.
+    // Two writers that have not seen each other's writes make siblings, whichever nodes they use.
     let written = nodes[0].put("b", "k", "one", None).await?;
     assert_eq!(written.acks, Acks { home: 2, standin: 0, zones: 1 });
     nodes[1].put("b", "k", "two", None).await?;
     let both = nodes[2].get("b", "k").await?;
     assert_eq!(texts(&both), ["one", "two"]);
 
-    // A write that has seen both takes their place; a write that has seen only the first does not take its.
+    // A write that has seen both siblings replaces them. A write that has seen only the first value does not replace the merged one.
     nodes[0].put("b", "k", "merged", both.context.as_ref()).await?;
     assert_eq!(texts(&nodes[1].get("b", "k").await?), ["merged"]);
     nodes[2].put("b", "k", "late", written.context.as_ref()).await?;
@@ -66,14 +66,14 @@ async fn contexts_of_other_keys_are_refused_and_change_nothing() -> Test {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_node_is_missed_by_nobody_and_serves_again() -> Test {
+async fn requests_succeed_without_a_killed_node_and_it_serves_again() -> Test {
     let mut cluster = Cluster::start();
     for number in 0..30 {
         cluster.client(1).put("b", format!("before-{number}"), "v", None).await?;
     }
     cluster.kill(2);
     for number in 0..30 {
-        // Some of these keys have the dead node first on their list.
+        // The dead node is first on the preference list of some of these keys.
         let key = format!("while-{number}");
         cluster.client(3).put("b", &key, "v", None).await?;
         assert_eq!(texts(&cluster.client(1).get("b", &key).await?), ["v"]);
@@ -93,13 +93,13 @@ async fn a_killed_node_is_missed_by_nobody_and_serves_again() -> Test {
     }
     let begun = Instant::now();
     while !matches!(cluster.client(1).get_with("b", "before-1", &all).await, Ok(got) if got.acks.home == 3) {
-        assert!(begun.elapsed() < PATIENCE, "node-2 is not heard again within {PATIENCE:?}");
+        assert!(begun.elapsed() < PATIENCE, "node-2 does not answer again within {PATIENCE:?}");
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_survives_the_death_of_all() -> Test {
+async fn acknowledged_writes_survive_a_kill_of_all_nodes() -> Test {
     let mut cluster = Cluster::start();
     for round in 0..3 {
         let clients: Vec<Client> = (1..=3).map(|number| cluster.client(number)).collect();
@@ -121,7 +121,7 @@ async fn what_was_acknowledged_survives_the_death_of_all() -> Test {
                 acknowledged
             });
         }
-        // In the middle of their writing.
+        // The kill happens while the clients write.
         let begun = Instant::now();
         while written.load(Ordering::Relaxed) < LOAD {
             assert!(begun.elapsed() < PATIENCE, "{LOAD} writes take more than {PATIENCE:?}");

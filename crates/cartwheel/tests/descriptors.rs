@@ -1,4 +1,4 @@
-//! Clients that hold on to connections leave the store its files.
+//! Idle client connections cannot use up the file descriptors that the store needs.
 
 mod harness;
 
@@ -10,7 +10,7 @@ use harness::raw::{get, put};
 
 const FILES: u32 = 256;
 
-/// How many files a process has open, once that is the same for a while.
+/// The number of files that a process has open, once it is stable for a while.
 fn open_files(pid: u64) -> usize {
     let count = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let (mut last, mut calm) = (count(), 0);
@@ -24,14 +24,14 @@ fn open_files(pid: u64) -> usize {
 }
 
 #[test]
-fn idle_clients_do_not_take_all_files() {
+fn idle_clients_do_not_use_up_all_file_descriptors() {
     let mut cluster = Cluster::start();
     cluster.kill(2);
     cluster.restart_with_files(2, FILES);
     let endpoint = cluster.endpoint(2);
     let pid = get(&endpoint, "/healthz").json()["pid"].as_u64().unwrap();
     let addr = endpoint.strip_prefix("http://").unwrap();
-    // More than half of the files; those that are not taken on wait in the system's queue.
+    // More than half of the limit. Connections that the node does not accept wait in the system's queue.
     let idle: Vec<TcpStream> = (0..FILES - 60).map(|_| TcpStream::connect(addr).unwrap()).collect();
     let open = open_files(pid);
     assert!((FILES as usize / 2..FILES as usize * 3 / 4).contains(&open), "{open} of {FILES} files are open");

@@ -1,4 +1,4 @@
-//! Bad disks under real nodes: flipped bits, and disks that are full.
+//! Real nodes on bad disks: flipped bits are detected and healed, and full disks refuse writes until there is room.
 
 mod harness;
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use harness::{Cluster, PATIENCE};
 
-/// One request and its answer's status, headers and body.
+/// Sends one request; returns the answer's status and body.
 fn call(method: &str, url: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let (addr, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(addr).unwrap();
@@ -29,7 +29,7 @@ fn call(method: &str, url: &str, body: &[u8]) -> (u16, Vec<u8>) {
     (status, answer.split_off(end))
 }
 
-/// Tries until it succeeds, for a bounded time: what heals does so in the background.
+/// Retries until it succeeds, for a bounded time, because healing happens in the background.
 fn eventually(what: &str, mut try_it: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !try_it() {
@@ -38,7 +38,7 @@ fn eventually(what: &str, mut try_it: impl FnMut() -> bool) {
     }
 }
 
-/// Incompressible bytes of its own for each number.
+/// Incompressible bytes, different for each number.
 fn noise(number: u64, len: usize) -> Vec<u8> {
     let mut x = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let next = || {
@@ -50,18 +50,18 @@ fn noise(number: u64, len: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-/// The engine's files under `dir` that are no journals.
+/// The engine's files under `dir`, without its journals.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let all = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
     all.filter(|path| path.extension().is_none_or(|extension| extension != "jnl")).collect()
 }
 
-/// Flips a bit of `bytes` wherever it is in one of `files`; returns how often.
+/// Flips a bit in each occurrence of `bytes` in `files`; returns the number of occurrences.
 fn flip(files: &[PathBuf], bytes: &[u8]) -> usize {
     let mut flipped = 0;
     for path in files {
-        // What is merged away meanwhile is no place to look at.
+        // Compaction may have removed the file meanwhile.
         let Ok(mut content) = fs::read(path) else { continue };
         let first = bytes[0];
         let mut at = 0;
@@ -79,11 +79,11 @@ fn flip(files: &[PathBuf], bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn a_flipped_bit_is_found_at_read_and_healed_and_never_served() {
+fn a_flipped_bit_is_detected_on_read_healed_and_never_served() {
     let mut cluster = Cluster::start_sharded(1);
     const VALUES: u64 = 96;
     let value = |number: u64| noise(number, if number % 6 == 5 { 200 } else { 1_000_000 });
-    // More than a store keeps in memory, so that it lies in files of its own.
+    // More than a store keeps in memory, so that it writes table files.
     for number in 0..VALUES {
         let url = format!("{}/v1/kv/b/{number}?w=3&timeout_ms=30000", cluster.endpoint(1));
         let (status, body) = call("PUT", &url, &value(number));
@@ -95,11 +95,11 @@ fn a_flipped_bit_is_found_at_read_and_healed_and_never_served() {
         let part = part(number);
         files(&store).iter().any(|path| fs::read(path).is_ok_and(|content| content.windows(32).any(|at| at == part)))
     };
-    eventually("records lie in files", || holds(0) && holds(5));
+    eventually("records are in table files", || holds(0) && holds(5));
     cluster.kill(2);
     let victims = [0, 5, 12, 30];
     for number in victims {
-        assert!(flip(&files(&store), &part(number)) > 0, "{number} is not where it should be");
+        assert!(flip(&files(&store), &part(number)) > 0, "{number} is in no table file");
     }
     cluster.restart(2);
     for number in 0..VALUES {
@@ -115,7 +115,7 @@ fn a_flipped_bit_is_found_at_read_and_healed_and_never_served() {
     println!("{lost} records were lost on node-2");
     assert!(lost.parse::<u64>().unwrap() >= victims.len() as u64, "{metrics}");
 
-    // All three agree again, though each of them must count.
+    // Reads that need all three replicas succeed again.
     for through in 1..=3 {
         for number in 0..VALUES {
             let url = format!("{}/v1/kv/b/{number}?r=3&timeout_ms=30000", cluster.endpoint(through));
@@ -126,7 +126,7 @@ fn a_flipped_bit_is_found_at_read_and_healed_and_never_served() {
             });
         }
     }
-    // The healed copies are as good as any: node-2 has them on its own disk.
+    // node-2 has the healed records on its own disk.
     cluster.kill(1);
     cluster.kill(3);
     for number in victims {
@@ -135,11 +135,11 @@ fn a_flipped_bit_is_found_at_read_and_healed_and_never_served() {
     }
 }
 
-/// A small disk, which is gone when the test ends, however it ends.
+/// A small disk, unmounted when the test ends, even if it fails.
 struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    /// Mounts one over `dir` and keeps what is in there; none where this is not allowed.
+    /// Mounts a small disk over `dir` and keeps the directory's content. `None` where mounting is not permitted.
     fn over(dir: &Path, mib: u64) -> Option<Self> {
         let aside = dir.with_extension("aside");
         fs::rename(dir, &aside).unwrap();
@@ -165,12 +165,12 @@ impl Tmpfs {
         self.0.join("ballast")
     }
 
-    /// Takes up room until so little is free.
+    /// Fills the disk until only this much is free.
     fn fill_up_to(&self, free: u64) {
         let ballast = fs::File::options().create(true).append(true).open(self.ballast()).unwrap();
         while let more @ 1.. = self.free().saturating_sub(free) {
             let len = ballast.metadata().unwrap().len();
-            // The last page may be gone already.
+            // The last page may be in use already.
             if rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), len, more).is_err() {
                 return;
             }
@@ -184,16 +184,16 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        // Whatever still has files open there keeps them until it ends.
+        // A process that still has files open there keeps them until it ends.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
-/// A cluster whose first node is on a small disk.
+/// A cluster whose node-1 has a small disk.
 struct Cramped {
     cluster: Cluster,
     disk: Tmpfs,
-    /// What was acknowledged.
+    /// The acknowledged keys and values.
     stored: Vec<(String, Vec<u8>)>,
 }
 
@@ -206,11 +206,11 @@ impl Cramped {
         Some(Self { cluster, disk, stored: Vec::new() })
     }
 
-    /// Writes a value of 50 kB under a new key; the status and what was said.
+    /// Writes a value of 50 kB under a new key; returns the status and the body.
     fn put(&mut self, through: u16, query: &str) -> (u16, String) {
         let key = format!("k{}", self.stored.len());
         let value = noise(self.stored.len() as u64, 50_000);
-        // Without a context: a write that was refused before adds a sibling at most, and it is the same value.
+        // Without a context: a write that was refused before adds at most a sibling with the same value.
         let (status, body) = call("PUT", &format!("{}/v1/kv/b/{key}?{query}", self.cluster.endpoint(through)), &value);
         if status == 204 {
             self.stored.push((key, value));
@@ -223,14 +223,14 @@ impl Cramped {
         (status, String::from_utf8(body).unwrap())
     }
 
-    /// All that was acknowledged can be read through every node.
+    /// Checks that every acknowledged value can be read through every node.
     fn check(&self, query: &str) {
         for (key, value) in &self.stored {
             for through in 1..=3 {
                 let url = format!("{}/v1/kv/b/{key}?{query}", self.cluster.endpoint(through));
-                eventually("what was acknowledged is there", || {
+                eventually("acknowledged values can be read", || {
                     let (status, body) = call("GET", &url, b"");
-                    // Siblings are of one value, tried more than once.
+                    // Siblings have the same value: the write was tried more than once.
                     assert!(status != 200 || body == *value, "{key} through node-{through}");
                     status == 200 || status == 300
                 });
@@ -244,12 +244,12 @@ impl Cramped {
 }
 
 #[test]
-fn a_full_disk_refuses_writes_before_it_is_full_and_takes_them_again_when_there_is_room() {
+fn a_node_refuses_writes_before_its_disk_is_full_and_accepts_them_again_when_there_is_room() {
     let Some(mut cramped) = Cramped::start() else { return };
     for through in 1..=3 {
         assert_eq!(cramped.put(through, "w=3").0, 204);
     }
-    // A tenth of the disk is kept back.
+    // A tenth of the disk is reserved.
     cramped.disk.fill_up_to(8 << 20);
     eventually("a write that needs the full disk is refused", || {
         let (status, said) = cramped.put(1, "w=3");
@@ -257,21 +257,21 @@ fn a_full_disk_refuses_writes_before_it_is_full_and_takes_them_again_when_there_
         status == 507
     });
     let (status, said) = call("DELETE", &format!("{}/v1/kv/b/k0?w=3", cramped.cluster.endpoint(1)), b"");
-    assert_eq!(status, 507, "a delete needs room as well: {}", String::from_utf8_lossy(&said));
+    assert_eq!(status, 507, "a delete needs room, too: {}", String::from_utf8_lossy(&said));
     let (status, said) = cramped.readyz();
     assert!(status == 200 && said.contains("disk_full"), "{said}");
 
-    // The others have room, so writes that do without the full disk succeed, through it as well; and reads go on.
+    // The other nodes have room. Writes that do not need the full disk succeed through every node, and reads go on.
     for through in 1..=3 {
         assert_eq!(cramped.put(through, "w=2").0, 204);
     }
     cramped.check("r=2");
-    // A coordinator that has stored a write may not call it refused; one that knows of the full disk, from whatever it asked of late,
-    // does not begin.
+    // A coordinator that has stored a write must not report it as refused (507). One that knows of the full disk from a recent request does
+    // not begin the write.
     std::thread::sleep(Duration::from_millis(1_100));
     let (status, said) = cramped.put(2, "w=3");
     assert!(status == 507 || (status == 503 && said.contains("may yet appear")), "{status}: {said}");
-    eventually("a coordinator that has just been told does not begin", || {
+    eventually("a coordinator that knows of the full disk does not begin the write", || {
         let (status, said) = cramped.put(2, "w=3");
         assert!(status == 507 || (status == 503 && said.contains("may yet appear")), "{status}: {said}");
         status == 507
@@ -279,21 +279,21 @@ fn a_full_disk_refuses_writes_before_it_is_full_and_takes_them_again_when_there_
 
     cramped.disk.make_room();
     eventually("the disk is used again", || cramped.put(1, "w=3").0 == 204);
-    eventually("all its shards notice", || cramped.readyz().1.contains("\"ready\""));
-    eventually("the others hear of it", || cramped.put(2, "w=3").0 == 204);
+    eventually("all shards of the node notice the room", || cramped.readyz().1.contains("\"ready\""));
+    eventually("the other nodes use the disk again", || cramped.put(2, "w=3").0 == 204);
     cramped.check("r=3");
     let log = cramped.log();
-    assert!(!log.contains("store_failed"), "the engine never noticed: {log}");
-    assert!((1..=8).contains(&log.matches("disk full; storing no writes").count()), "each shard says it once: {log}");
+    assert!(!log.contains("store_failed"), "the engine must not run out of disk: {log}");
+    assert!((1..=8).contains(&log.matches("disk full; storing no writes").count()), "each shard logs it once: {log}");
 }
 
 #[test]
-fn a_disk_that_others_fill_to_the_last_byte_fails_and_comes_back() {
+fn a_store_reopens_after_other_programs_filled_the_disk_to_the_last_byte() {
     let Some(mut cramped) = Cramped::start() else { return };
     for _ in 0..5 {
         assert_eq!(cramped.put(1, "w=3").0, 204);
     }
-    // The node looks at the disk ten times a second. Whoever fills it between two looks makes the engine fail.
+    // The node checks the disk ten times a second. A program that fills it between two checks makes the engine fail.
     eventually("the engine runs out of disk", || {
         cramped.disk.fill_up_to(0);
         for _ in 0..3 {
@@ -306,23 +306,23 @@ fn a_disk_that_others_fill_to_the_last_byte_fails_and_comes_back() {
         }
         failed
     });
-    // Through the other nodes all goes on meanwhile.
-    eventually("the others go on", || cramped.put(2, "w=2").0 == 204);
+    // The other nodes serve requests meanwhile.
+    eventually("the other nodes accept writes", || cramped.put(2, "w=2").0 == 204);
     cramped.check("r=2");
     cramped.disk.make_room();
     eventually("the store is open again", || cramped.readyz().1.contains("\"ready\""));
     assert!(cramped.log().contains("store is open again"));
-    eventually("it takes writes", || cramped.put(1, "w=3").0 == 204);
+    eventually("the node accepts writes", || cramped.put(1, "w=3").0 == 204);
     cramped.check("r=3");
 
-    // And what it held lies on its disk: it is there after a kill.
+    // The node's records are on its disk: they survive a kill.
     cramped.cluster.kill_restarted();
     cramped.cluster.restart(1);
     cramped.check("r=3");
 }
 
 #[test]
-fn a_node_starts_on_a_full_disk_and_serves_what_it_holds() {
+fn a_node_starts_on_a_full_disk_and_serves_its_records() {
     let Some(mut cramped) = Cramped::start() else { return };
     for _ in 0..5 {
         assert_eq!(cramped.put(1, "w=3").0, 204);
@@ -331,12 +331,12 @@ fn a_node_starts_on_a_full_disk_and_serves_what_it_holds() {
     cramped.disk.fill_up_to(0);
     for _ in 0..3 {
         cramped.cluster.restart(1);
-        eventually("it says that its disk is full", || cramped.readyz().1.contains("disk_full"));
+        eventually("the node reports that its disk is full", || cramped.readyz().1.contains("disk_full"));
         cramped.check("r=3");
         cramped.cluster.kill_restarted();
     }
     cramped.disk.make_room();
     cramped.cluster.restart(1);
-    eventually("it takes writes", || cramped.put(1, "w=3").0 == 204);
+    eventually("the node accepts writes", || cramped.put(1, "w=3").0 == 204);
     cramped.check("r=3");
 }

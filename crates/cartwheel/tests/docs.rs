@@ -1,5 +1,5 @@
-//! The documentation is consistent with itself and with the repository: links, page lengths, and the names of files, recipes, packages and
-//! command-line flags that it gives.
+//! The documentation agrees with itself and with the repository: its links, its page lengths, and the files, names in the code, recipes,
+//! packages, commands and flags that it mentions.
 
 mod harness;
 
@@ -14,12 +14,12 @@ use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 const README_LINES_MAX: usize = 150;
 const ARCHITECTURE_LINES_MAX: usize = 120;
 const CHAPTER_LINES_MAX: usize = 250;
-/// Headers of one word, which are no types.
+/// Headers of one word, which are not types.
 const HEADERS: [&str; 5] = ["Accept", "Allow", "ETag", "Host", "Origin"];
 
-/// What one Markdown file says, as far as it can be checked.
+/// The parts of one Markdown file that can be checked.
 struct Page {
-    /// Relative to the repository.
+    /// Relative to the repository's root.
     path: PathBuf,
     lines: usize,
     links: Vec<String>,
@@ -33,7 +33,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// All files of the repository whose name ends so, relative to it.
+/// All files of the repository whose name has this ending, relative to its root.
 fn files_ending(suffix: &str) -> Vec<PathBuf> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap() {
@@ -56,7 +56,7 @@ fn files_ending(suffix: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The anchor that GitHub and mdBook make of a heading.
+/// The anchor that GitHub and mdBook generate for a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading
         .to_lowercase()
@@ -172,7 +172,7 @@ fn pages_are_short_enough_to_be_read() {
 }
 
 #[test]
-fn source_files_that_are_named_exist() {
+fn named_source_files_exist() {
     let sources = files_ending(".rs");
     let is_there = |name: &str| sources.iter().any(|path| path.ends_with(name));
     let mut missing = Vec::new();
@@ -187,7 +187,7 @@ fn source_files_that_are_named_exist() {
 }
 
 #[test]
-fn types_and_items_that_are_named_exist() {
+fn named_types_and_items_exist() {
     let words: BTreeSet<String> = files_ending(".rs")
         .iter()
         .filter(|path| path.starts_with("crates"))
@@ -196,7 +196,7 @@ fn types_and_items_that_are_named_exist() {
             text.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect::<Vec<_>>()
         })
         .collect();
-    // `Type`, `Type::item`, `CONSTANT_NAME` and `item_name`; a header or a method is no such word.
+    // `Type`, `Type::item`, `CONSTANT_NAME` and `item_name`; a header or a method has another form.
     let is_name = |code: &str| {
         let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || c == '_');
         let has_lower = code.contains(|c: char| c.is_lowercase()) || code.contains('_');
@@ -227,7 +227,7 @@ fn types_and_items_that_are_named_exist() {
 }
 
 #[test]
-fn recipes_and_cargo_targets_that_are_named_exist() {
+fn named_recipes_and_cargo_targets_exist() {
     let justfile = fs::read_to_string(root().join("justfile")).unwrap();
     let is_recipe = |name: &str| {
         justfile.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', ':'])))
@@ -284,7 +284,7 @@ fn each_dependency_is_explained() {
     assert!(missing.is_empty(), "not in docs/src/how-it-works/dependencies.md: {missing:?}");
 }
 
-/// The help of a subcommand, once for each.
+/// The help texts of subcommands; each is run once and kept.
 #[derive(Default)]
 struct Help(BTreeMap<Vec<String>, String>);
 
@@ -320,12 +320,12 @@ impl Help {
 }
 
 #[test]
-fn commands_and_flags_that_are_shown_exist() {
+fn shown_commands_and_flags_exist() {
     let mut help = Help::default();
     let mut unknown = Vec::new();
     for page in pages().iter().filter(|page| page.path != Path::new("CHANGELOG.md")) {
         for code in &page.code {
-            // A command ends where the shell would begin another, or a comment.
+            // A command ends where the shell would begin another command or a comment.
             let command: Vec<&str> = code
                 .split_whitespace()
                 .take_while(|word| !matches!(*word, "#" | "|" | "&&" | ";" | ">" | "<" | "&"))

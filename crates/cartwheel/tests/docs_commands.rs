@@ -1,7 +1,7 @@
-//! The commands that README.md and the quick start show do what is shown there.
+//! The commands in README.md and the quick start print the output that is shown there.
 //!
 //! The `sh` blocks of a page are one shell session in their order, against a cluster of the page's own on free ports. A `text` block shows
-//! what the `sh` block before it prints: `...` stands for anything within a line, and for any lines where it is alone in one.
+//! what the `sh` block before it prints: `...` stands for anything within a line, and for any number of lines where it is alone on one.
 
 mod harness;
 
@@ -16,13 +16,13 @@ use harness::{CARTWHEEL, Cluster, PATIENCE};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Commands of these pages that are not run here, and why.
+/// Commands of these pages that are not run here, with the reason.
 const LEFT_OUT: [(&str, &str); 2] = [
     ("cargo run --release -- dev", "the cluster is started by the test itself, by the same `cartwheel dev`"),
     ("cargo test --release --workspace --all-features", "it runs this test"),
 ];
 
-/// A block of commands, and what it is shown to print, if anything.
+/// A block of commands, and the output shown for it, if any.
 struct Block {
     commands: String,
     shown: Option<String>,
@@ -58,7 +58,7 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// Whether `said` is what `shown` shows.
+/// Whether the line `said` matches the line `shown`, in which `...` stands for anything.
 fn is_like(said: &str, shown: &str) -> bool {
     let Some((before, after)) = shown.split_once("...") else { return said == shown };
     let Some(rest) = said.strip_prefix(before) else { return false };
@@ -74,13 +74,13 @@ fn are_like(said: &[&str], shown: &[&str]) -> bool {
 }
 
 #[test]
-fn output_is_compared_but_for_what_is_left_out() {
+fn output_is_compared_except_where_it_is_elided() {
     assert!(is_like("stored on 2 nodes", "stored on ... nodes") && !is_like("stored on 2 nodes", "stored on"));
     assert!(are_like(&["a", "b", "c"], &["a", "...", "c"]) && are_like(&["a", "c"], &["a", "...", "c"]));
     assert!(!are_like(&["a", "b", "d"], &["a", "...", "c"]) && !are_like(&["a", "b"], &["a"]));
 }
 
-/// The lines of a text that say something.
+/// The lines of a text that are not blank.
 fn lines_of(text: &str) -> Vec<&str> {
     text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect()
 }
@@ -101,7 +101,7 @@ fn run(page: &str) {
     let to_real = |text: &str| ports.iter().fold(text.to_owned(), |text, (shown, real)| text.replace(shown, real));
     let to_shown = |text: &str| ports.iter().fold(text.to_owned(), |text, (shown, real)| text.replace(real, shown));
 
-    // One script for the whole page, so that variables stay. Each block writes into files of its own.
+    // The whole page is one script, so that variables persist. Each block writes to its own files.
     let mut script = String::from("set -e\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n");
     let blocks = blocks(page);
     for (number, block) in blocks.iter().enumerate() {
@@ -123,7 +123,7 @@ fn run(page: &str) {
     let has_succeeded = loop {
         match shell.try_wait().unwrap() {
             Some(status) => break status.success(),
-            // What the page waits for does not come. Asked to end, the shell ends what it started.
+            // A command of the page does not end. The shell is asked to end, and ends the processes that it started.
             None if begun.elapsed() > PATIENCE => {
                 kill_process(Pid::from_child(&shell), Signal::TERM).unwrap();
                 shell.wait().unwrap();
@@ -156,7 +156,7 @@ mod merge;
 const MERGING: &str = "docs/src/using/merging.md";
 
 #[tokio::test]
-async fn siblings_are_merged_as_the_book_shows() {
+async fn the_books_merge_examples_merge_siblings() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(MERGING)).unwrap();
     let block = |language: &str| {
         page.split(&format!("```{language}\n")).nth(1).unwrap().split("```").next().unwrap().to_owned()
@@ -203,9 +203,9 @@ fn the_bench_commands_of_the_readme_run() {
 }
 
 #[test]
-fn metrics_that_are_named_exist() {
+fn named_metrics_exist() {
     let cluster = Cluster::start();
-    // A family of metrics is shown once it has counted something.
+    // A metric family is shown only once it has counted something.
     assert_eq!(harness::raw::put(&cluster.endpoint(1), "/v1/kv/b/k", "value").status, 204);
     assert_eq!(harness::raw::get(&cluster.endpoint(1), "/v1/kv/b/k").status, 200);
     let metrics = harness::raw::get(&cluster.endpoint(1), "/metrics").text();
@@ -223,7 +223,7 @@ fn metrics_that_are_named_exist() {
         for name in
             text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("cartwheel_"))
         {
-            // A counter's name has a suffix that its description has not.
+            // A counter's sample has a suffix that its description lacks.
             assert!(
                 known.contains(name) || known.contains(name.trim_end_matches("_total")),
                 "{page}: no metric {name}"
@@ -235,11 +235,11 @@ fn metrics_that_are_named_exist() {
 }
 
 #[test]
-fn the_readme_does_what_it_shows() {
+fn the_readmes_commands_print_what_it_shows() {
     run("README.md");
 }
 
 #[test]
-fn the_quick_start_does_what_it_shows() {
+fn the_quick_starts_commands_print_what_it_shows() {
     run("docs/src/quick-start.md");
 }

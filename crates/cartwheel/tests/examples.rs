@@ -1,4 +1,4 @@
-//! The examples on clusters of real processes.
+//! The examples keep their promises on clusters of real processes.
 
 mod harness;
 
@@ -12,7 +12,7 @@ use harness::{CARTWHEEL, Cluster};
 use stock::orders::{Place, Shop, numbers};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_cart_loses_an_item_though_a_node_dies() {
+async fn no_cart_loses_an_item_while_a_node_is_killed() {
     let mut purchases = purchases::parse(purchases::CDNOW).unwrap();
     purchases.truncate(3_000);
     let removes = purchases.iter().filter(|purchase| purchase.is_removed(10)).count();
@@ -23,7 +23,7 @@ async fn no_cart_loses_an_item_though_a_node_dies() {
     cluster.stop().await;
 
     assert_eq!((result.replayed.adds, result.replayed.removes), (3_000, removes as u64));
-    assert!(result.replayed.merges > 0, "the writers never met");
+    assert!(result.replayed.merges > 0, "no writer met another's sibling");
     for proof in [&result.plain, &result.marked] {
         assert_eq!((proof.found, proof.removed, &proof.faults[..]), (3_000 - removes, removes, &[][..]));
     }
@@ -31,9 +31,9 @@ async fn no_cart_loses_an_item_though_a_node_dies() {
     assert_eq!(result.verdict(), Ok(()));
 }
 
-/// Two devices of one customer: one takes an item out while the other puts another in.
+/// Two devices of one customer: one removes an item while the other adds another.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_item_resurfaces_where_siblings_are_united_and_not_where_it_is_marked() {
+async fn a_deleted_item_resurfaces_in_a_union_but_not_where_it_is_marked() {
     async fn ends_with<C: Cart>(cluster: &Cluster, bucket: &str) -> Vec<String> {
         let purchase = |mark| Purchase { customer: "alice".to_owned(), item: format!("item {mark}"), mark };
         let (phone, laptop) = (cluster.client(1), cluster.client(2));
@@ -59,7 +59,7 @@ async fn a_deleted_item_resurfaces_where_siblings_are_united_and_not_where_it_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_orders_at_once_leave_what_they_leave() {
+async fn concurrent_orders_leave_the_right_stock() {
     let cluster = Cluster::start();
     let at = Place { bucket: "stock", key: "chairs" };
     let mut warehouse = Shop::new("warehouse", cluster.client(3));
@@ -74,18 +74,18 @@ async fn two_orders_at_once_leave_what_they_leave() {
         let seen = Shop::new("auditor", cluster.client(node)).look(at).await.unwrap();
         assert_eq!((seen.siblings, seen.stock.left()), (2, 3), "node {node}");
     }
-    // Whoever sells next merges both, and knows the sales that it was not there for.
+    // The shop that sells next merges both siblings, and thus includes the other shop's sale.
     let seen = one.look(at).await.unwrap();
     one.sell(at, seen, 2).await.unwrap();
     let seen = other.look(at).await.unwrap();
     assert_eq!((seen.siblings, seen.stock.left(), seen.stock.of("shop-1").sold), (1, 1, 5));
 
-    // As one number it goes wrong: each shop writes what it believes to be left.
+    // A plain number goes wrong: each shop writes the stock that it believes to be left.
     let (bucket, key, [one, other]) = ("stock", "naive", [cluster.client(1), cluster.client(2)]);
     let context = one.put(bucket, key, "10", None).await.unwrap().context;
     tokio::try_join!(one.put(bucket, key, "7", context.as_ref()), other.put(bucket, key, "6", context.as_ref()))
         .unwrap();
     let mut left = numbers(&cluster.client(3).get(bucket, key).await.unwrap());
     left.sort_unstable();
-    assert_eq!(left, [6, 7], "neither of them is what is left");
+    assert_eq!(left, [6, 7], "neither sibling is the true stock");
 }

@@ -10,11 +10,11 @@ use cartwheel_faults::report::{self, Row};
 use cartwheel_faults::runner::Runner;
 use cartwheel_faults::scenario::{Pace, Scenario};
 
-/// The number of clusters at the same time. They wait more than they compute.
+/// The number of clusters that run at the same time. They wait more than they compute.
 const AT_ONCE: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_fault_refuses_a_write_or_loses_an_add() {
+async fn no_fault_causes_a_refused_write_or_a_lost_add() {
     cleanup::remove().unwrap();
     if let Some(why) = Network::unavailable() {
         say(&format!("\n*** SKIPPED: no network namespaces can be made here, so faults are not tested: {why} ***\n"));
@@ -30,7 +30,7 @@ async fn no_fault_refuses_a_write_or_loses_an_add() {
     assert!(violations.is_empty(), "see the table above:\n{violations}");
 }
 
-/// The canaries must have violations; otherwise the success of the other scenarios means nothing.
+/// Checks that the canaries have violations; otherwise the success of the other scenarios proves nothing.
 fn assert_detected((scenario, result): &Row) {
     let outcome = &result.as_ref().unwrap().outcome;
     let (refused, lost) = (total(&outcome.counts.writes_refused), outcome.found.missing.len());
@@ -41,7 +41,7 @@ fn assert_detected((scenario, result): &Row) {
     }
 }
 
-/// Writes to standard error even if the test succeeds; the output of a print macro is shown only for tests that fail.
+/// Writes to standard error even if the test succeeds. The output of a print macro is shown only for tests that fail.
 fn say(text: &str) {
     std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
 }

@@ -1,5 +1,4 @@
-//! A cluster that comes to be node by node, of real processes: nodes come, die in the middle of it, are replaced and leave, and nothing
-//! that was written is missed at any time.
+//! A cluster of real processes loses no acknowledged write while nodes join, crash during transfers, are replaced and leave.
 
 mod harness;
 
@@ -12,7 +11,7 @@ use harness::raw::{get, put};
 
 const KEYS: u32 = 200;
 
-/// Writes keys through a node.
+/// Writes keys through the node `through`.
 fn write(nodes: &Grown, through: &str, keys: Range<u32>) {
     for key in keys {
         let reply = put(&nodes.endpoint(through), &format!("/v1/kv/carts/{key}?w=2"), &format!("milk {key}"));
@@ -20,7 +19,7 @@ fn write(nodes: &Grown, through: &str, keys: Range<u32>) {
     }
 }
 
-/// Reads them back through one.
+/// Reads keys through the node `through` and checks their values.
 fn find(nodes: &Grown, through: &str, keys: Range<u32>) {
     for key in keys {
         let reply = get(&nodes.endpoint(through), &format!("/v1/kv/carts/{key}?consistency=strong&timeout_ms=30000"));
@@ -28,27 +27,29 @@ fn find(nodes: &Grown, through: &str, keys: Range<u32>) {
     }
 }
 
-/// How many partitions a node knows to be on their way, and which members to be leaving.
+/// The number of partitions in transfer and of leaving members, as the node `through` knows them.
 fn moves(nodes: &Grown, through: &str) -> (usize, usize) {
     let told = get(&nodes.endpoint(through), "/v1/cluster/transfers").json();
     (told["transfers"].as_array().unwrap().len(), told["leaving"].as_array().unwrap().len())
 }
 
 fn on_their_way(nodes: &Grown, through: &str) {
-    nodes.eventually("partitions are on their way", |nodes| moves(nodes, through).0 > 0);
+    nodes.eventually("partitions are in transfer", |nodes| moves(nodes, through).0 > 0);
 }
 
 fn settled(nodes: &Grown, all: &[&str]) {
-    nodes.eventually("all is on its target nodes", |nodes| all.iter().all(|name| moves(nodes, name) == (0, 0)));
+    nodes.eventually("every partition is on its target nodes", |nodes| {
+        all.iter().all(|name| moves(nodes, name) == (0, 0))
+    });
 }
 
 #[test]
-fn nodes_come_die_are_replaced_and_leave_and_nothing_is_missed() {
+fn no_write_is_lost_while_nodes_join_crash_are_replaced_and_leave() {
     let mut nodes = Grown::of(&["a", "b", "c"]);
     settled(&nodes, &["a", "b", "c"]);
     write(&nodes, "b", 0..KEYS);
 
-    // A fourth is let in. One of those who hand over to it dies, and then it dies itself.
+    // A fourth node is added. A node that hands over partitions to it is killed, then the new node itself.
     nodes.waits("d", "c");
     nodes.done("c", &["add", "d", "--yes"]);
     nodes.wait_for("d");
@@ -64,14 +65,14 @@ fn nodes_come_die_are_replaced_and_leave_and_nothing_is_missed() {
     nodes.wait_for("d");
     settled(&nodes, &["a", "b", "c", "d"]);
 
-    // One dies for good, and a fresh one takes its place.
+    // A node is lost for good, and a new node replaces it.
     nodes.kill("c");
     nodes.waits("e", "a");
     nodes.done("a", &["replace", "c", "e", "--yes", "--wait"]);
     settled(&nodes, &["a", "b", "d", "e"]);
     find(&nodes, "e", 0..KEYS);
 
-    // The first one leaves: it hands over what it has, and ends in order.
+    // The first node leaves: it hands over its partitions and stops cleanly.
     nodes.done("b", &["remove", "a", "--yes", "--wait"]);
     let ended = nodes.ends("a");
     assert!(ended.success() && nodes.log("a").contains("delete the directory"), "{}", nodes.log("a"));

@@ -1,4 +1,4 @@
-//! What the nodes of a real cluster think of one that is killed, and of one that stands still.
+//! The nodes of a real cluster agree that a killed node and a frozen node are down, and that it is alive when it is back.
 
 mod harness;
 
@@ -8,14 +8,14 @@ use cartwheel_client::{Liveness, LivenessStatus};
 use harness::{CARTWHEEL, Cluster, PATIENCE};
 use rustix::process::Signal;
 
-/// What node `at` thinks of node `of`.
+/// The verdict of node `at` on node `of`.
 async fn verdict(cluster: &Cluster, at: u16, of: u16) -> Option<Liveness> {
     let status = cluster.client(at).cluster().await.unwrap();
     let name = format!("node-{of}");
     status.members.into_iter().find(|member| member.member.name == name).unwrap().liveness
 }
 
-/// Waits until node `at` thinks so of node `of`; gives back what it thinks, and all that it thought on the way.
+/// Waits until node `at` has this verdict on node `of`; returns it, and the statuses seen before it.
 async fn wait(cluster: &Cluster, at: u16, of: u16, status: LivenessStatus) -> (Liveness, Vec<LivenessStatus>) {
     let (begun, mut seen) = (Instant::now(), Vec::new());
     loop {
@@ -25,7 +25,7 @@ async fn wait(cluster: &Cluster, at: u16, of: u16, status: LivenessStatus) -> (L
             }
             seen.push(liveness.status);
         }
-        assert!(begun.elapsed() < PATIENCE, "node-{at} never took node-{of} for {status:?}: {seen:?}");
+        assert!(begun.elapsed() < PATIENCE, "node-{at} never considered node-{of} {status:?}: {seen:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -37,10 +37,10 @@ async fn all_alive(cluster: &Cluster) {
 }
 
 #[tokio::test]
-async fn a_killed_node_is_suspect_at_once_then_down_and_alive_when_it_is_back() {
+async fn a_killed_node_is_suspect_at_once_then_down_and_alive_after_a_restart() {
     let mut cluster = Cluster::start();
     all_alive(&cluster).await;
-    assert_eq!(verdict(&cluster, 1, 1).await, None, "nobody has a verdict of itself");
+    assert_eq!(verdict(&cluster, 1, 1).await, None, "a node has no verdict on itself");
     cluster.kill(3);
     let (down, before) = wait(&cluster, 1, 3, LivenessStatus::Down).await;
     assert!(before.contains(&LivenessStatus::Suspect), "{before:?}");
@@ -62,7 +62,7 @@ async fn a_killed_node_is_suspect_at_once_then_down_and_alive_when_it_is_back() 
 }
 
 #[tokio::test]
-async fn a_node_that_stands_still_is_down_though_its_connections_stand_and_alive_when_it_goes_on() {
+async fn a_frozen_node_is_down_though_its_connections_stay_open_and_alive_when_it_continues() {
     let cluster = Cluster::start();
     all_alive(&cluster).await;
     cluster.signal(3, Signal::STOP);
@@ -71,7 +71,11 @@ async fn a_node_that_stands_still_is_down_though_its_connections_stand_and_alive
     }
     let status = cluster.client(1).cluster().await.unwrap();
     let still = status.members.iter().find(|member| member.member.name == "node-3").unwrap();
-    assert_eq!(still.state, cartwheel_client::MemberState::Connected, "that is what tells it from a dead one");
+    assert_eq!(
+        still.state,
+        cartwheel_client::MemberState::Connected,
+        "the open connection tells a frozen node from a dead one"
+    );
     cluster.signal(3, Signal::CONT);
     all_alive(&cluster).await;
 }

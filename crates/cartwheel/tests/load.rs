@@ -1,4 +1,4 @@
-//! `cartwheel load` against a real cluster.
+//! `cartwheel load` against a real cluster: it stores each record once, resumes after kills and outages, and reports bad records.
 
 mod harness;
 
@@ -24,12 +24,12 @@ fn done(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// What a load says that the file or the cluster does not bear.
+/// The standard error of a load that must fail.
 fn refused(output: &Output) -> String {
     failed(output, 5)
 }
 
-/// What a load says that ends with the exit code `code`.
+/// The standard error of a load that must end with the exit code `code`.
 fn failed(output: &Output, code: i32) -> String {
     let said = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{said}");
@@ -58,7 +58,7 @@ async fn one_value(client: &Client, key: &str) -> (String, String) {
     (String::from_utf8(value.bytes.to_vec()).unwrap(), value.content_type)
 }
 
-/// Checks that each line of the file is there once, as the only value of its key.
+/// Checks that each line of the file is stored as the only value of its key.
 #[tokio::main(flavor = "current_thread")]
 async fn all_there_once(client: &Client, text: &str) {
     for (number, line) in text.lines().enumerate() {
@@ -69,7 +69,7 @@ async fn all_there_once(client: &Client, text: &str) {
 }
 
 #[test]
-fn files_of_all_formats_and_a_second_load_replaces_the_first() {
+fn files_of_all_formats_load_and_a_second_load_replaces_the_first() {
     let cluster = Cluster::start();
     let dir = tempfile::tempdir().unwrap();
     let client = cluster.client(2);
@@ -85,7 +85,7 @@ fn files_of_all_formats_and_a_second_load_replaces_the_first() {
     done(&load(&cluster, &file, &["--key", "id", "--json"]).output().unwrap());
     all_there_once(&client, &text);
 
-    // The same key on many lines: the last stays.
+    // Where many lines have the same key, the last one stays.
     let csv: String = (0..100).map(|number| format!("k{},{number}\r\n", number % 3)).collect();
     let file = write(&dir, "rows.csv", format!("name,count\r\n{csv}"));
     let summary = done(&load(&cluster, &file, &["--key", "name", "--value", "count", "--json"]).output().unwrap());
@@ -93,7 +93,7 @@ fn files_of_all_formats_and_a_second_load_replaces_the_first() {
     assert_eq!(one_value(&client, "k0"), ("99".to_owned(), "text/plain; charset=utf-8".to_owned()));
     assert_eq!(one_value(&client, "k1").0, "97");
 
-    // From standard input, with tabs, as objects.
+    // Tab-separated lines from standard input, stored as JSON objects.
     let mut command = load(&cluster, Path::new("-"), &["--key", "name", "--format", "tsv", "--json"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"name\tcount\nk9\t\"a\tb\"\nk8\t1\n").unwrap();
@@ -121,8 +121,8 @@ fn killed_half_way_and_resumed(args: &[&str]) {
             Some(stored) => break stored,
             None => std::thread::sleep(Duration::from_millis(5)),
         }
-        assert!(begun.elapsed() < PATIENCE, "nothing was stored");
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed: give it more to do");
+        assert!(begun.elapsed() < PATIENCE, "no record was stored");
+        assert!(child.try_wait().unwrap().is_none(), "the load ended before it could be killed: give it more records");
     };
     child.kill().unwrap();
     child.wait().unwrap();
@@ -136,17 +136,17 @@ fn killed_half_way_and_resumed(args: &[&str]) {
 }
 
 #[test]
-fn a_load_that_is_killed_goes_on_and_stores_everything_once() {
+fn a_killed_load_resumes_and_stores_every_record_once() {
     killed_half_way_and_resumed(&[]);
 }
 
 #[test]
-fn a_blind_load_that_is_killed_goes_on_and_stores_everything_once() {
+fn a_killed_blind_load_resumes_and_stores_every_record_once() {
     killed_half_way_and_resumed(&["--blind"]);
 }
 
 #[test]
-fn a_load_goes_on_without_one_node_and_waits_for_two() {
+fn a_load_continues_without_one_node_and_resumes_after_a_lost_quorum() {
     let mut cluster = Cluster::start();
     let dir = tempfile::tempdir().unwrap();
     let text = json_lines(300, "x");
@@ -156,7 +156,7 @@ fn a_load_goes_on_without_one_node_and_waits_for_two() {
     cluster.kill(2);
     let text = json_lines(20, "y");
     std::fs::write(&file, &text).unwrap();
-    // It fails for want of a quorum, says where, and goes on when there is one again.
+    // The load fails without a quorum, reports the line, and resumes when there is a quorum again.
     let output = load(&cluster, &file, &["--key", "id", "--patience", "1"]).output().unwrap();
     let said = failed(&output, 4);
     assert!(said.contains("error: line ") && said.contains("the same command goes on from there"), "{said}");
@@ -179,32 +179,32 @@ fn bad_records_stop_a_load_or_are_skipped() {
     );
     assert_eq!(one_value(&cluster.client(1), "2").0, "{\"id\":2}");
 
-    // The same load goes on, and skips.
+    // The same load resumes and skips the bad records.
     let summary = skipped(&load(&cluster, &file, &["--key", "id", "--skip-bad", "--json"]).output().unwrap());
     assert_eq!((&summary["stored"], &summary["stored_before"], &summary["skipped"]), (&3.into(), &2.into(), &2.into()));
     assert_eq!(summary["bad"][1]["line"], 4);
     assert_eq!(one_value(&cluster.client(1), "5").0, "{\"id\":5}");
 
-    // What the cluster refuses is told by its line.
+    // A record that the cluster refuses is reported with its line.
     let large = format!("{{\"id\":1}}\n{{\"id\":2,\"x\":\"{}\"}}\n", "x".repeat(1 << 20));
     let file = write(&dir, "large.jsonl", large);
     let said = refused(&load(&cluster, &file, &["--key", "id"]).output().unwrap());
     assert!(said.contains("line 2: ") && said.contains("too_large"), "{said}");
 
-    // A state that is not this load's is not gone by.
+    // The state file of another load is not used.
     std::fs::write(&file, "{\"id\":7}\n").unwrap();
     let said = refused(&load(&cluster, &file, &["--key", "id"]).output().unwrap());
     assert!(said.contains("is the state of another load"), "{said}");
 }
 
-/// A load that skipped something exits with 5, and sums up all the same.
+/// A load that skipped records exits with 5 and still prints its summary.
 fn skipped(output: &Output) -> Value {
     assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[test]
-fn an_open_quote_costs_its_own_line_and_not_the_rest_of_the_file() {
+fn an_unclosed_quote_spoils_only_its_own_line() {
     let cluster = Cluster::start();
     let dir = tempfile::tempdir().unwrap();
     let rows: Vec<String> = (0..3_000).map(|number| format!("k{number},{number}")).collect();
@@ -223,7 +223,7 @@ fn an_open_quote_costs_its_own_line_and_not_the_rest_of_the_file() {
 }
 
 #[test]
-fn a_value_over_the_limit_is_skipped_if_that_is_wanted() {
+fn a_value_over_the_limit_is_skipped_with_skip_bad() {
     let cluster = Cluster::start();
     let dir = tempfile::tempdir().unwrap();
     let file = write(&dir, "rows.csv", format!("k,v\na,1\nb,{}\nc,3\n", "x".repeat(2 << 20)));
@@ -238,11 +238,11 @@ fn a_value_over_the_limit_is_skipped_if_that_is_wanted() {
 }
 
 #[test]
-fn two_loads_of_one_file_at_once_are_not_one_load() {
+fn a_second_load_of_the_same_file_is_refused_while_the_first_runs() {
     let cluster = Cluster::start();
     let dir = tempfile::tempdir().unwrap();
     let file = write(&dir, "rows.jsonl", json_lines(20, "x"));
-    // The first has no quorum, and waits for one.
+    // The first load has no quorum and waits for one.
     cluster.kill(2);
     cluster.kill(3);
     let mut first =
@@ -256,13 +256,13 @@ fn two_loads_of_one_file_at_once_are_not_one_load() {
     assert!(said.contains("another load keeps its state in"), "{said}");
     first.kill().unwrap();
     first.wait().unwrap();
-    // What was killed holds up nothing.
+    // A killed load does not keep the lock.
     let said = failed(&load(&cluster, &file, &["--key", "id", "--patience", "1"]).output().unwrap(), 4);
     assert!(said.contains("the same command goes on from there"), "{said}");
 }
 
 #[test]
-fn what_cannot_be_loaded_is_said() {
+fn files_that_cannot_be_loaded_are_refused_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     write(&dir, "empty.csv", "");

@@ -1,4 +1,4 @@
-//! Clusters that grow and shrink under an operator's hands: what is refused, what a plan says, and what becomes of nodes that go.
+//! An operator's membership changes on real processes: invalid ones are refused, plans are right, and removed nodes end.
 
 mod harness;
 
@@ -14,9 +14,9 @@ fn plan(nodes: &Grown, through: &str, changes: &[&str]) -> Value {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_its_reason_and_changes_nothing() {
+fn invalid_changes_are_refused_with_the_reason_and_change_nothing() {
     let mut nodes = Grown::new();
-    // The seed is not there yet, and its name stands for more than one address.
+    // The seed does not run yet, and its name resolves to more than one address.
     let seed = nodes.peer_addr("a").replace("127.0.0.1", "localhost");
     nodes.serve("b", &["--seed", &seed]);
     nodes.founds("a");
@@ -24,7 +24,7 @@ fn what_makes_no_sense_is_refused_with_its_reason_and_changes_nothing() {
     nodes.eventually("the node waits", |nodes| nodes.moves("a")["waiting"] == json!(["b"]));
     let version = nodes.version("a");
 
-    // A plan that is only shown, or not agreed to, changes nothing.
+    // A plan that is only shown, or not confirmed, changes nothing.
     let added = plan(&nodes, "a", &["add=b:50"]);
     assert_eq!((&added["applied"], &added["version"]), (&json!(false), &json!(version)));
     let shown = nodes.run("a", &["add", "b"]);
@@ -47,25 +47,25 @@ fn what_makes_no_sense_is_refused_with_its_reason_and_changes_nothing() {
     let malformed = nodes.declined("a", &["change", "add"]);
     assert!(malformed.contains("replace=NODE:WITH"), "{malformed}");
 
-    // The plan was made on another cluster than the one that it would change.
+    // The plan was made for another version of the cluster than the one it would change.
     nodes.done("a", &["zone", "a", "x", "--yes"]);
     let stale = json!({"changes": [{"op": "add", "node": "b"}], "planned_on": version, "apply": true}).to_string();
     let reply = call(&nodes.endpoint("a"), "POST", "/v1/cluster/members", JSON, stale.as_bytes());
     assert_eq!(reply.error(), (400, "bad_request".to_owned()));
     assert!(reply.text().contains("the cluster has changed since this was planned"), "{}", reply.text());
 
-    // Nodes that should not be there say so and end.
+    // Nodes that do not belong to the cluster report it and end.
     let alive = nodes.peer_addr("a");
-    // As a node that has lost its disk, with a flag of its first start.
+    // Like a node that has lost its disk and starts with a flag of its first start.
     nodes.serve("c", &["--bootstrap", "--seed", &alive]);
-    nodes.eventually("it founds nothing and waits", |nodes| {
+    nodes.eventually("the node bootstraps no cluster and waits", |nodes| {
         nodes.moves("a")["waiting"].as_array().unwrap().iter().any(|waits| waits == "c")
     });
     nodes.kill("c");
     nodes.serve("d", &["--join"]);
     assert!(nodes.refused("d").contains("give one with --seed"));
     nodes.serve("nameless", &["--bootstrap"]);
-    assert!(nodes.refused("nameless").contains("--cluster-name"), "as it would be again if its disk were lost");
+    assert!(nodes.refused("nameless").contains("--cluster-name"), "a restart after a lost disk needs the name");
     nodes.serve("d", &["--seed", &alive, "--join", "--cluster-name", "shop"]);
     let refused = nodes.refused("d");
     assert!(refused.contains("a there belongs to the cluster test, and this node to the cluster shop"), "{refused}");
@@ -84,7 +84,7 @@ fn what_makes_no_sense_is_refused_with_its_reason_and_changes_nothing() {
     assert!(taken.contains("a node called a is a member of the cluster already"), "{taken}");
 
     let moves = nodes.moves("a");
-    assert_eq!((&moves["transfers"], &moves["leaving"]), (&json!([]), &json!([])), "nothing has come of all that");
+    assert_eq!((&moves["transfers"], &moves["leaving"]), (&json!([]), &json!([])), "refused changes have no effect");
 }
 
 fn seems_down(nodes: &Grown, through: &str, name: &str) -> bool {
@@ -104,7 +104,7 @@ fn all_keys_are_there(nodes: &Grown, through: &str) {
 }
 
 #[test]
-fn nodes_come_in_one_plan_and_go_alive_or_dead() {
+fn one_plan_adds_several_nodes_and_alive_or_dead_nodes_are_removed() {
     let mut nodes = Grown::new();
     nodes.serve("a", &["--bootstrap", "--cluster-name", "test", "--zone", "x"]);
     nodes.wait_for("a");
@@ -119,7 +119,7 @@ fn nodes_come_in_one_plan_and_go_alive_or_dead() {
         assert_eq!(reply.status, 204, "{}", reply.text());
     }
 
-    // All are there, so it is known how much each move carries.
+    // All nodes are up, so the size of each transfer is known.
     let (version, planned) = (nodes.version("a"), plan(&nodes, "c", &["remove=b", "zone=a:y/h"]));
     assert_eq!((&planned["estimated"], &planned["warnings"]), (&json!(false), &json!([])));
     let of_moves = |field: &str| {
@@ -132,19 +132,19 @@ fn nodes_come_in_one_plan_and_go_alive_or_dead() {
     let shares = planned["nodes"].as_array().unwrap();
     let held_by_b = shares.iter().find(|share| share["node"] == "b").unwrap();
     assert_eq!((held_by_b["before"] != json!(0), &held_by_b["after"]), (true, &json!(0)));
-    assert_eq!(nodes.version("c"), version, "it was only shown");
+    assert_eq!(nodes.version("c"), version, "a plan that is only shown changes nothing");
 
-    // One is dead and replaced, another one goes in the same plan.
+    // A dead node is replaced, and another node is removed in the same plan.
     nodes.kill("b");
     nodes.waits("f", "a");
-    nodes.eventually("it is seen to be dead", |nodes| seems_down(nodes, "a", "b"));
+    nodes.eventually("the node is seen to be down", |nodes| seems_down(nodes, "a", "b"));
     let warned = plan(&nodes, "a", &["replace=b:f", "remove=d"]);
     assert!(
         warned["warnings"][0].as_str().unwrap().contains("b is down and cannot hand over its data"),
         "{}",
         warned["warnings"]
     );
-    assert!(warned["bytes"].as_u64().unwrap() > 0, "others hold what it held");
+    assert!(warned["bytes"].as_u64().unwrap() > 0, "other nodes hold the dead node's records");
     nodes.done("a", &["change", "replace=b:f", "remove=d", "--yes", "--wait"]);
     assert!(nodes.ends("d").success(), "{}", nodes.log("d"));
     assert!(nodes.log("d").contains("left the cluster reason=\"the node was removed"), "{}", nodes.log("d"));
@@ -153,16 +153,16 @@ fn nodes_come_in_one_plan_and_go_alive_or_dead() {
     assert!(again.contains("d must not be served again: the node was removed") && again.contains("--seed"), "{again}");
     all_keys_are_there(&nodes, "f");
 
-    // One is dead and removed; then there are no more than there must be.
+    // A dead node is removed. Then the cluster has the fewest nodes that it needs.
     nodes.kill("c");
     let removed: Value = serde_json::from_str(&nodes.done("a", &["remove", "c", "--yes", "--wait", "--json"]))
-        .expect("nothing but JSON");
+        .expect("standard output is JSON alone");
     assert_eq!(removed["applied"], true);
     all_keys_are_there(&nodes, "e");
     let too_few = nodes.declined("a", &["remove", "e", "--yes"]);
     assert!(too_few.contains("2 nodes would remain to hold data"), "{too_few}");
-    // The others hear of it a moment later.
-    nodes.eventually("three are left", |nodes| {
+    // The other nodes learn of it a moment later.
+    nodes.eventually("three members are left", |nodes| {
         let members = get(&nodes.endpoint("f"), "/v1/cluster").json();
         let mut names: Vec<&str> =
             members["members"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
@@ -172,7 +172,7 @@ fn nodes_come_in_one_plan_and_go_alive_or_dead() {
 }
 
 #[test]
-fn what_has_lost_most_of_its_homes_for_good_is_made_anew_when_that_is_forced() {
+fn partitions_that_lost_a_majority_of_homes_are_recovered_with_force() {
     let mut nodes = Grown::new();
     nodes.founds("a");
     nodes.wait_for("a");
@@ -189,12 +189,14 @@ fn what_has_lost_most_of_its_homes_for_good_is_made_anew_when_that_is_forced() {
 
     ["b", "c"].iter().for_each(|name| nodes.kill(name));
     ["d", "e"].iter().for_each(|name| nodes.waits(name, "a"));
-    nodes.eventually("both are seen to be dead", |nodes| ["b", "c"].iter().all(|name| seems_down(nodes, "a", name)));
+    nodes.eventually("both nodes are seen to be down", |nodes| {
+        ["b", "c"].iter().all(|name| seems_down(nodes, "a", name))
+    });
     let replace = ["replace=b:d", "replace=c:e"];
     let warned = plan(&nodes, "a", &replace);
     assert_eq!(warned["force_recovered"], json!([]));
     assert!(warned["warnings"].to_string().contains("256 partitions have lost a majority of their homes"), "{warned}");
-    // They are replaced, and nothing moves; what was forgotten is said later.
+    // Without `--force` the replacement transfers nothing. `--force` is given in a later change.
     nodes.done("a", &[&["change"], &replace[..], &["--yes"]].concat());
     let refused = get(&nodes.endpoint("a"), "/v1/kv/carts/1?consistency=strong&timeout_ms=1000");
     assert_eq!(refused.error(), (503, "unavailable".to_owned()));
@@ -216,18 +218,18 @@ fn what_has_lost_most_of_its_homes_for_good_is_made_anew_when_that_is_forced() {
 }
 
 #[test]
-fn a_node_that_leaves_ends_what_its_clients_asked_for() {
+fn a_leaving_node_completes_its_clients_requests() {
     let mut nodes = Grown::new();
     nodes.founds("a");
     nodes.wait_for("a");
     ["b", "c", "d"].iter().for_each(|name| nodes.waits(name, "a"));
     nodes.done("a", &["add", "b", "c", "d", "--yes", "--wait"]);
-    // A client has begun to write when the node hands over the last of what it holds.
+    // A client's write is in flight while the node hands over its last partitions.
     let path = "/v1/kv/carts/slow?consistency=strong&timeout_ms=60000";
     let mut client = Unfinished::begin(&nodes.endpoint("d"), "PUT", path, b"mi", 4);
     nodes.done("a", &["remove", "d", "--yes"]);
-    nodes.eventually("the node serves nobody else", |nodes| nodes.log("d").contains("serving no more clients"));
-    // It needs the others for this, which would have recorded by then that it has left.
+    nodes.eventually("the node serves no further clients", |nodes| nodes.log("d").contains("serving no more clients"));
+    // The rest of the write needs the other nodes. If the node did not wait for it, they would have recorded by then that the node has left.
     std::thread::sleep(Duration::from_secs(2));
     let reply = client.end(b"lk");
     assert_eq!(reply.status, 204, "{}: {}", reply.text(), nodes.log("d"));
@@ -238,7 +240,7 @@ fn a_node_that_leaves_ends_what_its_clients_asked_for() {
 }
 
 #[test]
-fn a_node_can_be_asked_to_remove_itself() {
+fn a_node_carries_out_its_own_removal() {
     let mut nodes = Grown::new();
     nodes.founds("a");
     nodes.wait_for("a");
@@ -248,12 +250,12 @@ fn a_node_can_be_asked_to_remove_itself() {
     let (said, progress) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("Every partition is on its target nodes."), "{said} {progress}");
     let lines: Vec<&str> = progress.lines().collect();
-    assert!(lines.windows(2).all(|two| two[0] != two[1]), "without a terminal only changes are told: {progress}");
+    assert!(lines.windows(2).all(|two| two[0] != two[1]), "without a terminal only changes are printed: {progress}");
     assert!(nodes.ends("d").success(), "{}", nodes.log("d"));
 }
 
 #[test]
-fn no_weight_takes_a_replica_away() {
+fn no_weight_reduces_the_number_of_replicas() {
     let mut nodes = Grown::new();
     nodes.founds("a");
     nodes.wait_for("a");

@@ -1,4 +1,4 @@
-//! Nothing acknowledged is lost, whoever is killed in the middle of it.
+//! No acknowledged write is lost when one node or all nodes are killed under load.
 
 mod harness;
 
@@ -10,27 +10,27 @@ use cartwheel_client::{Client, Context, Error, Options};
 use harness::{Cluster, PATIENCE, members};
 use tokio::task::JoinSet;
 
-/// How many sets that all writers add to, and how many writers.
+/// The number of sets, which all writers add to.
 const SETS: usize = 8;
 const WRITERS: usize = 6;
-/// How many readers only look.
+/// The number of clients that only read.
 const READERS: usize = 2;
 
-/// What a writer was told is stored.
+/// The writes of one writer that were acknowledged.
 #[derive(Debug, Default)]
 struct Acknowledged {
-    /// Members of sets: read, merged, written.
+    /// Members of sets, each added by a read, a merge and a write: (set, member).
     merged: Vec<(String, String)>,
-    /// Keys written once, without looking.
+    /// Keys written once, without a read.
     blind: Vec<String>,
-    /// Keys that were deleted after they had been written.
+    /// Keys that were written and then deleted.
     deleted: Vec<String>,
 }
 
-/// How many times a writer of a load has gone round, all of them together, when something happens to the cluster.
+/// The number of rounds that all writers together complete before the next step of a test.
 const LOAD: usize = 60;
 
-/// One round of a writer. An error means that its last write is unknown.
+/// One round of a writer. An error means that the outcome of its last write is unknown.
 async fn write_once(client: &Client, name: &str, number: usize, told: &mut Acknowledged) -> Result<(), Error> {
     let (set, member) = (format!("set-{}", number % SETS), format!("{name}-{number}"));
     let read = client.get("sets", &set).await?;
@@ -48,7 +48,7 @@ async fn write_once(client: &Client, name: &str, number: usize, told: &mut Ackno
     Ok(())
 }
 
-/// Writes until told to stop, whatever fails meanwhile.
+/// Writes until it is stopped, whatever fails meanwhile.
 async fn write(client: Client, name: String, stop: Arc<AtomicBool>, rounds: Arc<AtomicUsize>) -> Acknowledged {
     let mut told = Acknowledged::default();
     for number in 0.. {
@@ -63,7 +63,7 @@ async fn write(client: Client, name: String, stop: Arc<AtomicBool>, rounds: Arc<
     told
 }
 
-/// Reads what it has seen before again, and must never be shown less: a get with its own context covers that.
+/// Reads sets repeatedly. No read may lack a member that an earlier one showed, because each get passes the context of the last.
 async fn read(client: Client, stop: Arc<AtomicBool>) {
     let mut seen: Vec<(Option<Context>, Vec<String>)> = vec![(None, Vec::new()); SETS];
     for number in 0.. {
@@ -75,23 +75,23 @@ async fn read(client: Client, stop: Arc<AtomicBool>) {
         if let Ok(read) = client.get_with("sets", format!("set-{set}"), &options).await {
             let now = members(&read);
             let gone: Vec<_> = before.iter().filter(|member| now.binary_search(member).is_err()).collect();
-            assert!(gone.is_empty(), "a reader was shown {gone:?} of set-{set} before and is not any more");
+            assert!(gone.is_empty(), "an earlier read of set-{set} showed {gone:?}, and this one does not");
             (*context, *before) = (read.context, now);
         }
     }
 }
 
-/// A load under way.
+/// A running load.
 struct Load {
     stop: Arc<AtomicBool>,
-    /// How many rounds its writers have ended well.
+    /// The number of rounds that its writers have completed.
     rounds: Arc<AtomicUsize>,
     writers: JoinSet<Acknowledged>,
     readers: JoinSet<()>,
 }
 
 impl Load {
-    /// Each client begins at another node and goes to the next when that one fails it.
+    /// Starts the clients. Each begins at a different node and tries the next one when a request fails.
     fn start(cluster: &Cluster, round: usize) -> Self {
         let mut load =
             Self { stop: Arc::default(), rounds: Arc::default(), writers: JoinSet::new(), readers: JoinSet::new() };
@@ -107,7 +107,7 @@ impl Load {
         load
     }
 
-    /// Waits until its writers have gone round so many times more.
+    /// Waits until its writers have completed [`LOAD`] more rounds.
     async fn goes_on(&self) {
         let (begun, upto) = (Instant::now(), self.rounds.load(Ordering::Relaxed) + LOAD);
         while self.rounds.load(Ordering::Relaxed) < upto {
@@ -125,7 +125,7 @@ impl Load {
     }
 }
 
-/// Everything that was acknowledged is there, through whichever node one asks.
+/// Checks that every acknowledged write is there, through every node.
 async fn nothing_is_lost(cluster: &Cluster, acknowledged: &[Acknowledged]) {
     let (mut merged, mut single) = (0, 0);
     for node in 1..=3 {
@@ -151,11 +151,11 @@ async fn nothing_is_lost(cluster: &Cluster, acknowledged: &[Acknowledged]) {
             single += 1;
         }
     }
-    assert!(merged >= 3 * LOAD && single >= LOAD, "{merged} and {single} writes are no load");
+    assert!(merged >= 3 * LOAD && single >= LOAD, "{merged} and {single} writes are too few for a load");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_node_dies_and_comes_back() {
+async fn no_write_is_lost_when_one_node_is_killed_and_restarted() {
     let mut cluster = Cluster::start();
     let load = Load::start(&cluster, 0);
     load.goes_on().await;
@@ -172,7 +172,7 @@ async fn one_node_dies_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_nodes_die_at_once_and_come_back() {
+async fn no_write_is_lost_when_all_nodes_are_killed_at_once_and_restarted() {
     let mut cluster = Cluster::start_sharded(4);
     let mut acknowledged = Vec::new();
     for round in 0..2 {

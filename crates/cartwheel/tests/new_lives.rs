@@ -1,4 +1,4 @@
-//! Nodes whose data directories are lost, put back from copies, or made anew.
+//! A node whose data directory was lost returns as a new incarnation without false answers, and restored copies of a directory are refused.
 
 mod harness;
 
@@ -49,12 +49,12 @@ fn renew(dir: &Path, like: &Path, name: &str) {
     assert!(output.status.success() && told.contains("is a new incarnation of"), "{told}");
 }
 
-/// What a node says that does not serve `dir`.
+/// Starts a node on `dir`, which it must refuse to serve; returns its log.
 fn refuses_to_serve(dir: &Path, log: &Path) -> String {
     refuses_to_serve_with(dir, log, &[])
 }
 
-/// The same with further arguments.
+/// Like [`refuses_to_serve`], with further arguments.
 fn refuses_to_serve_with(dir: &Path, log: &Path, args: &[&str]) -> String {
     let mut serve = Command::new(CARTWHEEL)
         .args(["serve", "--dir"])
@@ -72,7 +72,7 @@ fn refuses_to_serve_with(dir: &Path, log: &Path, args: &[&str]) -> String {
         if begun.elapsed() > PATIENCE {
             serve.kill().unwrap();
             serve.wait().unwrap();
-            panic!("it serves: {}", fs::read_to_string(log).unwrap());
+            panic!("the node serves: {}", fs::read_to_string(log).unwrap());
         }
         std::thread::sleep(Duration::from_millis(20));
     };
@@ -88,7 +88,7 @@ fn incarnation_of_node_2(cluster: &Cluster, through: u16) -> String {
 }
 
 #[test]
-fn a_wiped_node_never_says_that_a_key_is_not_there_and_its_old_incarnation_does_not_come_back() {
+fn a_wiped_node_never_reports_a_stored_key_as_absent_and_its_old_incarnation_is_refused() {
     let mut cluster = Cluster::start();
     fill(&cluster);
     assert_eq!(call(&cluster.endpoint(1), "DELETE", "/v1/kv/carts/0", &[], b"").status, 204);
@@ -105,23 +105,23 @@ fn a_wiped_node_never_says_that_a_key_is_not_there_and_its_old_incarnation_does_
     for key in 100..200 {
         assert_eq!(read(&cluster, 2, key, "timeout_ms=30000"), found(key), "eventual, {key}");
     }
-    assert_eq!(read(&cluster, 2, 0, "timeout_ms=30000").0, 404, "what was deleted stays so");
-    eventually("the others hear of the new incarnation", || {
+    assert_eq!(read(&cluster, 2, 0, "timeout_ms=30000").0, 404, "a deleted key stays deleted");
+    eventually("the other nodes learn of the new incarnation", || {
         let incarnations: Vec<String> = (1..=3).map(|node| incarnation_of_node_2(&cluster, node)).collect();
         incarnations.iter().all(|incarnation| *incarnation == incarnations[1]) && incarnations[0] != old_incarnation
     });
 
-    // Once it has taken over all partitions it counts, and one of the two others may go.
-    eventually("it takes over what its old incarnation held", || {
+    // Once its partitions are synced the node counts in quorums, and one of the two other nodes may fail.
+    eventually("the node has synced the partitions of its old incarnation", || {
         let told = get(&cluster.endpoint(1), "/v1/cluster/transfers").json();
         told["transfers"].as_array().unwrap().is_empty()
     });
     cluster.kill(3);
     for key in 1..200 {
-        assert_eq!(read(&cluster, 2, key, "consistency=strong&timeout_ms=30000"), found(key), "caught up, {key}");
+        assert_eq!(read(&cluster, 2, key, "consistency=strong&timeout_ms=30000"), found(key), "synced, {key}");
     }
 
-    // The old directory is found again.
+    // The old directory is put back.
     cluster.kill_restarted();
     let log = cluster.log_of_restarted(2);
     for _ in 0..2 {
@@ -132,9 +132,9 @@ fn a_wiped_node_never_says_that_a_key_is_not_there_and_its_old_incarnation_does_
     assert_eq!(read(&cluster, 2, 1, "timeout_ms=30000"), found(1));
 }
 
-/// The home that answers beside the wiped one never had the keys: if both counted, that would be enough to say that nothing is there.
+/// The home that answers beside the wiped one never had the keys. If both counted, they would be enough to report the keys as absent.
 #[test]
-fn a_wiped_node_does_not_help_to_say_that_nothing_is_there() {
+fn a_wiped_node_does_not_count_for_an_absent_key() {
     let mut cluster = Cluster::start();
     cluster.kill(3);
     for key in 0..30 {
@@ -145,7 +145,7 @@ fn a_wiped_node_does_not_help_to_say_that_nothing_is_there() {
     let dir = cluster.node_dir(2);
     fs::remove_dir_all(&dir).unwrap();
     renew(&dir, &cluster.node_dir(1), "node-2");
-    // It is ready when it has heard from the others.
+    // The node is ready when it has heard from the others.
     cluster.restart_unready(2);
     cluster.restart(3);
     cluster.wait_for(2);
@@ -171,7 +171,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_directory_that_was_put_back_from_a_copy_is_found_out_though_all_nodes_restarted() {
+fn a_restored_copy_is_refused_even_after_all_nodes_restarted() {
     let mut cluster = Cluster::start();
     fill(&cluster);
     (1..=3).for_each(|node| cluster.kill(node));
@@ -180,7 +180,7 @@ fn a_directory_that_was_put_back_from_a_copy_is_found_out_though_all_nodes_resta
     for _ in 0..2 {
         (1..=3).for_each(|node| cluster.restart(node));
         for through in [1, 3] {
-            eventually("the others meet the node", || {
+            eventually("the other nodes are connected to the node", || {
                 let told = get(&cluster.endpoint(through), "/v1/cluster").json();
                 let members = told["members"].as_array().unwrap();
                 members.iter().any(|member| member["name"] == "node-2" && member["state"] == "connected")
@@ -192,13 +192,13 @@ fn a_directory_that_was_put_back_from_a_copy_is_found_out_though_all_nodes_resta
     fs::rename(&dir, dir.with_file_name("newest-2")).unwrap();
     copy(&backup, &dir);
     let log = cluster.log_of_restarted(2);
-    // However often it is started: it never comes to a boot that nobody has seen.
+    // However often it is started, the copy never reaches a boot number that no peer has seen.
     for _ in 0..4 {
         let told = refuses_to_serve(&dir, &log);
         assert!(told.contains("is an old copy") && told.contains("cartwheel renew"), "{told}");
     }
 
-    // The way out that it names.
+    // `cartwheel renew`, which the error recommends, works.
     fs::rename(&dir, dir.with_file_name("retired-2")).unwrap();
     renew(&dir, &cluster.node_dir(1), "node-2");
     cluster.restart(2);
@@ -208,7 +208,7 @@ fn a_directory_that_was_put_back_from_a_copy_is_found_out_though_all_nodes_resta
     }
 }
 
-/// A copy of the directory of node 2 while it runs, of one instant.
+/// Copies the directory of node 2 as of one instant while the node runs.
 fn hot_copy(cluster: &Cluster, name: &str) -> PathBuf {
     let (dir, to) = (cluster.node_dir(2), cluster.node_dir(2).with_file_name(name));
     cluster.signal(2, Signal::STOP);
@@ -217,13 +217,13 @@ fn hot_copy(cluster: &Cluster, name: &str) -> PathBuf {
     to
 }
 
-/// It says the very boot that the others know; and they know that it has acknowledged more in that boot than the copy holds.
+/// The copy reports the same boot number that the peers know, but they know that the node acknowledged more in that boot than the copy holds.
 #[test]
-fn a_hot_copy_that_is_put_back_in_the_same_boot_is_found_out() {
+fn a_hot_copy_restored_within_the_same_boot_is_refused() {
     let mut cluster = Cluster::start();
     fill(&cluster);
     let hot = hot_copy(&cluster, "hot-2");
-    // Each home acknowledges, so each lacks something if it goes back.
+    // Each home acknowledges these writes, so an older copy of any home lacks some of them.
     for key in 0..20 {
         let path = format!("/v1/kv/carts/{key}?w=3");
         assert_eq!(put(&cluster.endpoint(1), &path, &format!("tea {key}")).status, 204);
@@ -238,7 +238,7 @@ fn a_hot_copy_that_is_put_back_in_the_same_boot_is_found_out() {
         assert!(told.contains("is an old copy") && told.contains("cartwheel renew"), "{told}");
     }
 
-    // The newest directory is the node's all the same.
+    // The node's newest directory is still accepted.
     fs::remove_dir_all(&dir).unwrap();
     fs::rename(dir.with_file_name("newest-2"), &dir).unwrap();
     cluster.restart(2);
@@ -252,7 +252,7 @@ fn a_hot_copy_that_is_put_back_in_the_same_boot_is_found_out() {
 }
 
 #[test]
-fn a_copy_is_not_served_beside_its_original_which_can_be_started_again() {
+fn a_copy_is_refused_while_its_original_runs_and_the_original_restarts() {
     let mut cluster = Cluster::start();
     fill(&cluster);
     let hot = hot_copy(&cluster, "hot-2");
@@ -271,25 +271,25 @@ fn a_copy_is_not_served_beside_its_original_which_can_be_started_again() {
 }
 
 #[test]
-fn an_old_copy_that_starts_alone_is_told_as_soon_as_it_meets_a_peer() {
+fn an_old_copy_that_starts_alone_stops_when_it_meets_a_peer() {
     let mut cluster = Cluster::start();
     (1..=3).for_each(|node| cluster.kill(node));
     let (dir, backup) = (cluster.node_dir(2), cluster.node_dir(2).with_file_name("backup-2"));
     copy(&dir, &backup);
     for _ in 0..3 {
         [1, 2].into_iter().for_each(|node| cluster.restart(node));
-        eventually("the other meets the node", || {
+        eventually("the node is connected to its peer", || {
             get(&cluster.endpoint(2), "/v1/cluster").text().contains("\"connected\"")
         });
         cluster.kill_restarted();
     }
     fs::rename(&dir, dir.with_file_name("newest-2")).unwrap();
     copy(&backup, &dir);
-    // Nobody is there who could know.
+    // No node runs that could know that the copy is old.
     cluster.restart(2);
     let log = cluster.log_of_restarted(2);
     cluster.restart(1);
-    eventually("it stops", || {
+    eventually("the old copy stops", || {
         let told = fs::read_to_string(&log).unwrap();
         told.contains("is an old copy") && harness::status(&(cluster.endpoint(2) + "/readyz")).is_none()
     });
@@ -297,7 +297,7 @@ fn an_old_copy_that_starts_alone_is_told_as_soon_as_it_meets_a_peer() {
 }
 
 #[test]
-fn dev_makes_a_missing_directory_anew() {
+fn dev_renews_a_missing_directory() {
     let cluster = Cluster::start();
     fill(&cluster);
     let old_incarnation = incarnation_of_node_2(&cluster, 1);
@@ -307,7 +307,7 @@ fn dev_makes_a_missing_directory_anew() {
     for key in 0..KEYS {
         assert_eq!(read(&cluster, 2, key, "consistency=strong&timeout_ms=30000"), found(key));
     }
-    eventually("all hear of the new incarnation", || {
+    eventually("all nodes learn of the new incarnation", || {
         (1..=3).all(|node| incarnation_of_node_2(&cluster, node) != old_incarnation)
     });
 }

@@ -1,4 +1,4 @@
-//! How processes start, refuse to, and end.
+//! Processes start, refuse to start and end as documented: exit codes, error texts, settings and signals.
 
 mod harness;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use harness::{CARTWHEEL, Cluster, PATIENCE, free_bases, status};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Runs a process that should end by itself; one that does not is killed.
+/// Runs a process that should end by itself, and kills it if it does not.
 fn run(args: &[&str]) -> Output {
     let child = Command::new(CARTWHEEL).args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
@@ -25,7 +25,7 @@ fn run(args: &[&str]) -> Output {
     output
 }
 
-/// The error of a run that must fail, and fail with a sentence rather than a panic.
+/// The error of a run that must fail with an error message, not with a panic.
 fn refused(args: &[&str]) -> String {
     let output = run(args);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -35,7 +35,7 @@ fn refused(args: &[&str]) -> String {
 }
 
 #[test]
-fn dev_stops_all_its_nodes_when_told_to() {
+fn dev_stops_all_its_nodes_on_a_signal() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut cluster = Cluster::start();
         assert_eq!(status(&(cluster.endpoint(2) + "/healthz")), Some(200));
@@ -43,10 +43,10 @@ fn dev_stops_all_its_nodes_when_told_to() {
         assert!(cluster.all_gone());
         for number in 1..=3 {
             let log = std::fs::read_to_string(cluster.node_dir(number).join("log")).unwrap();
-            assert!(log.contains("stopped"), "it did not end in order: {log}");
+            assert!(log.contains("stopped"), "the node did not stop cleanly: {log}");
             assert!(
                 !log.contains(" WARN ") && !log.contains(" ERROR "),
-                "a clean start and stop warn of nothing: {log}"
+                "a clean start and stop log no warnings: {log}"
             );
         }
     }
@@ -60,7 +60,7 @@ fn no_node_outlives_a_killed_dev() {
 }
 
 #[test]
-fn a_node_that_cannot_start_says_why() {
+fn a_node_that_cannot_start_reports_why() {
     let cluster = Cluster::start();
     let (first, dir) = (cluster.node_dir(1), tempfile::tempdir().unwrap());
     let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
@@ -79,12 +79,12 @@ fn a_node_that_cannot_start_says_why() {
     let other = path(&dir.path().join("other"));
     let taken = refused(&["dev", "--dir", &other, "--http-base", &port.to_string(), "--peer-base", "11000"]);
     assert!(taken.contains("node-1 cannot listen at 127.0.0.1") && taken.contains("--http-base"), "{taken}");
-    assert!(!std::path::Path::new(&other).exists(), "a cluster was founded on ports that are taken");
+    assert!(!std::path::Path::new(&other).exists(), "a cluster was bootstrapped on ports that are taken");
     assert_eq!(status(&(cluster.endpoint(1) + "/readyz")), Some(200), "the running cluster did not notice");
 }
 
 #[test]
-fn settings_are_shown_and_checked_without_starting_anything() {
+fn settings_are_shown_and_checked_without_starting_a_node() {
     let cluster = Cluster::start();
     let dir = cluster.node_dir(1);
     let ask = |what: &str, args: &[&str]| {
@@ -115,7 +115,7 @@ fn settings_are_shown_and_checked_without_starting_anything() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_refused() {
+fn invalid_settings_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("node.toml");
     let refused_file = |text: &str| {
@@ -146,7 +146,7 @@ fn settings_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn a_node_listens_to_other_machines_only_if_told_to() {
+fn a_node_listens_to_other_machines_only_with_insecure() {
     let mut cluster = Cluster::start();
     assert!(cluster.end_dev(Signal::TERM).success());
     let dir = cluster.node_dir(1);
@@ -161,7 +161,7 @@ fn a_node_listens_to_other_machines_only_if_told_to() {
 }
 
 #[test]
-fn a_directory_of_another_build_is_left_alone() {
+fn a_directory_of_a_newer_build_is_left_unchanged() {
     let mut cluster = Cluster::start();
     assert!(cluster.end_dev(Signal::TERM).success());
     let file = cluster.node_dir(1).join("node.json");
@@ -175,7 +175,7 @@ fn a_directory_of_another_build_is_left_alone() {
 }
 
 #[test]
-fn a_node_goes_by_its_file_and_the_environment() {
+fn a_node_reads_its_settings_from_the_file_and_the_environment() {
     let mut cluster = Cluster::start();
     assert!(cluster.end_dev(Signal::TERM).success());
     let dir = tempfile::tempdir().unwrap();
@@ -212,7 +212,7 @@ fn a_node_goes_by_its_file_and_the_environment() {
     assert!(lines.iter().any(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains(warned)));
 }
 
-/// A process that does not outlive the test.
+/// A process that is killed when the test ends.
 struct Killed(std::process::Child);
 
 impl Drop for Killed {
@@ -223,7 +223,7 @@ impl Drop for Killed {
 }
 
 #[test]
-fn a_node_whose_records_are_gone_refuses_to_speak_for_them() {
+fn a_node_without_its_own_records_refuses_to_start() {
     let mut cluster = Cluster::start();
     assert!(cluster.end_dev(Signal::TERM).success());
     let node = cluster.node_dir(1);

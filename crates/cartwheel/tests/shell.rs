@@ -1,4 +1,4 @@
-//! `cartwheel get`, `put` and `delete` against a real cluster.
+//! The commands for keys and the cluster against a real cluster: their output, exit codes and completions.
 
 mod harness;
 
@@ -29,7 +29,7 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn keys_from_the_shell() {
+fn get_put_and_delete_work_from_the_shell() {
     let cluster = Cluster::start();
     let run = |node, args: &[&str]| run(&cluster, node, b"", args);
 
@@ -47,10 +47,10 @@ fn keys_from_the_shell() {
     assert!(both.contains("sibling 1 of 2") && both.contains("milk\n") && both.contains("bread\n"), "{both}");
     let json: Value = serde_json::from_str(&said(&run(2, &["get", "carts", "alice", "--json"]))).unwrap();
     let http = harness::raw::get(&cluster.endpoint(2), "/v1/kv/carts/alice").json();
-    assert_eq!(json, http, "it is what HTTP gives");
+    assert_eq!(json, http, "the command prints the same JSON as HTTP");
     assert_eq!((json["siblings"].as_array().map(Vec::len), &json["siblings"][0]["deleted"]), (Some(2), &false.into()));
 
-    // A put reads first, so it replaces both.
+    // A put without a context reads first, so it replaces both siblings.
     said(&run(2, &["put", "carts", "alice", "milk, bread", "--strong"]));
     assert_eq!(said(&run(3, &["get", "carts", "alice", "--strong"])), "milk, bread");
     said(&run(1, &["put", "numbers", "n", "-5"]));
@@ -60,7 +60,7 @@ fn keys_from_the_shell() {
 }
 
 #[test]
-fn a_value_of_any_bytes_from_standard_input() {
+fn a_value_of_any_bytes_is_stored_from_standard_input() {
     let cluster = Cluster::start();
     let value: Vec<u8> = (0..=255).collect();
     let put = run(&cluster, 1, &value, &["put", "pictures", "a/b c", "-", "--content-type", "image/png"]);
@@ -70,12 +70,12 @@ fn a_value_of_any_bytes_from_standard_input() {
 }
 
 #[test]
-fn the_cluster_from_the_shell() {
+fn cluster_commands_show_status_ring_and_locations() {
     let cluster = Cluster::start();
     let run = |node, args: &[&str]| run(&cluster, node, b"", args);
     said(&run(1, &["put", "carts", "alice", "milk"]));
 
-    // On a busy machine a node may be slow to answer probes: it is suspect until it does.
+    // On a busy machine a node may be slow to answer probes, and is suspect until it does.
     let status = loop {
         let output = run(1, &["cluster", "status"]);
         let text = String::from_utf8(output.stdout.clone()).unwrap();
@@ -87,7 +87,7 @@ fn the_cluster_from_the_shell() {
     assert!(status.contains("as node-1 sees it") && status.contains("NAME"), "{status}");
     assert!(status.lines().filter(|line| line.starts_with("node-")).all(|line| line.contains("33.")), "{status}");
     let places: Vec<_> = ["\nnode-1", "\nnode-2", "\nnode-3"].iter().map(|name| status.find(name).unwrap()).collect();
-    assert!(places.is_sorted(), "by name: {status}");
+    assert!(places.is_sorted(), "nodes are sorted by name: {status}");
     let wide = said(&run(1, &["cluster", "status", "-o", "wide"]));
     assert_eq!(wide.lines().filter(|line| line.contains(" connected ")).count(), 2, "{wide}");
     let yaml = said(&run(1, &["cluster", "status", "-o", "yaml"]));
@@ -104,9 +104,9 @@ fn the_cluster_from_the_shell() {
     assert!(located.starts_with("token ") && located.matches(" home").count() == 3, "{located}");
     let json: Value = serde_json::from_str(&said(&run(2, &["cluster", "locate", "carts", "alice", "--json"]))).unwrap();
     assert_eq!(json["preference_list"][0]["role"], "home");
-    assert!(located.contains(json["token"].as_str().unwrap()), "all nodes say the same");
+    assert!(located.contains(json["token"].as_str().unwrap()), "all nodes report the same token");
 
-    // A node that is gone is named, with what is wrong, and the exit status says that something is.
+    // A dead node is listed with the failure, and the exit status is 1.
     cluster.kill(3);
     let gone = loop {
         let status = run(1, &["cluster", "status"]);
@@ -124,7 +124,7 @@ fn the_cluster_from_the_shell() {
 }
 
 #[test]
-fn contexts_files_and_addresses_from_the_shell() {
+fn contexts_files_and_addresses_work_from_the_shell() {
     let cluster = Cluster::start();
     let run = |node, args: &[&str]| run(&cluster, node, b"", args);
     let context = |output: &Output| {
@@ -133,7 +133,7 @@ fn contexts_files_and_addresses_from_the_shell() {
     };
     let first = context(&run(1, &["put", "carts", "alice", "milk", "--json"]));
     let second = context(&run(2, &["put", "carts", "alice", "bread", "--context", &first, "--json"]));
-    // The first context was not shown what has come since.
+    // The first context does not cover the values written since.
     said(&run(3, &["put", "carts", "alice", "tea", "--context", &first]));
     let both = said(&run(1, &["get", "carts", "alice"]));
     assert!(both.contains("sibling 1 of 2") && both.contains("bread") && both.contains("tea"), "{both}");
@@ -150,7 +150,7 @@ fn contexts_files_and_addresses_from_the_shell() {
     assert_eq!(std::fs::read(file).unwrap(), b"tea");
     assert_eq!(run(1, &["delete", "carts", "alice", "--context", "?"]).status.code(), Some(2));
 
-    // Addresses need no scheme, and the environment may name them; a port of no node is passed over.
+    // Addresses need no scheme, and the environment may name them; an address without a node is skipped.
     let addresses = format!("127.0.0.1:9,{}", cluster.endpoint(2).trim_start_matches("http://"));
     let from_environment = |args: &[&str]| {
         let output = Command::new(CARTWHEEL).args(args).env("CARTWHEEL_ENDPOINTS", &addresses).output();
@@ -161,7 +161,7 @@ fn contexts_files_and_addresses_from_the_shell() {
 }
 
 #[test]
-fn exit_codes_tell_how_a_command_ended() {
+fn each_outcome_has_its_exit_code() {
     let cluster = Cluster::start();
     let code = |args: &[&str]| run(&cluster, 1, b"", args).status.code();
     assert_eq!(code(&["put", "b", "k", "v"]), Some(0));
@@ -173,7 +173,7 @@ fn exit_codes_tell_how_a_command_ended() {
     assert_eq!(code(&["bench", "--w", "9"]), Some(2));
     assert_eq!(code(&["bench", "--value-size", "2000000"]), Some(2));
     assert_eq!(code(&["cluster", "remove", "node-9", "--yes"]), Some(5));
-    assert_eq!(code(&["cluster", "weight", "node-2", "50"]), Some(2), "nobody agreed");
+    assert_eq!(code(&["cluster", "weight", "node-2", "50"]), Some(2), "the change was not confirmed");
     cluster.signal(2, Signal::STOP);
     cluster.signal(3, Signal::STOP);
     assert_eq!(code(&["put", "b", "k", "w", "--timeout", "1s"]), Some(4));
@@ -183,33 +183,33 @@ fn exit_codes_tell_how_a_command_ended() {
 }
 
 #[test]
-fn a_node_that_hangs_holds_up_no_status() {
+fn a_hanging_node_does_not_delay_the_status() {
     let cluster = Cluster::start();
     cluster.signal(1, Signal::STOP);
     let nodes = cluster.endpoints().join(",");
     let status = Command::new(CARTWHEEL).args(["cluster", "status", "--node", &nodes]).output().unwrap();
     let text = String::from_utf8(status.stdout).unwrap();
     assert!(text.contains("as node-2 sees it") && text.contains("(node-1 did not answer)"), "{text}");
-    // Nor a key: what the first node does not answer, the second does.
+    // Nor does it delay a key's request: where the first node does not answer, the second does.
     for args in [&["put", "b", "k", "v"][..], &["get", "b", "k"]] {
         said(&Command::new(CARTWHEEL).args(args).args(["--node", &nodes]).output().unwrap());
     }
 }
 
 #[test]
-fn completions_for_the_usual_shells() {
+fn completions_exist_for_the_usual_shells() {
     for shell in ["bash", "zsh", "fish"] {
         let script = Command::new(CARTWHEEL).args(["completions", shell]).output().unwrap();
         let script = said(&script);
         for word in ["locate", "cache-size", "blind"] {
-            assert!(script.contains(word), "{shell} knows no {word}");
+            assert!(script.contains(word), "the {shell} completions lack {word}");
         }
     }
     assert_eq!(Command::new(CARTWHEEL).args(["completions", "cmd"]).output().unwrap().status.code(), Some(2));
 }
 
 #[test]
-fn a_cluster_that_cannot_be_reached_is_an_error() {
+fn an_unreachable_cluster_is_an_error() {
     let output =
         Command::new(CARTWHEEL).args(["get", "carts", "alice", "--node", "http://127.0.0.1:9"]).output().unwrap();
     assert_eq!(output.status.code(), Some(3));

@@ -1,4 +1,4 @@
-//! `cartwheel simulate`: no cluster is needed.
+//! `cartwheel simulate` prints the paper's figures as tables, charts and JSON, without a cluster.
 
 use std::process::{Command, Output};
 
@@ -15,11 +15,11 @@ fn said(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Small, so that debug builds are quick.
+/// A small simulation, so that debug builds are quick.
 const SMALL: [&str; 8] = ["placement", "--nodes", "10", "--clusters", "2", "--requests", "8000", "--keys=800"];
 
 #[test]
-fn the_papers_figures_as_tables_and_charts() {
+fn the_papers_figures_are_shown_as_tables_and_charts() {
     let dir = tempfile::tempdir().unwrap();
     let figures = dir.path().join("new/figures");
     let shown = said(&simulate(&[&SMALL[..], &["--svg-dir", figures.to_str().unwrap()]].concat()));
@@ -30,14 +30,14 @@ fn the_papers_figures_as_tables_and_charts() {
         let svg = std::fs::read_to_string(figures.join(name)).unwrap();
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
         let line = |color: &str| svg.contains(&format!("<polyline fill=\"none\" opacity=\"1\" stroke=\"{color}\""));
-        assert!(["#0072B2", "#D55E00", "#009E73"].into_iter().all(line), "a line for each strategy: {svg}");
+        assert!(["#0072B2", "#D55E00", "#009E73"].into_iter().all(line), "each strategy has a line: {svg}");
     }
-    assert_eq!(shown, said(&simulate(&SMALL)), "the same seed");
+    assert_eq!(shown, said(&simulate(&SMALL)), "the same seed gives the same figures");
     assert_ne!(shown, said(&simulate(&[&SMALL[..], &["--seed", "2"]].concat())));
 }
 
 #[test]
-fn the_papers_figures_for_programs() {
+fn the_papers_figures_are_printed_as_json() {
     let json: Value = serde_json::from_str(&said(&simulate(&[&SMALL[..], &["--json"]].concat()))).unwrap();
     assert_eq!((&json["nodes"], &json["replicas"]), (&10.into(), &3.into()));
     let points = json["efficiency"].as_array().unwrap();
@@ -52,7 +52,7 @@ fn the_papers_figures_for_programs() {
 }
 
 #[test]
-fn what_membership_takes_up() {
+fn the_size_of_the_membership_state_is_measured() {
     let rows: Value = serde_json::from_str(&said(&simulate(&["ring-state", "--json"]))).unwrap();
     let nodes: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["nodes"].as_u64().unwrap()).collect();
     assert_eq!(nodes, [10, 10, 100, 100, 1_000, 5_000]);
@@ -66,7 +66,7 @@ fn what_membership_takes_up() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_flags_are_refused() {
     for wrong in
         [&["placement", "--nodes", "0"][..], &["placement", "--skew", "-1"], &["placement", "--state", "much"], &[]]
     {

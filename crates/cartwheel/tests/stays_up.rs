@@ -1,5 +1,4 @@
-//! What a node bears: whoever reads its log goes away or stops reading, clients that take no answers and send no requests, more of them than there is
-//! room for.
+//! A node stays up when its log's reader is gone or stops reading, and when clients do not read answers, do not send requests or are too many.
 
 mod harness;
 
@@ -25,7 +24,7 @@ struct Lone {
 }
 
 impl Lone {
-    /// Starts it with these flags and limits of the shell, its log going to where `log` says; and waits until it is ready.
+    /// Starts the node with these flags and shell limits, with its log written to `log`, and waits until it is ready.
     fn start(limits: &str, args: &[&str], log: impl Into<Stdio>) -> Self {
         let (root, (http, peers)) = (tempfile::tempdir().unwrap(), free_bases());
         let serve = format!("{limits} exec \"$@\"");
@@ -54,8 +53,8 @@ impl Lone {
             .spawn()
             .unwrap();
         let node = Self { child, port: http + 1, _root: root };
-        node.eventually("it is ready", || status(&node.endpoint("/readyz")) == Some(200));
-        // It has no more replicas to give.
+        node.eventually("the node is ready", || status(&node.endpoint("/readyz")) == Some(200));
+        // A single node can hold only one replica.
         node.set("b", r#"{"n": 1, "r": 1, "w": 1}"#);
         node
     }
@@ -86,7 +85,7 @@ impl Lone {
         sample.unwrap_or_else(|| panic!("no {name} in {text}"))
     }
 
-    /// The most memory that it ever had, in MiB.
+    /// The process's peak memory, in MiB.
     fn peak_mib(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let peak =
@@ -98,7 +97,7 @@ impl Lone {
         assert_eq!(set_bucket(&self.endpoint(""), bucket, settings).status, 200);
     }
 
-    /// Stops it, and says how it ended.
+    /// Stops the node and checks that it ends successfully.
     fn stop(mut self) {
         self.signal(Signal::TERM);
         let status = self.child.wait().unwrap();
@@ -113,7 +112,7 @@ impl Drop for Lone {
     }
 }
 
-/// Something to log.
+/// Sends requests that the node logs.
 fn nonsense(node: &Lone) {
     for _ in 0..50 {
         let _ = get(&node.endpoint(""), "/v1/nothing");
@@ -121,19 +120,19 @@ fn nonsense(node: &Lone) {
 }
 
 #[test]
-fn a_node_whose_log_nobody_reads_goes_on() {
-    // The reader is gone.
+fn a_node_serves_though_its_log_cannot_be_written() {
+    // The log's reader is gone.
     let mut node = Lone::start("", &["--log-level", "debug"], Stdio::piped());
     drop(node.child.stderr.take());
     nonsense(&node);
-    node.eventually("lines are counted", || node.metric("cartwheel_log_lines_lost_total") > 0.0);
+    node.eventually("lost lines are counted", || node.metric("cartwheel_log_lines_lost_total") > 0.0);
     assert_eq!(put(&node.endpoint(""), "/v1/kv/b/k", "v").status, 204);
     node.stop();
 
-    // It stands still: what does not fit into the pipe and the queue is dropped.
+    // The reader does not read: lines that fit neither into the pipe nor into the queue are dropped.
     let mut node = Lone::start("", &["--log-level", "trace"], Stdio::piped());
     let reader = node.child.stderr.take();
-    node.eventually("lines are counted", || {
+    node.eventually("lost lines are counted", || {
         nonsense(&node);
         node.metric("cartwheel_log_lines_lost_total") > 0.0
     });
@@ -141,27 +140,27 @@ fn a_node_whose_log_nobody_reads_goes_on() {
     node.stop();
     drop(reader);
 
-    // The disk is full.
+    // The log's disk is full.
     if let Ok(full) = File::options().write(true).open("/dev/full") {
         let node = Lone::start("", &["--log-level", "debug"], full);
         nonsense(&node);
-        node.eventually("lines are counted", || node.metric("cartwheel_log_lines_lost_total") > 0.0);
+        node.eventually("lost lines are counted", || node.metric("cartwheel_log_lines_lost_total") > 0.0);
         node.stop();
     }
 }
 
 #[test]
-fn sighup_opens_the_log_anew_and_ends_no_node() {
+fn sighup_reopens_the_log_and_ends_no_node() {
     let root = tempfile::tempdir().unwrap();
     let (log, rotated) = (root.path().join("log"), root.path().join("log.1"));
     let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
     let node = Lone::start("", &["--log-level", "debug"], File::create(&log).unwrap());
     fs::rename(&log, &rotated).unwrap();
     node.signal(Signal::HUP);
-    node.eventually("the log goes on", || read(&log).contains("SIGHUP"));
+    node.eventually("the log is reopened", || read(&log).contains("SIGHUP"));
     let before = read(&rotated);
     nonsense(&node);
-    node.eventually("what comes is in the new file", || read(&log).contains("/v1/nothing"));
+    node.eventually("new lines are in the new file", || read(&log).contains("/v1/nothing"));
     assert_eq!(read(&rotated), before);
     node.stop();
 
@@ -172,7 +171,7 @@ fn sighup_opens_the_log_anew_and_ends_no_node() {
 }
 
 #[test]
-fn dev_goes_on_though_nobody_reads_what_it_says() {
+fn dev_runs_on_after_its_output_is_closed() {
     let (root, (http, peers)) = (tempfile::tempdir().unwrap(), free_bases());
     let mut dev = Command::new(CARTWHEEL)
         .args(["dev", "--shards", "1", "--http-base", &http.to_string(), "--peer-base", &peers.to_string(), "--dir"])
@@ -194,13 +193,13 @@ fn dev_goes_on_though_nobody_reads_what_it_says() {
     };
     kill_process(pid("node-3"), Signal::KILL).unwrap();
     std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(dev.try_wait().unwrap(), None, "it has told of the death to nobody, and goes on");
+    assert_eq!(dev.try_wait().unwrap(), None, "dev runs on, though it could not report the dead node");
     assert_eq!(put(&format!("http://127.0.0.1:{}", http + 1), "/v1/kv/b/k", "v").status, 204);
     kill_process(Pid::from_child(&dev), Signal::TERM).unwrap();
     assert!(dev.wait().unwrap().success());
 }
 
-/// Sends a request, and reads 12 bytes of the answer at most.
+/// Sends a request and reads at most 12 bytes of the answer.
 fn stopped_reader(node: &Lone, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(node.addr()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -210,7 +209,7 @@ fn stopped_reader(node: &Lone, path: &str) -> TcpStream {
 }
 
 #[test]
-fn memory_is_bounded_whatever_clients_do_not_read_or_do_not_send() {
+fn memory_is_bounded_when_clients_do_not_read_or_do_not_send() {
     let node = Lone::start("", &[], Stdio::null());
     node.set("large", r#"{"max_value_bytes": 16777216, "n": 1, "r": 1, "w": 1}"#);
     node.set("small", r#"{"n": 1, "r": 1, "w": 1, "conflict": "lww"}"#);
@@ -221,16 +220,16 @@ fn memory_is_bounded_whatever_clients_do_not_read_or_do_not_send() {
     let is_served = || put(&here, "/v1/kv/small/k", "v").status == 204 && get(&here, "/v1/kv/small/k").status == 200;
     let before = node.peak_mib();
 
-    // Answers that are not read. Some are refused.
+    // Clients do not read their answers. Some requests are refused.
     let readers: Vec<TcpStream> = (0..50).map(|_| stopped_reader(&node, "/v1/kv/large/k")).collect();
     let held = node.metric("cartwheel_http_answer_bytes") as usize;
     assert!((100 * MIB..=256 * MIB).contains(&held), "{} MiB are held", held / MIB);
     assert!(is_served());
     assert!(node.peak_mib() < before + 450, "{} MiB, {before} before", node.peak_mib());
     drop(readers);
-    node.eventually("what nobody reads is given back", || node.metric("cartwheel_http_answer_bytes") == 0.0);
+    node.eventually("the memory of unread answers is freed", || node.metric("cartwheel_http_answer_bytes") == 0.0);
 
-    // Several large siblings, in a form that is larger still.
+    // Answers of several large siblings, in an encoding that is larger still.
     for _ in 0..2 {
         assert_eq!(raw::call(&here, "PUT", "/v1/kv/large/siblings", &[], &value[..15 * MIB]).status, 204);
     }
@@ -240,7 +239,7 @@ fn memory_is_bounded_whatever_clients_do_not_read_or_do_not_send() {
     assert!(peak < before + 700, "{peak} MiB, {before} before");
     drop(readers);
 
-    // Values that are announced and do not come take no room from others.
+    // Values that are announced but not sent take no room from other requests.
     let _uploads: Vec<Unfinished> =
         (0..16).map(|_| Unfinished::begin(&here, "PUT", "/v1/kv/large/k", b"x", 16 * MIB)).collect();
     assert!(is_served());
@@ -250,7 +249,7 @@ fn memory_is_bounded_whatever_clients_do_not_read_or_do_not_send() {
 }
 
 #[test]
-fn a_node_says_how_it_is_however_many_clients_are_connected() {
+fn a_node_answers_health_and_metrics_however_many_clients_are_connected() {
     let admin = free_bases().0 + 1;
     let listen = format!("127.0.0.1:{admin}");
     let node = Lone::start("ulimit -n 256;", &["--admin-listen", &listen], Stdio::null());
@@ -261,7 +260,7 @@ fn a_node_says_how_it_is_however_many_clients_are_connected() {
         assert_eq!(get(&node.endpoint(""), path).status, 200, "{path}");
         assert_eq!(get(&format!("http://{listen}"), path).status, 200, "{path}");
     }
-    // Those that are idle make room for clients.
+    // Idle connections are closed to make room for new clients.
     node.eventually("a client is served", || put(&node.endpoint(""), "/v1/kv/b/k", "v").status == 204);
     let closed = connections.iter_mut().filter_map(|connection| {
         connection.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
@@ -270,7 +269,7 @@ fn a_node_says_how_it_is_however_many_clients_are_connected() {
     assert!(closed.count() > 0);
     drop(connections);
 
-    // Where none is idle, the node itself can still be asked, and says why it does not serve more.
+    // Where no connection is idle, the node still answers requests about itself, and refuses others with 429.
     let uploads: Vec<Unfinished> = (0..100)
         .map(|_| Unfinished::begin(&node.endpoint(""), "PUT", "/v1/kv/b/k?timeout_ms=60000", b"x", 9))
         .collect();

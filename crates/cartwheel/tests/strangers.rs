@@ -1,4 +1,4 @@
-//! What comes to a live node's port for peers and is no peer: it is told why, or just cut off, and the node goes on serving.
+//! Connections to a live node's peer port that come from no valid peer are refused with the reason or closed, and the node goes on serving.
 
 mod harness;
 
@@ -20,7 +20,7 @@ use cartwheel_server::lifecycle::bootstrap::view_of;
 use harness::raw::{get, put};
 use harness::{Cluster, PATIENCE};
 
-/// What is needed to talk to node 1 as one of its peers would.
+/// The data needed to talk to node 1 like one of its peers.
 struct Target {
     addr: String,
     log: std::path::PathBuf,
@@ -43,7 +43,7 @@ impl Target {
         stream
     }
 
-    /// Says hello and hears the answer.
+    /// Sends a hello and reads the answer.
     fn greet(&self, hello: &[u8]) -> (TcpStream, String) {
         let mut stream = self.connect();
         stream.write_all(&framed(hello)).unwrap();
@@ -54,11 +54,11 @@ impl Target {
         (stream, String::from_utf8_lossy(&answer).into_owned())
     }
 
-    /// Waits until the node's log says this.
+    /// Waits until the node's log contains this text.
     fn logs(&self, said: &str) {
         let begun = Instant::now();
         while !std::fs::read_to_string(&self.log).unwrap().contains(said) {
-            assert!(begun.elapsed() < PATIENCE, "the log does not say within {PATIENCE:?}: {said}");
+            assert!(begun.elapsed() < PATIENCE, "the log does not contain this within {PATIENCE:?}: {said}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -73,7 +73,7 @@ fn framed(frame: &[u8]) -> Vec<u8> {
     [&(frame.len() as u32).to_be_bytes(), frame].concat()
 }
 
-/// A hello as node `from` of `cluster` says it to node `to`, in protobuf by hand.
+/// The hello that node `from` of `cluster` sends to node `to`, with its protobuf encoded by hand.
 fn hello(version: u32, cluster: ClusterId, from: &str, to: &str) -> Vec<u8> {
     let mut hello = [b"cartwheel", &version.to_be_bytes()[..], &[0x0a, 16], &cluster.0.to_be_bytes()].concat();
     hello.push(0x11);
@@ -88,15 +88,15 @@ fn hello(version: u32, cluster: ClusterId, from: &str, to: &str) -> Vec<u8> {
 /// Waits until the other side has closed the connection.
 fn is_cut_off(mut stream: TcpStream) {
     let mut rest = Vec::new();
-    // A reset is an end, too; a timeout is none.
+    // A reset is an end, too. A timeout is not.
     if let Err(error) = stream.read_to_end(&mut rest) {
         let timed_out = [std::io::ErrorKind::WouldBlock, std::io::ErrorKind::TimedOut];
-        assert!(!timed_out.contains(&error.kind()), "the connection still stands");
+        assert!(!timed_out.contains(&error.kind()), "the connection is still open");
     }
 }
 
 #[test]
-fn who_does_not_belong_is_told_why() {
+fn hellos_of_foreign_nodes_are_refused_with_the_reason() {
     let cluster = Cluster::start();
     let target = Target::of(&cluster);
     let (ours, version) = (target.identity.cluster, PROTOCOL_VERSION);
@@ -113,13 +113,13 @@ fn who_does_not_belong_is_told_why() {
     }
     let metrics = get(&target.endpoint, "/metrics").text();
     assert!(metrics.lines().any(|line| line == "cartwheel_peer_refusals_total 3"), "{metrics}");
-    // The first of them; for those that follow within ten seconds there is one line more, with their number.
+    // The log has a line for the first refusal. The refusals of the next ten seconds share one further line, with their number.
     target.logs("refused a connection from a peer addr=\"127.0.0.1");
     target.logs("node-2 there belongs to cluster 00000000000000000000000000000007");
 }
 
 #[test]
-fn what_is_no_hello_is_cut_off() {
+fn connections_without_a_valid_hello_are_closed() {
     let cluster = Cluster::start();
     let target = Target::of(&cluster);
     let huge = [&(256u32 << 20).to_be_bytes()[..], b"cartwheel"].concat();
@@ -139,7 +139,7 @@ fn what_is_no_hello_is_cut_off() {
         is_cut_off(stream);
         target.still_serves(what);
     }
-    // Who says nothing, or half of a hello, and who goes away again at once.
+    // Connections that send nothing, or half of a hello, and one that is closed at once.
     let (silent, mut half) = (target.connect(), target.connect());
     half.write_all(&[0, 0, 0, 50, b'c', b'a']).unwrap();
     drop(target.connect());
@@ -150,7 +150,7 @@ fn what_is_no_hello_is_cut_off() {
 }
 
 #[test]
-fn a_peer_that_talks_nonsense_is_cut_off() {
+fn connections_with_invalid_messages_are_closed() {
     let cluster = Cluster::start();
     let target = Target::of(&cluster);
     let greet = || {
@@ -195,10 +195,10 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
         assert!(told.contains(&counted), "{what}: {told}");
         target.still_serves(what);
     }
-    // One line speaks for all of them, for a while.
+    // The log has one line for all of them within an interval.
     target.logs("closed the connection of a peer peer=\"node-2\" refusals=1 reason=\"malformed bytes");
 
-    // A message of another cluster on a connection of this one is dropped, and what it asked for not done.
+    // A message of another cluster on a connection of this one is dropped, and its request is not carried out.
     let wipe = ReplicaRequest::Merge {
         key: key(),
         state: State::default(),
@@ -216,7 +216,7 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
     stream.write_all(&framed(&encode_envelope(&stray))).unwrap();
     target.still_serves("another cluster's message");
 
-    // Many that announce a long frame and then say no more: they cost what they have sent.
+    // Many connections announce a long frame and then send nothing: they cost only the memory for the bytes they sent.
     let before = reserved_kib(&target);
     let announced: Vec<TcpStream> = (0..40)
         .map(|_| {
@@ -233,7 +233,7 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
     target.still_serves("their end");
 }
 
-/// How much memory the node has asked for: what is reserved counts, touched or not.
+/// The virtual memory of the node's process: reserved memory counts, touched or not.
 fn reserved_kib(target: &Target) -> u64 {
     let pid = get(&target.endpoint, "/healthz").json()["pid"].as_u64().unwrap();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -1,6 +1,6 @@
-//! A cluster is upgraded node by node under load, and back and forth, and loses nothing.
+//! A cluster that is upgraded node by node under load, with a step back in between, loses no acknowledged write.
 //!
-//! The newer build is this one, compiled so that it pretends to speak one version of the protocol more ([`PRETENDS`]), whose frames and
+//! The newer build is this one, compiled so that it pretends to speak one more version of the protocol ([`PRETENDS`]), whose frames and
 //! records this build cannot read.
 
 mod harness;
@@ -25,12 +25,12 @@ use harness::{CARTWHEEL, Cluster, PATIENCE, members, raw};
 const OLD: u32 = PROTOCOL_VERSION;
 const NEW: u32 = PROTOCOL_VERSION + 1;
 
-/// How many sets the writers add to, how many writers each node has, and how many members each of them adds before a test goes on.
+/// The number of sets, of writers for each node, and of members that a writer adds on average before a test takes its next step.
 const SETS: usize = 6;
 const WRITERS: usize = 2;
 const ADDS: usize = 15;
 
-/// The newer build. It is not optimized, which would take several times as long to compile.
+/// Compiles the newer build. It is not optimized, because that would take several times as long.
 fn newer_build() -> PathBuf {
     if PRETENDS {
         panic!("compile the tests without CARTWHEEL_PRETEND_NEXT: they compile the newer build themselves");
@@ -50,7 +50,7 @@ fn newer_build() -> PathBuf {
     target.join("debug/cartwheel")
 }
 
-/// An attempt of a writer, and when it ended.
+/// A writer's request, and when it ended.
 struct Ended {
     node: String,
     at: Instant,
@@ -58,10 +58,10 @@ struct Ended {
     outcome: Outcome,
 }
 
-/// A load under way: each writer knows one node and adds to sets that all share.
+/// A running load: each writer knows one node and adds to sets that all writers share.
 struct Load {
     stop: Arc<AtomicBool>,
-    /// By the number of the node, less one.
+    /// Indexed by the node's number minus one.
     adds: Arc<[AtomicUsize; 3]>,
     attempts: Arc<Mutex<Vec<Ended>>>,
     writers: JoinSet<Vec<(usize, String)>>,
@@ -107,12 +107,14 @@ impl Load {
         load
     }
 
-    /// Waits until the writers at these nodes have added some more.
+    /// Waits until the writers at each of these nodes have added more members.
     async fn go_on(&self, nodes: &[usize]) {
         let count = |node: usize| self.adds[node - 1].load(Ordering::Relaxed);
         let goals: Vec<usize> = nodes.iter().map(|&node| count(node) + WRITERS * ADDS).collect();
-        until("the load goes on", || async { nodes.iter().zip(&goals).all(|(&node, &goal)| count(node) >= goal) })
-            .await;
+        until("the writers add more members", || async {
+            nodes.iter().zip(&goals).all(|(&node, &goal)| count(node) >= goal)
+        })
+        .await;
     }
 
     async fn end(self) -> (Vec<(usize, String)>, Vec<Ended>) {
@@ -123,7 +125,7 @@ impl Load {
     }
 }
 
-/// Whether a member was added: read, merged and written, and acknowledged.
+/// Adds a member to a set by a read, a merge and a write. Returns whether the write was acknowledged.
 async fn add(client: &Client, set_number: usize, member: &str) -> bool {
     let patient = Options { timeout: Some(Duration::from_secs(20)), ..Options::default() };
     let Ok(read) = client.get_with("sets", set(set_number), &patient).await else { return false };
@@ -134,20 +136,20 @@ async fn add(client: &Client, set_number: usize, member: &str) -> bool {
 async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
     let begun = Instant::now();
     while !is_so().await {
-        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// A cluster of which nodes are put in and out of service.
+/// A cluster whose nodes are stopped and restarted with other builds.
 struct Upgraded {
     cluster: Cluster,
-    /// When which node was not in service.
+    /// The node's address, and the beginning and end of its outage.
     outages: Vec<(String, Instant, Instant)>,
 }
 
 impl Upgraded {
-    /// Starts a node with another build, after it was ended with `signal`.
+    /// Ends a node with `signal` and restarts it with another build.
     fn exchange(&mut self, number: u16, signal: Signal, build: &Path) {
         self.exchange_after(number, signal, build, |_| {});
     }
@@ -161,7 +163,7 @@ impl Upgraded {
         self.outages.push((self.cluster.endpoint(number), begun, Instant::now()));
     }
 
-    /// No node has been told anything that it does not understand.
+    /// Checks that no node has received a message that it cannot read.
     fn sent_no_nonsense(&self) {
         for endpoint in self.cluster.endpoints() {
             let metrics = raw::get(&endpoint, "/metrics").text();
@@ -175,7 +177,7 @@ impl Upgraded {
         self.cluster.client(number).cluster().await.ok()
     }
 
-    /// Waits until each node speaks up to `newest[node]`, as all others know, and each pair uses the version that both speak.
+    /// Waits until each node speaks up to `newest[node]`, all others know it, and each pair uses the newest version that both speak.
     async fn speak(&self, newest: [u32; 3]) {
         for number in 1..=3 {
             until(&format!("node-{number} talks with nodes that speak {newest:?}"), || async {
@@ -203,7 +205,7 @@ impl Upgraded {
         }
     }
 
-    /// Every node has the others store something, and hears that they have.
+    /// Checks that each node can write to all replicas and read the value from all of them.
     async fn all_hear_each_other(&self, when: &str) {
         let all = Options { replicas: Some(3), timeout: Some(Duration::from_secs(20)), ..Options::default() };
         for number in 1..=3 {
@@ -215,7 +217,7 @@ impl Upgraded {
     }
 }
 
-/// The records that a node has stored by the version of their form, which is their first byte, and what this build makes of them.
+/// A node's stored records by the version of their format, which is their first byte, and the result of decoding each with this build.
 fn stored(cluster: &Cluster, number: u16) -> BTreeMap<u8, Vec<Result<(), RecordError>>> {
     let mut stored: BTreeMap<u8, Vec<Result<(), RecordError>>> = BTreeMap::new();
     for shard in 0..2 {
@@ -233,7 +235,7 @@ fn run(build: &Path, args: &[&str]) -> Output {
     Command::new(build).args(args).output().unwrap()
 }
 
-/// A process that does not outlive the test.
+/// A process that is killed when the test ends.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -243,7 +245,7 @@ impl Drop for Killed {
     }
 }
 
-/// A node of the older build that asks node-2 of a newer cluster to let it in hears that it is too old, and node-2 says so, too.
+/// Checks that a node of the older build cannot join the newer cluster through node-2, and that both log that its build is too old.
 async fn is_too_old_to_join(upgraded: &Upgraded, old: &Path) {
     let status = upgraded.status(2).await.unwrap();
     let seed = status.members.iter().find(|member| member.member.name == "node-2").unwrap().member.peers.clone();
@@ -260,7 +262,7 @@ async fn is_too_old_to_join(upgraded: &Upgraded, old: &Path) {
     }
 }
 
-/// What a node says that should not start.
+/// Starts a node that must refuse to start, and returns its standard error.
 fn refused(build: &Path, dir: &Path) -> String {
     let mut serve = Command::new(build);
     let mut serve = serve.args(["serve", "--dir"]).arg(dir).stderr(Stdio::piped()).spawn().unwrap();
@@ -270,11 +272,11 @@ fn refused(build: &Path, dir: &Path) -> String {
     }
     let _ = serve.kill();
     let output = serve.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "it serves");
+    assert_eq!(output.status.code(), Some(1), "the node serves");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// All that was added is there, at whichever node one asks.
+/// Checks that all added members can be read through every node.
 async fn nothing_is_lost(cluster: &Cluster, added: &[(usize, String)]) {
     for number in 1..=3 {
         let client = cluster.client(number);
@@ -287,7 +289,7 @@ async fn nothing_is_lost(cluster: &Cluster, added: &[(usize, String)]) {
     }
 }
 
-/// Nobody was refused by a node that was in service.
+/// Checks that no request to a running node failed.
 fn none_was_refused(attempts: &[Ended], outages: &[(String, Instant, Instant)]) {
     let is_out = |ended: &Ended| {
         let is_in = |(node, from, to): &(String, Instant, Instant)| {
@@ -301,7 +303,10 @@ fn none_was_refused(attempts: &[Ended], outages: &[(String, Instant, Instant)]) 
     let refused = attempts.iter().filter(|ended| !is_good(ended) && !is_out(ended));
     let refused: Vec<_> = refused.map(|ended| (&ended.node, &ended.outcome, ended.took)).collect();
     assert!(refused.is_empty(), "{refused:?}");
-    assert!(attempts.iter().any(|ended| !is_good(ended)), "the outages were noticed by nobody");
+    assert!(
+        attempts.iter().any(|ended| !is_good(ended)),
+        "no request failed during the outages, so the load did not notice them"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -313,7 +318,7 @@ async fn a_cluster_is_upgraded_node_by_node_and_loses_nothing() {
     load.go_on(&[1, 2, 3]).await;
     upgraded.speak([OLD, OLD, OLD]).await;
 
-    // One node is newer, and talks as the others do.
+    // One node is newer and speaks the version of the others.
     upgraded.exchange(1, Signal::TERM, &new);
     upgraded.speak([NEW, OLD, OLD]).await;
     upgraded.all_hear_each_other("first").await;
@@ -325,7 +330,7 @@ async fn a_cluster_is_upgraded_node_by_node_and_loses_nothing() {
     let waits = format!("protocol version {OLD}; version {NEW} is used once node-2, node-3 speak it, too");
     assert!(told.contains(&waits) && told.contains(&format!("{OLD}-{NEW}")), "{told}");
 
-    // It has stored nothing that the older build does not understand, and goes back.
+    // The node has stored no record that the older build cannot read, and is downgraded.
     upgraded.exchange_after(1, Signal::KILL, old, |cluster| {
         let stored = stored(cluster, 1);
         assert!(stored.len() == 1 && stored.values().flatten().all(Result::is_ok), "{stored:?}");
@@ -333,7 +338,7 @@ async fn a_cluster_is_upgraded_node_by_node_and_loses_nothing() {
     upgraded.speak([OLD, OLD, OLD]).await;
     load.go_on(&[1, 2, 3]).await;
 
-    // All are upgraded, one after the other.
+    // All nodes are upgraded, one after the other.
     upgraded.exchange(1, Signal::KILL, &new);
     load.go_on(&[1, 2, 3]).await;
     upgraded.exchange(2, Signal::TERM, &new);
@@ -346,7 +351,7 @@ async fn a_cluster_is_upgraded_node_by_node_and_loses_nothing() {
     upgraded.use_version(NEW).await;
     upgraded.all_hear_each_other("third").await;
     load.go_on(&[1, 2, 3]).await;
-    // What is in use is not forgotten while others are away.
+    // The version in use stays while a node is down and after it restarts.
     upgraded.exchange(2, Signal::KILL, &new);
     upgraded.use_version(NEW).await;
     load.go_on(&[1, 2, 3]).await;
@@ -366,7 +371,7 @@ async fn a_cluster_is_upgraded_node_by_node_and_loses_nothing() {
     })
     .await;
 
-    // There is no way back any more, and whoever tries is told so.
+    // A downgrade is not possible any more: the older build refuses to start.
     upgraded.cluster.stop(1, Signal::TERM);
     let error = refused(old, &upgraded.cluster.node_dir(1));
     assert!(error.contains("start a newer cartwheel"), "{error}");

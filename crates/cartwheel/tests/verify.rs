@@ -1,4 +1,4 @@
-//! `cartwheel verify` over real nodes: what is equal passes, and whatever is not is found, named and never blamed on writes under way.
+//! `cartwheel verify` on real nodes: equal replicas pass, and each difference is found and named. Writes in flight are no differences.
 
 mod harness;
 
@@ -16,7 +16,7 @@ use serde_json::Value;
 use harness::raw::{call, get, put, set_bucket};
 use harness::{CARTWHEEL, Cluster, PATIENCE};
 
-/// What a verification said, and its exit status.
+/// A verification's JSON report and exit status.
 struct Verified {
     status: i32,
     told: Value,
@@ -39,7 +39,7 @@ impl Verified {
         self.told[field].as_u64().unwrap_or_else(|| panic!("{field}: {}", self.told))
     }
 
-    /// The keys that differ and what each node holds of them, or the digest's length where there is one.
+    /// The keys that differ, with the state at each node or, where it has a digest, the digest's length.
     fn differences(&self) -> Vec<(String, Vec<String>)> {
         let text = |held: &Value| held.as_str().unwrap().to_owned();
         let replicas = |difference: &Value| {
@@ -57,7 +57,7 @@ impl Verified {
     }
 }
 
-/// Does something to the stores of a node that does not run.
+/// Changes the stores of a node that does not run.
 fn edit(cluster: &Cluster, node: u16, mut change: impl FnMut(&mut FjallStore)) {
     for shard in 0..2 {
         let dir = cluster.node_dir(node).join(format!("shard-{shard}"));
@@ -77,7 +77,7 @@ fn fill(cluster: &Cluster, keys: u32) {
 }
 
 #[test]
-fn equal_replicas_are_proven_equal_and_one_that_cannot_be_read_is_told_of() {
+fn equal_replicas_are_verified_and_an_unreachable_node_is_reported() {
     let cluster = Cluster::start();
     let empty = verify(&cluster, &[]);
     assert_eq!((empty.status, empty.number("keys")), (0, 0), "{}", empty.told);
@@ -99,18 +99,18 @@ fn equal_replicas_are_proven_equal_and_one_that_cannot_be_read_is_told_of() {
 }
 
 #[test]
-fn whatever_differs_is_found_on_the_disk_and_named() {
+fn differences_on_disk_are_found_and_named() {
     let mut cluster = Cluster::start();
     fill(&cluster, 100);
     assert_eq!(put(&cluster.endpoint(1), "/v1/kv/carts/5?w=3", "a second sibling").status, 204);
-    // What it held before the second sibling came: a record of another key's state, stored as this key's, would be damaged.
+    // The replica's record from before the second sibling. A record of another key, stored under this key, would count as damaged.
     let (lost, spoilt) = (storage_key("carts", "3"), storage_key("carts", "4"));
     let digest = || "a digest".to_owned();
     let expected = BTreeSet::from([
         ("carts/3".to_owned(), vec![digest(), "absent".to_owned(), digest()]),
         ("carts/4".to_owned(), vec![digest(), "damaged".to_owned(), digest()]),
     ]);
-    // The nodes heal it while it is verified, so it may take more than one attempt to see both.
+    // The nodes heal the differences during the verification, so it may take several attempts to see all of them.
     let mut seen = BTreeSet::new();
     for attempt in 1.. {
         cluster.stop(2, Signal::KILL);
@@ -142,7 +142,7 @@ fn whatever_differs_is_found_on_the_disk_and_named() {
         assert_eq!(healed.status, 0, "{}", healed.told);
     }
 
-    // Reads heal them; then a replica that missed a write while it was down differs by what it holds, not only by holding nothing.
+    // Reads heal the keys. Then a replica that missed a write while it was down holds an older state, which is a difference, too.
     for key in [3, 4] {
         let path = format!("/v1/kv/carts/{key}?r=3&timeout_ms=30000");
         assert_eq!(get(&cluster.endpoint(2), &path).status, 200);
@@ -152,19 +152,19 @@ fn whatever_differs_is_found_on_the_disk_and_named() {
 }
 
 #[test]
-fn records_at_nodes_that_are_no_homes_are_hints() {
+fn records_at_nodes_other_than_homes_are_hints() {
     let mut cluster = Cluster::start();
     let settings = set_bucket(&cluster.endpoint(1), "one", r#"{"n":1,"r":1,"w":1}"#);
     assert_eq!(settings.status, 200, "{}", settings.text());
     assert_eq!(put(&cluster.endpoint(1), "/v1/kv/one/k", "milk").status, 204);
-    // The partitions take on the bucket's n one after the other, and those that are no homes any more clear the key.
+    // The partitions change to the bucket's n one after the other. Nodes that are no longer homes purge the key.
     let begun = Instant::now();
     loop {
         let alone = verify(&cluster, &["--settled"]);
         if (alone.status, alone.number("keys"), alone.number("records")) == (0, 1, 1) {
             break;
         }
-        assert!(begun.elapsed() < PATIENCE, "the key is not on one node alone within {PATIENCE:?}: {}", alone.told);
+        assert!(begun.elapsed() < PATIENCE, "the key is not on a single node within {PATIENCE:?}: {}", alone.told);
         std::thread::sleep(Duration::from_millis(100));
     }
 
@@ -178,7 +178,7 @@ fn records_at_nodes_that_are_no_homes_are_hints() {
     let mut record = None;
     edit(&cluster, home, |store| record = record.take().or(store.get(&storage_key).unwrap()));
     let record = record.unwrap();
-    // One shard of the two is the key's, and nobody asks the other for it.
+    // Only one of the two shards serves the key. The other is never asked for it, so both may get the record.
     edit(&cluster, standin, |store| {
         let mut batch = Batch::new();
         batch.put(storage_key.clone(), record.clone());
@@ -191,7 +191,7 @@ fn records_at_nodes_that_are_no_homes_are_hints() {
 }
 
 #[test]
-fn keys_that_are_being_written_are_no_differences() {
+fn keys_with_writes_in_flight_are_no_differences() {
     let cluster = Cluster::start();
     fill(&cluster, 200);
     let done = AtomicBool::new(false);
@@ -201,7 +201,7 @@ fn keys_that_are_being_written_are_no_differences() {
             threads.spawn(move || {
                 let mut number = 0_u64;
                 while !done.load(Ordering::Relaxed) {
-                    // Half of the writes go to one key.
+                    // Half of the writes go to a single key.
                     let key = if number.is_multiple_of(2) { 0 } else { number % 200 };
                     let node = cluster.endpoint(writer + 1);
                     let path = format!("/v1/kv/carts/{key}?w=1");
@@ -223,7 +223,7 @@ fn keys_that_are_being_written_are_no_differences() {
 }
 
 #[test]
-fn a_page_of_digests_is_bounded_and_its_addresses_are_checked() {
+fn a_page_of_digests_is_bounded_and_its_query_is_checked() {
     let cluster = Cluster::start();
     fill(&cluster, 30);
     let node = cluster.endpoint(1);
@@ -250,6 +250,6 @@ fn a_page_of_digests_is_bounded_and_its_addresses_are_checked() {
     for rest in ["256/digests", "-1/digests", "x/digests", "0/digests?limit=0", "0/digests?from=%25", "0/digests?r=1"] {
         assert_eq!(digests(rest), bad(), "{rest}");
     }
-    // A place in another partition.
+    // A cursor in another partition.
     assert_eq!(digests("0/digests?from=_w"), bad());
 }

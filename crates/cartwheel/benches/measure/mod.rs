@@ -1,4 +1,4 @@
-//! What the benches need: `cartwheel bench` as a child, and a node's metrics.
+//! Helpers of the benches: `cartwheel bench` as a child process, and a node's metrics.
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::io::{Read as _, Write as _};
@@ -9,18 +9,18 @@ use serde_json::Value;
 
 use crate::harness::{CARTWHEEL, Cluster};
 
-/// Begins `cartwheel bench` against these nodes; what it reports is for [`end`].
+/// Starts `cartwheel bench` against these nodes. [`end`] returns its report.
 pub fn begin(cluster: &Cluster, nodes: &[u16], args: &[String]) -> Child {
     begin_in("measured", cluster, nodes, args)
 }
 
-/// The same in another bucket.
+/// Like [`begin`], in another bucket.
 pub fn begin_in(bucket: &str, cluster: &Cluster, nodes: &[u16], args: &[String]) -> Child {
     spawn(Command::new(CARTWHEEL), bucket, cluster, nodes, args)
 }
 
-/// The same by clients that take the CPU only where nobody else wants it. Clients of a real cluster run elsewhere; here a load of large
-/// values would take from the nodes what it does not take there.
+/// Like [`begin_in`], with clients at the lowest CPU priority. Clients of a real cluster run on other machines; here a load of large
+/// values would take CPU time from the nodes.
 pub fn begin_yielding_in(bucket: &str, cluster: &Cluster, nodes: &[u16], args: &[String]) -> Child {
     let mut nice = Command::new("nice");
     nice.args(["-n", "19", CARTWHEEL]);
@@ -35,13 +35,13 @@ fn spawn(mut command: Command, bucket: &str, cluster: &Cluster, nodes: &[u16], a
     command.spawn().expect("cartwheel bench starts")
 }
 
-/// Waits for the end, and gives back the report.
+/// Waits for the end of a run and returns its report.
 pub fn end(bench: Child) -> Value {
     let output = bench.wait_with_output().expect("cartwheel bench ends");
-    serde_json::from_slice(&output.stdout).expect("cartwheel bench reports")
+    serde_json::from_slice(&output.stdout).expect("cartwheel bench prints a JSON report")
 }
 
-/// The 99th percentile of all operations of a kind, in milliseconds.
+/// The 99th percentile of the latencies named `kind` in a report, in milliseconds.
 pub fn p99_ms(report: &Value, kind: &str) -> f64 {
     report[kind]["p99_us"].as_u64().unwrap_or_default() as f64 / 1e3
 }
@@ -56,7 +56,7 @@ pub fn get(url: &str) -> Option<String> {
     Some(answer.split_once("\r\n\r\n")?.1.to_owned())
 }
 
-/// The sum of a node's samples whose names begin like this.
+/// The sum of a node's metric samples whose lines begin with `name`.
 pub fn metric(cluster: &Cluster, node: u16, name: &str) -> f64 {
     let text = get(&(cluster.endpoint(node) + "/metrics")).unwrap_or_default();
     let samples = text.lines().filter(|line| line.starts_with(name));
@@ -67,10 +67,10 @@ pub fn metric(cluster: &Cluster, node: u16, name: &str) -> f64 {
 pub fn flag(name: &str, default: u64) -> u64 {
     let args: Vec<String> = std::env::args().collect();
     let given = args.iter().position(|arg| arg == &format!("--{name}")).and_then(|at| args.get(at + 1));
-    given.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("--{name} is a number")))
+    given.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("give --{name} as a number")))
 }
 
-/// Arguments from text with spaces.
+/// Splits arguments at spaces.
 pub fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }

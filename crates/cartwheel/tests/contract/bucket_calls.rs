@@ -1,11 +1,11 @@
-//! `/v1/buckets` and `/v1/buckets/{bucket}`.
+//! `/v1/buckets` and `/v1/buckets/{bucket}`: settings are read and changed through any node, and invalid ones are refused.
 
 use serde_json::{Value, json};
 
 use crate::harness::Cluster;
 use crate::harness::raw::{JSON, Reply, call, call_chunked, get, put, put_seen, set_bucket};
 
-/// What every bucket has that nobody has changed.
+/// The settings of a bucket that was never changed.
 fn defaults() -> Value {
     json!({
         "n": 3,
@@ -18,11 +18,11 @@ fn defaults() -> Value {
     })
 }
 
-/// `settings` with those of `change` in their place.
+/// `settings` with the fields of `change` replaced.
 fn with(settings: &Value, change: &Value) -> Value {
     let mut settings = settings.clone();
     for (name, value) in change.as_object().unwrap() {
-        assert!(settings.get(name).is_some(), "{name} is no setting");
+        assert!(settings.get(name).is_some(), "{name} is not a setting");
         settings[name] = value.clone();
     }
     settings
@@ -32,7 +32,7 @@ fn set(node: &str, bucket: &str, change: &Value) -> Reply {
     set_bucket(node, bucket, &change.to_string())
 }
 
-/// What is answered, without the warnings that the cluster has too few nodes.
+/// The settings in an answer, without the warnings about too few nodes.
 fn settings_of(answer: &Value) -> Value {
     let mut settings = answer.clone();
     settings.as_object_mut().unwrap().remove("warnings");
@@ -69,8 +69,8 @@ fn a_put_changes_the_settings_that_it_names() {
         let changed = set(&nodes[at % 3], "carts", change);
         assert_eq!((changed.status, settings_of(&changed.json())), (200, wanted.clone()), "{change}");
         let warns = changed.json().get("warnings").is_some();
-        assert_eq!(warns, change.get("n") == Some(&json!(5)), "there are three nodes: {}", changed.text());
-        // The answer came once all nodes knew.
+        assert_eq!(warns, change.get("n") == Some(&json!(5)), "the cluster has three nodes: {}", changed.text());
+        // The answer arrives after all nodes know the settings.
         assert!(nodes.iter().all(|node| settings_of(&get(node, "/v1/buckets/carts").json()) == wanted), "{change}");
     }
     let entry = with(&wanted, &json!({}));
@@ -97,7 +97,7 @@ fn a_buckets_name_is_its_bytes() {
         let all = get(&nodes[2], "/v1/buckets").json();
         let names: Vec<_> = all["buckets"].as_array().unwrap().iter().map(|form| form["bucket"].as_str()).collect();
         assert!(names.contains(&Some(listed)), "{listed} is not in {names:?}");
-        // It is the bucket of the keys, too.
+        // The key API's paths name the same bucket.
         let too_large = put(&nodes[1], &format!("/v1/kv/{same}/k"), "8 bytes!");
         assert_eq!(too_large.error(), (413, "too_large".to_owned()), "{name}");
     }
@@ -117,7 +117,7 @@ fn a_buckets_name_is_its_bytes() {
 }
 
 #[test]
-fn what_are_no_settings_is_refused_and_changes_nothing() {
+fn invalid_settings_are_refused_and_change_nothing() {
     let cluster = Cluster::start();
     let node = cluster.endpoint(2);
     let path = "/v1/buckets/carts";
@@ -153,7 +153,7 @@ fn what_are_no_settings_is_refused_and_changes_nothing() {
         let refused = call(&node, "PUT", path, JSON, body.as_bytes());
         assert_eq!(refused.error(), (400, "bad_request".to_owned()), "{body}");
         assert!(refused.text().contains(why), "{body}: {}", refused.text());
-        assert!(!refused.text().contains("struct"), "that is ours alone: {}", refused.text());
+        assert!(!refused.text().contains("struct"), "internal names do not show: {}", refused.text());
     }
     let long = format!(r#"{{"r": 1{}}}"#, " ".repeat(4096));
     assert_eq!(call(&node, "PUT", path, JSON, long.as_bytes()).error(), (413, "too_large".to_owned()));
@@ -180,7 +180,7 @@ fn what_are_no_settings_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn n_changes_though_keys_and_tombstones_are_there() {
+fn n_changes_in_a_bucket_with_keys_and_tombstones() {
     let cluster = Cluster::start();
     let nodes = cluster.endpoints();
     assert_eq!(set(&nodes[0], "carts", &json!({ "n": 2 })).json()["n"], 2);

@@ -1,10 +1,10 @@
-//! `/v1/cluster/...`, `/healthz` and `/readyz`.
+//! `/v1/cluster/...`, `/healthz` and `/readyz`: nodes agree on the cluster, and report their verdicts and health.
 
 use crate::harness::Cluster;
 use crate::harness::raw::{call, get};
 
 #[test]
-fn all_nodes_tell_the_same_of_the_cluster() {
+fn all_nodes_report_the_same_cluster() {
     let cluster = Cluster::start();
     let nodes = cluster.endpoints();
     let ring = get(&nodes[0], "/v1/cluster/ring").json();
@@ -23,7 +23,7 @@ fn all_nodes_tell_the_same_of_the_cluster() {
         let located = get(&nodes[0], &path).json();
         let token = u128::from_str_radix(located["token"].as_str().unwrap(), 16).unwrap();
         let partition = located["partition"].as_u64().unwrap();
-        assert_eq!(u128::from(partition), token >> 120, "of 256 equal ones");
+        assert_eq!(u128::from(partition), token >> 120, "the ring has 256 equal partitions");
         let list = located["preference_list"].as_array().unwrap();
         let mut names: Vec<_> = list.iter().map(|replica| replica["node"].as_str().unwrap()).collect();
         names.sort_unstable();
@@ -36,7 +36,7 @@ fn all_nodes_tell_the_same_of_the_cluster() {
 }
 
 #[test]
-fn each_node_says_what_it_thinks_of_the_others() {
+fn each_node_reports_its_verdict_on_the_others() {
     let cluster = Cluster::start();
     for (at, node) in cluster.endpoints().iter().enumerate() {
         let own = format!("node-{}", at + 1);
@@ -52,7 +52,7 @@ fn each_node_says_what_it_thinks_of_the_others() {
 }
 
 #[test]
-fn nodes_say_that_they_live_and_are_ready() {
+fn nodes_report_that_they_live_and_are_ready() {
     let mut cluster = Cluster::start();
     for node in cluster.endpoints() {
         for (path, status) in [("/healthz", "alive"), ("/readyz", "ready")] {
@@ -60,7 +60,7 @@ fn nodes_say_that_they_live_and_are_ready() {
             assert_eq!((said.status, &said.json()["status"]), (200, &status.into()));
         }
     }
-    // A node without its peers still incarnations and is ready to serve what it can.
+    // A node without its peers still lives, and is ready to serve the requests that it can.
     (1..=3).for_each(|node| cluster.kill(node));
     cluster.restart(1);
     assert_eq!(get(&cluster.endpoint(1), "/healthz").status, 200);

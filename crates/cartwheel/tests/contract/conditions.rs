@@ -1,4 +1,4 @@
-//! Conditional requests: a read may be spared its body, a write is never made as if it had no condition.
+//! Conditional requests: conditions on reads are evaluated, and a write with a condition is refused, never made without it.
 
 use crate::harness::Cluster;
 use crate::harness::raw::{call, get, put, set_bucket};
@@ -17,7 +17,7 @@ fn conditional_reads_are_answered_and_conditional_writes_refused() {
         for method in ["GET", "HEAD"] {
             let known = call(&node, method, PATH, &[("if-none-match", &etag)], b"");
             assert_eq!((known.status, known.text().as_str(), known.header("etag")), (304, "", &*etag), "{method}");
-            assert_eq!(known.header("content-length"), "", "a 304 says nothing of the length");
+            assert_eq!(known.header("content-length"), "", "a 304 has no content-length");
             assert_eq!(call(&node, method, PATH, &[("if-match", "\"other\"")], b"").status, 412, "{method}");
         }
         let wrong = call(&node, "GET", PATH, &[("if-match", "\"other\"")], b"");

@@ -1,4 +1,4 @@
-//! Contexts that were damaged, made up or borrowed: refused, and harmless.
+//! Contexts that are damaged, forged or of another key are refused and change nothing.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +8,7 @@ use crate::harness::raw::{Reply, call, get, put, put_seen};
 
 const PATH: &str = "/v1/kv/carts/alice";
 
-/// Tries `context` in every way there is to use one.
+/// Checks that `context` is refused by every request that takes one.
 fn refused_everywhere(node: &str, context: &str, what: &str) {
     let header = [("cartwheel-context", context)];
     let tries: [Reply; 4] = [
@@ -22,10 +22,10 @@ fn refused_everywhere(node: &str, context: &str, what: &str) {
     }
 }
 
-/// A later write must not be lost to a forged context that had "seen" it, which is what happens where contexts are not
+/// A forged context must not cover a later write, which would then be lost. That happens where contexts are not
 /// authenticated.
 #[test]
-fn no_forged_context_is_taken_and_no_write_is_lost_to_one() {
+fn forged_contexts_are_refused_and_cause_no_lost_write() {
     let (cluster, other_cluster) = (Cluster::start(), Cluster::start());
     let nodes = cluster.endpoints();
     put(&nodes[0], PATH, "first");
@@ -50,7 +50,7 @@ fn no_forged_context_is_taken_and_no_write_is_lost_to_one() {
     for (node, path, whose) in [
         (&nodes[0], "/v1/kv/carts/bob", "another key's"),
         (&nodes[1], "/v1/kv/baskets/alice", "another bucket's"),
-        (&nodes[2], "/v1/kv/cart/salice", "a key's whose name and bucket are as long together"),
+        (&nodes[2], "/v1/kv/cart/salice", "another key's whose bucket and name together have the same bytes"),
         (&other_cluster.endpoint(1), PATH, "another cluster's"),
     ] {
         let borrowed = put(node, path, "x");
@@ -59,9 +59,9 @@ fn no_forged_context_is_taken_and_no_write_is_lost_to_one() {
     }
 
     for node in &nodes {
-        assert_eq!(get(node, PATH).values(), ["first", "second"], "nothing was written or deleted");
+        assert_eq!(get(node, PATH).values(), ["first", "second"], "no value was written or deleted");
     }
-    // What is acknowledged after all that stays, and the real context still replaces what it saw, and no more.
+    // Later acknowledged writes are kept, and the real context still replaces the values that it has seen, and no others.
     for (at, node) in nodes.iter().enumerate() {
         assert_eq!(put(node, PATH, &format!("later {at}")).status, 204);
     }
@@ -72,7 +72,7 @@ fn no_forged_context_is_taken_and_no_write_is_lost_to_one() {
 }
 
 #[test]
-fn a_context_is_given_once() {
+fn a_repeated_context_header_is_refused() {
     let cluster = Cluster::start();
     let node = cluster.endpoint(1);
     let written = put(&node, PATH, "v");

@@ -1,4 +1,4 @@
-//! `DELETE /v1/kv/{bucket}/{key}`.
+//! `DELETE /v1/kv/{bucket}/{key}`: a delete removes the values that it has seen, and no others.
 
 use crate::harness::Cluster;
 use crate::harness::raw::{Reply, call, get, put};
@@ -9,7 +9,7 @@ fn delete(node: &str, path: &str, context: Option<&str>) -> Reply {
 }
 
 #[test]
-fn a_delete_deletes_what_was_seen() {
+fn a_delete_removes_only_the_values_it_has_seen() {
     let cluster = Cluster::start();
     let nodes = cluster.endpoints();
     for (at, node) in nodes.iter().enumerate() {
@@ -17,9 +17,9 @@ fn a_delete_deletes_what_was_seen() {
         let other = &nodes[(at + 1) % 3];
         let absent = delete(node, &path, None);
         assert_eq!((absent.status, absent.context(), absent.text().as_str()), (204, "", ""));
-        assert_eq!(get(node, &path).context(), "", "nothing was written");
+        assert_eq!(get(node, &path).context(), "", "a delete of an absent key writes nothing");
 
-        // With a context: what it saw, and nothing else.
+        // With a context, the delete covers the values that the context has seen.
         let seen = put(node, &path, "seen");
         put(other, &path, "unseen");
         let deleted = delete(node, &path, Some(seen.context()));
@@ -27,7 +27,7 @@ fn a_delete_deletes_what_was_seen() {
         assert!(!deleted.context().is_empty());
         assert_eq!(get(other, &path).values(), ["unseen"]);
 
-        // Without one: what a get sees, several values and tombstones alike.
+        // Without a context, it covers all values and tombstones that a get sees.
         put(other, &path, "and another");
         assert_eq!(delete(node, &path, None).status, 204);
         let gone = get(other, &path);
@@ -36,7 +36,7 @@ fn a_delete_deletes_what_was_seen() {
         let again = delete(other, &path, None);
         assert_eq!(again.status, 204);
 
-        // The second delete replaced the first, and is itself replaced only by who has seen it.
+        // The second delete replaced the first, and only a write that has seen it replaces it.
         let back = |context| call(node, "PUT", &path, &[("cartwheel-context", context)], b"back");
         assert_eq!(back(again.context()).status, 204);
         assert_eq!((get(other, &path).status, get(other, &path).values()), (200, vec!["back".to_owned()]));

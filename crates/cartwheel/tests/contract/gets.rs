@@ -1,9 +1,9 @@
-//! `GET` and `HEAD /v1/kv/{bucket}/{key}`.
+//! `GET` and `HEAD /v1/kv/{bucket}/{key}`: the answer for each state of a key, the encodings, contexts and quorums.
 
 use crate::harness::Cluster;
 use crate::harness::raw::{Reply, call, decoded, get, put, put_seen};
 
-/// The replies of all nodes to one get, which must be the same but for who stood behind them.
+/// Sends one get through all nodes and checks that their replies are the same. Returns one of them.
 fn everywhere(cluster: &Cluster, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
     let replies: Vec<Reply> = cluster.endpoints().iter().map(|node| call(node, method, path, headers, b"")).collect();
     for reply in &replies {
@@ -22,7 +22,7 @@ fn is_base64url(text: &str) -> bool {
 }
 
 #[test]
-fn what_a_get_answers() {
+fn each_state_of_a_key_has_its_answer() {
     let cluster = Cluster::start();
     for node in 1..=3 {
         let (written_at, path) = (cluster.endpoint(node), format!("/v1/kv/gets/key-{node}"));
@@ -51,7 +51,7 @@ fn one_value(cluster: &Cluster, written_at: &str, path: &str) {
     let etag = one.header("etag");
     assert!(etag.len() > 2 && etag.starts_with('"') && etag.ends_with('"'), "{etag}");
     let modified = httpdate::parse_http_date(one.header("last-modified")).unwrap();
-    assert!(modified >= before, "a moment ago, not {modified:?}");
+    assert!(modified >= before, "the value was modified a moment ago, not at {modified:?}");
     head_says_the_same(cluster, path, &[]);
 
     let accept = [("accept", "application/json")];
@@ -69,7 +69,7 @@ fn one_value(cluster: &Cluster, written_at: &str, path: &str) {
 }
 
 #[test]
-fn an_encoded_value_comes_back_as_it_is_and_says_how_it_is_encoded() {
+fn an_encoded_value_is_returned_unchanged_with_its_content_encoding() {
     let cluster = Cluster::start();
     let node = cluster.endpoint(1);
     let (path, gzip) = ("/v1/kv/pages/index", [0x1f, 0x8b, 8, 0]);
@@ -81,7 +81,7 @@ fn an_encoded_value_comes_back_as_it_is_and_says_how_it_is_encoded() {
     head_says_the_same(&cluster, path, &[]);
     let form = everywhere(&cluster, "GET", path, &[("accept", "application/json")]);
     assert_eq!((form.header("content-encoding"), &form.siblings()[0]["content_encoding"]), ("", &"gzip, br".into()));
-    // Whoever replaces it says anew how that is encoded.
+    // Each write sets the encoding of its own value.
     call(&node, "PUT", path, &[("cartwheel-context", got.context()), ("content-encoding", "identity")], b"plain");
     let plain = everywhere(&cluster, "GET", path, &[]);
     assert_eq!((plain.header("content-encoding"), plain.text()), ("", "plain".to_owned()));
@@ -118,7 +118,7 @@ fn deleted(cluster: &Cluster, written_at: &str, path: &str) {
     call(written_at, "DELETE", path, &[("cartwheel-context", all.context())], b"");
     let gone = everywhere(cluster, "GET", path, &[]);
     assert_eq!(gone.error(), (404, "not_found".to_owned()));
-    assert!(is_base64url(gone.context()), "a tombstone is held");
+    assert!(is_base64url(gone.context()), "the key has a tombstone");
     head_says_the_same(cluster, path, &[]);
     let as_json = everywhere(cluster, "GET", path, &[("accept", "application/json")]);
     assert_eq!(as_json.error().0, 404);
@@ -134,10 +134,10 @@ fn head_says_the_same(cluster: &Cluster, path: &str, headers: &[(&str, &str)]) {
 }
 
 #[test]
-fn a_get_covers_what_its_context_has_seen_or_is_refused() {
+fn a_get_covers_its_context_or_is_refused() {
     let mut cluster = Cluster::start();
     let nodes = cluster.endpoints();
-    // Read your writes, through whichever node, whatever r is.
+    // A get with the write's context returns the write, through every node and with any r.
     for (at, node) in nodes.iter().enumerate() {
         let path = format!("/v1/kv/seen/{at}");
         let written = put(node, &(path.clone() + "?w=1"), "mine");
@@ -147,7 +147,7 @@ fn a_get_covers_what_its_context_has_seen_or_is_refused() {
         }
     }
 
-    // A write that only a dead node has.
+    // Only a dead node has the write.
     (2..=3).for_each(|node| cluster.kill(node));
     let path = "/v1/kv/seen/alone";
     let alone = put(&nodes[0], &format!("{path}?w=1"), "only here");
@@ -163,19 +163,19 @@ fn a_get_covers_what_its_context_has_seen_or_is_refused() {
         call(node, "GET", &path, &[("cartwheel-context", alone.context())], b"")
     };
     for node in &nodes[1..] {
-        assert_eq!(get(node, path).status, 404, "without a context nothing is missed");
+        assert_eq!(get(node, path).status, 404, "a get without a context does not need the write");
         assert_eq!(asks(node, 500).error(), (503, "unavailable".to_owned()));
     }
     cluster.restart(1);
     for node in &nodes {
-        // The others may take a second to dial it again.
+        // The other nodes may take a second to connect to it again.
         let seen = asks(node, 30_000);
         assert_eq!((seen.status, seen.text()), (200, "only here".to_owned()));
     }
 }
 
 #[test]
-fn how_many_replicas_a_get_asks() {
+fn a_get_needs_answers_from_r_replicas() {
     let cluster = Cluster::start();
     let node = cluster.endpoint(2);
     put(&node, "/v1/kv/b/k?w=3", "v");

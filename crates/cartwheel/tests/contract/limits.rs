@@ -1,10 +1,10 @@
-//! What is too many or too large, and what is just not.
+//! Limits of siblings and value sizes hold exactly: the largest permitted request succeeds, and the next larger is refused.
 
 use crate::harness::Cluster;
 use crate::harness::raw::{call, call_chunked, exchange, get, put, put_seen};
 
 #[test]
-fn blind_puts_end_at_128_siblings_and_merging_never_does() {
+fn blind_puts_are_refused_at_128_siblings_and_puts_with_a_context_never_are() {
     let cluster = Cluster::start();
     let nodes = cluster.endpoints();
     let path = "/v1/kv/limits/many";
@@ -22,7 +22,7 @@ fn blind_puts_end_at_128_siblings_and_merging_never_does() {
         assert_eq!(full.siblings().len(), 128);
         assert!(full.context().len() < 4_096, "a context of {} bytes", full.context().len());
     }
-    // A put with a context always goes through: one that has seen little, and one that has seen all.
+    // A put with a context always succeeds, whether the context has seen few siblings or all.
     let kept = put_seen(&nodes[1], path, &stale, "one for one");
     assert_eq!(kept.status, 204);
     assert!(kept.context().len() < 4_096);
@@ -34,7 +34,7 @@ fn blind_puts_end_at_128_siblings_and_merging_never_does() {
 }
 
 #[test]
-fn values_end_at_a_mebibyte_however_they_come() {
+fn values_over_a_mebibyte_are_refused_with_and_without_a_declared_length() {
     let cluster = Cluster::start();
     let whole = vec![b'x'; 1 << 20];
     for (at, node) in cluster.endpoints().iter().enumerate() {
@@ -49,7 +49,7 @@ fn values_end_at_a_mebibyte_however_they_come() {
         let one_more = [&parts[..], &[b"y"]].concat();
         let too_large = call_chunked(node, "PUT", &path("chunked"), &[], &one_more);
         assert_eq!(too_large.error(), (413, "too_large".to_owned()));
-        // Declared, it is refused before it is sent.
+        // With a declared length, the value is refused before it is sent.
         let head = |length: &str| {
             format!(
                 "PUT {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n",
@@ -64,7 +64,7 @@ fn values_end_at_a_mebibyte_however_they_come() {
         for length in ["-1", "1, 2", "18446744073709551616", "ten"] {
             assert_eq!(exchange(node, &head(length), b"").error(), (400, "bad_request".to_owned()), "{length}");
         }
-        assert_eq!(get(node, &path("declared")).body, whole, "it is what it was");
+        assert_eq!(get(node, &path("declared")).body, whole, "the stored value is unchanged");
 
         let empty = path("empty");
         assert_eq!(put(node, &empty, "").status, 204);

@@ -1,4 +1,4 @@
-//! The HTTP contract of DESIGN.md, row by row, on clusters of real processes and through each of their nodes.
+//! The HTTP contract holds on clusters of real processes, through each of their nodes.
 
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -1,4 +1,4 @@
-//! Buckets and keys: any bytes, percent-encoded, up to a length.
+//! Bucket names and keys are any bytes, percent-encoded, up to a length; other names are refused.
 
 use crate::harness::Cluster;
 use crate::harness::raw::{get, put};
@@ -8,7 +8,7 @@ fn encoded(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn every_name_is_its_bytes() {
+fn a_name_is_its_bytes_in_every_encoding() {
     let cluster = Cluster::start();
     let nodes = cluster.endpoints();
     let all_bytes: Vec<u8> = (0..=255).collect();
@@ -28,7 +28,7 @@ fn every_name_is_its_bytes() {
     for (at, (name, _)) in names.iter().enumerate() {
         assert_eq!(put(&nodes[at % 3], &format!("/v1/kv/{name}"), &at.to_string()).status, 204, "{name}");
     }
-    // Each holds its own value and no other's, whichever way and wherever it is asked for.
+    // Each key returns its own value, in either encoding and through every node.
     for (at, (name, same)) in names.iter().enumerate() {
         for (node, name) in nodes.iter().flat_map(|node| [(node, name), (node, same)]) {
             assert_eq!(get(node, &format!("/v1/kv/{name}")).values(), [at.to_string()], "{name}");
@@ -37,7 +37,7 @@ fn every_name_is_its_bytes() {
 }
 
 #[test]
-fn names_that_are_none_are_refused() {
+fn invalid_names_are_refused() {
     let cluster = Cluster::start();
     for node in cluster.endpoints() {
         for name in [

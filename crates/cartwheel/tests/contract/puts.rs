@@ -1,4 +1,4 @@
-//! `PUT /v1/kv/{bucket}/{key}`.
+//! `PUT /v1/kv/{bucket}/{key}`: acknowledgements, contexts, idempotency and too few replicas.
 
 use serde_json::json;
 
@@ -6,12 +6,12 @@ use crate::harness::Cluster;
 use crate::harness::raw::{call, get, put, put_seen};
 
 #[test]
-fn what_a_put_answers() {
+fn a_put_reports_its_acks_and_replaces_what_its_context_has_seen() {
     let cluster = Cluster::start();
     let nodes = cluster.endpoints();
     for (at, node) in nodes.iter().enumerate() {
         let path = |query: &str| format!("/v1/kv/puts/{at}{query}");
-        // At least w homes have stored it; how many more were as fast is chance.
+        // At least w homes have stored the value. How many more have stored it by then is chance.
         for w in 1..=3 {
             let written = put(node, &path(&format!("?w={w}")), "v");
             assert_eq!((written.status, written.text().as_str()), (204, ""));
@@ -22,16 +22,16 @@ fn what_a_put_answers() {
         let strong = put(node, &path("?consistency=strong"), "v");
         assert_eq!((strong.status, strong.header("cartwheel-acks")), (204, "home=2 standin=0 zones=1"));
 
-        // The type is kept, and has a default.
+        // The content type is stored, and has a default.
         let all = get(node, &path(""));
-        assert_eq!(all.siblings().len(), 4, "each was a write of its own");
+        assert_eq!(all.siblings().len(), 4, "each put was a separate write");
         assert!(all.siblings().iter().all(|sibling| sibling["content_type"] == "application/octet-stream"));
         let headers = [("cartwheel-context", all.context()), ("content-type", "application/vnd.x+json")];
         call(node, "PUT", &path(""), &headers, b"{}");
         let typed = get(&nodes[(at + 1) % 3], &path(""));
         assert_eq!((typed.status, typed.header("content-type")), (200, "application/vnd.x+json"));
 
-        // What it replaces is what its context has seen, and its own context is that and itself.
+        // A put replaces the values that its context has seen. The context that it returns covers these and the new value.
         put(&nodes[(at + 2) % 3], &path(""), "theirs");
         let mine = put_seen(node, &path(""), typed.context(), "mine");
         put_seen(node, &path(""), mine.context(), "mine, again");
@@ -41,7 +41,7 @@ fn what_a_put_answers() {
 }
 
 #[test]
-fn a_put_can_show_the_key_as_it_is_then() {
+fn a_put_returns_the_keys_new_state_on_request() {
     let cluster = Cluster::start();
     for (at, node) in cluster.endpoints().iter().enumerate() {
         let path = format!("/v1/kv/shown/{at}?return=body");
@@ -50,7 +50,7 @@ fn a_put_can_show_the_key_as_it_is_then() {
         assert!(!one.header("etag").is_empty() && !one.header("last-modified").is_empty());
         let two = put(node, &path, "two");
         assert_eq!((two.status, two.values()), (300, vec!["one".to_owned(), "two".to_owned()]));
-        // It was shown both, so its context covers both.
+        // The answer showed both values, so its context covers both.
         let merged =
             call(node, "PUT", &path, &[("cartwheel-context", two.context()), ("accept", "application/json")], b"m");
         assert_eq!((merged.status, merged.siblings().len()), (200, 1));
@@ -58,7 +58,7 @@ fn a_put_can_show_the_key_as_it_is_then() {
 }
 
 #[test]
-fn the_same_write_again_is_the_same_write() {
+fn a_repeated_write_with_an_idempotency_key_makes_one_sibling() {
     let cluster = Cluster::start();
     let nodes = cluster.endpoints();
     let named =
@@ -69,12 +69,12 @@ fn the_same_write_again_is_the_same_write() {
             assert_eq!(named(again, &path, "order-17", b"milk").status, 204);
         }
         assert_eq!(get(node, &path).values(), ["milk"]);
-        // Another name, or another value under the same one, is another write.
+        // Another idempotency key, or another value under the same one, is another write.
         named(node, &path, "order-18", b"milk");
         named(node, &path, "order-17", b"bread");
         let three = get(node, &path);
         assert_eq!(three.values(), ["bread", "milk", "milk"]);
-        // Once it is replaced, doing it again brings nothing back, wherever it is done.
+        // Repeating a write that was replaced does not bring its value back, through any node.
         put_seen(node, &path, three.context(), "all");
         for again in &nodes {
             assert_eq!(named(again, &path, "order-17", b"milk").status, 204);
@@ -84,7 +84,7 @@ fn the_same_write_again_is_the_same_write() {
 }
 
 #[test]
-fn a_put_that_too_few_can_store_says_how_many_have() {
+fn a_put_below_w_reports_how_many_replicas_stored_it() {
     let cluster = Cluster::start();
     cluster.kill(3);
     for node in [1, 2] {

@@ -1,4 +1,4 @@
-//! Requests that make no sense: a code, a sentence, and nothing done.
+//! Invalid requests are refused with a code and a message, and change nothing.
 
 use crate::harness::Cluster;
 use crate::harness::raw::{JSON, call, exchange, get, put};
@@ -53,12 +53,12 @@ fn every_refusal_has_its_code() {
             let twice = call(&node, "PUT", path, &[(name, "a"), (name, "a")], b"v");
             assert_eq!(twice.error(), (400, "bad_request".to_owned()), "{name} twice");
         }
-        assert_eq!(get(&node, path).error(), (404, "not_found".to_owned()), "nothing of it was done");
+        assert_eq!(get(&node, path).error(), (404, "not_found".to_owned()), "refused requests change nothing");
     }
 }
 
 #[test]
-fn other_methods_are_told_which_there_are() {
+fn unsupported_methods_are_refused_with_the_supported_ones() {
     let cluster = Cluster::start();
     for node in cluster.endpoints() {
         for (path, allowed) in [
@@ -85,7 +85,7 @@ fn other_methods_are_told_which_there_are() {
 }
 
 #[test]
-fn what_is_not_http_is_no_request() {
+fn bytes_that_are_not_http_are_refused() {
     let cluster = Cluster::start();
     let node = cluster.endpoint(1);
     for bytes in
@@ -97,7 +97,7 @@ fn what_is_not_http_is_no_request() {
 }
 
 #[test]
-fn what_could_be_read_in_two_ways_is_refused() {
+fn ambiguous_or_oversized_requests_are_refused() {
     let cluster = Cluster::start();
     let node = cluster.endpoint(1);
     let says = |target: &str, headers: &str| {
@@ -122,11 +122,11 @@ fn what_could_be_read_in_two_ways_is_refused() {
         };
         assert_eq!(says(target, &headers), (status, code.to_owned()), "{headers:.100}");
     }
-    assert_eq!(get(&node, "/v1/kv/b/k").status, 404, "nothing of it was stored");
+    assert_eq!(get(&node, "/v1/kv/b/k").status, 404, "refused requests store nothing");
 }
 
 #[test]
-fn a_web_page_commands_no_node() {
+fn a_foreign_web_page_cannot_change_a_node() {
     let cluster = Cluster::start();
     let removal = br#"{"changes": [{"op": "remove", "node": "node-2"}], "apply": true}"#;
     for node in cluster.endpoints() {
@@ -157,7 +157,7 @@ fn a_web_page_commands_no_node() {
                 assert_eq!(rebound.error(), (421, "misdirected".to_owned()), "{method} {path}");
             }
         }
-        // A form needs no leave of the node, and old browsers say nothing of the page.
+        // A browser sends a form without asking the node first, and old browsers do not name the page that sends it.
         for content_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
             let form = says("POST", "/v1/cluster/members", addr, &[("content-type", content_type)], removal);
             assert_eq!(form.error(), (415, "unsupported_media_type".to_owned()), "{content_type}");
@@ -165,7 +165,7 @@ fn a_web_page_commands_no_node() {
         assert_eq!(get(&node, "/v1/kv/b/k").status, 404);
         let members = get(&node, "/v1/cluster").json()["members"].as_array().unwrap().clone();
         assert!(members.len() == 3 && members.iter().all(|member| member["leaving"] == false));
-        // A page of the node itself, and programs, may.
+        // Pages of the node itself and programs are permitted.
         let own = says(
             "PUT",
             "/v1/buckets/b",
@@ -176,6 +176,6 @@ fn a_web_page_commands_no_node() {
         assert_eq!(own.status, 200, "{}", own.text());
         assert_eq!(says("DELETE", "/v1/kv/own/k", addr, &[("origin", &origin)], b"").status, 204);
         let read = says("GET", "/v1/kv/own/k", "evil.example", &[("origin", "null")], b"");
-        assert_eq!(read.status, 404, "reads are as they were");
+        assert_eq!(read.status, 404, "reads are not refused");
     }
 }

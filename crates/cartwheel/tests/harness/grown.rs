@@ -1,4 +1,4 @@
-//! Nodes that are started one by one, as an operator does whose cluster grows.
+//! Nodes that are started one by one, like an operator's growing cluster.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,7 +24,7 @@ impl Grown {
         Self { root: tempfile::tempdir().unwrap(), ports, free, running }
     }
 
-    /// The first founds a cluster, and the others join it one after the other.
+    /// Bootstraps a cluster with the first node; the others join it one after the other.
     pub fn of(names: &[&str]) -> Self {
         let mut nodes = Self::new();
         let (founder, others) = names.split_first().unwrap();
@@ -51,23 +51,23 @@ impl Grown {
         ports
     }
 
-    /// From now on a node, which does not run, is served at other ports.
+    /// Assigns new ports to a node, which must not run.
     pub fn moves_house(&mut self, name: &str) {
         self.ports.remove(name);
         self.ports(name);
     }
 
-    /// Starts a node.
+    /// Starts a node with these further flags of `cartwheel serve`.
     pub fn serve(&mut self, name: &str, args: &[&str]) {
         self.serve_as(name, name, args);
     }
 
-    /// Starts a node that founds a cluster.
+    /// Starts a node that bootstraps a cluster.
     pub fn founds(&mut self, name: &str) {
         self.serve(name, &["--bootstrap", "--cluster-name", "test"]);
     }
 
-    /// Starts a node that calls itself something else than it is called here.
+    /// Starts a node in the directory `place` under another name.
     pub fn serve_as(&mut self, place: &str, name: &str, args: &[&str]) {
         let (http, peers) = self.ports(place);
         let log = File::options().create(true).append(true).open(self.log_file(place)).unwrap();
@@ -82,11 +82,11 @@ impl Grown {
         self.running.insert(place.to_owned(), child);
     }
 
-    /// Starts a node that waits until it is let in, and waits until `through` knows of it.
+    /// Starts a node that waits to be added, and returns once the node `through` lists it as waiting.
     pub fn waits(&mut self, name: &str, through: &str) {
         let seed = self.peer_addr(through);
         self.serve(name, &["--seed", &seed]);
-        self.eventually("the node is known to wait", |nodes| {
+        self.eventually("the node is listed as waiting", |nodes| {
             nodes.moves(through)["waiting"].as_array().unwrap().iter().any(|waits| waits == name)
         });
     }
@@ -141,7 +141,7 @@ impl Grown {
         }
     }
 
-    /// What a node says that ends with an error.
+    /// Waits until a node ends with an error, and returns its log.
     pub fn refused(&mut self, name: &str) -> String {
         let status = self.ends(name);
         let log = self.log(name);
@@ -149,7 +149,7 @@ impl Grown {
         log
     }
 
-    /// `cartwheel cluster ARGS`, by way of a node.
+    /// Runs `cartwheel cluster ARGS` against the node `through`.
     pub fn run(&self, through: &str, args: &[&str]) -> Output {
         Command::new(CARTWHEEL)
             .arg("cluster")
@@ -160,16 +160,16 @@ impl Grown {
             .unwrap()
     }
 
-    /// The same, of which something must come: what it prints.
+    /// Runs a command as [`Self::run`] does. It must succeed; returns its standard output.
     pub fn done(&self, through: &str, args: &[&str]) -> String {
         let output = self.run(through, args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The same, of which nothing may come: why not.
+    /// Runs a command as [`Self::run`] does. It must fail; returns its standard error.
     pub fn declined(&self, through: &str, args: &[&str]) -> String {
-        // A machine that is too busy to answer in time declines nothing.
+        // A timeout on a busy machine (exit code 4) is not a refusal.
         let begun = Instant::now();
         let mut output = self.run(through, args);
         while output.status.code() == Some(4) && begun.elapsed() < PATIENCE {
@@ -183,7 +183,7 @@ impl Grown {
         serde_json::from_str(&self.done(through, &["moves", "--json"])).unwrap()
     }
 
-    /// The version of the cluster's history.
+    /// The version of the cluster's membership, as the node `through` knows it.
     pub fn version(&self, through: &str) -> String {
         self.moves(through)["version"].as_str().unwrap().to_owned()
     }

@@ -1,4 +1,4 @@
-//! Real clusters of real processes, which are gone when a test ends, however it ends.
+//! Clusters of real processes, which are killed when a test ends, even if it fails.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod grown;
@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 use cartwheel_client::{Client, Siblings};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-/// How long anything may take that is waited for: a test finds out whether it comes, not how fast this machine is.
+/// The limit for every wait. It is long, because a test checks that something happens, not how fast the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The path of the binary under test.
 pub const CARTWHEEL: &str = env!("CARGO_BIN_EXE_cartwheel");
 
-/// The members of a set whose values are lists of them, one a line: those of all siblings together, in order.
+/// The members of a set whose values list one member a line: the union of all siblings, in order.
 pub fn members(siblings: &Siblings) -> Vec<String> {
     let texts = siblings.values.iter().map(|value| String::from_utf8_lossy(&value.bytes).into_owned());
     let mut all: Vec<String> = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
@@ -34,7 +34,7 @@ pub fn members(siblings: &Siblings) -> Vec<String> {
 /// Three nodes under `cartwheel dev`.
 pub struct Cluster {
     dir: PathBuf,
-    /// Node i has this port plus i.
+    /// Node i listens for HTTP on this port plus i.
     http_base: u16,
     dev: Child,
     pids: Vec<Pid>,
@@ -43,13 +43,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Founds a cluster and waits until it is ready.
+    /// Bootstraps a cluster and waits until it is ready.
     pub fn start() -> Self {
-        // More than one shard, so that every test shows that requests and answers find theirs.
+        // More than one shard, so that every test covers the routing of requests and answers to shards.
         Self::start_sharded(2)
     }
 
-    /// Founds a cluster whose nodes have so many shards each, and waits until it is ready.
+    /// Bootstraps a cluster with this number of shards for each node, and waits until it is ready.
     pub fn start_sharded(shards: u32) -> Self {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("data");
@@ -60,7 +60,7 @@ impl Cluster {
         cluster
     }
 
-    /// Runs `cartwheel dev` until all nodes are ready, where HTTP is then at `http_base`.
+    /// Runs `cartwheel dev` until all nodes are ready. Their HTTP ports follow `http_base`.
     fn run_dev(dir: &Path, http_base: u16, flags: &[String]) -> Self {
         let mut dev =
             Command::new(CARTWHEEL).args(["dev", "--dir"]).arg(dir).args(flags).stdout(Stdio::piped()).spawn().unwrap();
@@ -76,7 +76,7 @@ impl Cluster {
                 break;
             }
         }
-        // Whatever else it says must not block it.
+        // The rest of its output is read, so that it never blocks on a full pipe.
         std::thread::spawn(move || lines.count());
         let cluster = Self { dir: dir.to_path_buf(), http_base, dev, pids, restarted: Vec::new(), _root: None };
         assert!(said.contains("all 3 nodes are ready"), "{said}");
@@ -98,7 +98,7 @@ impl Cluster {
         (1..=3).map(|number| self.endpoint(number)).collect()
     }
 
-    /// A client that knows node `number` alone.
+    /// A client that knows only node `number`.
     pub fn client(&self, number: u16) -> Client {
         Client::new([self.endpoint(number)]).unwrap()
     }
@@ -108,44 +108,41 @@ impl Cluster {
         Client::new(self.endpoints()).unwrap()
     }
 
-    /// Kills node `number`, which was not started again, with SIGKILL, and waits until it is gone.
+    /// Kills node `number`, which must not have been restarted, with SIGKILL, and waits until it is gone.
     pub fn kill(&self, number: u16) {
-        assert!(
-            !self.restarted.iter().any(|&(restarted, _)| restarted == number),
-            "stop is for what was started again"
-        );
+        assert!(!self.restarted.iter().any(|&(restarted, _)| restarted == number), "use `stop` for a restarted node");
         let pid = self.pids[usize::from(number) - 1];
         kill_process(pid, Signal::KILL).unwrap();
         assert!(gone(pid), "node-{number} survived SIGKILL");
     }
 
-    /// The process of node `number` as it was first started.
+    /// The id of the process that `cartwheel dev` started for node `number`.
     pub fn pid(&self, number: u16) -> u32 {
         self.pids[usize::from(number) - 1].as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Sends a signal to node `number` as it was first started.
+    /// Sends a signal to the process that `cartwheel dev` started for node `number`.
     pub fn signal(&self, number: u16, signal: Signal) {
         kill_process(self.pids[usize::from(number) - 1], signal).unwrap();
     }
 
-    /// Where a node that was restarted writes its log: not in its directory, whose disk may be full.
+    /// The log file of a restarted node. It is not in the node's directory, whose disk may be full.
     pub fn log_of_restarted(&self, number: u16) -> PathBuf {
         self.dir.with_file_name(format!("node-{number}.log"))
     }
 
-    /// Starts node `number` again, on its own, and waits until it is ready.
+    /// Restarts node `number` with `cartwheel serve`, and waits until it is ready.
     pub fn restart(&mut self, number: u16) {
         self.start_as(number, Command::new(CARTWHEEL));
         self.wait_for(number);
     }
 
-    /// The same without waiting.
+    /// Restarts node `number` without waiting for it.
     pub fn restart_unready(&mut self, number: u16) {
         self.start_as(number, Command::new(CARTWHEEL));
     }
 
-    /// The same with at most so many open files.
+    /// Restarts node `number` with this limit of open files, and waits until it is ready.
     pub fn restart_with_files(&mut self, number: u16, files: u32) {
         let mut limited = Command::new("sh");
         limited.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), CARTWHEEL]);
@@ -159,13 +156,13 @@ impl Cluster {
         self.restarted.push((number, serve.spawn().unwrap()));
     }
 
-    /// Starts node `number` again with another build of the program, and waits until it is ready.
+    /// Restarts node `number` with another build of the program, and waits until it is ready.
     pub fn restart_with(&mut self, number: u16, build: &Path) {
         self.start_as(number, Command::new(build));
         self.wait_for(number);
     }
 
-    /// Ends node `number` as it was last started, and waits until it is gone.
+    /// Ends the latest process of node `number` with `signal`, and waits until it is gone.
     pub fn stop(&mut self, number: u16, signal: Signal) {
         match self.restarted.iter().position(|&(restarted, _)| restarted == number) {
             Some(at) => {
@@ -191,7 +188,7 @@ impl Cluster {
         }
     }
 
-    /// Kills what was restarted with SIGKILL, and waits until it is gone.
+    /// Kills all restarted nodes with SIGKILL, and waits until they are gone.
     pub fn kill_restarted(&mut self) {
         for (_, mut child) in self.restarted.drain(..) {
             child.kill().unwrap();
@@ -199,19 +196,19 @@ impl Cluster {
         }
     }
 
-    /// Sends a signal to `cartwheel dev` and says how that ended.
+    /// Sends a signal to `cartwheel dev`, waits for its end and returns its exit status.
     pub fn end_dev(&mut self, signal: Signal) -> ExitStatus {
         let pid = Pid::from_raw(self.dev.id().try_into().unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
         self.dev.wait().unwrap()
     }
 
-    /// Whether all of the first nodes' processes end.
+    /// Whether all node processes that `cartwheel dev` started end.
     pub fn all_gone(&self) -> bool {
         self.pids.iter().all(|&pid| gone(pid))
     }
 
-    /// Kills every process of the cluster with SIGKILL at once, then starts them all again on the same data.
+    /// Kills every process of the cluster with SIGKILL at once, then restarts them on the same data.
     pub fn crash_and_restart(mut self) -> Self {
         self.kill_all();
         assert!(self.all_gone());
@@ -220,7 +217,7 @@ impl Cluster {
         cluster
     }
 
-    /// Stops `cartwheel dev`, and runs it again with other ports.
+    /// Stops `cartwheel dev` and runs it again with other ports.
     pub fn moved(mut self) -> Self {
         self.end_dev(Signal::TERM);
         let (http_base, peer_base) = free_bases();
@@ -246,12 +243,12 @@ impl Drop for Cluster {
     }
 }
 
-/// The flags of `cartwheel dev` for these ports.
+/// The flags of `cartwheel dev` for these base ports.
 fn at(http_base: u16, peer_base: u16) -> [String; 4] {
     ["--http-base".to_owned(), http_base.to_string(), "--peer-base".to_owned(), peer_base.to_string()]
 }
 
-/// The status of a GET, if there is one.
+/// The status of a GET; `None` without an answer.
 pub fn status(url: &str) -> Option<u16> {
     use std::io::{Read as _, Write as _};
     let (addr, path) = url.strip_prefix("http://")?.split_once('/')?;
@@ -274,9 +271,9 @@ fn gone(pid: Pid) -> bool {
     true
 }
 
-/// Bases from which the next three ports are free, which nobody else in this process tries.
+/// Base ports for HTTP and peers. The three ports after each are free, and no other test of this process tries them.
 pub fn free_bases() -> (u16, u16) {
-    /// Where this process's ports begin, and how many bases it has tried: tests that run side by side must not find the same
+    /// The offset of this process's first port, and the number of ports tried since: tests that run side by side must not find the same
     /// ports free.
     static START: OnceLock<u32> = OnceLock::new();
     static TRIED: AtomicU32 = AtomicU32::new(0);

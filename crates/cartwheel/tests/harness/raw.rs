@@ -1,4 +1,4 @@
-//! HTTP as bytes, so that a test sees what any client would see, and can say what no client would say.
+//! HTTP as bytes, so that a test sees exactly what a client receives, and can send what no HTTP library would send.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -34,7 +34,7 @@ impl Reply {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The status and code of an error, which must say something.
+    /// The status and code of an error, which must have a message.
     pub fn error(&self) -> (u16, String) {
         let error = self.json();
         let fields = error.as_object().unwrap().len();
@@ -43,13 +43,13 @@ impl Reply {
         (self.status, error["error"].as_str().unwrap().to_owned())
     }
 
-    /// The live values of any form of answer, sorted.
+    /// The live values of an answer in any form, sorted.
     pub fn values(&self) -> Vec<String> {
         let mut values = match self.status {
             200 => vec![self.text()],
             300 => self.siblings().iter().filter(|sibling| sibling["deleted"] == false).map(decoded).collect(),
             404 => Vec::new(),
-            _ => panic!("no answer to a get: {} {}", self.status, self.text()),
+            _ => panic!("not an answer to a get: {} {}", self.status, self.text()),
         };
         values.sort();
         values
@@ -67,14 +67,14 @@ pub fn decoded(sibling: &Value) -> String {
     String::from_utf8(base64::engine::general_purpose::STANDARD.decode(value).unwrap()).unwrap()
 }
 
-/// A request with a declared length.
+/// Sends a request with a declared length.
 pub fn call(endpoint: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
     let length = body.len().to_string();
     let headers = [headers, &[("content-length", length.as_str())]].concat();
     exchange(endpoint, &head(method, path, &headers), body)
 }
 
-/// A request without a declared length, whose body comes in these chunks.
+/// Sends a request without a declared length, with its body in these chunks.
 pub fn call_chunked(endpoint: &str, method: &str, path: &str, headers: &[(&str, &str)], chunks: &[&[u8]]) -> Reply {
     let mut body = Vec::new();
     for chunk in chunks {
@@ -94,7 +94,7 @@ pub fn put(endpoint: &str, path: &str, body: &str) -> Reply {
     call(endpoint, "PUT", path, &[], body.as_bytes())
 }
 
-/// A body that is said to be JSON, as those of changes are.
+/// The content type of JSON bodies.
 pub const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 
 /// Sets a bucket's settings.
@@ -102,7 +102,7 @@ pub fn set_bucket(endpoint: &str, bucket: &str, settings: &str) -> Reply {
     call(endpoint, "PUT", &format!("/v1/buckets/{bucket}"), JSON, settings.as_bytes())
 }
 
-/// A put that has seen `context`.
+/// Sends a put with the context `context`.
 pub fn put_seen(endpoint: &str, path: &str, context: &str, body: &str) -> Reply {
     call(endpoint, "PUT", path, &[("cartwheel-context", context)], body.as_bytes())
 }
@@ -117,16 +117,16 @@ fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
 pub fn exchange(endpoint: &str, head: &str, body: &[u8]) -> Reply {
     let mut stream = connected(endpoint);
     stream.write_all(head.as_bytes()).unwrap();
-    // A refusal may come, and the connection go, before the body has been sent.
+    // The node may refuse the request and close the connection before the body has been sent.
     let _ = stream.write_all(body);
     reply(&mut stream).unwrap_or_else(|answer| panic!("no reply to {head}: {answer}"))
 }
 
-/// A request of which a part was sent.
+/// A request that was sent in part.
 pub struct Unfinished(TcpStream);
 
 impl Unfinished {
-    /// Sends the beginning of a body of this length.
+    /// Sends a request with the beginning of a body of this length.
     pub fn begin(endpoint: &str, method: &str, path: &str, body: &[u8], length: usize) -> Self {
         let mut stream = connected(endpoint);
         stream.write_all(head(method, path, &[("content-length", &length.to_string())]).as_bytes()).unwrap();
@@ -134,7 +134,7 @@ impl Unfinished {
         Self(stream)
     }
 
-    /// Sends the rest, and waits for the answer.
+    /// Sends the rest of the body and waits for the answer.
     pub fn end(&mut self, body: &[u8]) -> Reply {
         self.0.write_all(body).unwrap();
         reply(&mut self.0).unwrap_or_else(|answer| panic!("no reply: {answer}"))
@@ -147,7 +147,7 @@ fn connected(endpoint: &str) -> TcpStream {
     stream
 }
 
-/// What comes until the other side closes, or what came if that is no reply.
+/// The reply, read until the other side closes. The error is the text received, if it is not a reply.
 fn reply(stream: &mut TcpStream) -> Result<Reply, String> {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
