@@ -75,7 +75,7 @@ impl Connection {
         request.headers_mut().insert(HOST, self.endpoints[self.at].host.clone());
         let replied = tokio::time::timeout(self.timeout, self.exchange(request)).await.unwrap_or(Err(Broken::Timeout));
         if let Err(broken) = replied {
-            // After a timeout the connection is closed: a late reply must not be taken for the reply to the next request.
+            // The connection is closed: after a timeout, a late reply must not be taken for the reply to the next request.
             self.open = None;
             if broken != Broken::Timeout {
                 self.at = (self.at + 1) % self.endpoints.len();

@@ -193,7 +193,7 @@ mod tests {
     proptest! {
         /// Arbitrary bytes, and a valid file with some of them inserted.
         #[test]
-        fn no_bytes_are_taken_for_a_place(noise in prop::collection::vec(any::<u8>(), 1..200), at in any::<prop::sample::Index>()) {
+        fn arbitrary_bytes_are_never_taken_for_a_place(noise in prop::collection::vec(any::<u8>(), 1..200), at in any::<prop::sample::Index>()) {
             let dir = tempfile::tempdir().unwrap();
             let state = state_file(dir.path(), "a");
             let place = Place { offset: 10, line: 2, stored: 1, skipped: 0 };

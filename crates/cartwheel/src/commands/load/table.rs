@@ -441,7 +441,7 @@ mod tests {
         }
 
         #[test]
-        fn what_the_writer_writes_is_read_back(rows in proptest::collection::vec(("\\PC{1,20}", "[\\PC\n\"]*"), 1..20)) {
+        fn tables_from_a_csv_writer_are_read_back(rows in proptest::collection::vec(("\\PC{1,20}", "[\\PC\n\"]*"), 1..20)) {
             let mut writer = csv::Writer::from_writer(Vec::new());
             writer.write_record(["k", "v"]).unwrap();
             for (key, value) in &rows {
