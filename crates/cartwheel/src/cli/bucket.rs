@@ -45,7 +45,9 @@ pub struct BucketSetArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub struct ChangeArgs {
-    /// Replicas of each key, 1 to 16. Existing keys are copied in the background.
+    /// Replicas of each key, 1 to 16.
+    ///
+    /// Replicas of existing keys are adjusted in the background.
     #[arg(short, long)]
     pub n: Option<u8>,
     /// Replicas that must answer a get, 1 to n.
@@ -57,7 +59,9 @@ pub struct ChangeArgs {
     /// How concurrent writes are resolved.
     #[arg(long)]
     pub conflict: Option<Conflict>,
-    /// Whether stand-ins take writes for unreachable homes (sloppy quorum).
+    /// Whether stand-ins take writes for unreachable homes.
+    ///
+    /// This is the paper's sloppy quorum.
     #[arg(long)]
     pub sloppy: Option<bool>,
     /// When a node acknowledges a write.
@@ -82,7 +86,7 @@ pub enum Conflict {
 pub enum Durability {
     /// After the write is synced to disk.
     Fsync,
-    /// After the operating system has the write; a power failure can lose it.
+    /// After the write is handed to the operating system.
     Os,
 }
 

@@ -28,7 +28,7 @@ pub enum ClusterCommand {
         /// The names of the nodes.
         #[arg(required = true)]
         nodes: Vec<String>,
-        /// The weight of each node: its share of the data; 100 is normal.
+        /// The weight of each node (share of data); 100 is normal.
         #[arg(long)]
         weight: Option<u32>,
         /// How the change is confirmed and made.
@@ -65,7 +65,7 @@ pub enum ClusterCommand {
         /// The name of the member.
         #[arg(value_name = "NODE")]
         member: String,
-        /// The weight: the member's share of the data; 100 is normal.
+        /// The weight of the member (share of data); 100 is normal.
         weight: u32,
         /// How the change is confirmed and made.
         #[command(flatten)]
@@ -106,7 +106,9 @@ pub enum ClusterCommand {
     /// Data is copied once, to the placement that results from all changes together.
     #[command(after_help = CHANGE_EXAMPLES)]
     Change {
-        /// The changes, in order: add=NODE[:WEIGHT], remove=NODE, replace=NODE:WITH, weight=NODE:WEIGHT, zone=NODE:ZONE[/HOST].
+        /// The changes, in order.
+        ///
+        /// Each one is add=NODE[:WEIGHT], remove=NODE, replace=NODE:WITH, weight=NODE:WEIGHT or zone=NODE:ZONE[/HOST].
         #[arg(required_unless_present = "force", value_name = "CHANGE", value_parser = wish::parse)]
         changes: Vec<MemberChange>,
         /// How the change is confirmed and made.

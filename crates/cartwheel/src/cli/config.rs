@@ -32,7 +32,7 @@ pub enum ConfigCommand {
 /// The settings of `cartwheel serve`, and the file that holds them.
 #[derive(Debug, Args)]
 pub struct SettingsArgs {
-    /// Read settings from this TOML file; CARTWHEEL_CONFIG names one too.
+    /// Read settings from this TOML file (or CARTWHEEL_CONFIG).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The settings.

@@ -8,7 +8,7 @@ use clap::Args;
 /// The arguments of `dev`.
 #[derive(Debug, Args)]
 pub struct DevArgs {
-    /// The number of nodes [default: 3; for an existing cluster, the number it has]
+    /// The number of nodes [default: 3, or the existing number]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=99))]
     pub nodes: Option<u16>,
     /// The directory for the nodes' data.
@@ -19,10 +19,14 @@ pub struct DevArgs {
     /// Each shard has its own thread and store. By default the nodes share the machine's cores evenly.
     #[arg(long)]
     pub shards: Option<NonZeroU32>,
-    /// Node i serves HTTP on this port plus i [default: 8080; for an existing cluster, its ports]
+    /// Serve HTTP of node i on this port plus i.
+    ///
+    /// The default is 8080. An existing cluster keeps its ports by default.
     #[arg(long, value_name = "PORT")]
     pub http_base: Option<u16>,
-    /// Node i listens for peers on this port plus i [default: 7400; for an existing cluster, its ports]
+    /// Listen for peers of node i on this port plus i.
+    ///
+    /// The default is 7400. An existing cluster keeps its ports by default.
     #[arg(long, value_name = "PORT")]
     pub peer_base: Option<u16>,
     /// Settings that apply to every node.

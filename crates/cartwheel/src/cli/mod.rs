@@ -143,7 +143,9 @@ pub struct GetArgs {
     /// The key.
     #[command(flatten)]
     pub at: KeyArgs,
-    /// Write the value to this file, unchanged; fails if the key has siblings.
+    /// Write the value to this file, unchanged.
+    ///
+    /// This fails if the key has siblings.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub output: Option<PathBuf>,
 }

@@ -236,7 +236,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_to_their_end_and_from_any_item_on(
+        fn arbitrary_bytes_are_read_to_the_end_and_resumed_at_any_item(
             text in proptest::collection::vec(prop_oneof![Just(b'{'), Just(b'"'), Just(b'\n'), Just(b'k'), any::<u8>()], 0..300),
         ) {
             let all = items(&text, Shape::of("k", None));
@@ -252,7 +252,7 @@ mod tests {
         }
 
         #[test]
-        fn what_serde_writes_is_read_back(key in "\\PC{1,40}", value in "\\PC*") {
+        fn lines_written_by_serde_are_read_back(key in "\\PC{1,40}", value in "\\PC*") {
             let line = serde_json::json!({ "k": key, "v": value }).to_string();
             let found = items(line.as_bytes(), Shape::of("k", Some("v")));
             let record = found[0].record.as_ref().unwrap();

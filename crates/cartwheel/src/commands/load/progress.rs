@@ -112,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_place_is_before_the_first_that_is_not_done(
+        fn the_place_is_before_the_first_unfinished_record(
             order in Just((0..20_u64).collect::<Vec<_>>()).prop_shuffle(), count in 0..20_usize,
         ) {
             let mut progress = Progress::from(Place::before(Start::FILE));

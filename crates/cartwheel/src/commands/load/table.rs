@@ -423,7 +423,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_to_their_end_and_from_any_item_on(
+        fn arbitrary_bytes_are_read_to_the_end_and_resumed_at_any_item(
             text in proptest::collection::vec(
                 prop_oneof![Just(b','), Just(b'"'), Just(b'\n'), Just(b'\r'), Just(b'a'), any::<u8>()], 0..200),
         ) {
