@@ -1,4 +1,4 @@
-//! The command line of Cartwheel: a node (`serve`), a cluster on one machine (`dev`), and clients of both.
+//! The command line of Cartwheel: a node (`serve`), a cluster on one machine (`dev`), and client commands.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -35,7 +35,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
     let _log = log::to_stderr(&LogLevel::default(), LogFormat::Human);
     Ok(match command {
         Command::Dev(args) => dev::run(&args).await.map(|()| Exit::Done.into()).map_err(Failure::other)?,
-        // It has a log of its own.
+        // Handled above: a node sets up its own log.
         Command::Serve(_) => Exit::Done.into(),
         Command::Config(command) => config::run(command).await?,
         Command::Renew(args) => renew::run(&args)?,

@@ -2,34 +2,38 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::AskArgs;
 
-/// What to do about buckets.
+/// The bucket commands.
 #[derive(Debug, Subcommand)]
 pub enum BucketCommand {
-    /// Show how a bucket's keys are kept and served. A bucket needs no creation.
+    /// Show the settings of a bucket.
+    ///
+    /// A bucket needs no creation: a bucket that was never changed has the cluster's defaults.
     Get(BucketGetArgs),
-    /// Change some of a bucket's settings; the others stay as they are.
+    /// Change settings of a bucket.
+    ///
+    /// Settings that are not given stay as they are.
     Set(BucketSetArgs),
-    /// Show the buckets whose settings were changed, and what all others have.
+    /// List changed buckets and the default settings.
     List(AskArgs),
 }
 
-/// Which bucket.
+/// The arguments of `bucket get`.
 #[derive(Debug, Args)]
 pub struct BucketGetArgs {
     /// The bucket.
     pub bucket: String,
-    /// Whom to ask.
+    /// Endpoints, format and timeout of the request.
     #[command(flatten)]
     pub ask: AskArgs,
 }
 
-/// What to change.
+/// The arguments of `bucket set`.
 #[derive(Debug, Args)]
 #[command(after_help = SET_EXAMPLES)]
 pub struct BucketSetArgs {
     /// The bucket.
     pub bucket: String,
-    /// Whom to ask.
+    /// Endpoints, format and timeout of the request.
     #[command(flatten)]
     pub ask: AskArgs,
     /// The settings.
@@ -41,19 +45,23 @@ pub struct BucketSetArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub struct ChangeArgs {
-    /// How many nodes keep each key, 1 to 16. Replicas of keys that are there follow in the background.
+    /// Replicas of each key, 1 to 16.
+    ///
+    /// Replicas of existing keys are adjusted in the background.
     #[arg(short, long)]
     pub n: Option<u8>,
-    /// How many nodes answer a get, 1 to n.
+    /// Replicas that must answer a get, 1 to n.
     #[arg(short, long)]
     pub r: Option<u8>,
-    /// How many nodes acknowledge a put, 1 to n.
+    /// Replicas that must acknowledge a put, 1 to n.
     #[arg(short, long)]
     pub w: Option<u8>,
-    /// What readers see of concurrent writes.
+    /// How concurrent writes are resolved.
     #[arg(long)]
     pub conflict: Option<Conflict>,
-    /// Whether stand-ins take writes for homes that cannot be reached.
+    /// Whether stand-ins take writes for unreachable homes.
+    ///
+    /// This is the paper's sloppy quorum.
     #[arg(long)]
     pub sloppy: Option<bool>,
     /// When a node acknowledges a write.
@@ -64,21 +72,21 @@ pub struct ChangeArgs {
     pub max_value_bytes: Option<u32>,
 }
 
-/// What readers see of concurrent writes.
+/// How concurrent writes are resolved.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Conflict {
-    /// All of them.
+    /// Keep all concurrent values; a read returns every sibling.
     Siblings,
-    /// The last one.
+    /// Last write wins.
     Lww,
 }
 
 /// When a node acknowledges a write.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Durability {
-    /// Once it is synced to disk.
+    /// After the write is synced to disk.
     Fsync,
-    /// Once the operating system has it.
+    /// After the write is handed to the operating system.
     Os,
 }
 

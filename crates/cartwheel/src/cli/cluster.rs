@@ -7,150 +7,167 @@ use super::endpoints::{self, Endpoints};
 use super::format::FormatArgs;
 use super::wish;
 
-/// What to ask a node about its cluster.
+/// The cluster commands.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
-    /// Show the members, and what the asked node thinks of each. The exit status is 1 if one has a problem.
+    /// Show the members and their status.
     ///
-    /// LOAD is the share of all replicas that a member holds. Several nodes are asked at once, so that one that hangs holds up nothing.
+    /// The status is the view of the node that answers. The exit status is 1 if a member has a problem. LOAD is the share of all
+    /// replicas that a member holds. Several nodes are asked at the same time, so that a node that hangs does not delay the answer.
     Status(AskArgs),
-    /// Show how the ring's partitions are shared out.
+    /// Show how partitions are assigned to nodes.
     Ring(AskArgs),
-    /// Show where a key lies, whether or not it has a value.
+    /// Show the nodes that hold a key.
+    ///
+    /// The key need not have a value.
     Locate(LocateArgs),
-    /// Let nodes that wait become members: `cartwheel serve --seed HOST:PORT --name NODE` waits.
+    /// Add waiting nodes to the cluster.
+    ///
+    /// `cartwheel serve --seed HOST:PORT --name NODE` starts a node that waits to be added.
     Add {
-        /// The nodes.
+        /// The names of the nodes.
         #[arg(required = true)]
         nodes: Vec<String>,
-        /// Their share of the data; 100 is a normal one.
+        /// The weight of each node (share of data); 100 is normal.
         #[arg(long)]
         weight: Option<u32>,
-        /// How.
+        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
-    /// Have members hand over what they hold, and leave. One that is dead is removed without being heard; what only it holds goes
-    /// with it.
+    /// Remove members from the cluster.
+    ///
+    /// A live member hands over its data before it leaves. A dead member is removed without a handover: data that only it holds is
+    /// lost.
     Remove {
-        /// The nodes.
+        /// The names of the nodes.
         #[arg(required = true)]
         nodes: Vec<String>,
-        /// How.
+        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
-    /// Put a node that waits in the place of a member, alive or dead: it takes over the same partitions.
+    /// Replace a member with a waiting node.
+    ///
+    /// The new node takes over the partitions of the member, which may be alive or dead.
     Replace {
-        /// The member.
+        /// The name of the member.
         #[arg(value_name = "NODE")]
         member: String,
-        /// The node that waits.
+        /// The name of the waiting node.
         with: String,
-        /// How.
+        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
-    /// Give a member another share of the data.
+    /// Set a member's weight.
     Weight {
-        /// The node.
+        /// The name of the member.
         #[arg(value_name = "NODE")]
         member: String,
-        /// Its share of the data; 100 is a normal one.
+        /// The weight of the member (share of data); 100 is normal.
         weight: u32,
-        /// How.
+        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
-    /// Say where a member stands.
+    /// Set a member's zone and host.
     Zone {
-        /// The node.
+        /// The name of the member.
         #[arg(value_name = "NODE")]
         member: String,
-        /// Its zone.
+        /// The zone.
         zone: String,
-        /// Its machine; as before if not said.
+        /// The machine; unchanged if not given.
         host: Option<String>,
-        /// How.
+        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
-    /// Say where a member is found now. A node that is started elsewhere says so itself; this is for one that reaches no other.
+    /// Set a member's addresses.
+    ///
+    /// A node that starts at a new address announces it to its peers. Use this command for a node that cannot reach any peer.
     SetAddress {
-        /// The node.
+        /// The name of the member.
         #[arg(value_name = "NODE")]
         member: String,
-        /// Where peers find it; as before if not said.
+        /// The address for peers; unchanged if not given.
         #[arg(long, value_name = "HOST:PORT", required_unless_present = "http_address")]
         peer_address: Option<String>,
-        /// Where HTTP clients find it; as before if not said.
+        /// The address for HTTP clients; unchanged if not given.
         #[arg(long, value_name = "HOST:PORT")]
         http_address: Option<String>,
-        /// How.
+        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
-    /// Make several changes of the members with one plan: data moves once, to where all of them together want it.
+    /// Make several membership changes with one plan.
+    ///
+    /// Data is copied once, to the placement that results from all changes together.
     #[command(after_help = CHANGE_EXAMPLES)]
     Change {
-        /// The changes, in their order: add=NODE[:WEIGHT], remove=NODE, replace=NODE:WITH, weight=NODE:WEIGHT, zone=NODE:ZONE[/HOST].
+        /// The changes, in order.
+        ///
+        /// Each one is add=NODE[:WEIGHT], remove=NODE, replace=NODE:WITH, weight=NODE:WEIGHT or zone=NODE:ZONE[/HOST].
         #[arg(required_unless_present = "force", value_name = "CHANGE", value_parser = wish::parse)]
         changes: Vec<MemberChange>,
-        /// How.
+        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
-    /// Show which partitions are on their way to where they are wished, and what they wait for.
+    /// Show partition transfers and what they wait for.
     Moves {
-        /// Wait until none is.
+        /// Wait until no transfer is left.
         #[arg(long)]
         wait: bool,
-        /// Whom to ask.
+        /// The nodes to ask.
         #[command(flatten)]
         ask: AskArgs,
     },
 }
 
-/// How a change of the members is made: first it is shown what it leads to.
+/// How a membership change is made. The plan is shown first.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// Make the change without asking.
+    /// Make the change without confirmation.
     #[arg(long, short)]
     pub yes: bool,
-    /// Only show what it leads to.
+    /// Show the plan and change nothing.
     #[arg(long, conflicts_with = "yes")]
     pub dry_run: bool,
-    /// Give up for good what was removed or replaced, by this change or before, and does not answer. Partitions that have lost most of
-    /// their homes are made anew of those that are left, and what was promised of them ends.
+    /// Mark removed or replaced nodes that do not answer as lost.
+    ///
+    /// This applies to nodes removed or replaced by this change or by an earlier one. Partitions that have lost most of their homes
+    /// are force-recovered from the homes that are left. The consistency guarantees for these partitions end.
     #[arg(long)]
     pub force: bool,
-    /// Wait until all data is where it is wished then.
+    /// Wait until all data is at its target placement.
     #[arg(long)]
     pub wait: bool,
-    /// Whom to ask.
+    /// The nodes to ask.
     #[command(flatten)]
     pub ask: AskArgs,
 }
 
-/// Whom to ask, and how to answer.
+/// Endpoints, output format and timeout of a request.
 #[derive(Debug, Args)]
 pub struct AskArgs {
-    /// Whom to ask.
+    /// The nodes to ask.
     #[command(flatten)]
     pub endpoints: Endpoints,
-    /// How to answer.
+    /// The output format.
     #[command(flatten)]
     pub format: FormatArgs,
-    /// How long a question may take in all, as 2s or 500ms.
+    /// The time limit of a request in all, as 2s or 500ms.
     #[arg(long, value_name = "TIME", value_parser = endpoints::time)]
     pub timeout: Option<Duration>,
 }
 
 impl AskArgs {
-    /// A client that asks so.
+    /// Returns a client with these endpoints and this timeout.
     ///
     /// # Errors
-    /// If an address cannot be used.
+    /// If an address is invalid.
     pub fn client(&self) -> Result<Client, Error> {
         let client = self.endpoints.client()?;
         Ok(match self.timeout {
@@ -160,14 +177,14 @@ impl AskArgs {
     }
 }
 
-/// Which key.
+/// The arguments of `cluster locate`.
 #[derive(Debug, Args)]
 pub struct LocateArgs {
     /// The bucket.
     pub bucket: String,
     /// The key.
     pub key: String,
-    /// Whom to ask.
+    /// The nodes to ask.
     #[command(flatten)]
     pub ask: AskArgs,
 }

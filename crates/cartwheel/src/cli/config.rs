@@ -5,21 +5,23 @@ use clap::{Args, Subcommand};
 use super::FormatArgs;
 use cartwheel_server::config::Settings;
 
-/// What to do with the settings of a node.
+/// The config commands.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// List all settings as `cartwheel serve` would go by them, and whether a flag, the environment, the file or nobody said so.
+    /// List all settings and their sources.
+    ///
+    /// The settings are those that `cartwheel serve` would use. The source is a flag, the environment, the file or the default.
     Show {
-        /// How to show them.
+        /// The output format.
         #[command(flatten)]
         format: FormatArgs,
         /// The settings.
         #[command(flatten)]
         given: Box<SettingsArgs>,
     },
-    /// Check whether `cartwheel serve` would start with these settings, as far as that can be told without starting it.
+    /// Check the settings of a node without starting it.
     ///
-    /// Nothing is changed, and no port is listened on. The exit status is 2 if something makes no sense.
+    /// The check changes nothing and opens no port. The exit status is 2 if a setting is invalid.
     Check {
         /// The settings.
         #[command(flatten)]
@@ -27,10 +29,10 @@ pub enum ConfigCommand {
     },
 }
 
-/// Settings as `cartwheel serve` takes them.
+/// The settings of `cartwheel serve`, and the file that holds them.
 #[derive(Debug, Args)]
 pub struct SettingsArgs {
-    /// Read settings from this TOML file; CARTWHEEL_CONFIG names one too.
+    /// Read settings from this TOML file (or CARTWHEEL_CONFIG).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The settings.

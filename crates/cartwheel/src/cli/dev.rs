@@ -5,32 +5,37 @@ use cartwheel_server::config::Tuning;
 use cartwheel_server::lifecycle::bootstrap::Ports;
 use clap::Args;
 
-/// How to run a cluster.
+/// The arguments of `dev`.
 #[derive(Debug, Args)]
 pub struct DevArgs {
-    /// How many nodes; 3 for a new cluster, and what is there for one that was founded before.
+    /// The number of nodes [default: 3, or the existing number]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=99))]
     pub nodes: Option<u16>,
-    /// Where the nodes keep their data.
+    /// The directory for the nodes' data.
     #[arg(long, default_value = "./cartwheel-data")]
     pub dir: PathBuf,
-    /// For a new cluster: how many shards each node has, each with a thread and a store of its own; by default a fair share of
-    /// this machine's cores.
+    /// Shards of each node of a new cluster.
+    ///
+    /// Each shard has its own thread and store. By default the nodes share the machine's cores evenly.
     #[arg(long)]
     pub shards: Option<NonZeroU32>,
-    /// Node i serves HTTP on this port plus i [default: 8080; for a cluster that was founded before, where it was]
+    /// Serve HTTP of node i on this port plus i.
+    ///
+    /// The default is 8080. An existing cluster keeps its ports by default.
     #[arg(long, value_name = "PORT")]
     pub http_base: Option<u16>,
-    /// Node i listens for peers on this port plus i [default: 7400; for a cluster that was founded before, where it was]
+    /// Listen for peers of node i on this port plus i.
+    ///
+    /// The default is 7400. An existing cluster keeps its ports by default.
     #[arg(long, value_name = "PORT")]
     pub peer_base: Option<u16>,
-    /// For every node.
+    /// Settings that apply to every node.
     #[command(flatten)]
     pub tuning: Tuning,
 }
 
 impl DevArgs {
-    /// The ports of a new cluster.
+    /// The base ports of a new cluster.
     pub fn ports(&self) -> Ports {
         let default = Ports::default();
         Ports {

@@ -3,20 +3,22 @@ use std::time::Duration;
 use cartwheel_client::{Client, Error};
 use clap::Args;
 
-/// Where nodes are looked for if nobody says: the first three of `cartwheel dev`, then the port that a lone `cartwheel serve` takes.
+/// The endpoints to try if none are given: the first three nodes of `cartwheel dev`, then the default port of `cartwheel serve`.
 const DEFAULT: [&str; 4] = ["127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:8083", "127.0.0.1:8080"];
 
-/// The environment variable that says where nodes are.
+/// The environment variable that lists endpoints.
 pub const ENDPOINTS: &str = "CARTWHEEL_ENDPOINTS";
 
-/// The longest time that one node takes for a request.
+/// The longest timeout that a node accepts for one request.
 const NODE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-/// Where the cluster is.
+/// The HTTP addresses of the cluster's nodes.
 #[derive(Clone, Debug, Args)]
 pub struct Endpoints {
-    /// A node's HTTP address, as host:port or a URL; give it again, or several with commas, for more nodes to try. By default the first
-    /// nodes of `cartwheel dev` are tried, then a `cartwheel serve` on its default port.
+    /// A node's HTTP address, as host:port or a URL.
+    ///
+    /// Repeat the flag, or separate addresses with commas, to try more nodes. By default the first nodes of `cartwheel dev` are tried,
+    /// then a `cartwheel serve` on its default port.
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -29,28 +31,28 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// The addresses, of which the first one is tried first.
+    /// The addresses, in the order in which they are tried.
     pub fn addresses(&self) -> Vec<&str> {
         let given: Vec<&str> = self.node.iter().map(|node| node.trim()).filter(|node| !node.is_empty()).collect();
-        // An empty variable counts as none.
+        // An empty environment variable counts as unset.
         if given.is_empty() { DEFAULT.to_vec() } else { given }
     }
 
-    /// Whether nobody has said where nodes are.
+    /// Whether the default addresses are used.
     pub fn is_default(&self) -> bool {
         self.addresses() == DEFAULT
     }
 
-    /// A client that tries them, the first one first.
+    /// Returns a client that tries the addresses in order.
     ///
     /// # Errors
-    /// If one of them cannot be used.
+    /// If an address is invalid.
     pub fn client(&self) -> Result<Client, Error> {
         Client::new(self.addresses())
     }
 }
 
-/// A time as `2s`, `500ms`, or a number of seconds.
+/// Parses a time as `2s`, `500ms`, or a number of seconds.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let seconds = || text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let time = seconds().or_else(|| humantime::parse_duration(text).ok());
@@ -58,7 +60,7 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| "give a time from 1ms to 1h, as 2s, 500ms or 2.5".to_owned())
 }
 
-/// How long one node may take of a time for all.
+/// The timeout of a request to one node, given the time limit of the whole operation.
 pub(crate) fn node_timeout(time: Duration) -> Duration {
     time.min(NODE_TIMEOUT_MAX)
 }

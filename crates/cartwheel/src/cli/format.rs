@@ -1,11 +1,11 @@
 use clap::{Args, ValueEnum};
 
-/// How a listing is shown.
+/// The output format of a listing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Format {
-    /// What matters, in columns.
+    /// The main fields, in columns.
     Table,
-    /// All there is, in columns.
+    /// All fields, in columns.
     Wide,
     /// The whole answer as one line of JSON.
     Json,
@@ -13,10 +13,10 @@ pub enum Format {
     Yaml,
 }
 
-/// How to show a listing.
+/// The output format, as flags.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct FormatArgs {
-    /// How to show it.
+    /// The output format.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
     output: Format,
     /// The same as --output json.
@@ -25,12 +25,12 @@ pub struct FormatArgs {
 }
 
 impl FormatArgs {
-    /// How to show it.
+    /// The chosen format; `--json` is short for `--output json`.
     pub const fn format(&self) -> Format {
         if self.json { Format::Json } else { self.output }
     }
 
-    /// Whether a program reads it: then it gets the answer and nothing beside it.
+    /// Whether a program reads the output. A program gets the answer alone, without notes.
     pub const fn is_for_programs(&self) -> bool {
         matches!(self.format(), Format::Json | Format::Yaml)
     }

@@ -37,137 +37,156 @@ pub use simulate::{PlacementArgs, RingStateArgs, SimulateCommand};
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = format!("{EXAMPLES}\n\n{HELP}"))]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the binary can do.
+/// The commands of the binary.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a whole cluster on this machine, one process a node, until Ctrl-C.
+    /// Run a whole cluster on this machine until Ctrl-C.
     ///
-    /// The first start founds the cluster; later ones find its data again. Node i has its data in DIR/node-i, HTTP on port
-    /// 8080+i and peers on port 7400+i of 127.0.0.1. A node that dies stays dead, so that you can see what the others do: start
-    /// it again with `cartwheel serve`.
+    /// Each node is a process. The first start bootstraps the cluster; later starts use its data. Node i keeps its data in DIR/node-i,
+    /// serves HTTP on port 8080+i and listens for peers on port 7400+i of 127.0.0.1. A node that dies is not restarted, so that you
+    /// can watch the other nodes: start it again with `cartwheel serve`.
     Dev(DevArgs),
     /// Run one node until SIGTERM or Ctrl-C.
     ///
     /// Every setting below can be given as a flag, as an environment variable and in a TOML file, under the same name: the flag
-    /// --cache-size is CARTWHEEL_CACHE_SIZE in the environment and cache_size in the file. A flag goes before a variable, a variable
-    /// before the file, the file before the default. A name that the file has and cartwheel does not is an error.
+    /// --cache-size is CARTWHEEL_CACHE_SIZE in the environment and cache_size in the file. A flag overrides a variable, a variable
+    /// overrides the file, and the file overrides the default. An unknown name in the file is an error.
     ///
     /// Sizes are in bytes, or have a unit: 268435456 and 256MiB are the same.
     Serve(Box<ServeArgs>),
     /// Show or check the settings of a node.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Make a new, empty data directory for a node that has lost its own.
+    /// Create a data directory for a node that lost its disk.
     ///
-    /// The node keeps its name, its addresses and its partitions, and begins a new incarnation; the old one is refused from then on. What
-    /// it holds counts, key by key, once it holds what the other homes hold.
+    /// The directory is empty. The node keeps its name, its addresses and its partitions, and begins a new incarnation; the other
+    /// nodes refuse the old incarnation from then on. The node's replica of a key counts again once the node has received what the
+    /// key's other homes hold.
     Renew(RenewArgs),
-    /// Show a key; all siblings, where writers did not know of each other. The exit status is 1 if it has no value.
+    /// Show the value of a key.
+    ///
+    /// A key with concurrent writes has several siblings, and all are shown. The exit status is 1 if the key has no value.
     Get(GetArgs),
-    /// Write a key in the place of all that a get of it shows.
+    /// Write a key.
+    ///
+    /// The new value replaces all values that a get of the key returns.
     Put(PutArgs),
-    /// Delete all that a get of a key shows.
+    /// Delete a key.
+    ///
+    /// The delete removes all values that a get of the key returns.
     Delete(DeleteArgs),
     /// Load a file of JSON Lines, CSV or TSV into a bucket.
     ///
-    /// Each record takes the place of what its key holds; of records with one key the last stays. If it is stopped or killed, the
-    /// same command goes on where everything before is stored.
+    /// Each record replaces the value of its key; of several records with one key, the last one remains. After a load was stopped or
+    /// killed, the same command resumes after the last position before which all records are stored.
     Load(LoadArgs),
-    /// Measure a running cluster: a closed loop of reads and writes over HTTP, or an open one with --rate.
+    /// Measure a running cluster over HTTP.
     ///
-    /// Without --load the keys must be there already. Ctrl-C ends the run and reports what was measured so far.
+    /// The load is a closed loop of reads and writes, or an open loop with --rate. Without --load the keys must already exist. Ctrl-C
+    /// ends the run and reports the measurements so far.
     Bench(BenchArgs),
-    /// Prove that every key is equal on all its replicas, by reading what every node's disk holds.
+    /// Verify that all replicas of every key are equal.
     ///
-    /// The cluster goes on serving meanwhile. Records that stand-ins hold for homes are counted, and are no differences.
+    /// The command reads the records on every node's disk while the cluster serves requests. Records that stand-ins hold for homes are
+    /// counted, but not as differences.
     Verify(VerifyArgs),
-    /// How the keys of a bucket are kept and served.
+    /// Show or change the settings of buckets.
     #[command(subcommand)]
     Bucket(BucketCommand),
-    /// What a node knows of its cluster.
+    /// Show the cluster or change its members.
     #[command(subcommand)]
     Cluster(ClusterCommand),
-    /// Compare how data can be placed, and see what membership costs, by computation: no cluster is asked.
+    /// Compute placement and membership costs.
+    ///
+    /// The commands need no running cluster.
     #[command(subcommand)]
     Simulate(SimulateCommand),
-    /// Print a script that completes this command line in a shell.
+    /// Print a shell completion script.
     ///
     /// For bash: cartwheel completions bash > ~/.local/share/bash-completion/completions/cartwheel
     Completions {
-        /// For which shell.
+        /// The shell.
         shell: clap_complete::Shell,
     },
 }
 
-/// Which key of which cluster.
+/// A key, and how to reach it.
 #[derive(Debug, Args)]
 pub struct KeyArgs {
     /// The bucket.
     pub bucket: String,
     /// The key.
     pub key: String,
-    /// Whom to ask.
+    /// The nodes to ask.
     #[command(flatten)]
     pub endpoints: Endpoints,
-    /// How long it may take in all, as 2s or 500ms.
+    /// The time limit in all, as 2s or 500ms.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = endpoints::time)]
     pub timeout: Duration,
-    /// Read and write majorities of the key's homes.
+    /// Read from and write to a majority of the key's homes.
     #[arg(long)]
     pub strong: bool,
-    /// Answer in JSON, with values in base64.
+    /// Print JSON, with values in base64.
     #[arg(long)]
     pub json: bool,
 }
 
-/// What to show.
+/// The arguments of `get`.
 #[derive(Debug, Args)]
 #[command(after_help = GET_EXAMPLES)]
 pub struct GetArgs {
-    /// Which key.
+    /// The key.
     #[command(flatten)]
     pub at: KeyArgs,
-    /// Write the value into this file, as it is; of several siblings that makes no sense.
+    /// Write the value to this file, unchanged.
+    ///
+    /// This fails if the key has siblings.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub output: Option<PathBuf>,
 }
 
-/// What to write.
+/// The arguments of `put`.
 #[derive(Debug, Args)]
 #[command(after_help = PUT_EXAMPLES)]
 pub struct PutArgs {
-    /// Which key.
+    /// The key.
     #[command(flatten)]
     pub at: KeyArgs,
     /// The value; - reads it from standard input.
     #[arg(allow_hyphen_values = true)]
     pub value: String,
-    /// Do not read first: the value stands beside whatever is there.
+    /// Write without a read; existing values remain as siblings.
     #[arg(long)]
     pub blind: bool,
-    /// Do not read first: replace what this context was shown, as `get --json` and `put --json` give it.
+    /// Write without a read, with this context.
+    ///
+    /// The value replaces the values that the context covers. `get --json` and `put --json` print contexts.
     #[arg(long, conflicts_with = "blind", value_parser = context)]
     pub context: Option<Context>,
     /// The value's media type.
     #[arg(long, default_value = "text/plain; charset=utf-8")]
     pub content_type: String,
-    /// How the value is encoded, as gzip: it is kept with the value, which is stored as it is.
+    /// The value's encoding, as gzip; it is stored with the value.
+    ///
+    /// The value itself is stored unchanged.
     #[arg(long, value_name = "ENCODING")]
     pub content_encoding: Option<String>,
 }
 
-/// What to delete.
+/// The arguments of `delete`.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// Which key.
+    /// The key.
     #[command(flatten)]
     pub at: KeyArgs,
-    /// Do not read first: delete what this context was shown, as `get --json` and `put --json` give it.
+    /// Delete without a read, with this context.
+    ///
+    /// The delete removes the values that the context covers. `get --json` and `put --json` print contexts.
     #[arg(long, value_parser = context)]
     pub context: Option<Context>,
 }

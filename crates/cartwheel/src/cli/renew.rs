@@ -2,15 +2,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Which node gets a new data directory.
+/// The arguments of `renew`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RenewArgs {
-    /// The new directory: one that is not there, or empty.
+    /// The new directory, which must be empty or not exist.
     #[arg(long)]
     pub dir: PathBuf,
-    /// The data directory of another node of the cluster, or a copy of it; give it again for more, and none of their changes is
-    /// missed.
+    /// The data directory of another node, or a copy of it.
+    ///
+    /// Repeat the flag for more nodes, so that no membership change known to any of them is missed.
     #[arg(long, value_name = "DIR", required = true)]
     pub like: Vec<PathBuf>,
     /// The node's name.

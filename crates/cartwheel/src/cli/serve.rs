@@ -2,11 +2,13 @@ use clap::Args;
 
 use super::SettingsArgs;
 
-/// How to run a node.
+/// The arguments of `serve`.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct ServeArgs {
-    /// Stop when standard input ends. `cartwheel dev` holds it open, so that its nodes never outlive it.
+    /// Stop when standard input ends.
+    ///
+    /// `cartwheel dev` holds standard input open, so that its nodes never outlive it.
     #[arg(long)]
     pub stop_with_stdin: bool,
     /// The settings.

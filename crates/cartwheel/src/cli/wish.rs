@@ -1,4 +1,4 @@
-//! Changes of the members as words of a command line.
+//! Membership changes as arguments of the command line.
 
 use std::num::ParseIntError;
 
@@ -7,7 +7,7 @@ use cartwheel_client::MemberChange;
 const FORMS: &str = "use add=NODE, add=NODE:WEIGHT, remove=NODE, replace=NODE:WITH, weight=NODE:WEIGHT, zone=NODE:ZONE or \
                      zone=NODE:ZONE/HOST";
 
-/// The change that a word stands for.
+/// Parses one change in one of the [`FORMS`].
 pub(super) fn parse(word: &str) -> Result<MemberChange, String> {
     let (op, rest) = word.split_once('=').ok_or(FORMS)?;
     let (node, more) = match rest.split_once(':') {
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_a_change() {
+    fn each_form_parses_to_its_change() {
         for (word, form) in [
             ("add=c", serde_json::json!({"op": "add", "node": "c"})),
             ("add=c:50", serde_json::json!({"op": "add", "node": "c", "weight": 50})),
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_change_is_told_the_forms() {
+    fn an_invalid_change_is_refused_with_the_valid_forms() {
         for word in
             ["", "a", "add", "add=", "add=:5", "add=a:", "remove=a:b", "replace=a", "weight=a", "zone=a", "drop=a"]
         {

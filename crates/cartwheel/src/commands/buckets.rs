@@ -1,4 +1,4 @@
-//! `cartwheel bucket get`, `set` and `list`: how keys are kept and served, over HTTP.
+//! `cartwheel bucket get`, `set` and `list`: the settings of buckets, over HTTP.
 
 use std::process::ExitCode;
 
@@ -10,10 +10,10 @@ use crate::terminal::error::CommandError;
 use crate::terminal::output::{self, show};
 use crate::terminal::table::table;
 
-/// Asks a node, or has it change something, and shows what it says.
+/// Reads or changes the settings of buckets and shows the answer.
 ///
 /// # Errors
-/// If no node could answer, or a change makes no sense.
+/// If no node could answer, or a change is invalid.
 pub async fn run(command: &BucketCommand) -> Result<ExitCode, CommandError> {
     match command {
         BucketCommand::Get(args) => {

@@ -1,4 +1,4 @@
-//! `cartwheel config`: the settings of a node, shown or checked without starting it.
+//! `cartwheel config`: shows or checks the settings of a node without starting it.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use crate::terminal::table::table;
 /// Shows or checks the settings.
 ///
 /// # Errors
-/// If they make no sense.
+/// If a setting is invalid.
 pub async fn run(command: ConfigCommand) -> Result<ExitCode, Failure> {
     let environment = Environment::of_process();
     match command {
@@ -42,7 +42,7 @@ fn settings_table(listed: &[Listed]) -> String {
     table(["SETTING", "VALUE", "FROM"], listed.iter().map(row))
 }
 
-/// What to say of variables that mean nothing.
+/// The warning about unknown environment variables.
 pub(super) fn unknown_variables(environment: &Environment) -> impl Iterator<Item = String> {
     environment.unknown(&[ENDPOINTS]).map(|(name, nearest)| {
         let did_you_mean = nearest.map_or_else(String::new, |nearest| format!(": did you mean {nearest}?"));

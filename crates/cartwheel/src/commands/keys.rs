@@ -1,4 +1,4 @@
-//! `cartwheel get`, `put` and `delete`: keys from the shell, over HTTP.
+//! `cartwheel get`, `put` and `delete`: access to keys from the shell, over HTTP.
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::terminal::error::CommandError;
 use crate::terminal::exit::Exit;
 use crate::terminal::output::{self, print};
 
-/// A command on a key, which may take a certain time in all.
+/// A command on a key, with one time limit for all its requests.
 struct Command<'a> {
     at: &'a KeyArgs,
     client: Client,
@@ -26,7 +26,7 @@ impl<'a> Command<'a> {
         Ok(Self { at, client: at.endpoints.client()?, begun: Instant::now() })
     }
 
-    /// How the next request is to be made, in the time that is left.
+    /// The options of the next request, which must end in the time that is left.
     fn options(&self) -> Options {
         let consistency = if self.at.strong { Consistency::Strong } else { Consistency::Eventual };
         let left = self.at.timeout.saturating_sub(self.begun.elapsed());
@@ -41,7 +41,7 @@ impl<'a> Command<'a> {
 /// Shows a key. The exit status says whether it has a value.
 ///
 /// # Errors
-/// If no node could answer, or several siblings are to go to one file.
+/// If no node could answer, or several siblings would go to one file.
 pub async fn get(args: &GetArgs) -> Result<ExitCode, CommandError> {
     let command = Command::begin(&args.at)?;
     if args.at.json {
@@ -63,7 +63,7 @@ pub async fn get(args: &GetArgs) -> Result<ExitCode, CommandError> {
     Ok(Exit::Done.into())
 }
 
-/// Writes the only value into a file, in the place of what that holds.
+/// Writes the only value to a file, and replaces the file's contents.
 fn write(file: &Path, found: &Siblings) -> Result<(), CommandError> {
     match (found.values.as_slice(), found.deleted) {
         ([value], false) => {
@@ -73,10 +73,10 @@ fn write(file: &Path, found: &Siblings) -> Result<(), CommandError> {
     }
 }
 
-/// Writes a key in the place of what is there, or beside it.
+/// Writes a key. The value replaces the existing values, or becomes their sibling with `--blind`.
 ///
 /// # Errors
-/// If the value cannot be read, or too few nodes could store it: then it may yet appear.
+/// If the value cannot be read, or too few nodes stored it. In the second case the value may still appear later.
 pub async fn put(args: &PutArgs) -> Result<ExitCode, CommandError> {
     let value = Value {
         bytes: value(&args.value)?,
@@ -94,10 +94,10 @@ pub async fn put(args: &PutArgs) -> Result<ExitCode, CommandError> {
     tell(&args.at, "stored", &written)
 }
 
-/// Deletes what a key holds.
+/// Deletes the values of a key.
 ///
 /// # Errors
-/// If too few nodes could store the delete: then it may yet happen.
+/// If too few nodes stored the delete. It may still take effect later.
 pub async fn delete(args: &DeleteArgs) -> Result<ExitCode, CommandError> {
     let command = Command::begin(&args.at)?;
     let context = match &args.context {
@@ -135,7 +135,8 @@ fn counted(count: u32, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// One value as it is, to the byte where it goes to a file or another program; several each under a line that numbers them.
+/// The text of the values. A single value is printed byte for byte if the output is a file or a pipe. Each of several siblings follows
+/// a line with its number.
 fn readable(found: &Siblings) -> Vec<u8> {
     let mut text = Vec::new();
     if let ([value], false) = (found.values.as_slice(), found.deleted) {

@@ -1,6 +1,7 @@
 //! The commands, one module each.
 //!
-//! `serve`, `dev`, `config` and `renew` use [`cartwheel_server`]. All others are clients of the HTTP API and use nothing of the server's.
+//! `serve`, `dev`, `config` and `renew` use [`cartwheel_server`]. The other commands are clients of the HTTP API and do not use the
+//! server's code.
 
 pub mod bench;
 pub mod buckets;

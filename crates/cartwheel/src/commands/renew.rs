@@ -1,4 +1,4 @@
-//! `cartwheel renew`: a new data directory for a node that has lost its own.
+//! `cartwheel renew`: creates a data directory for a node that has lost its own.
 
 use std::process::ExitCode;
 
@@ -8,10 +8,10 @@ use crate::cli::RenewArgs;
 use crate::terminal::exit::{Exit, Failure};
 use crate::terminal::output::print;
 
-/// Makes the directory, and says what was done.
+/// Creates the directory, and prints a summary.
 ///
 /// # Errors
-/// If the directory is not vacant, or there is no such node, or a directory cannot be read or written.
+/// If the directory is not empty, the node is unknown, or a directory cannot be read or written.
 pub fn run(args: &RenewArgs) -> Result<ExitCode, Failure> {
     let member = renew::renew(&args.dir, &args.like, &args.name).map_err(Failure::other)?;
     let (dir, name) = (args.dir.display(), &member.name);

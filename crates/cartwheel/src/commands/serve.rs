@@ -12,10 +12,10 @@ use crate::commands::config::unknown_variables;
 use crate::terminal::exit::Failure;
 use crate::terminal::signals::{self, Parent};
 
-/// Runs a node until the process is told to stop.
+/// Runs a node until the process receives a signal to stop.
 ///
 /// # Errors
-/// If the settings make no sense, or the node cannot be started, or fails.
+/// If a setting is invalid, or the node cannot start, or it fails.
 pub async fn run(args: Box<ServeArgs>) -> Result<(), Failure> {
     let ServeArgs { stop_with_stdin, given: SettingsArgs { config, settings } } = *args;
     let environment = Environment::of_process();
@@ -29,7 +29,7 @@ pub async fn run(args: Box<ServeArgs>) -> Result<(), Failure> {
     serve::serve(&config, stopped).await.map_err(Failure::other)
 }
 
-/// Has SIGHUP open the log anew from here on. Without this it would end the process.
+/// Reopens the log on SIGHUP from here on. Without a handler, SIGHUP would end the process.
 fn reopen_log_on_hang_up() -> io::Result<()> {
     let mut hang_up = signal(SignalKind::hangup())?;
     tokio::spawn(async move {

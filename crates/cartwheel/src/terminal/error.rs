@@ -1,25 +1,25 @@
-//! The errors that most commands end with.
+//! The errors of most commands.
 
 use std::path::PathBuf;
 
 use super::exit::{Ending, Exit};
 
-/// Why a command ended without doing what it was told to.
+/// The reasons why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// The cluster refused, or could not be reached.
+    /// The cluster refused the request, or could not be reached.
     #[error(transparent)]
     Client(#[from] cartwheel_client::Error),
-    /// The value could not be read, or the answer not be written.
+    /// The value could not be read, or the answer could not be written.
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
-    /// A file cannot be written.
+    /// A file could not be written.
     #[error("cannot write {0}: {1}")]
     File(PathBuf, std::io::Error),
-    /// Nobody was there to agree to a change.
+    /// A change needs confirmation, and the input is no terminal.
     #[error("nothing was changed: say --yes to make this change, or --dry-run to see what it leads to")]
     NotAgreed,
-    /// There is more than one value.
+    /// The key has more than one value.
     #[error(
         "the key has {0} siblings and a file takes one value: see them without --output, and merge them with a put"
     )]

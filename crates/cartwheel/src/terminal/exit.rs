@@ -1,31 +1,31 @@
-//! How a command ended, as a number that scripts go by.
+//! The exit codes, which scripts rely on.
 
 use std::fmt::Display;
 use std::process::ExitCode;
 
 use cartwheel_client::{Cause, Error as ClientError};
 
-/// The exit codes. They are part of the contract: [`HELP`] says the same to users.
+/// The exit codes. They are part of the public contract, and [`HELP`] lists them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Exit {
-    /// It is done.
+    /// The command succeeded.
     Done = 0,
-    /// The answer is no: a key has no value, a member has a problem, replicas are not equal. A node that cannot run ends with it too.
+    /// The answer is no: a key has no value, a member has a problem, replicas are not equal. Also the code of a node that cannot run.
     NotFound = 1,
-    /// The command line, or a file that it names, makes no sense.
+    /// The command line, or a file that it names, is invalid.
     Usage = 2,
     /// No node could be reached.
     Unreachable = 3,
-    /// A node answered, but too few replicas did, or not in time. A write may yet appear.
+    /// A node answered, but too few replicas did, or not in time. A write may still appear later.
     NoQuorum = 4,
-    /// The cluster refused, or some records were skipped.
+    /// The cluster refused the request, or some records were skipped.
     Refused = 5,
-    /// The user stopped it.
+    /// The user stopped the command.
     Interrupted = 130,
 }
 
-/// What `--help` says of them.
+/// The section of `--help` on exit codes.
 pub const HELP: &str = "Exit codes:
     0  done
     1  no: the key has no value, a member has a problem, replicas differ; or a node cannot run
@@ -41,9 +41,9 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error that a command ends with.
+/// An error that ends a command.
 pub trait Ending: Display {
-    /// What the command's exit code says of it.
+    /// The exit code for this error.
     fn exit(&self) -> Exit;
 }
 
@@ -61,22 +61,22 @@ impl Ending for ClientError {
     }
 }
 
-/// Why the program ends, and with which code.
+/// An error message with an exit code.
 #[derive(Debug)]
 pub struct Failure {
-    /// The code.
+    /// The exit code.
     pub exit: Exit,
-    /// What went wrong and what to do.
+    /// The message: what failed and what to do next.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure that no exit code tells more of.
+    /// A failure without a specific exit code.
     pub fn other(message: impl Display) -> Self {
         Self { exit: Exit::NotFound, message: message.to_string() }
     }
 
-    /// A command line that makes no sense.
+    /// An invalid command line.
     pub fn usage(message: impl Display) -> Self {
         Self { exit: Exit::Usage, message: message.to_string() }
     }

@@ -1,4 +1,4 @@
-//! What commands share with the shell that runs them: output, tables, errors, exit codes, signals.
+//! The commands' interface to the shell: output, tables, errors, exit codes, signals.
 
 pub mod error;
 pub mod exit;

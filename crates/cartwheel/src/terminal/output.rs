@@ -1,5 +1,5 @@
-//! What commands say on the terminal. Whoever reads it may have gone, and the disk that it goes to may be full: that ends no command, and no node
-//! that runs under one.
+//! The output of commands. The reader of a pipe may be gone, and the disk of a redirected output may be full. Neither may end a command
+//! or a node that runs under it, as `println!` would by its panic.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -10,9 +10,9 @@ use super::error::CommandError;
 use super::yaml::to_yaml;
 use crate::cli::{Format, FormatArgs};
 
-/// An answer as it was asked for; `readable` makes the text for people, with all there is if it is to be wide.
+/// Formats an answer in the chosen format. `readable` makes the text of the table formats, with all fields if its flag is set.
 pub fn formatted<T: Serialize>(format: FormatArgs, answer: &T, readable: impl FnOnce(&T, bool) -> String) -> String {
-    // Text and numbers always have a JSON form.
+    // Answers consist of text and numbers, which always have a JSON form.
     match format.format() {
         Format::Json => serde_json::to_string(answer).unwrap_or_default() + "\n",
         Format::Yaml => to_yaml(&serde_json::to_value(answer).unwrap_or_default()),
@@ -20,10 +20,10 @@ pub fn formatted<T: Serialize>(format: FormatArgs, answer: &T, readable: impl Fn
     }
 }
 
-/// Shows an answer as it was asked for; `readable` makes the text for people, with all there is if it is to be wide.
+/// Prints an answer in the chosen format; see [`formatted`].
 ///
 /// # Errors
-/// If it cannot be written.
+/// If the answer cannot be written.
 pub fn show<T: Serialize>(
     format: FormatArgs,
     answer: &T,
@@ -32,10 +32,10 @@ pub fn show<T: Serialize>(
     print(formatted(format, answer, readable).as_bytes())
 }
 
-/// Writes an answer to standard output. A reader that has gone is no error.
+/// Writes an answer to standard output. A closed pipe is no error.
 ///
 /// # Errors
-/// If it cannot be written.
+/// If the answer cannot be written.
 pub fn print(bytes: &[u8]) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -44,13 +44,13 @@ pub fn print(bytes: &[u8]) -> Result<(), CommandError> {
     }
 }
 
-/// Writes a line to standard output.
+/// Writes a line to standard output, and ignores errors.
 pub fn say(line: impl Display) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Writes a line to standard error.
+/// Writes a line to standard error, and ignores errors.
 pub fn note(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

@@ -1,23 +1,23 @@
-//! What tells a process to stop.
+//! The signals that stop a process.
 
 use std::io::{self, Read as _};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Whether a process incarnations only as long as the one that started it.
+/// Whether a process ends with its parent process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parent {
-    /// It incarnations on its own.
+    /// The process does not depend on its parent.
     Unwatched,
-    /// It ends when its standard input does, which its parent holds open: even a parent that is killed cannot leave it behind.
+    /// The process ends when its standard input ends. The parent holds it open, so the process ends even if the parent is killed.
     HoldsStdin,
 }
 
-/// Waits until the process is told to stop, and says by what.
+/// Waits until the process must stop, and returns the reason.
 ///
 /// # Errors
-/// If signals cannot be listened to.
+/// If signal handlers cannot be installed.
 pub fn stop(parent: Parent) -> io::Result<impl Future<Output = &'static str>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -31,10 +31,10 @@ pub fn stop(parent: Parent) -> io::Result<impl Future<Output = &'static str>> {
     })
 }
 
-/// Waits until the terminal is gone that the process was started from, and says so.
+/// Waits until the terminal of the process is closed (SIGHUP), and returns the reason.
 ///
 /// # Errors
-/// If signals cannot be listened to.
+/// If signal handlers cannot be installed.
 pub fn hang_up() -> io::Result<impl Future<Output = &'static str>> {
     let mut hang_up = signal(SignalKind::hangup())?;
     Ok(async move {
@@ -43,11 +43,11 @@ pub fn hang_up() -> io::Result<impl Future<Output = &'static str>> {
     })
 }
 
-/// Completes when the parent is gone; never, if there is none to watch.
+/// The receiver gets a message when the parent is gone. If the parent is not watched, it gets none, only an error, which [`stop`] ignores.
 fn orphaned(parent: Parent) -> io::Result<oneshot::Receiver<()>> {
     let (gone, orphaned) = oneshot::channel();
     if parent == Parent::HoldsStdin {
-        // A thread of its own: a blocking read on the runtime's would hold up the end of the process.
+        // A separate thread: a blocking read on a thread of the runtime would delay the end of the process.
         std::thread::Builder::new().name("parent-watch".to_owned()).spawn(move || {
             let mut ignored = [0; 64];
             while matches!(io::stdin().read(&mut ignored), Ok(1..)) {}

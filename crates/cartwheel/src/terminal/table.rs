@@ -1,16 +1,16 @@
-//! Answers in columns.
+//! Tables of text.
 
 use comfy_table::{CellAlignment, Table, presets};
 
-/// How far apart columns are.
+/// The space between columns.
 const GAP: u16 = 2;
 
-/// A table whose columns are as wide as their widest cell.
+/// Formats a table. Each column is as wide as its widest cell.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     text(columns(header, rows))
 }
 
-/// The same where all columns but the first hold numbers, which line up on the right.
+/// Formats a table with numbers in all columns but the first. Numbers are aligned on the right.
 pub fn table_of_numbers<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = columns(header, rows);
     table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up() {
+    fn columns_are_aligned() {
         let rows = [["a", "bcd"], ["long", ""], ["é日本", "x y"]].map(|row| row.map(str::to_owned));
         assert_eq!(table(["X", "Y"], rows), "X      Y\na      bcd\nlong\né日本  x y\n");
         let rows = [["a", "1"], ["long", "1000.5"]].map(|row| row.map(str::to_owned));

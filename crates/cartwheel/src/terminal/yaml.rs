@@ -1,8 +1,8 @@
-//! JSON's values as YAML, in the form that people read: one field a line.
+//! JSON values as block-style YAML, with one field per line.
 
 use serde_json::Value;
 
-/// The YAML of a value, with a line end.
+/// Formats a value as YAML, with a line end.
 pub fn to_yaml(value: &Value) -> String {
     let mut text = String::new();
     match value {
@@ -16,7 +16,7 @@ pub fn to_yaml(value: &Value) -> String {
     text
 }
 
-/// Writes an object's fields or a list's items, each on lines of its own, the first where the text ends.
+/// Writes an object's fields or a list's items, each on lines of its own. The first one continues the current line of the text.
 fn write_block(text: &mut String, value: &Value, indent: usize) {
     let mut first = true;
     let mut begin = |text: &mut String| {
@@ -62,7 +62,7 @@ fn is_block(value: &Value) -> bool {
     }
 }
 
-/// What stands on one line. JSON is YAML too, so whatever may be mistaken stays as JSON has it.
+/// Formats a scalar on one line. JSON is valid YAML, so text that YAML could misread is quoted as in JSON.
 fn scalar(value: &Value) -> String {
     match value {
         Value::String(text) => string(text),
@@ -73,7 +73,7 @@ fn scalar(value: &Value) -> String {
 fn string(text: &str) -> String {
     let is_plain = text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.chars().all(|char| char.is_ascii_alphanumeric() || "-_./".contains(char))
-        // What some reader takes for a truth value, for nothing, or for a number.
+        // Text that some YAML parser reads as a boolean, as null, or as a number.
         && !["true", "false", "yes", "no", "on", "off", "y", "n", "null", "inf", "nan"]
             .contains(&text.to_ascii_lowercase().as_str());
     if is_plain { text.to_owned() } else { Value::from(text).to_string() }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_and_items_have_lines_of_their_own() {
+    fn each_field_and_item_has_its_own_line() {
         let value =
             json!({"a": 1, "b": [{"c": "x y", "d": []}, [1, null]], "e": {"f": "node-1"}, "g": {}, "no": "yes"});
         let text =
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_mistaken_is_quoted() {
+    fn ambiguous_text_is_quoted() {
         for (text, yaml) in [
             ("", "\"\""),
             ("127.0.0.1:8081", "\"127.0.0.1:8081\""),

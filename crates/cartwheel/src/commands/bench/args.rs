@@ -1,4 +1,4 @@
-//! What the command line says of a bench.
+//! The arguments of `cartwheel bench`.
 
 use std::time::Duration;
 
@@ -6,90 +6,99 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::{Endpoints, FormatArgs};
 
-/// What to measure.
+/// The arguments of `bench`.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct BenchArgs {
-    /// Where the cluster is.
+    /// The nodes that receive the load.
     #[command(flatten)]
     pub endpoints: Endpoints,
-    /// The bucket, best one that nothing else uses.
+    /// The bucket, preferably one that nothing else uses.
     #[arg(long, default_value = "bench")]
     pub bucket: String,
-    /// How many keys there are.
+    /// The number of keys.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub keys: u64,
-    /// The size of a value in bytes; values are random, so nothing compresses them.
+    /// The size of a value; values are random bytes.
+    ///
+    /// Random bytes cannot be compressed.
     #[arg(long, value_name = "BYTES", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=67_108_864))]
     pub value_size: u32,
-    /// The share of reads, as 0.95 or 95%; YCSB's workload A has 50%, B 95%.
+    /// The share of reads, as 0.95 or 95%.
+    ///
+    /// YCSB's workload A has 50% reads, workload B 95%.
     #[arg(long, value_name = "SHARE", default_value = "50%", value_parser = share)]
     pub reads: f64,
-    /// Choose keys as YCSB does, a few far more often than the rest (scrambled zipfian, theta 0.99). This is the default.
+    /// Choose keys as YCSB does (the default).
+    ///
+    /// The distribution is scrambled zipfian with theta 0.99: a few keys are chosen far more often than the rest.
     #[arg(long, conflicts_with = "uniform")]
     pub zipfian: bool,
-    /// Choose all keys equally often.
+    /// Choose all keys with equal probability.
     #[arg(long)]
     pub uniform: bool,
-    /// What a write is.
+    /// The requests of a write.
     #[arg(long, value_enum, default_value_t = Writes::Update)]
     pub writes: Writes,
-    /// Read and write majorities of a key's homes.
+    /// Read from and write to a majority of a key's homes.
     #[arg(long)]
     pub strong: bool,
-    /// How many replicas a read waits for; as the bucket says, if not given.
+    /// Replicas that a read waits for [default: the bucket's r]
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
     pub r: Option<u8>,
-    /// How many replicas a write waits for; as the bucket says, if not given.
+    /// Replicas that a write waits for [default: the bucket's w]
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
     pub w: Option<u8>,
-    /// How many connections there are, each with one operation in flight.
+    /// Connections, each with one operation in flight.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub connections: u32,
-    /// An open loop: begin so many operations a second, whether those before have ended or not.
+    /// Run an open loop with this many operations per second.
     ///
-    /// An operation's time counts from when it was due. One for which no connection was free by then is left out, and counted: with
-    /// any of those the clients asked for less than this, so give more connections, or CPU.
+    /// Operations begin on schedule, whether or not earlier ones have ended. The time of an operation counts from its scheduled start.
+    /// Operations that found no free connection are skipped and reported. If there are any, the offered load was below this rate: use
+    /// more connections or CPU.
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub rate: Option<u32>,
-    /// How long to measure, in seconds.
+    /// The length of the measurement, in seconds.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
-    /// End once so many operations have been carried out or have failed, though the time is not up.
+    /// End early after this many operations, failed ones included.
     #[arg(long, value_name = "COUNT")]
     pub ops: Option<u64>,
-    /// How long to run before that, in seconds.
+    /// The length of the warm-up, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub warmup: u64,
-    /// How long an operation may take, in milliseconds, before it counts as failed.
+    /// Milliseconds after which an operation counts as failed.
     #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub timeout_ms: u64,
-    /// First put every key once, in the place of what it holds.
+    /// First put every key once, replacing its value.
     #[arg(long)]
     pub load: bool,
-    /// A server process whose CPU time counts; give it again for each. If none is given, the nodes on this machine are asked.
+    /// A server process whose CPU time is measured.
+    ///
+    /// Repeat the flag for each process. By default the nodes on this machine are asked for their process ids.
     #[arg(long)]
     pub pid: Vec<u32>,
-    /// How to show the outcome.
+    /// The output format.
     #[command(flatten)]
     pub format: FormatArgs,
 }
 
-/// What a write is.
+/// The requests of a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Writes {
-    /// A get and a put with its context, counted and timed as one operation: the value is replaced, whoever wrote it.
+    /// A get and a put with its context, counted and timed as one operation. The put replaces the values of any writer.
     Update,
-    /// A put with the latest context that this process was given for the key, by whichever of its connections. A key is read
-    /// before its first write. Writes of one key that overlap make siblings, which the next read of the key merges.
+    /// A put with the latest context that this process received for the key, on any connection. A key is read before its first write.
+    /// Overlapping writes of one key make siblings; a write after the next read of the key merges them.
     Known,
-    /// A put without a context. In a bucket that keeps siblings they pile up, and from the 129th on a key's writes fail: it is
-    /// for buckets under last write wins.
+    /// A put without a context, for buckets with last write wins. In a bucket that keeps siblings, the siblings accumulate, and
+    /// writes of a key fail from the 129th on.
     Blind,
 }
 
 impl Writes {
-    /// Its name on the command line.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Update => "update",
@@ -100,13 +109,13 @@ impl Writes {
 }
 
 impl BenchArgs {
-    /// How long an operation may take.
+    /// The time limit of an operation.
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
 }
 
-/// A share as `0.95` or `95%`.
+/// Parses a share as `0.95` or `95%`.
 fn share(text: &str) -> Result<f64, String> {
     let (number, unit) = match text.strip_suffix('%') {
         Some(percent) => (percent, 100.0),
@@ -133,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares() {
+    fn shares_are_numbers_or_percentages() {
         for (text, value) in [("0.95", 0.95), ("95%", 0.95), ("0", 0.0), ("1", 1.0), ("100%", 1.0)] {
             assert_eq!(share(text), Ok(value));
         }

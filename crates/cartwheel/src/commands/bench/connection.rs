@@ -1,4 +1,4 @@
-//! One connection, with one request in flight.
+//! An HTTP connection with one request in flight.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// A node as connections see it.
+/// The address of a node.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
-    /// As `host:port`.
+    /// The address as `host:port`.
     pub(super) authority: String,
     pub(super) host: HeaderValue,
 }
 
-/// A whole reply.
+/// A complete reply.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
@@ -28,19 +28,19 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
 }
 
-/// Why there is no reply.
+/// The reasons why a request gets no reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Broken {
-    /// No connection came about.
+    /// The connection could not be opened.
     Connect,
     /// The connection ended.
     Closed,
-    /// It took too long.
+    /// The request timed out.
     Timeout,
 }
 
 impl Broken {
-    /// What it is called in a report.
+    /// The name in a report.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Connect => "cannot connect",
@@ -50,7 +50,7 @@ impl Broken {
     }
 }
 
-/// A connection to one node, opened when it is needed; after a failure to the next node.
+/// A connection to one node, opened on demand. After a failure it is opened to the next node.
 pub(super) struct Connection {
     endpoints: Arc<[Endpoint]>,
     at: usize,
@@ -60,7 +60,7 @@ pub(super) struct Connection {
 
 struct Open {
     sender: http1::SendRequest<Full<Bytes>>,
-    /// What moves the bytes. It is driven by the task that waits for the reply, so a reply wakes one task and no other.
+    /// The future that drives the connection's I/O. The task that waits for the reply polls it, so a reply wakes a single task.
     driver: Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
 }
 
@@ -75,7 +75,7 @@ impl Connection {
         request.headers_mut().insert(HOST, self.endpoints[self.at].host.clone());
         let replied = tokio::time::timeout(self.timeout, self.exchange(request)).await.unwrap_or(Err(Broken::Timeout));
         if let Err(broken) = replied {
-            // A reply that is yet to come must not be taken for the next request's.
+            // The connection is closed: after a timeout, a late reply must not be taken for the reply to the next request.
             self.open = None;
             if broken != Broken::Timeout {
                 self.at = (self.at + 1) % self.endpoints.len();
@@ -98,7 +98,7 @@ impl Connection {
         tokio::select! {
             biased;
             reply = &mut reply => reply,
-            // What it has read before it ended may still be the reply.
+            // The bytes read before the connection ended may still complete the reply.
             _ = &mut open.driver => reply.await,
         }
     }

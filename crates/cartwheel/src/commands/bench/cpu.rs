@@ -1,26 +1,26 @@
-//! CPU time of processes, from `/proc`.
+//! The CPU time of processes, from `/proc`.
 
 use std::time::Duration;
 
-/// What a process has used, and what it is called.
+/// The CPU time and the command name of a process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Used {
     pub(super) command: String,
-    /// User and system time of all its threads.
+    /// User and system time of all threads.
     pub(super) time: Duration,
 }
 
-/// What the process `pid` has used; nothing if there is none, or no `/proc`.
+/// The usage of the process `pid`; none if there is no such process or no `/proc`.
 pub(super) fn of(pid: u32) -> Option<Used> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     parse(&stat, rustix::param::clock_ticks_per_second())
 }
 
-/// Reads a `/proc/PID/stat`. The command stands in parentheses and may itself hold any.
+/// Parses a `/proc/PID/stat`. The command is in parentheses and may itself contain parentheses.
 fn parse(stat: &str, ticks_per_second: u64) -> Option<Used> {
     let (before, after) = stat.rsplit_once(')')?;
     let command = before.split_once('(')?.1.to_owned();
-    // utime and stime are the fields 14 and 15; after the command, which is the second, the third comes first.
+    // utime and stime are fields 14 and 15. The text after the command, which is field 2, begins with field 3.
     let mut times = after.split_ascii_whitespace().skip(11);
     let (user, system): (u64, u64) = (times.next()?.parse().ok()?, times.next()?.parse().ok()?);
     let ms = (user.checked_add(system)?).checked_mul(1_000)?.checked_div(ticks_per_second)?;
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stat_is_read_whatever_the_command_is_called() {
+    fn a_stat_is_parsed_with_any_command_name() {
         let stat = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 8 0\n";
         assert_eq!(parse(stat, 100), Some(Used { command: "a) b (c".to_owned(), time: Duration::from_secs(3) }));
         for bad in ["", "42 (x", "42 (x) S 1 2", "42 (x) S 1 2 3 4 5 6 7 8 9 10 -1 50"] {
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_uses_time() {
+    fn this_process_has_used_cpu_time() {
         let before = of(std::process::id()).unwrap();
         let mut sum = 0_u64;
         while of(std::process::id()).unwrap().time == before.time {

@@ -1,4 +1,4 @@
-//! Putting every key once, before anything is measured.
+//! Puts every key once, before the measurement.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,15 +11,15 @@ use super::BenchError;
 use super::connection::Connection;
 use super::job::{Fault, Job};
 
-/// How often a key is tried.
+/// The maximum number of attempts for a key.
 const TRIES: u32 = 20;
-/// How long to wait before it is tried again, times the tries so far.
+/// The wait before the next attempt, multiplied by the attempts so far.
 const BETWEEN_TRIES: Duration = Duration::from_millis(25);
 
-/// Puts the keys from 0 to `keys`, each in the place of what it holds.
+/// Puts the keys with numbers below `keys`. Each put replaces the values of its key.
 ///
 /// # Errors
-/// If one of them cannot be stored.
+/// If a key cannot be stored.
 pub(super) async fn fill(job: &Arc<Job>, connections: Vec<Connection>, keys: u64) -> Result<(), BenchError> {
     let style = ProgressStyle::with_template("loading {wide_bar} {pos}/{len} keys, {per_sec}, {eta} left");
     let bar = ProgressBar::new(keys).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -1,4 +1,4 @@
-//! What all connections of a bench share, and the operations they carry out.
+//! The state that all connections of a bench share, and their operations.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,14 +19,14 @@ use super::stats::{Kind, Recorder};
 use super::{BenchArgs, BenchError, Writes};
 
 const CONTEXT: HeaderName = HeaderName::from_static("cartwheel-context");
-/// How long a connection waits after a failure: one that is refused at once must not ask again at once.
+/// The wait of a connection after a failure. Without it, a connection that is refused immediately would retry in a busy loop.
 const AFTER_FAILURE: Duration = Duration::from_millis(10);
-/// An operation of an open loop that no connection has begun so long after it was due is left out.
+/// An operation of an open loop is left out if no connection has begun it this long after it was due.
 const LATE: Duration = Duration::from_millis(10);
-/// How much of what an error is called is kept.
+/// The maximum length of an error's name, which comes from the network.
 const CODE_CHARS_MAX: usize = 40;
 
-/// The workload and what was seen of it.
+/// The workload and its measurements.
 pub(super) struct Job {
     bucket: String,
     get_query: String,
@@ -35,17 +35,17 @@ pub(super) struct Job {
     reads: f64,
     writes: Writes,
     value_bytes: usize,
-    /// How long an operation may take; in a closed loop each of its requests.
+    /// The time limit of an operation of an open loop. A closed loop has none here, since its connections limit each request.
     timeout: Duration,
-    /// The latest context of each key, for writes that go by it.
+    /// The latest context of each key, for [`Writes::Known`].
     known: Option<Mutex<HashMap<u64, HeaderValue>>>,
     pub(super) recorder: Recorder,
     stop: AtomicBool,
-    /// How many operations of an open loop were given out.
+    /// The number of operations of an open loop that connections have taken.
     due: AtomicU64,
 }
 
-/// Why an operation failed: what it is called in a report.
+/// The reason why an operation failed, as a report names it.
 #[derive(Debug)]
 pub(super) struct Fault(pub(super) String);
 
@@ -77,12 +77,12 @@ impl Job {
         })
     }
 
-    /// Has all connections end after the operation that each is at.
+    /// Stops each connection after its current operation.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Carries out one operation after the other.
+    /// Runs operations one after the other: a closed loop.
     pub(super) async fn work(&self, mut connection: Connection) {
         let mut random = fastrand::Rng::new();
         while !self.stop.load(Ordering::Relaxed) {
@@ -92,8 +92,8 @@ impl Job {
         }
     }
 
-    /// Carries out operations of an open loop: all connections take them in turn, each when it is due. One for which none was free is
-    /// left out: in a queue here it would be late whatever the nodes do, and so would all after it.
+    /// Runs operations of an open loop. All connections take operations in turn, each when it is due. An operation for which no connection
+    /// was free is left out: in a queue here it would be late however fast the nodes are, and so would all operations after it.
     pub(super) async fn work_at(&self, rate: u32, begun: Instant, mut connection: Connection) {
         let mut random = fastrand::Rng::new();
         loop {
@@ -107,12 +107,12 @@ impl Job {
                 self.recorder.left_out();
                 continue;
             }
-            // What became of it is counted.
+            // `operation` has counted the outcome.
             let _ = self.operation(&mut connection, &mut random, due).await;
         }
     }
 
-    /// Carries out an operation, and counts it and the time since `begun`.
+    /// Runs one operation, and records its outcome and the time since `begun`.
     async fn operation(
         &self,
         connection: &mut Connection,
@@ -145,7 +145,7 @@ impl Job {
         self.put(connection, number, context, random).await
     }
 
-    /// Writes a key in the place of what it holds.
+    /// Writes a key, and replaces its values.
     pub(super) async fn replace(
         &self,
         connection: &mut Connection,
@@ -156,7 +156,7 @@ impl Job {
         self.put(connection, number, context, random).await
     }
 
-    /// Reads a key, and gives back the context of what it showed.
+    /// Reads a key, and returns the context of the reply.
     async fn get(&self, connection: &mut Connection, number: u64) -> Result<Option<HeaderValue>, Fault> {
         let request = Request::get(self.path(number, &self.get_query));
         let reply = connection.call(request.body(Full::default()).map_err(|_| unsayable())?).await?;
@@ -196,11 +196,11 @@ impl Job {
         path
     }
 
-    /// Takes the context out of a reply, and keeps it if it will be asked for.
+    /// Extracts the context of a reply, and keeps it if later writes use it.
     fn learn(&self, number: u64, headers: &HeaderMap) -> Option<HeaderValue> {
         let context = headers.get(CONTEXT)?;
         if let Some(known) = &self.known {
-            // A copy: the header itself holds on to all that was read with it.
+            // A copy, since the header itself would keep the whole buffer that it was read into.
             if let Ok(copy) = HeaderValue::from_bytes(context.as_bytes()) {
                 known.lock().unwrap_or_else(PoisonError::into_inner).insert(number, copy);
             }
@@ -245,7 +245,7 @@ fn code(body: &[u8]) -> Option<&str> {
     serde_json::from_slice::<ErrorForm<'_>>(body).ok().map(|form| form.error)
 }
 
-/// Cannot happen: a path of encoded bytes always makes a request.
+/// Unreachable in practice: a path of encoded bytes always makes a valid request.
 fn unsayable() -> Fault {
     Fault("the request cannot be put into HTTP".to_owned())
 }

@@ -1,8 +1,8 @@
-//! `cartwheel bench`: a closed loop, or an open one, over HTTP against nodes that run.
+//! `cartwheel bench`: a closed or open loop of requests over HTTP against running nodes.
 //!
-//! Each connection has one operation in flight and begins the next when it has ended, or, in an open loop, when the next is due. What is counted begins after the warm-up:
-//! operations that succeed before the end make the rate and the CPU time of each, and the times are of all that began
-//! before the end, so that a slow last one is not left out.
+//! Each connection has one operation in flight. It begins the next operation when the current one has ended, or, in an open loop, when
+//! the next one is due. Measurements begin after the warm-up. The rate and the CPU time per operation count the operations that succeed
+//! before the end. The latencies cover all operations that began before the end, so that a slow last one is included.
 
 mod args;
 mod connection;
@@ -37,56 +37,56 @@ use report::Report;
 use servers::Servers;
 use stats::Stats;
 
-/// How much longer than a node the bench waits for an answer.
+/// The time by which the bench's timeout exceeds the node's.
 const GRACE: Duration = Duration::from_millis(500);
-/// How long operations may take to end when no more are begun.
+/// The time for the last operations to end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 const SHOW_EVERY: Duration = Duration::from_millis(200);
 
-/// Why nothing was measured.
+/// The reasons why nothing was measured.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// An endpoint cannot be used.
+    /// An endpoint is invalid.
     #[error(transparent)]
     BadEndpoint(#[from] cartwheel_client::BadEndpoint),
-    /// An endpoint cannot stand in a request.
+    /// An endpoint is invalid in an HTTP request.
     #[error("{0:?} is no endpoint: give a node's address, as http://127.0.0.1:8081")]
     Endpoint(String),
-    /// The bucket has no name that a bucket can have.
+    /// The name of the bucket is invalid.
     #[error(transparent)]
     Bucket(#[from] KeyError),
-    /// The bucket's settings cannot be asked for.
+    /// The settings of the bucket cannot be read.
     #[error(transparent)]
     Client(#[from] cartwheel_client::Error),
-    /// No operation can succeed.
+    /// The arguments contradict the bucket's settings, so every operation would fail.
     #[error("{0}: choose other settings, or see `cartwheel bucket set`")]
     Impossible(String),
     /// No node answers.
     #[error("no node answers at {0}: start the cluster, or give the address of one with --node")]
     NoNode(String),
-    /// There is no such process.
+    /// A given server process does not exist.
     #[error("there is no process {0} here, or no /proc: leave --pid out to do without the servers' CPU time")]
     NoSuchProcess(u32),
     /// A key could not be put before the measurement.
     #[error("key {number} could not be stored in {tries} tries ({why}): see the nodes' logs")]
     Fill {
-        /// Its number.
+        /// The number of the key.
         number: u64,
-        /// How often it was tried.
+        /// The number of attempts.
         tries: u32,
-        /// What became of the last try.
+        /// The failure of the last attempt.
         why: String,
     },
-    /// The user stopped it too early.
+    /// The user stopped the bench before it measured anything.
     #[error("stopped before anything was measured")]
     Stopped,
-    /// Signals cannot be listened to, or the report not be written.
+    /// Signal handlers cannot be installed, or the report cannot be written.
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
-    /// The histograms cannot be made.
+    /// The histograms cannot be created.
     #[error(transparent)]
     Histogram(#[from] hdrhistogram::CreationError),
-    /// A task of the bench itself ended badly.
+    /// A task of the bench panicked.
     #[error("a connection's task broke down: report this as a bug")]
     Broken,
 }
@@ -108,10 +108,10 @@ impl Ending for BenchError {
     }
 }
 
-/// What came out.
+/// The raw measurements.
 struct Measured {
     stats: Stats,
-    /// Operations that succeeded before the end.
+    /// The operations that succeeded before the end.
     ops: u64,
     elapsed: Duration,
     server_cpu: BTreeMap<u32, Duration>,
@@ -122,7 +122,7 @@ struct Measured {
 
 type Stopped<'a> = Pin<&'a mut dyn Future<Output = &'static str>>;
 
-/// Measures, and reports on standard output. The exit status says whether any operation succeeded.
+/// Runs the bench, and prints a report. The exit status says whether any operation succeeded.
 ///
 /// # Errors
 /// If nothing could be measured.
@@ -158,7 +158,7 @@ async fn endpoints(given: &Endpoints) -> Result<Arc<[Endpoint]>, BenchError> {
     let endpoints: Vec<Endpoint> = addresses.iter().map(endpoint).collect::<Result<_, BenchError>>()?;
     for endpoint in &endpoints {
         if tokio::net::TcpStream::connect(&endpoint.authority).await.is_ok() {
-            // Nobody has said that there are nodes at the other addresses, too.
+            // The other default addresses need not be nodes, so only one that answers is used.
             let alone = given.is_default().then(|| endpoint.clone());
             return Ok(alone.map_or_else(|| endpoints.clone().into(), |endpoint| [endpoint].into()));
         }
@@ -166,7 +166,7 @@ async fn endpoints(given: &Endpoints) -> Result<Arc<[Endpoint]>, BenchError> {
     Err(BenchError::NoNode(addresses.join(", ")))
 }
 
-/// Settings with which every operation would fail are found before any is made.
+/// Refuses arguments with which every operation would fail.
 async fn check_possible(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<(), BenchError> {
     let client = Client::new(endpoints.iter().map(|endpoint| &endpoint.authority))?;
     let bucket = client.bucket(&args.bucket).await?;
@@ -229,7 +229,7 @@ async fn measure(
         () = wait(job, args.seconds, args.ops) => false,
         _ = &mut stopped => true,
     };
-    // Before anything else: what a connection begins from here on would count as begun before the end.
+    // Stop first: operations that begin from here on would count as begun before the end.
     job.stop();
     let (ops, _) = job.recorder.progress();
     let elapsed = begun.elapsed();
@@ -239,7 +239,7 @@ async fn measure(
     Ok(Measured { stats: job.recorder.stats(), ops, elapsed, server_cpu, client_cpu, unfinished, interrupted })
 }
 
-/// Waits until the time is up or enough was done, and shows on a terminal how it goes.
+/// Waits until the time is up or `enough` operations were done, and shows the progress on a terminal.
 async fn wait(job: &Job, seconds: u64, enough: Option<u64>) {
     let style = ProgressStyle::with_template("measuring {wide_bar} {pos}/{len} s, {msg}");
     let bar = ProgressBar::new(seconds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -257,7 +257,7 @@ async fn wait(job: &Job, seconds: u64, enough: Option<u64>) {
     bar.finish_and_clear();
 }
 
-/// Lets the operations under way end, and counts those that do not.
+/// Waits for the operations in flight, and returns the number of those that did not end in time.
 async fn drain(mut workers: JoinSet<()>) -> Result<u64, BenchError> {
     let all = async {
         while let Some(ended) = workers.join_next().await {

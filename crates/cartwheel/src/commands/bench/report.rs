@@ -1,4 +1,4 @@
-//! What was measured, for people and for programs.
+//! The report of a bench, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use super::servers::Servers;
 use super::{BenchArgs, Writes};
 use crate::terminal::table::table_of_numbers;
 
-/// A report. Its fields are what `--json` shows: they stay, others may join them.
+/// A report. `--json` prints its fields, which are stable: fields may be added but not removed.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     nodes: Vec<String>,
@@ -23,17 +23,17 @@ pub(super) struct Report {
     read_share: f64,
     writes: &'static str,
     connections: u32,
-    /// Operations that were to begin in a second; none in a closed loop.
+    /// The scheduled operations per second; none in a closed loop.
     rate: Option<u32>,
-    /// How many of them were not begun, as no connection was free.
+    /// Scheduled operations that were left out because no connection was free.
     left_out: u64,
     strong: bool,
     r: Option<u8>,
     w: Option<u8>,
-    /// How long was measured.
+    /// The length of the measurement.
     seconds: f64,
     interrupted: bool,
-    /// Operations that succeeded within that time.
+    /// Operations that succeeded within the measurement.
     ops: u64,
     ops_per_second: f64,
     read_latency: Latency,
@@ -42,14 +42,14 @@ pub(super) struct Report {
     not_found: u64,
     gets_with_siblings: u64,
     siblings_max: u64,
-    /// Operations that were given up when the rest had ended.
+    /// Operations that were aborted because they did not end in time after the measurement.
     unfinished: u64,
     server_cpu_us_per_op: Option<f64>,
     server_cpu: Vec<ServerCpu>,
     client_cpu_us_per_op: Option<f64>,
 }
 
-/// Times of operations that began before the end, those that ended after it included.
+/// The latencies of operations that began before the end, including those that ended after it.
 #[derive(Debug, Serialize)]
 struct Latency {
     count: u64,
@@ -74,7 +74,7 @@ impl Report {
         let per_op = |time: &std::time::Duration| time.as_secs_f64() * 1e6 / (*ops).max(1) as f64;
         let cpu = |(&pid, time)| ServerCpu { pid, name: servers.name(pid).to_owned(), us_per_op: per_op(time) };
         let server_cpu: Vec<ServerCpu> = measured.server_cpu.iter().map(cpu).collect();
-        // A process that ended half-way makes the sum mean nothing.
+        // If a process ended during the measurement, the sum would be meaningless.
         let whole = !server_cpu.is_empty() && server_cpu.len() == servers.count();
         Self {
             nodes: args.endpoints.addresses().into_iter().map(str::to_owned).collect(),
@@ -107,7 +107,7 @@ impl Report {
         }
     }
 
-    /// For people.
+    /// The report as text.
     pub(super) fn text(&self) -> String {
         let mut text = format!(
             "{:.0} ops/s{} ({} operations in {:.1} s{}; {}% reads, write = {}, {} keys {}, {} bytes, {} connections{})\n\n",

@@ -15,16 +15,16 @@ use super::BenchError;
 use super::connection::{Connection, Endpoint};
 use super::cpu;
 
-/// How long a node may take to say who it is.
+/// The time in which a node must answer with its process id.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// What a node's process is called, unless it was renamed: then most likely as this one.
+/// The command name of a node's process. A renamed binary is expected to have the name of this process.
 const COMMAND: &str = "cartwheel";
 
-/// Processes by id, and what each is called in a report.
+/// The processes by id, each with its name in a report.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Servers(BTreeMap<u32, String>);
 
-/// The CPU time that each of them has used.
+/// The CPU time used by each process so far.
 #[derive(Clone, Debug)]
 pub(super) struct Reading(BTreeMap<u32, Duration>);
 
@@ -45,16 +45,16 @@ struct Ready {
 }
 
 impl Servers {
-    /// The processes that the command line names.
+    /// The processes named on the command line.
     ///
     /// # Errors
-    /// If there is no such process here.
+    /// If a process does not exist on this machine.
     pub(super) fn named(pids: &[u32]) -> Result<Self, BenchError> {
         let named = |&pid: &u32| cpu::of(pid).map(|used| (pid, used.command)).ok_or(BenchError::NoSuchProcess(pid));
         pids.iter().map(named).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Those of the cluster's nodes that run on this machine, and how many nodes the cluster has.
+    /// The processes of the cluster's nodes on this machine, and the number of nodes of the cluster.
     pub(super) async fn found(endpoints: &[Endpoint]) -> (Self, usize) {
         let own = cpu::of(std::process::id()).map(|used| used.command).unwrap_or_default();
         let mut members = Vec::new();
@@ -68,7 +68,7 @@ impl Servers {
         let mut found = BTreeMap::new();
         for member in members.into_iter().filter(|member| is_here(&member.http)) {
             let Some(Ready { pid }) = ask(&member.http, "/readyz").await else { continue };
-            // A tunnel listens on this machine too, but the process is another one's.
+            // A tunnel listens on this machine too, but the id then belongs to a process on another machine.
             if cpu::of(pid).is_some_and(|used| used.command == COMMAND || used.command == own) {
                 found.insert(pid, member.name);
             }
@@ -76,34 +76,34 @@ impl Servers {
         (Self(found), count)
     }
 
-    /// How many there are.
+    /// The number of processes.
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// What a process is called.
+    /// The name of a process in a report.
     pub(super) fn name(&self, pid: u32) -> &str {
         self.0.get(&pid).map_or("", String::as_str)
     }
 
-    /// What they have used by now; those that are gone are left out.
+    /// Reads the CPU time of each process. Processes that have ended are left out.
     pub(super) fn read(&self) -> Reading {
         Reading(self.0.keys().filter_map(|&pid| Some((pid, cpu::of(pid)?.time))).collect())
     }
 }
 
 impl Reading {
-    /// What each has used since `earlier`; those that have ended since are left out.
+    /// The CPU time of each process since `earlier`. Processes that have ended since are left out.
     pub(super) fn since(&self, earlier: &Self) -> BTreeMap<u32, Duration> {
         let used = |(pid, now): (&u32, &Duration)| Some((*pid, now.saturating_sub(*earlier.0.get(pid)?)));
         self.0.iter().filter_map(used).collect()
     }
 }
 
-/// The endpoint at `authority`.
+/// Parses an endpoint.
 ///
 /// # Errors
-/// If it cannot stand in a request.
+/// If `authority` is invalid in an HTTP request.
 pub(super) fn endpoint(authority: &str) -> Result<Endpoint, BenchError> {
     let host = authority.parse().map_err(|_| BenchError::Endpoint(authority.to_owned()))?;
     Ok(Endpoint { authority: authority.to_owned(), host })

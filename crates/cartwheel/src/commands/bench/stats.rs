@@ -1,4 +1,4 @@
-//! What was measured, while it is.
+//! The measurements, recorded during the run.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,30 +6,30 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// Times are kept in microseconds to three digits, up to an operation of two requests that each took as long as one may.
+/// The longest recorded time in microseconds: two requests that each take the longest timeout. Times have three significant digits.
 const LATENCY_US_MAX: u64 = 200_000_000;
 const LATENCY_DIGITS: u8 = 3;
-/// How many kinds of errors are told apart: what a kind is called comes from the network.
+/// The maximum number of error kinds. It bounds the memory, since the name of a kind comes from the network.
 const ERROR_KINDS_MAX: usize = 32;
 
-/// Which operation was carried out.
+/// The kind of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Read,
     Write,
 }
 
-/// Counts and times.
+/// The counts and latencies.
 #[derive(Clone, Debug)]
 pub(super) struct Stats {
     pub(super) reads: Histogram<u64>,
     pub(super) writes: Histogram<u64>,
     pub(super) errors: BTreeMap<String, u64>,
-    /// Operations of an open loop for which no connection was free.
+    /// Operations of an open loop that were left out because no connection was free.
     pub(super) left_out: u64,
-    /// Reads of keys that hold nothing.
+    /// Reads of keys without a value.
     pub(super) not_found: u64,
-    /// Gets that showed more than one sibling, and the most that one showed.
+    /// Gets that returned more than one sibling, and the most siblings that a get returned.
     pub(super) gets_with_siblings: u64,
     pub(super) siblings_max: u64,
 }
@@ -48,18 +48,18 @@ impl Stats {
         })
     }
 
-    /// How many operations succeeded.
+    /// The number of operations that succeeded.
     pub(super) fn ops(&self) -> u64 {
         self.reads.len() + self.writes.len()
     }
 
-    /// How many failed.
+    /// The number of operations that failed.
     pub(super) fn failed(&self) -> u64 {
         self.errors.values().sum()
     }
 }
 
-/// Takes in what happens, from all connections; nothing of it counts until it is told to.
+/// Records the outcomes of all connections. Nothing counts until [`Recorder::begin`].
 #[derive(Debug)]
 pub(super) struct Recorder(Mutex<Counted>);
 
@@ -74,23 +74,23 @@ impl Recorder {
         Ok(Self(Mutex::new(Counted { counts: false, stats: Stats::new()? })))
     }
 
-    /// From now on everything counts.
+    /// Begins the measurement: from now on every outcome counts.
     pub(super) fn begin(&self) {
         self.counted().counts = true;
     }
 
-    /// What has been counted.
+    /// Returns the counts and latencies so far.
     pub(super) fn stats(&self) -> Stats {
         self.counted().stats.clone()
     }
 
-    /// How many operations have succeeded and failed.
+    /// The numbers of operations that have succeeded and failed.
     pub(super) fn progress(&self) -> (u64, u64) {
         let counted = self.counted();
         (counted.stats.ops(), counted.stats.failed())
     }
 
-    /// Notes an operation that succeeded.
+    /// Records an operation that succeeded.
     pub(super) fn done(&self, kind: Kind, took: Duration) {
         self.note(|stats| {
             let histogram = if kind == Kind::Read { &mut stats.reads } else { &mut stats.writes };
@@ -98,7 +98,7 @@ impl Recorder {
         });
     }
 
-    /// Notes one that failed.
+    /// Records an operation that failed.
     pub(super) fn failed(&self, kind: &str) {
         self.note(|stats| {
             let known = stats.errors.len() < ERROR_KINDS_MAX || stats.errors.contains_key(kind);
@@ -106,14 +106,14 @@ impl Recorder {
         });
     }
 
-    /// Notes an operation that was left out.
+    /// Records an operation that was left out.
     pub(super) fn left_out(&self) {
         self.note(|stats| stats.left_out += 1);
     }
 
-    /// Notes what a get showed.
+    /// Records the number of values that a get returned.
     pub(super) fn shown(&self, siblings: u64) {
-        // Most gets show one, and need no second lock.
+        // Most gets return one value, and need no second lock.
         if siblings != 1 {
             self.note(|stats| {
                 stats.not_found += u64::from(siblings == 0);
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_before_the_beginning_does_not_count() {
+    fn outcomes_before_the_beginning_do_not_count() {
         let recorder = Recorder::new().unwrap();
         recorder.done(Kind::Read, Duration::from_millis(1));
         recorder.failed("503 unavailable");
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_errors_are_bounded_and_their_number_is_right() {
+    fn error_kinds_are_bounded_and_every_error_is_counted() {
         let recorder = Recorder::new().unwrap();
         recorder.begin();
         for number in 0..1_000 {

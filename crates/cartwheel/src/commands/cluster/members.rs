@@ -14,23 +14,23 @@ use crate::terminal::exit::Exit;
 use crate::terminal::output::{self, print, show};
 use crate::terminal::table::table;
 
-/// How often changes are planned anew, and how a node says that they must be.
+/// The maximum number of plans for one command, and the message of a node that refuses an outdated plan.
 const PLANS_MAX: usize = 5;
 const CHANGED: &str = "the cluster has changed since this was planned";
 
-/// How many partitions a plan lists for people.
+/// The maximum number of partitions that a plan lists in a table.
 const MOVES_SHOWN: usize = 12;
 
-/// Plans changes, shows what they lead to, and makes them if that is wanted. A program gets one answer, the plan, at the end.
+/// Plans changes, shows the plan, and makes the changes if they are confirmed. A program gets one answer, the plan, at the end.
 ///
 /// # Errors
 /// If no node could answer, or the changes were refused.
 pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) -> Result<ExitCode, CommandError> {
     changes.extend(apply.force.then_some(MemberChange::Force));
     let client = apply.ask.client()?;
-    // The node that is asked may be the one that is removed.
+    // The asked node may be the one that is removed: the client needs other nodes to ask afterwards.
     client.learn_members().await?;
-    // Who waits matters to a replacement alone.
+    // Only a replacement depends on the list of waiting nodes.
     let is_replacing = changes.iter().any(|change| matches!(change, MemberChange::Replace { .. }));
     let waiting = if is_replacing { client.transfers().await?.waiting } else { Vec::new() };
     let repeated = take_repeated(&mut changes, &client.cluster().await?, &waiting);
@@ -72,8 +72,11 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
     Ok(Exit::Done.into())
 }
 
-/// Makes changes as they were planned. That the cluster has changed meanwhile may be their own doing: the client asks again where it gets no
-/// answer in time. Where nobody looked at the plan, what is not made yet is planned anew: news of an earlier change may just have come.
+/// Makes changes as they were planned.
+///
+/// A node refuses the changes if the cluster has changed since the plan. The changes themselves can be the cause: the client repeats a
+/// request that is not answered in time. With `--yes` the rest is planned again, since the node may just have heard of an earlier
+/// change. Without `--yes` the user confirmed this plan, so a new one is not made.
 async fn make(
     client: &Client,
     changes: &[MemberChange],
@@ -98,8 +101,8 @@ async fn make(
     Ok(client.change_members(changes, &plan.version).await?)
 }
 
-/// Takes out the changes that were made before, so that one that was interrupted, or that waits for a dead node, can be asked for again,
-/// with `--force` too. Where a node waits that is called as a member is, it is that node that is meant.
+/// Removes and returns the changes that were already made. A user can thus repeat a change that was interrupted or that waits for a
+/// dead node, also with `--force`. If a waiting node has the name of a member, the change refers to the waiting node.
 fn take_repeated(changes: &mut Vec<MemberChange>, status: &ClusterStatus, waiting: &[String]) -> Vec<MemberChange> {
     let is_leaving = |name: &str| member(status, name).is_some_and(|status| status.leaving);
     let is_repeated = |change: &MemberChange| match change {
@@ -116,7 +119,7 @@ fn member<'a>(status: &'a ClusterStatus, name: &str) -> Option<&'a MemberStatus>
     status.members.iter().find(|status| status.member.name == name)
 }
 
-/// Whether a node says that the cluster is as a change was to make it.
+/// Whether a node's status shows that a change was made.
 fn is_made(change: &MemberChange, status: &ClusterStatus) -> bool {
     let is_gone = |name: &str| member(status, name).is_none_or(|status| status.leaving);
     let stays = |name: &str| member(status, name).filter(|status| !status.leaving);
@@ -138,7 +141,7 @@ fn is_made(change: &MemberChange, status: &ClusterStatus) -> bool {
     }
 }
 
-/// What to say of a change that was made before.
+/// The note for a change that was already made.
 fn already(change: &MemberChange) -> String {
     match change {
         MemberChange::Remove { node } => format!("{node} is leaving already"),
@@ -147,7 +150,7 @@ fn already(change: &MemberChange) -> String {
     }
 }
 
-/// All that was asked for was asked for before: what is left is to wait for it.
+/// Handles a command whose changes were all made before: at most, the command waits for them.
 async fn go_on(client: &Client, repeated: &[MemberChange], apply: &ApplyArgs) -> Result<ExitCode, CommandError> {
     if apply.wait {
         moves::wait(client).await?;
@@ -215,7 +218,7 @@ fn plan_text(plan: &MembersPlan, _wide: bool) -> String {
     text
 }
 
-/// How much a plan copies.
+/// The amount of data that a plan copies.
 fn copies(plan: &MembersPlan) -> String {
     let replicas = plan.replicas;
     match (plan.bytes.zip(plan.keys), plan.estimated) {
@@ -236,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_changed_before_is_left_out() {
+    fn changes_that_were_already_made_are_left_out() {
         let member = |name: &str, leaving: bool| {
             json!({"name": name, "id": "", "zone": "", "host": "", "http": "", "resp": "", "peers": "", "weight": 100, "incarnation": "",
                    "leaving": leaving, "state": "connected"})

@@ -1,4 +1,4 @@
-//! `cartwheel cluster`: what a node knows of its cluster, and changes of it, over HTTP.
+//! `cartwheel cluster`: shows a node's view of its cluster and changes the members, over HTTP.
 
 mod members;
 mod moves;
@@ -15,7 +15,7 @@ use crate::terminal::error::CommandError;
 use crate::terminal::output::show;
 use crate::terminal::table::table;
 
-/// Asks a node and shows what it says.
+/// Runs a cluster command and shows the answer.
 ///
 /// # Errors
 /// If no node could answer.

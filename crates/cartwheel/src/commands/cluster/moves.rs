@@ -1,4 +1,4 @@
-//! `cartwheel cluster moves`, and what `--wait` shows of data on its way.
+//! `cartwheel cluster moves`, and the progress that `--wait` shows.
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
@@ -14,20 +14,20 @@ use crate::terminal::error::CommandError;
 use crate::terminal::output::{self, show};
 use crate::terminal::table::table;
 
-/// How often it is asked how far the data is.
+/// The time between two requests for the transfers.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How often a line is written at most where nobody looks at a terminal.
+/// The shortest time between two lines if the output is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// For so many looks in a row everything must be where it is wished: a change that has just been made is not known everywhere.
+/// The number of successive answers that must show no transfer: a node may not have heard of a change that was just made.
 const LOOKS_SETTLED: u32 = 3;
-/// How long no node may answer before that is an error: the one that is asked may be restarted.
+/// The longest time without an answer from any node. A shorter gap is no error, since the asked node may be restarting.
 const SILENT_FOR_MAX: Duration = Duration::from_secs(30);
-/// How many moves are listed below the bar.
+/// The maximum number of transfers listed below the bar.
 const LISTED_MAX: usize = 8;
 /// The bar's length in its own units.
 const BAR_LEN: u64 = 1_000;
 
-/// Shows what is on its way; with `waits` until nothing is.
+/// Shows the transfers; with `waits`, waits first until none is left.
 ///
 /// # Errors
 /// If no node could answer.
@@ -41,10 +41,10 @@ pub(super) async fn moves(ask: &AskArgs, waits: bool) -> Result<ExitCode, Comman
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until everything is where it is wished, and shows how far it is: as a bar on a terminal, otherwise in a line now and then.
+/// Waits until all data is at its target placement, and shows the progress: as a bar on a terminal, otherwise as occasional lines.
 ///
 /// # Errors
-/// If no node answers for long.
+/// If no node answers for [`SILENT_FOR_MAX`].
 pub(super) async fn wait(client: &Client) -> Result<(), CommandError> {
     let on_terminal = io::stderr().is_terminal();
     let target = if on_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -85,7 +85,7 @@ pub(super) async fn wait(client: &Client) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// The lines where nobody looks at a terminal: one when something has changed, and not too many of them.
+/// The progress lines if the output is no terminal. A line is written if it differs from the last one, at most every [`LINE_EVERY`].
 #[derive(Debug, Default)]
 struct Lines {
     last: Option<(Instant, String)>,
@@ -119,7 +119,7 @@ fn standing_text(standing: &Standing) -> String {
     text
 }
 
-/// How many moves are in which state, and whom they wait for.
+/// The number of transfers in each state, and the nodes that they wait for.
 fn states_text(moves: &Transfers) -> String {
     let count = |state: &str| moves.transfers.iter().filter(|moving| moving.state == state).count();
     let states =
@@ -148,7 +148,7 @@ fn down(names: &[&str]) -> String {
     }
 }
 
-/// The first moves, each with its state: those that wait for somebody first, then those that have begun.
+/// The first transfers, each with its state. Transfers that wait for a node come first, then joint ones, then those that have begun.
 fn list(moves: &Transfers, on_terminal: bool) -> String {
     if !on_terminal {
         return String::new();
@@ -163,7 +163,7 @@ fn list(moves: &Transfers, on_terminal: bool) -> String {
     listed.into_iter().take(LISTED_MAX).map(line).collect()
 }
 
-/// The state of a move, or whom it waits for.
+/// The state of a transfer, and the nodes that it waits for.
 fn state(moving: &Transfer) -> String {
     match (moving.waits_for.as_slice(), moving.state.as_str()) {
         ([], "joint") => "joint".to_owned(),
@@ -171,13 +171,13 @@ fn state(moving: &Transfer) -> String {
     }
 }
 
-/// A state, and for whom it lasts.
+/// A state, and the nodes that it waits for.
 fn waiting(state: &str, silent: &[String]) -> String {
     let silent: Vec<&str> = silent.iter().map(String::as_str).collect();
     if silent.is_empty() { state.to_owned() } else { format!("{state}, waits for {}", down(&silent)) }
 }
 
-/// How much those who come hold of what they are to hold.
+/// The data that the new replicas already hold, of the data that they are to hold.
 fn copied(moving: &Transfer) -> String {
     match moving.bytes {
         Some(0) => "nothing to copy".to_owned(),
@@ -185,7 +185,7 @@ fn copied(moving: &Transfer) -> String {
     }
 }
 
-/// An amount of data, if it is known.
+/// An amount of data, or `?` if it is unknown.
 pub(super) fn size(bytes: Option<u64>, estimated: bool) -> String {
     let about = if estimated { "~" } else { "" };
     bytes.map_or_else(|| "?".to_owned(), |bytes| format!("{about}{}", HumanBytes(bytes)))
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn every_move_shows_its_state_and_for_whom_it_waits() {
+    fn every_transfer_shows_its_state_and_the_nodes_it_waits_for() {
         let text = moves_text(&moves(), true);
         let line = |partition: &str| text.lines().find(|line| line.starts_with(partition)).unwrap();
         assert!(line("3 of").ends_with("on their way, with 3.00 KiB of ~6.00 KiB copied."), "{text}");
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_written_when_something_has_changed() {
+    fn a_line_is_written_if_the_text_has_changed() {
         let now = Instant::now();
         let lines = Lines { last: Some((now, "1 of 2".to_owned())) };
         assert!(Lines::default().is_due("1 of 2", now));
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_how_far_everything_is_and_the_list_begins_with_what_waits() {
+    fn a_line_shows_the_progress_and_the_list_begins_with_waiting_transfers() {
         let standing = Standing {
             arrived: 5,
             partitions: 8,

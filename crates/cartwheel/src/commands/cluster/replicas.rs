@@ -1,4 +1,4 @@
-//! Since when everything is known to be on all of its replicas, as the nodes of a cluster tell it together.
+//! The time as of which all replicas are verified equal, from the proofs of all nodes of a cluster.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use cartwheel_client::Replicas;
 /// The two nodes, sorted by name, and the partition and n that they share.
 type Pair = (String, String, u32, u8);
 
-/// A sentence about it, from what every node that answered has proven of its own replicas. The nodes in `silent` did not answer.
+/// A sentence about that time, from the proofs of every node that answered. The nodes in `silent` did not answer.
 pub(super) fn summary(told: &[Replicas], silent: &[&str]) -> String {
     let mut text = sentence(told);
     if !silent.is_empty() {
@@ -28,7 +28,8 @@ fn sentence(told: &[Replicas]) -> String {
     }
 }
 
-/// Since when each two replicas are proven equal: what one of them has shown holds for both. In this form times sort as text.
+/// The time as of which each pair of replicas is proven equal. A proof by one replica holds for both, so the newer one counts. The
+/// times are RFC 3339 text, which sorts by time.
 fn pairs(told: &[Replicas]) -> BTreeMap<Pair, Option<&str>> {
     let mut pairs = BTreeMap::new();
     for node in told {
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_the_newer_proofs_of_all_pairs_counts() {
+    fn the_newer_proof_of_each_pair_and_the_oldest_of_these_counts() {
         let (one, two) = (Some("2026-01-01T00:00:01.000Z"), Some("2026-01-01T00:00:02.000Z"));
         let three = Some("2026-01-01T00:00:03.000Z");
         let all = [node("a", &[("b", 1, one), ("c", 1, three)]), node("b", &[("a", 1, two), ("c", 1, three)])];

@@ -1,4 +1,4 @@
-//! `cartwheel cluster status`: asks several nodes at once, so that one that hangs holds up nothing.
+//! `cartwheel cluster status`: asks several nodes at the same time, so that a node that hangs does not delay the answer.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -17,13 +17,13 @@ use crate::terminal::exit::Exit;
 use crate::terminal::output::{print, show};
 use crate::terminal::table::table;
 
-/// How long one node may take, and all of it, unless the command line says otherwise.
+/// The default timeouts of one node and of the whole command.
 const NODE_WITHIN: Duration = Duration::from_millis(1_500);
 const ALL_WITHIN: Duration = Duration::from_millis(1_700);
-/// How long a node is waited for before the next is asked beside it: the first one given is the one that answers, if it is well.
+/// The delay before the next node is asked as well. With it, the first node given answers if it is healthy.
 const HEAD_START: Duration = Duration::from_millis(100);
 
-/// Shows the members. The exit status says whether all are reached and well.
+/// Shows the members. The exit status says whether all of them are reachable and healthy.
 ///
 /// # Errors
 /// If no node could answer.
@@ -46,7 +46,7 @@ pub(super) async fn status(args: &AskArgs) -> Result<ExitCode, CommandError> {
     Ok(verdict(&status).into())
 }
 
-/// The answer of the first node that gives one, and a client of that node.
+/// Returns the first answer, and a client of the node that gave it.
 async fn first_answer(nodes: &[&str], within: Duration) -> Result<(Client, ClusterStatus), CommandError> {
     let ask = |(rank, node): (usize, &&str)| {
         let client = Client::new([*node]).map(|client| client.with_timeout(within));
@@ -65,7 +65,7 @@ async fn first_answer(nodes: &[&str], within: Duration) -> Result<(Client, Clust
             Err(failure) => failures.push(failure),
         }
     }
-    // What became of the first one given says most.
+    // The failure of the first node given is the most useful one.
     let first = failures.into_iter().min_by_key(|&(rank, _)| rank);
     Err(first.map_or(cartwheel_client::BadEndpoint::None.into(), |(_, error)| error).into())
 }
@@ -85,7 +85,7 @@ fn is_well(member: &MemberStatus) -> bool {
     member.problem.is_none() && member.state != MemberState::Disconnected && complaint(member).is_none()
 }
 
-/// What stands in the column STATUS.
+/// The text of the column STATUS.
 fn state_of(member: &MemberStatus) -> String {
     let state = match (member.state, member.liveness.as_ref().map(|liveness| liveness.status)) {
         (_, Some(LivenessStatus::Suspect)) => "suspect",
@@ -105,7 +105,7 @@ const fn connection(state: MemberState) -> &'static str {
     }
 }
 
-/// Why a member is not taken for alive.
+/// The reason why a member does not count as alive.
 fn complaint(member: &MemberStatus) -> Option<&str> {
     let liveness = member.liveness.as_ref().filter(|liveness| liveness.status != LivenessStatus::Alive);
     liveness.map(|liveness| liveness.why.as_str())
@@ -132,7 +132,7 @@ fn unknown() -> String {
     "-".to_owned()
 }
 
-/// For whom an epoch waits. All members do for a while, so it is no complaint by itself.
+/// The members that have not yet finished an epoch. Every member takes a while, so this alone is no complaint.
 fn waits(epoch: &EpochStatus) -> String {
     match epoch.waits_for.as_slice() {
         [] => String::new(),
@@ -222,7 +222,7 @@ fn wide_table(members: &[&MemberStatus], ring: Option<&Ring>) -> String {
     table(header, members.iter().map(row))
 }
 
-/// Which partitions have too few replicas, and whether the cluster has too few nodes; nothing if all is as it should be.
+/// The alarms for partitions with too few replicas and for a cluster with too few nodes; empty if there are none.
 fn replication_line(replication: &Replication) -> String {
     let Replication { n, data_nodes, target, under_replicated, fewest } = *replication;
     let mut text = String::new();
@@ -238,7 +238,7 @@ fn replication_line(replication: &Replication) -> String {
     text
 }
 
-/// The versions of the protocol that a member speaks, and which of them is used.
+/// The protocol versions that a member speaks, and the version in use.
 fn spoken(ProtocolVersions { oldest, newest, used }: ProtocolVersions) -> String {
     match used {
         _ if oldest == newest => newest.to_string(),
@@ -247,7 +247,7 @@ fn spoken(ProtocolVersions { oldest, newest, used }: ProtocolVersions) -> String
     }
 }
 
-/// How far an upgrade has come; nothing from a node that does not say.
+/// The progress of a protocol upgrade; empty if the node does not report it.
 fn upgrade_line(ProtocolStatus { in_use, newest, waits_for }: &ProtocolStatus) -> String {
     match waits_for.as_slice() {
         _ if *in_use == 0 => String::new(),
@@ -258,7 +258,7 @@ fn upgrade_line(ProtocolStatus { in_use, newest, waits_for }: &ProtocolStatus) -
     }
 }
 
-/// What the node keeps for others; nothing if that is nothing.
+/// The hints that the node keeps for other nodes; empty if there are none.
 fn hints_line(node: &str, hints: &Hints) -> String {
     let Hints { records, bytes, bytes_max, full } = hints;
     let kept = format!("{node} keeps {records} records ({bytes} bytes) for nodes that are away");
@@ -271,7 +271,7 @@ fn hints_line(node: &str, hints: &Hints) -> String {
     }
 }
 
-/// The alarm for keys that came with two values of one version; nothing if none did.
+/// The alarm for keys received with two values of one version; empty if there are none.
 fn collisions_line(node: &str, collisions: u64) -> String {
     match collisions {
         0 => String::new(),
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_fits_a_terminal_and_problems_stand_below_it() {
+    fn the_table_fits_a_terminal_and_problems_follow_it() {
         let members = vec![member("node-2", LivenessStatus::Suspect), member("node-1", LivenessStatus::Alive)];
         let ring = Ring {
             version: String::new(),

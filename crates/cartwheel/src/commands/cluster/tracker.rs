@@ -1,52 +1,52 @@
-//! How far moves are, how fast they go and how long they will take, from looking at them again and again.
+//! The progress, the rate and the remaining time of transfers, from repeated samples.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use cartwheel_client::Transfers;
 
-/// Over how long a rate is taken.
+/// The period over which a rate is measured.
 const RATE_OVER: Duration = Duration::from_secs(15);
-/// A rate over less time than this says nothing.
+/// The shortest period with a meaningful rate.
 const RATE_OVER_MIN: Duration = Duration::from_secs(2);
 
-/// What one partition's move has to bring, as it was seen last.
+/// The data of one partition's transfer, as of the last sample.
 #[derive(Clone, Copy, Debug, Default)]
 struct Load {
     bytes: u64,
     copied: u64,
 }
 
-/// Moves as they were seen so far.
+/// The transfers seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
     under_way: BTreeMap<u32, Load>,
     arrived: usize,
     arrived_bytes: u64,
-    /// When so many bytes and partitions had come, the latest last.
+    /// Samples of (time, bytes copied, partitions arrived), the latest last.
     looks: VecDeque<(Duration, u64, usize)>,
 }
 
-/// How far they are.
+/// The progress of all transfers seen so far.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Standing {
-    /// How many partitions are where they are wished, of those that were seen on their way.
+    /// Partitions that have reached their target, of all partitions seen in transfer.
     pub(super) arrived: usize,
-    /// How many were seen.
+    /// Partitions seen in transfer.
     pub(super) partitions: usize,
-    /// How many bytes have come.
+    /// Bytes copied.
     pub(super) copied: u64,
-    /// Of how many, as far as nodes have said.
+    /// Bytes to copy in all, as far as nodes have reported.
     pub(super) bytes: u64,
-    /// Bytes a second, lately.
+    /// Recent bytes per second; none before [`RATE_OVER_MIN`].
     pub(super) rate: Option<f64>,
-    /// How long it takes at this rate.
+    /// The remaining time at the recent rates; none if it is unknown or never ends.
     pub(super) left: Option<Duration>,
 }
 
 impl Standing {
-    /// The part that is done: of the bytes, half, and of the partitions, the other half, since a partition is not there with its last
-    /// byte: its homes agree on it first.
+    /// The completed fraction, 0 to 1. Bytes and partitions each count for half: a partition does not arrive with its last byte, since
+    /// its homes must agree on the new configuration first.
     pub(super) fn done(&self) -> f64 {
         let part = |done: f64, all: f64| if all > 0.0 { done / all } else { 1.0 };
         let partitions = part(self.arrived as f64, self.partitions as f64);
@@ -55,7 +55,7 @@ impl Standing {
 }
 
 impl Tracker {
-    /// Takes in what was seen at a time, counted from the first look.
+    /// Adds a sample taken at the time `at`, counted from the first sample.
     pub(super) fn look(&mut self, at: Duration, moves: &Transfers) -> Standing {
         let before = std::mem::take(&mut self.under_way);
         for moving in &moves.transfers {
@@ -80,7 +80,7 @@ impl Tracker {
             && at.saturating_sub(then) >= RATE_OVER_MIN
         {
             let seconds = at.saturating_sub(then).as_secs_f64();
-            // What was copied may have been deleted since.
+            // Data that was copied may have been deleted since, so the count can fall.
             let rate = copied.saturating_sub(copied_then) as f64 / seconds;
             let arrivals = (self.arrived - arrived_then) as f64 / seconds;
             let copies = time_for((bytes - copied) as f64, rate);
@@ -91,7 +91,7 @@ impl Tracker {
     }
 }
 
-/// How long so much takes; none if it never ends.
+/// The time that `rest` takes at `rate`; none if it never ends.
 fn time_for(rest: f64, rate: f64) -> Option<Duration> {
     if rest <= 0.0 { Some(Duration::ZERO) } else { Duration::try_from_secs_f64(rest / rate).ok() }
 }
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    /// Moves of partitions with so many bytes, of which so many are copied.
+    /// Transfers of partitions with these bytes in all and copied.
     fn moves(loads: &[(u32, Option<u64>, Option<u64>)]) -> Transfers {
         let moving = |&(partition, bytes, copied_bytes): &(u32, Option<u64>, Option<u64>)| Transfer {
             partition,
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_and_partitions_are_counted_as_they_come() {
+    fn bytes_and_partitions_are_counted_as_they_arrive() {
         let mut tracker = Tracker::default();
         let first = tracker.look(seconds(0), &moves(&[(1, Some(600), Some(0)), (2, Some(400), Some(100))]));
         assert_eq!((first.arrived, first.partitions, first.copied, first.bytes), (0, 2, 100, 1_000));
@@ -143,7 +143,7 @@ mod tests {
         let second = tracker.look(seconds(4), &moves(&[(1, Some(600), Some(100))]));
         assert_eq!((second.arrived, second.partitions, second.copied, second.bytes), (1, 2, 500, 1_000));
         assert_eq!((second.rate, second.left), (Some(100.0), Some(seconds(5))));
-        // The other partition takes as long again, by the count of those that come.
+        // By the count of arrivals, the other partition takes as long again.
         let third = tracker.look(seconds(8), &moves(&[(1, Some(600), Some(500))]));
         assert_eq!((third.rate, third.left), (Some(100.0), Some(seconds(8))));
         let last = tracker.look(seconds(9), &moves(&[]));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_as_it_was_known_last() {
+    fn unknown_amounts_keep_their_last_known_values() {
         let mut tracker = Tracker::default();
         tracker.look(seconds(0), &moves(&[(1, Some(600), Some(300)), (2, None, None)]));
         let silent = tracker.look(seconds(5), &moves(&[(1, None, None), (2, None, None)]));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_that_of_late() {
+    fn a_rate_covers_the_recent_period_only() {
         let mut tracker = Tracker::default();
         for second in 0..=40 {
             let copied = if second < 20 { 0 } else { (second - 20) * 10 };

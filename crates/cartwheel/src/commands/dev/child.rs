@@ -1,4 +1,4 @@
-//! One node's process.
+//! The process of one node.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,9 +16,9 @@ use crate::terminal::output;
 use cartwheel_server::config::Tuning;
 use cartwheel_server::lifecycle::bootstrap::NodeDir;
 
-/// How long a node may take to stop before it is killed.
+/// The time in which a node must stop before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// How much of a log is shown when its node would not start.
+/// The number of log lines shown if a node fails to start.
 const TAIL_LINES: usize = 5;
 
 /// A node's process, alive or dead.
@@ -28,18 +28,18 @@ pub(super) struct Child {
     pid: u32,
     log: PathBuf,
     process: process::Child,
-    /// Held open for as long as the node may live. It is not left in `process`, which closes it before it waits.
+    /// Held open while the node runs. It is taken out of `process`, because `wait` closes the standard input left there.
     _stdin: Option<ChildStdin>,
     dead: bool,
 }
 
 impl Child {
-    /// Starts `cartwheel serve` for a node, which is told of its `moves`.
+    /// Starts `cartwheel serve` for a node. The flags in `moves` set its addresses if they have changed.
     pub(super) fn start(node: &NodeDir, tuning: &Tuning, moves: &[String]) -> io::Result<Self> {
         let log = node.dir.join("log");
         let log_file = File::options().create(true).append(true).open(&log)?;
         let mut serve = Command::new(std::env::current_exe()?);
-        // What is one node's alone cannot be meant for all.
+        // These variables are meant for a single node and cannot apply to all.
         for variable in ["CONFIG", "HTTP_LISTEN", "PEER_LISTEN", "ADMIN_LISTEN", "BOOTSTRAP", "JOIN", "SEED"] {
             serve.env_remove(format!("CARTWHEEL_{variable}"));
         }
@@ -51,7 +51,7 @@ impl Child {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log_file)
-            // A terminal's Ctrl-C goes to this process alone, which then stops its children in its own way.
+            // A process group of its own keeps the terminal's Ctrl-C from the child: this process stops its children itself.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
@@ -67,7 +67,7 @@ impl Child {
         &self.log
     }
 
-    /// The error that this node died, by `how`, before it was ready.
+    /// The error for a node that died before it was ready; `how` describes its end.
     pub(super) fn unready(&self, how: String) -> DevError {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -99,14 +99,14 @@ impl Child {
     }
 }
 
-/// Waits until one more of `children` dies: which one, and how.
+/// Waits until another of the `children` dies. Returns its index and a description of its end.
 pub(super) async fn first_death(children: &mut [Child]) -> (usize, String) {
     let deaths = children.iter_mut().map(|child| Box::pin(child.death()));
     let (how, at, _) = select_all(deaths).await;
     (at, how)
 }
 
-/// Stops all of `children` at the same time.
+/// Stops all `children` at the same time.
 pub(super) async fn stop_all(children: Vec<Child>) {
     futures_util::future::join_all(children.into_iter().map(Child::stop)).await;
 }

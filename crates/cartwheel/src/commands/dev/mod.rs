@@ -1,4 +1,4 @@
-//! A cluster on one machine: each node a process of its own, so that one can be killed.
+//! `cartwheel dev`: a cluster on one machine. Each node is a process, so that one can be killed.
 
 mod child;
 
@@ -18,35 +18,35 @@ use cartwheel_server::lifecycle::bootstrap::{self, BootstrapError, NodeDir, Site
 use cartwheel_server::lifecycle::renew::{self, RenewError};
 use child::Child;
 
-/// How long the nodes may take to become ready.
+/// The time in which the nodes must become ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// More than a node says about whether it is ready.
+/// The limit of bytes read from an answer about readiness, above the size of any such answer.
 const ANSWER_BYTES_MAX: u64 = 4_096;
 
-/// Why a cluster does not run.
+/// The reasons why a cluster does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
-    /// There is no cluster to run.
+    /// The cluster cannot be bootstrapped or opened.
     #[error(transparent)]
     Found(#[from] BootstrapError),
-    /// A node's directory is missing, and could not be made anew.
+    /// A node's directory is missing, and a new one could not be created.
     #[error(transparent)]
     Renew(#[from] RenewError),
-    /// Something else listens where a node is to listen.
+    /// A node's address is in use by another process.
     #[error(
         "{name} cannot listen at {addr} ({source}): end what listens there, or choose other ports with {flag}. Nothing was {begun}"
     )]
     PortTaken {
         /// The node's name.
         name: String,
-        /// Where.
+        /// The address.
         addr: String,
-        /// Which flag says so.
+        /// The flag that sets the port.
         flag: &'static str,
-        /// What was not begun for that.
+        /// What did not happen: `founded` or `started`.
         begun: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A node's process could not be started.
@@ -54,7 +54,7 @@ pub enum DevError {
     Start {
         /// The node's name.
         name: String,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A node ended before it was ready.
@@ -62,28 +62,28 @@ pub enum DevError {
     Unready {
         /// The node's name.
         name: String,
-        /// How it ended.
+        /// How the process ended.
         how: String,
-        /// Its log.
+        /// The path of the node's log.
         log: PathBuf,
-        /// The end of the log.
+        /// The last lines of the log.
         tail: String,
     },
-    /// The nodes took too long.
+    /// The nodes were not ready in time.
     #[error("the nodes were not ready within {} s: see the logs in {}", READY_WITHIN.as_secs(), .0.display())]
     Slow(PathBuf),
     /// All nodes are dead.
     #[error("all nodes are dead: see the logs in {0}")]
     AllDead(PathBuf),
-    /// Signals cannot be listened to.
+    /// Signal handlers cannot be installed.
     #[error("cannot listen to signals: {0}")]
     Signals(#[source] std::io::Error),
 }
 
-/// Runs the cluster in a directory until the process is told to stop.
+/// Runs the cluster in a directory until the process receives a signal to stop.
 ///
 /// # Errors
-/// If it cannot be founded or started, or all its nodes die.
+/// If the cluster cannot be bootstrapped or started, or all its nodes die.
 pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     let stopped = signals::stop(signals::Parent::Unwatched).map_err(DevError::Signals)?;
     let hung_up = signals::hang_up().map_err(DevError::Signals)?;
@@ -95,7 +95,7 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     };
     let is_new = bootstrap::is_new(&args.dir)?;
     if is_new {
-        // Before anything is founded that would keep these ports.
+        // Checked before the bootstrap, which would fix these ports in the cluster's data.
         for number in 1..=args.nodes.unwrap_or(bootstrap::NODES_DEFAULT) {
             let Site { http_addr, peer_addr, .. } = args.ports().site(number)?;
             check_free(&bootstrap::name_of(number), &http_addr, &peer_addr, "founded")?;
@@ -136,7 +136,7 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     ended
 }
 
-/// Checks that nothing listens where a node is to listen: found out by its own process, it would be a line in a log.
+/// Checks that a node's addresses are free. If the node's own process met the error, it would only appear in a log.
 fn check_free(name: &str, http_addr: &str, peer_addr: &str, begun: &'static str) -> Result<(), DevError> {
     for (addr, flag) in [(http_addr, "--http-base"), (peer_addr, "--peer-base")] {
         if let Err(source) = TcpListener::bind(addr) {
@@ -146,7 +146,7 @@ fn check_free(name: &str, http_addr: &str, peer_addr: &str, begun: &'static str)
     Ok(())
 }
 
-/// The nodes where they are to be: at the ports that are asked for, and else where they were.
+/// The nodes with their addresses: at the ports of the command line if given, otherwise at their earlier ports.
 fn placed(args: &DevArgs, known: &[NodeDir]) -> Result<Vec<NodeDir>, DevError> {
     let placed = (1..).zip(known).map(|(number, node)| {
         let (site, mut node) = (args.ports().site(number)?, node.clone());
@@ -161,7 +161,7 @@ fn placed(args: &DevArgs, known: &[NodeDir]) -> Result<Vec<NodeDir>, DevError> {
     placed.collect()
 }
 
-/// What each node is told of where it is now, if some are elsewhere than they were; and where it finds the others then.
+/// The flags that give each node its own new addresses and those of its peers; empty if no address has changed.
 fn moves(known: &[NodeDir], nodes: &[NodeDir]) -> Vec<Vec<String>> {
     let seeds: Vec<&str> = nodes.iter().map(|node| node.member.peer_addr.as_str()).collect();
     let flags = |node: &NodeDir| {
@@ -171,7 +171,7 @@ fn moves(known: &[NodeDir], nodes: &[NodeDir]) -> Vec<Vec<String>> {
     if known == nodes { vec![Vec::new(); nodes.len()] } else { nodes.iter().map(flags).collect() }
 }
 
-/// Says when all nodes are ready and when one has died; ends when none is left.
+/// Reports when all nodes are ready and when a node dies; returns when no node is left.
 async fn watch(dir: &Path, nodes: &[NodeDir], children: &mut [Child]) -> Result<(), DevError> {
     let pids_by_addr: Vec<(String, u32)> =
         nodes.iter().zip(&*children).map(|(node, child)| (node.member.http_addr.clone(), child.pid())).collect();
@@ -208,8 +208,8 @@ async fn all_ready(pids_by_addr: &[(String, u32)]) {
     waits.join_all().await;
 }
 
-/// Asks the node at `addr`, in as little HTTP as that takes, whether it is ready and the process `pid`: where a port was taken,
-/// another cluster's node would answer for the one that could not start.
+/// Asks the node at `addr`, over minimal HTTP, whether it is ready and is the process `pid`. Without the check of the process, a node
+/// of another cluster that has taken the port would answer for the node that could not start.
 async fn is_ready(addr: &str, pid: u32) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(addr).await?;
     let request = format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
@@ -245,7 +245,7 @@ mod tests {
     use crate::cli::{Cli, Command};
 
     #[test]
-    fn nodes_are_where_it_is_said_or_else_where_they_were() {
+    fn nodes_use_the_given_ports_or_else_their_earlier_ones() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("data");
         let begin = |flags: &[&str]| {

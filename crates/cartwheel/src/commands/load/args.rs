@@ -1,4 +1,4 @@
-//! What the command line says of a load.
+//! The arguments of `cartwheel load`.
 
 use std::path::PathBuf;
 
@@ -7,62 +7,71 @@ use serde::Serialize;
 
 use crate::cli::{Endpoints, FormatArgs};
 
-/// What to load.
+/// The arguments of `load`.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct LoadArgs {
-    /// The file; - reads standard input, which cannot be resumed.
+    /// The file; - reads standard input, which cannot resume.
     pub file: PathBuf,
     /// The bucket to load into.
     #[arg(long)]
     pub bucket: String,
-    /// The field or column whose text, or number, is the key.
+    /// The field or column that holds the key: text or a number.
     #[arg(long, value_name = "FIELD")]
     pub key: String,
-    /// The field or column that is the value. If not given, the value is the whole object, as JSON; of JSON Lines, the line as it
-    /// is.
+    /// The field or column that holds the value.
+    ///
+    /// By default the value is the whole record as a JSON object; for JSON Lines, it is the line itself, unchanged.
     #[arg(long, value_name = "FIELD")]
     pub value: Option<String>,
-    /// What the file is; if not given, its name tells: .jsonl, .ndjson, .csv, .tsv.
+    /// The file's format.
+    ///
+    /// By default it follows from the file's name: .jsonl, .ndjson, .csv or .tsv.
     #[arg(long, value_enum)]
     pub format: Option<FileFormat>,
-    /// The values' media type; if not given, application/json for JSON, and text/plain; charset=utf-8 for text.
+    /// The media type of the values.
+    ///
+    /// By default it is application/json for JSON, and text/plain; charset=utf-8 for text.
     #[arg(long)]
     pub content_type: Option<String>,
-    /// Where the cluster is.
+    /// The nodes of the cluster.
     #[command(flatten)]
     pub endpoints: Endpoints,
-    /// Do not read first: each record stands beside whatever its key holds, records of the same key beside each other. It is
-    /// faster, and right for fresh keys that occur once.
+    /// Write without a read; existing values remain as siblings.
+    ///
+    /// Several records with one key become siblings of each other. A blind load is faster, and right for new keys that occur once.
     #[arg(long)]
     pub blind: bool,
-    /// Skip records that make no sense or are too large for the bucket, and count them, rather than stop at the first. The exit code
-    /// is 5 then.
+    /// Skip and count bad records instead of stopping.
+    ///
+    /// A record is bad if it is invalid or too large for the bucket. The exit code is 5 if records were skipped.
     #[arg(long)]
     pub skip_bad: bool,
-    /// How many records are stored at once.
+    /// The number of records to store at the same time.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub connections: u16,
-    /// How long to go on trying to store a record while the cluster cannot, in seconds.
+    /// Seconds to retry a record while the cluster is unavailable.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub patience: u64,
-    /// Where to note how far the load has come; FILE.cartwheel-load, if not given. It is gone when the load is complete.
+    /// The file that records the progress.
+    ///
+    /// The default is FILE.cartwheel-load. It is removed when the load is complete.
     #[arg(long, value_name = "PATH")]
     pub state: Option<PathBuf>,
-    /// How to show the outcome.
+    /// The output format.
     #[command(flatten)]
     pub shown: FormatArgs,
 }
 
-/// What a file is.
+/// The format of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Jsonl,
-    /// Comma-separated, with a header, quoted as in RFC 4180.
+    /// Comma-separated values with a header, quoted as in RFC 4180.
     Csv,
-    /// The same with tabs.
+    /// Tab-separated values with a header, quoted as in RFC 4180.
     Tsv,
 }
 
@@ -72,7 +81,7 @@ impl LoadArgs {
         self.file.as_os_str() == "-"
     }
 
-    /// The format, as it was said or as the file's name tells.
+    /// The format, from the command line or from the file's name.
     pub fn format(&self) -> Option<FileFormat> {
         let by_name = || match self.file.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "jsonl" | "ndjson" => Some(FileFormat::Jsonl),
@@ -83,7 +92,7 @@ impl LoadArgs {
         self.format.or_else(by_name)
     }
 
-    /// Where to note how far the load has come.
+    /// The path of the state file.
     pub fn state_path(&self) -> PathBuf {
         self.state.clone().unwrap_or_else(|| {
             let mut path = self.file.clone().into_os_string();

@@ -54,7 +54,7 @@ impl<R: BufRead> JsonLines<R> {
         }
     }
 
-    /// Goes on to the next line, and says how far that was.
+    /// Advances past the current line, and returns the bytes that it took.
     fn skip_line(&mut self) -> io::Result<u64> {
         let mut skipped = 0;
         loop {
@@ -96,7 +96,7 @@ fn record(text: &str, shape: &Shape) -> Result<Record, String> {
     }
 }
 
-/// A text's bytes, or a number as it is written.
+/// The bytes of a text, or the digits of a number as written.
 fn key_bytes(key: &RawValue) -> Option<Bytes> {
     match key.get().as_bytes().first()? {
         b'"' => serde_json::from_str::<String>(key.get()).ok().map(Bytes::from),
@@ -114,14 +114,14 @@ fn clip(text: &str) -> String {
     clipped
 }
 
-/// What the parser says, without its count of lines: it sees one alone.
+/// The parser's message without its line number: the parser sees a single line, so the number would always be 1.
 fn what_is_wrong(error: &serde_json::Error) -> String {
     let (text, column) = (error.to_string(), error.column());
     let what = text.strip_suffix(&format!(" at line {} column {column}", error.line())).unwrap_or(&text);
     format!("the line is no JSON object: {what} at column {column}")
 }
 
-/// Takes two fields out of an object, and checks that the rest is JSON.
+/// Extracts two fields of an object, and checks that the rest is valid JSON.
 struct Pick<'s>(&'s Shape);
 
 #[derive(Default)]
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_a_value_and_a_field_its_key() {
+    fn each_line_is_a_value_and_a_field_of_it_is_the_key() {
         let text =
             "\u{feff}{\"id\": \"a\", \"x\": [1]}\r\n\n  {\"id\":12345678901234567890.50}  \n{\"id\":\"\\u00e9\"}";
         let found = items(text.as_bytes(), Shape::of("id", None));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn one_field_as_the_value() {
+    fn a_single_field_can_be_the_value() {
         let text = b"{\"k\":\"a\",\"v\":\"one\\ntwo\"}\n{\"k\":\"b\",\"v\":{\"n\": 1.0}}\n";
         let found = items(text, Shape::of("k", Some("v")));
         let values: Vec<_> = found.into_iter().map(|item| item.record.unwrap()).collect();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_line_is_said_and_the_next_is_read() {
+    fn a_bad_line_is_reported_and_the_next_line_is_read() {
         let long_key = format!("{{\"k\":\"{}\"}}", "x".repeat(4_097));
         for (bad, why) in [
             (&b"{\"x\":1}"[..], "no field \"k\""),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_takes_bounded_memory_and_the_next_is_read() {
+    fn a_line_that_is_too_long_takes_bounded_memory_and_the_next_line_is_read() {
         let long = io::repeat(b'x').take(RECORD_BYTES_MAX * 2);
         let input = io::BufReader::new(long.chain(&b"\n{\"k\":1}"[..]));
         let mut lines = JsonLines::new(input, Shape::of("k", None), Start::FILE);
@@ -236,7 +236,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_to_their_end_and_from_any_item_on(
+        fn arbitrary_bytes_are_read_to_the_end_and_resumed_at_any_item(
             text in proptest::collection::vec(prop_oneof![Just(b'{'), Just(b'"'), Just(b'\n'), Just(b'k'), any::<u8>()], 0..300),
         ) {
             let all = items(&text, Shape::of("k", None));
@@ -252,7 +252,7 @@ mod tests {
         }
 
         #[test]
-        fn what_serde_writes_is_read_back(key in "\\PC{1,40}", value in "\\PC*") {
+        fn lines_written_by_serde_are_read_back(key in "\\PC{1,40}", value in "\\PC*") {
             let line = serde_json::json!({ "k": key, "v": value }).to_string();
             let found = items(line.as_bytes(), Shape::of("k", Some("v")));
             let record = found[0].record.as_ref().unwrap();

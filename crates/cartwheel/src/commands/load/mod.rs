@@ -1,8 +1,9 @@
-//! `cartwheel load`: a file's records into a bucket.
+//! `cartwheel load`: loads the records of a file into a bucket.
 //!
-//! A record is stored in the place of what its key holds, so a file can be loaded again, and of lines with one key the last
-//! stays. A small file beside the loaded one remembers up to where everything is stored; after a crash the same command goes on
-//! from there. What is then sent a second time replaces itself, or, blind, is the same write under the same name: neither makes a sibling.
+//! A record replaces the value of its key. So a file can be loaded again, and of several records with one key the last one remains. A
+//! state file beside the loaded file holds the position before which all records are stored; after a crash the same command resumes
+//! there. A record that is then sent a second time replaces itself, or, in a blind load, repeats its write under the same idempotency
+//! key: neither makes a sibling.
 
 mod args;
 mod jsonl;
@@ -36,43 +37,43 @@ use source::Source;
 use state::{Identity, StateFile};
 use store::{RecordFailure, Store};
 
-/// How often it is shown, and how often remembered, how far the load has come.
+/// The periods at which the progress is shown and saved.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 const REMEMBER_EVERY: Duration = Duration::from_millis(500);
 
-/// Why a file was not loaded as a whole.
+/// The reasons why a file was not loaded completely.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The client cannot be made.
+    /// The client cannot be created.
     #[error(transparent)]
     Client(#[from] cartwheel_client::Error),
-    /// The bucket has no name that a bucket can have.
+    /// The name of the bucket is invalid.
     #[error(transparent)]
     Bucket(#[from] KeyError),
-    /// Nobody knows what the file is.
+    /// The file's format is unknown.
     #[error("{0} does not tell by its name what it is: give --format jsonl, csv or tsv")]
     Format(PathBuf),
-    /// The file cannot be read.
+    /// The file cannot be opened or read.
     #[error("cannot read {0}: {1}")]
     Read(PathBuf, std::io::Error),
     /// The file could not be read to its end.
     #[error("cannot read on: {0}")]
     ReadOn(std::io::Error),
-    /// It is no file.
+    /// The path names no regular file.
     #[error("{0} is a directory: give a file")]
     Directory(PathBuf),
-    /// It is no table.
+    /// The file is no valid table.
     #[error("cannot load {0}: {1}")]
     Table(PathBuf, String),
     /// The state file cannot be used.
     #[error("cannot keep the state of the load in {0}: {1}. Give another place with --state")]
     State(PathBuf, std::io::Error),
-    /// The state file is another load's.
+    /// The state file belongs to another load.
     #[error(
         "{0} is the state of another load, or the file has changed since: remove it to begin anew, or give --state"
     )]
     OtherLoad(PathBuf),
-    /// Another load is under way.
+    /// Another process runs this load.
     #[error(
         "another load keeps its state in {0} and is under way: wait until it has ended, or give another place with --state"
     )]
@@ -80,25 +81,25 @@ pub enum LoadError {
     /// A record could not be loaded.
     #[error("line {line}: {why}. {after}")]
     Record {
-        /// The line that it begins on.
+        /// The first line of the record.
         line: u64,
-        /// What is wrong.
+        /// The reason.
         why: String,
-        /// The exit code that says so.
+        /// The exit code for this reason.
         exit: Exit,
-        /// What is there by now, and how to go on.
+        /// A sentence about the progress and how to resume.
         after: String,
     },
     /// The user stopped it.
     #[error("stopped. {0}")]
     Stopped(String),
-    /// There is no randomness.
+    /// The operating system gives no random numbers.
     #[error("the operating system gave no random bytes: {0}")]
     NoRandomness(#[from] getrandom::Error),
-    /// Signals cannot be listened to, or the summary not be written.
+    /// Signal handlers cannot be installed, or the summary cannot be written.
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
-    /// A task of the load itself ended badly.
+    /// A task of the load panicked.
     #[error("a task of the load broke down: report this as a bug")]
     Broken,
 }
@@ -122,10 +123,10 @@ impl Ending for LoadError {
     }
 }
 
-/// Loads a file, and sums up on standard output. The exit status says whether a record was skipped, by this run or an earlier one.
+/// Loads a file, and prints a summary. The exit status says whether this run or an earlier one skipped a record.
 ///
 /// # Errors
-/// If it cannot be loaded as a whole; then it is said up to where everything is stored.
+/// If the file cannot be loaded completely. The error says before which line all records are stored.
 pub async fn run(args: &LoadArgs) -> Result<ExitCode, LoadError> {
     check_bucket(args.bucket.as_bytes())?;
     let stopped =
@@ -133,7 +134,7 @@ pub async fn run(args: &LoadArgs) -> Result<ExitCode, LoadError> {
     let Opened { source, identity, state, place, bytes } = open(args)?;
     let store = Arc::new(Store::new(args, identity, place)?);
     if let Some(state) = &state {
-        // At once: that it cannot be written should not come out only when it is needed.
+        // Written at the start, so that a state file that cannot be written fails the load before it stores anything.
         state.write(place)?;
         if place.stored + place.skipped > 0 {
             output::note(format_args!(
@@ -155,7 +156,7 @@ pub async fn run(args: &LoadArgs) -> Result<ExitCode, LoadError> {
                 _ = &mut stopped, if !interrupted => { interrupted = true; store.stop(); }
             }
         };
-        // The progress bar is off the terminal from here on: the summary has lines of its own.
+        // From here on the progress bar is cleared, so the summary starts on a line of its own.
         (ended, interrupted)
     };
     let failure = store.failure();
@@ -175,14 +176,14 @@ pub async fn run(args: &LoadArgs) -> Result<ExitCode, LoadError> {
     }
 }
 
-/// What a load begins with.
+/// The inputs of a load.
 struct Opened {
     source: Source,
     identity: Identity,
-    /// None for what cannot be read again.
+    /// None for standard input, which cannot be read again.
     state: Option<StateFile>,
     place: Place,
-    /// The size of the file, where it has one.
+    /// The size of the file; none for standard input.
     bytes: Option<u64>,
 }
 
@@ -209,7 +210,7 @@ fn open(args: &LoadArgs) -> Result<Opened, LoadError> {
     Ok(Opened { source, identity, state: Some(state), place: known.unwrap_or(place), bytes: Some(metadata.len()) })
 }
 
-/// Shows on a terminal how far the load has come, and remembers it; ends only if it cannot be remembered.
+/// Shows the progress on a terminal and saves it to the state file. Returns only if the state file cannot be written.
 async fn watch(store: &Store, state: Option<&StateFile>, bytes: Option<u64>) -> Result<(), LoadError> {
     let template = match bytes {
         Some(_) => "{wide_bar} {bytes}/{total_bytes}, {msg}, {eta} left",
@@ -228,8 +229,8 @@ async fn watch(store: &Store, state: Option<&StateFile>, bytes: Option<u64>) -> 
         bar.set_message(format!("{} records, {rate:.0}/s", place.stored));
         if remembered.0.elapsed() > REMEMBER_EVERY && remembered.1 != place {
             if let Some(state) = state {
-                // Here, though it blocks: left to another thread, it could end after the load has, and leave an old state behind.
-                // The lanes have threads of their own.
+                // A blocking write on purpose: on another thread it could finish after the load and leave an outdated state behind.
+                // The tasks that store records run on other threads.
                 state.write(place)?;
             }
             remembered = (Instant::now(), place);
@@ -237,7 +238,7 @@ async fn watch(store: &Store, state: Option<&StateFile>, bytes: Option<u64>) -> 
     }
 }
 
-/// Takes the bar off the terminal when it is dropped.
+/// Clears the bar from the terminal when dropped.
 struct Clear<'a>(&'a ProgressBar);
 
 impl Drop for Clear<'_> {
@@ -246,7 +247,7 @@ impl Drop for Clear<'_> {
     }
 }
 
-/// What is there by now, and how to go on after the load ended with `exit`.
+/// A sentence about the stored records and how to resume after the load ended with `exit`.
 fn after(args: &LoadArgs, place: Place, exit: Exit) -> String {
     let Place { line, stored, skipped, .. } = place;
     let records = if stored == 1 { "record" } else { "records" };

@@ -1,4 +1,4 @@
-//! How far a load has come: all records up to a place are stored.
+//! The progress of a load: the position before which all records are stored.
 
 use std::collections::VecDeque;
 
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use super::record::Start;
 
-/// A place in the file, and what lies before it.
+/// A position in the file, and the number of records before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Place {
-    /// In bytes.
+    /// The position in bytes.
     pub(super) offset: u64,
-    /// The line that begins there, from 1.
+    /// The line that begins at the position, counted from 1.
     pub(super) line: u64,
-    /// Records before it that are stored.
+    /// Stored records before the position.
     pub(super) stored: u64,
-    /// Records before it that made no sense.
+    /// Skipped bad records before the position.
     pub(super) skipped: u64,
 }
 
 impl Place {
-    /// Before the first record.
+    /// The position before the first record.
     pub(super) fn before(start: Start) -> Self {
         Self { offset: start.offset, line: start.line, stored: 0, skipped: 0 }
     }
@@ -30,15 +30,15 @@ impl Place {
     }
 }
 
-/// A record under way, by its position among all.
+/// A record in progress: its index among all records of this run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct RequestId(u64);
 
-/// Which records are done. They may be done in any order; what counts is the place before the first that is not.
+/// Tracks which records are done. Records finish in any order; the place is the position before the first unfinished one.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     place: Place,
-    /// The ticket of the first under way.
+    /// The id of the first record in `under_way`.
     first: u64,
     under_way: VecDeque<UnderWay>,
 }
@@ -49,7 +49,7 @@ struct UnderWay {
     ended: Option<End>,
 }
 
-/// What became of a record.
+/// The outcome of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum End {
     Stored,
@@ -61,18 +61,18 @@ impl Progress {
         Self { place, first: 0, under_way: VecDeque::new() }
     }
 
-    /// Up to where all is done.
+    /// The position before which all records are done.
     pub(super) fn place(&self) -> Place {
         self.place
     }
 
-    /// Takes in the next record of the file, which ends at `end`.
+    /// Adds the next record of the file, which ends at `end`.
     pub(super) fn begin(&mut self, end: Start) -> RequestId {
         self.under_way.push_back(UnderWay { end, ended: None });
         RequestId(self.first + self.under_way.len() as u64 - 1)
     }
 
-    /// A record is done.
+    /// Marks a record as done.
     pub(super) fn end(&mut self, request_id: RequestId, end: End) {
         let at = request_id.0.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         if let Some(record) = at.and_then(|at| self.under_way.get_mut(at)) {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_not_done_holds_the_place() {
+    fn the_place_stays_before_a_record_that_is_not_done() {
         let mut progress = Progress::from(Place::before(Start::FILE));
         let tickets: Vec<_> = (0..3).map(|number| progress.begin(end(number))).collect();
         progress.end(tickets[2], End::Stored);
@@ -112,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_place_is_before_the_first_that_is_not_done(
+        fn the_place_is_before_the_first_unfinished_record(
             order in Just((0..20_u64).collect::<Vec<_>>()).prop_shuffle(), count in 0..20_usize,
         ) {
             let mut progress = Progress::from(Place::before(Start::FILE));

@@ -1,13 +1,13 @@
-//! Records: what a file holds, and what of it is stored.
+//! The records of a file.
 
 use bytes::Bytes;
 use cartwheel_core::value::key::Key;
 
 use super::LoadArgs;
 
-/// The longest record in bytes: more is no record but a missing line end or an open quote.
+/// The longest record in bytes. A longer one is taken for a missing line end or an unclosed quote.
 pub(super) const RECORD_BYTES_MAX: u64 = 16 << 20;
-/// What a record that is longer is told.
+/// The error for a longer record.
 pub(super) const TOO_LONG: &str = "the record is longer than 16 MiB: a line end or a closing quote is missing";
 
 /// A key and its value.
@@ -18,19 +18,19 @@ pub(super) struct Record {
     pub(super) content_type: String,
 }
 
-/// A part of the file, and the record in it or what is wrong with it.
+/// A part of the file with its record, or the reason why it holds none.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Item {
-    /// Where it begins, counted from 1.
+    /// The first line, counted from 1.
     pub(super) line: u64,
-    /// The line after its last.
+    /// The line after the last one.
     pub(super) next_line: u64,
-    /// The bytes of the file up to its end.
+    /// The end of the part, in bytes from the beginning of the file.
     pub(super) end: u64,
     pub(super) record: Result<Record, String>,
 }
 
-/// Where in a file the next record begins.
+/// The position of the next record in a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Start {
     pub(super) offset: u64,
@@ -42,7 +42,7 @@ impl Start {
     pub(super) const FILE: Self = Self { offset: 0, line: 1 };
 }
 
-/// What is taken out of each record.
+/// The fields to extract from each record.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     bucket: Bytes,
@@ -61,7 +61,7 @@ impl Shape {
         }
     }
 
-    /// The record of a key and a value that is of the type `content_type` unless the command line says otherwise.
+    /// Builds a record. The value has the media type `content_type`, unless the command line sets another one.
     pub(super) fn record(&self, key: Bytes, value: Bytes, content_type: &str) -> Result<Record, String> {
         Key::new(self.bucket.clone(), key.clone()).map_err(|error| error.to_string())?;
         let content_type = self.content_type.as_deref().unwrap_or(content_type).to_owned();

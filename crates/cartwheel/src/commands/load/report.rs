@@ -1,4 +1,4 @@
-//! What a load did, for people and for programs.
+//! The summary of a load, as text and as JSON.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,24 +9,24 @@ use super::LoadArgs;
 use super::progress::Place;
 use super::store::{Bad, Store};
 
-/// A summary. Its fields are what `--json` shows: they stay, others may join them.
+/// A summary. `--json` prints its fields, which are stable: fields may be added but not removed.
 #[derive(Debug, Serialize)]
 pub(super) struct LoadSummary {
     file: String,
     bucket: String,
-    /// Whether all of the file is stored.
+    /// Whether the whole file is loaded.
     complete: bool,
-    /// Records stored, those of earlier runs of this load included.
+    /// Records stored, including earlier runs of this load.
     stored: u64,
-    /// Those of earlier runs.
+    /// Records stored by earlier runs.
     stored_before: u64,
-    /// Records that made no sense.
+    /// Bad records that were skipped.
     skipped: u64,
-    /// The first of them that this run has met.
+    /// The first bad records of this run.
     bad: Vec<Bad>,
-    /// How often a record had to be tried again.
+    /// The number of retries.
     retries: u64,
-    /// Bytes of values that this run stored.
+    /// Bytes of the values that this run stored.
     value_bytes: u64,
     seconds: f64,
     records_per_second: f64,
@@ -50,7 +50,7 @@ impl LoadSummary {
         }
     }
 
-    /// For people.
+    /// The summary as text.
     pub(super) fn text(&self) -> String {
         let mut text = format!("stored {} records of {} in {}", self.stored, self.file, self.bucket);
         if self.stored_before > 0 {

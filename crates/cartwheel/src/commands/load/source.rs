@@ -1,4 +1,4 @@
-//! The file, whatever its format.
+//! The source of records: a file or standard input, in any format.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
@@ -9,7 +9,7 @@ use super::record::{Item, Shape, Start};
 use super::table::{Header, Table, TableError};
 use super::{FileFormat, LoadError};
 
-/// Bytes from wherever.
+/// The bytes of a file or of standard input.
 type Input = BufReader<Box<dyn Read + Send>>;
 
 /// Records from a file or standard input.
@@ -19,7 +19,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// The records of the file `path` from `start` on; from its beginning, if there is none.
+    /// The records of the file `path` from `start` on; without `start`, from the beginning.
     pub(super) fn open(path: &Path, format: FileFormat, shape: Shape, start: Option<Start>) -> Result<Self, LoadError> {
         let cannot_read = |error| LoadError::Read(path.to_path_buf(), error);
         let mut file = File::open(path).map_err(cannot_read)?;
@@ -41,7 +41,7 @@ impl Source {
         let Some(delimiter) = delimiter(format) else {
             return Ok(Self::new(Box::new(input), format, shape, None, Start::FILE));
         };
-        // What the header's reader has taken in beyond the header is kept, for it cannot be read again.
+        // The header's reader reads ahead. These bytes are kept, since standard input cannot be read again.
         let mut kept = Keep { input: &mut input, kept: Vec::new() };
         let header = Header::read(&mut kept, delimiter, &shape).map_err(|error| table_error(Path::new("-"), error))?;
         let rest = kept.kept.split_off(header.end.offset as usize);
@@ -87,7 +87,7 @@ fn table_error(path: &Path, error: TableError) -> LoadError {
     }
 }
 
-/// Keeps a copy of all that is read.
+/// A reader that keeps a copy of everything read.
 struct Keep<'a> {
     input: &'a mut io::Stdin,
     kept: Vec<u8>,

@@ -1,4 +1,4 @@
-//! The file that remembers how far a load has come.
+//! The state file, which holds the progress of a load.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -12,12 +12,12 @@ use super::progress::Place;
 use super::{FileFormat, LoadArgs, LoadError};
 
 const VERSION: u32 = 1;
-/// How much of a file is looked at to know it again.
+/// The number of leading bytes that identify a file.
 const HEAD_BYTES: u64 = 64 << 10;
-/// More than a state file has.
+/// The limit of bytes read, above the size of any state file.
 const STATE_BYTES_MAX: u64 = 64 << 10;
 
-/// Which load it is: the same file, into the same bucket, in the same way.
+/// Identifies a load: the same file, into the same bucket, with the same arguments.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Identity(String);
 
@@ -42,7 +42,7 @@ struct Form {
 }
 
 impl Identity {
-    /// The load of a file, by its size, its time and its beginning, and by what the command line says.
+    /// Identifies the load of a file by its size, modification time and first bytes, and by the arguments.
     pub(super) fn of_file(args: &LoadArgs, format: FileFormat) -> io::Result<Self> {
         let mut file = File::open(&args.file)?;
         let metadata = file.metadata()?;
@@ -63,18 +63,18 @@ impl Identity {
         Ok(Self(blake3::hash(&serde_json::to_vec(&described)?).to_hex().to_string()))
     }
 
-    /// A load that is like no other.
+    /// A random identity: a load of standard input equals no other load.
     pub(super) fn of_stream() -> Result<Self, LoadError> {
         Ok(Self(format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?)))
     }
 
-    /// Under which name the record that ends at `end` is written, however often that is tried.
+    /// The idempotency key of the record that ends at `end`. It is the same for each attempt.
     pub(super) fn write_name(&self, end: u64) -> String {
         format!("load-{}", &blake3::hash(format!("{} {end}", self.0).as_bytes()).to_hex()[..32])
     }
 }
 
-/// The state file of a load, which no other load may use meanwhile.
+/// The state file of a load, locked against other processes.
 #[derive(Debug)]
 pub(super) struct StateFile {
     path: PathBuf,
@@ -83,7 +83,7 @@ pub(super) struct StateFile {
 }
 
 impl StateFile {
-    /// The file at `path`, of `load`.
+    /// Locks the state file at `path` for `load`.
     pub(super) fn new(path: &Path, load: Identity) -> Result<Self, LoadError> {
         let cannot = |error| LoadError::State(path.to_path_buf(), error);
         let path = std::path::absolute(path).map_err(cannot)?;
@@ -91,7 +91,7 @@ impl StateFile {
         Ok(Self { path, load, _lock: lock })
     }
 
-    /// How far the load has come; none if it has not begun.
+    /// Reads the progress; none if the load has not begun.
     pub(super) fn read(&self) -> Result<Option<Place>, LoadError> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
@@ -107,7 +107,7 @@ impl StateFile {
         }
     }
 
-    /// Remembers how far the load has come.
+    /// Saves the progress.
     pub(super) fn write(&self, place: Place) -> Result<(), LoadError> {
         let form = Form { version: VERSION, load: self.load.clone(), place };
         let written = serde_json::to_vec(&form).map_err(io::Error::from);
@@ -116,7 +116,7 @@ impl StateFile {
             .map_err(|error| LoadError::State(self.path.clone(), error))
     }
 
-    /// Forgets it: the load is complete.
+    /// Removes the state file, after the load is complete.
     pub(super) fn remove(&self) -> Result<(), LoadError> {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(LoadError::State(self.path.clone(), error)),
@@ -125,7 +125,7 @@ impl StateFile {
     }
 }
 
-/// Puts `bytes` in the place of the file at `path`: after a crash there is the old file or the new one.
+/// Replaces the file at `path` with `bytes` atomically: a crash leaves the old file or the new one.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
@@ -135,8 +135,8 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// A locked file beside the state file, which itself is replaced again and again. The system lets go of it when the process ends, however it
-/// ends.
+/// A locked file beside the state file. The state file itself cannot carry the lock, since each write replaces it. The operating system
+/// releases the lock when the process ends, even after a crash.
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
@@ -144,7 +144,7 @@ struct Lock {
 }
 
 impl Lock {
-    /// The lock of the state file at `path`; none if another process has it.
+    /// Takes the lock of the state file at `path`; none if another process holds it.
     fn take(path: &Path) -> io::Result<Option<Self>> {
         let mut name = path.to_path_buf().into_os_string();
         name.push(".lock");
@@ -156,7 +156,7 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            // A load that has just ended may have taken the file away between the opening and the locking.
+            // Another load that just ended may have removed the file after it was opened and before it was locked.
             let lock = Self { path: path.clone(), file };
             if lock.is_there()? {
                 return Ok(Some(lock));
@@ -164,7 +164,7 @@ impl Lock {
         }
     }
 
-    /// Whether the file is still the one that others find under its name.
+    /// Whether the path still names the locked file.
     fn is_there(&self) -> io::Result<bool> {
         let (own, found) = (self.file.metadata()?, fs::metadata(&self.path));
         match found {
@@ -177,7 +177,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Only what is found under the name is this lock's.
+        // If the path names another file, that file belongs to another lock.
         if self.is_there().unwrap_or(false) {
             let _ = fs::remove_file(&self.path);
         }
@@ -191,9 +191,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Arbitrary bytes, and a sound file with some in the middle of it.
+        /// Arbitrary bytes, and a valid file with some of them inserted.
         #[test]
-        fn no_bytes_are_taken_for_a_place(noise in prop::collection::vec(any::<u8>(), 1..200), at in any::<prop::sample::Index>()) {
+        fn arbitrary_bytes_are_never_taken_for_a_place(noise in prop::collection::vec(any::<u8>(), 1..200), at in any::<prop::sample::Index>()) {
             let dir = tempfile::tempdir().unwrap();
             let state = state_file(dir.path(), "a");
             let place = Place { offset: 10, line: 2, stored: 1, skipped: 0 };
@@ -204,7 +204,7 @@ mod tests {
             for bytes in [&bytes, &noise] {
                 fs::write(&state.path, bytes).unwrap();
                 match state.read() {
-                    // Digits among digits, spaces among what is between them.
+                    // Inserted digits or spaces can leave the file valid.
                     Ok(Some(_)) => prop_assert!(serde_json::from_slice::<Form>(bytes).is_ok()),
                     Ok(None) => prop_assert!(false, "there is a file"),
                     Err(error) => prop_assert!(matches!(error, LoadError::OtherLoad(_))),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_is_found_again_and_another_is_not_taken_for_it() {
+    fn the_state_of_a_load_is_found_again_and_refused_to_another_load() {
         let dir = tempfile::tempdir().unwrap();
         let state = state_file(dir.path(), "a");
         assert_eq!(state.read().unwrap(), None);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_one_name_in_a_load() {
+    fn a_record_has_one_idempotency_key_in_a_load() {
         let (a, b) = (Identity("a".to_owned()), Identity("b".to_owned()));
         assert_eq!(a.write_name(10), a.write_name(10));
         assert_ne!(a.write_name(10), a.write_name(11));

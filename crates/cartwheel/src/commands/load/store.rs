@@ -1,4 +1,4 @@
-//! Storing records, many at once, those of one key in the order of the file.
+//! Stores records concurrently, and records of one key in the order of the file.
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,22 +19,22 @@ use super::source::Source;
 use super::state::Identity;
 use super::{LoadArgs, LoadError};
 
-/// How many records may wait for the one before them.
+/// The maximum number of records that wait in one lane.
 const LANE_MAX: usize = 16;
-/// How many bytes of records may wait in all, in units of a kilobyte.
+/// The maximum size of all waiting records, in KiB.
 const WAITING_KB_MAX: u32 = 64 << 10;
 const KB: u64 = 1 << 10;
-/// How long to wait before a record is tried again: at first, and at most.
+/// The first and the longest wait before a record is retried.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// How often a record's key is read again because its context was refused.
+/// The maximum number of reads for one record: a key is read again if its context was refused.
 const READS_MAX: u32 = 3;
-/// With this refusal a value is over the limit of its bucket.
+/// The error code for a value over the limit of its bucket.
 const TOO_LARGE: &str = "too_large";
-/// How many bad records are shown; the rest are counted.
+/// The maximum number of bad records to show; all are counted.
 pub(super) const BAD_SHOWN_MAX: usize = 10;
 
-/// A load under way.
+/// A running load.
 pub(super) struct Store {
     client: Client,
     bucket: String,
@@ -50,14 +50,14 @@ pub(super) struct Store {
     bytes: AtomicU64,
 }
 
-/// A record that makes no sense.
+/// A bad record, which was skipped.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 pub(super) struct Bad {
     pub(super) line: u64,
     pub(super) why: String,
 }
 
-/// Why a load stopped, and at which line.
+/// The record that stopped a load, and the reason.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct RecordFailure {
     pub(super) line: u64,
@@ -70,7 +70,7 @@ struct Job {
     end: u64,
     record: Record,
     request_id: RequestId,
-    /// Held while the record waits.
+    /// The record's part of the memory for waiting records.
     _room: OwnedSemaphorePermit,
 }
 
@@ -92,12 +92,12 @@ impl Store {
         })
     }
 
-    /// Stores all records of `source`, as many at once as there are `lanes`, until it ends, one fails, or it is told to stop.
+    /// Stores the records of `source`, at most `lanes` at the same time, until the source ends, a record fails, or the load is stopped.
     ///
     /// # Errors
     /// If the source cannot be read.
     pub(super) async fn run(self: &Arc<Self>, source: Source, lanes: usize) -> Result<(), LoadError> {
-        // Then a load outlives the nodes that it was given. One that does not answer now may do so later.
+        // With all members known, the load survives the loss of the given nodes. A failure here is harmless: a node may answer later.
         let _ = self.client.learn_members().await;
         let mut tasks = JoinSet::new();
         let mut senders = Vec::with_capacity(lanes);
@@ -114,7 +114,7 @@ impl Store {
         reader.map_err(|error| LoadError::Io("start a thread", error))?;
         let read = tokio::select! {
             read = read => read.map_err(|_| LoadError::Broken)?.map_err(LoadError::ReadOn),
-            // The reader may wait for standard input for as long as it likes.
+            // The reader may block on standard input without end, so a stopped load does not wait for it.
             () = self.stop.cancelled() => Ok(()),
         };
         while let Some(ended) = tasks.join_next().await {
@@ -123,7 +123,7 @@ impl Store {
         read
     }
 
-    /// Has the load end after the records that are on their way.
+    /// Stops the load after the records in progress.
     pub(super) fn stop(&self) {
         self.stop.cancel();
     }
@@ -132,7 +132,7 @@ impl Store {
         self.stop.is_cancelled()
     }
 
-    /// Up to where all records are stored.
+    /// The position before which all records are done.
     pub(super) fn place(&self) -> Place {
         lock(&self.progress).place()
     }
@@ -146,17 +146,17 @@ impl Store {
         lock(&self.bad).clone()
     }
 
-    /// How often a record had to be tried again.
+    /// The number of retries so far.
     pub(super) fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// How many bytes of values were stored.
+    /// The bytes of values stored so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Reads the source and deals its records out to the lanes: those of one key to one shard, which keeps their order.
+    /// Reads the source and distributes its records to the lanes. All records of a key go to one lane, which keeps their order.
     fn read(&self, mut source: Source, lanes: &[mpsc::Sender<Job>], runtime: &Handle) -> std::io::Result<()> {
         let room = Arc::new(Semaphore::new(WAITING_KB_MAX as usize));
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
@@ -166,7 +166,7 @@ impl Store {
             match record {
                 Err(why) if self.skip_bad => self.skip(Bad { line, why }, request_id),
                 Err(why) => {
-                    // What comes before it is still stored.
+                    // The records before the bad one are still stored.
                     self.note_failure(RecordFailure { line, why, exit: Exit::Refused });
                     break;
                 }
@@ -188,7 +188,7 @@ impl Store {
         loop {
             let job = tokio::select! {
                 biased;
-                // The records that wait when the load stops are left to the next one.
+                // The next run stores the records that still wait when the load stops.
                 () = self.stop.cancelled() => return,
                 job = jobs.recv() => job,
             };
@@ -207,8 +207,8 @@ impl Store {
         }
     }
 
-    /// Stores a record, under the same name and on the same context however often that takes: an attempt that seems to have
-    /// failed may have succeeded, and must not become a sibling of the one that follows.
+    /// Stores a record. All attempts use the same idempotency key and the same context: an attempt that seems to have failed may have
+    /// succeeded, and the next one must not become its sibling.
     async fn store(&self, record: Record, end: u64) -> Result<(), ClientError> {
         let Record { key, value, content_type } = record;
         let value = Value::new(value, content_type);
@@ -228,7 +228,7 @@ impl Store {
         }
     }
 
-    /// The context of all that the key holds; none for a blind load.
+    /// Reads the context of the key's current values; none for a blind load.
     async fn read_key(&self, key: &[u8], tries: &mut Tries) -> Result<Option<Context>, ClientError> {
         if self.blind {
             return Ok(None);
@@ -241,7 +241,7 @@ impl Store {
         }
     }
 
-    /// Waits until it makes sense to try again, if it does.
+    /// Waits before the next attempt. Returns the error if a retry cannot help, the load is stopped, or the time for retries is over.
     async fn pause(&self, tries: &mut Tries, error: ClientError) -> Result<(), ClientError> {
         let may_pass = matches!(error, ClientError::Unavailable { .. });
         if !may_pass || self.stopped() || tries.begun.elapsed() > tries.patience {
@@ -261,13 +261,13 @@ impl Store {
         lock(&self.progress).end(request_id, End::Skipped);
     }
 
-    /// A record cannot be stored: the load stops.
+    /// Notes a record that cannot be stored, and stops the load.
     fn fail(&self, failure: RecordFailure) {
         self.note_failure(failure);
         self.stop();
     }
 
-    /// Of several failures the one of the first line is told.
+    /// Keeps the failure with the lowest line.
     fn note_failure(&self, failure: RecordFailure) {
         let mut first = lock(&self.failure);
         if first.as_ref().is_none_or(|known| failure.line < known.line) {

@@ -1,4 +1,4 @@
-//! CSV and its like.
+//! CSV and TSV.
 
 use std::io::{self, Read};
 
@@ -9,11 +9,11 @@ use super::record::{Item, RECORD_BYTES_MAX, Record, Shape, Start, TOO_LONG};
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
-/// How much is read at once.
+/// The number of bytes per read.
 const READ_BYTES: usize = 64 << 10;
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// What is wrong with a table as a whole.
+/// The reasons why a file is no valid table.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TableError {
     #[error(transparent)]
@@ -32,7 +32,7 @@ pub(super) struct Header {
     columns: Vec<String>,
     key: usize,
     value: Option<usize>,
-    /// Where the records begin.
+    /// The position of the first record.
     pub(super) end: Start,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Table<R> {
 }
 
 impl Header {
-    /// Reads the header of the table that `input` begins with.
+    /// Reads the header at the beginning of `input`.
     pub(super) fn read<R: Read>(input: R, delimiter: u8, shape: &Shape) -> Result<Self, TableError> {
         let mut rows = Rows::new(input, delimiter, Start::FILE);
         rows.skip_byte_order_mark()?;
@@ -102,7 +102,7 @@ impl<R: Read> Table<R> {
     }
 }
 
-/// A row's place, and what is wrong with it if its fields cannot be told apart.
+/// The position of a row, and the error if it cannot be split into fields.
 struct Row {
     line: u64,
     next_line: u64,
@@ -110,7 +110,7 @@ struct Row {
     fields: Result<(), String>,
 }
 
-/// The fields of one row, in one piece of memory that is used again for the next.
+/// The fields of one row, in one buffer that is reused for the next row.
 #[derive(Default)]
 struct Fields {
     bytes: Vec<u8>,
@@ -141,27 +141,27 @@ impl Fields {
     }
 }
 
-/// Where in a row the reader is.
+/// The state of the reader within a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Within {
-    /// Before a field's first byte: only here a quote opens anything.
+    /// Before a field's first byte: only here does a quote open a quoted field.
     FieldStart,
-    /// In a field without quotes.
+    /// In an unquoted field.
     Plain,
-    /// Between quotes.
+    /// In a quoted field.
     Quotes,
-    /// Behind a quote within quotes: it closes them, unless another follows.
+    /// After a quote in a quoted field: it closes the field, unless another quote follows.
     AfterQuote,
 }
 
-/// Rows as RFC 4180 has them, except that a line may end with CR, LF or both. A row that makes no sense ends with the line on which its last
-/// quote was opened, so that a quote that was never meant to open anything costs that line and not the file.
+/// Rows as in RFC 4180, except that a line may end with CR, LF or both. An invalid row ends with the line on which its last quote was
+/// opened, so that a stray quote loses that line and not the rest of the file.
 struct Rows<R> {
     input: R,
     delimiter: u8,
-    /// Where the next row begins.
+    /// The position of the next row.
     start: Start,
-    /// What was read from there on, from `used` on.
+    /// A buffer of bytes read ahead. The bytes from `used` on begin at `start`.
     ahead: Vec<u8>,
     used: usize,
     fields: Fields,
@@ -172,7 +172,7 @@ impl<R: Read> Rows<R> {
         Self { input, delimiter, start, ahead: Vec::new(), used: 0, fields: Fields::default() }
     }
 
-    /// The next row, whose fields are in `fields` then; none at the end of the table.
+    /// Reads the next row into `fields`; none at the end of the table.
     fn next(&mut self) -> io::Result<Option<Row>> {
         self.skip_blank_lines()?;
         if self.peek(0)?.is_none() {
@@ -185,11 +185,11 @@ impl<R: Read> Rows<R> {
         Ok(Some(Row { line, next_line, end, fields: fields.map_err(|bad| bad.why.to_owned()) }))
     }
 
-    /// Reads one row and stands behind it.
+    /// Reads one row and advances past it.
     fn read_row(&mut self) -> io::Result<Result<(), BadRow>> {
         self.fields.clear();
         let (mut at, mut within, mut line) = (0, Within::FieldStart, self.start.line);
-        // Where the last quote was opened; until there is one, where the row begins.
+        // The position where the last quote was opened; before the first quote, the beginning of the row.
         let mut quote = (0, line);
         let mut after_return = false;
         let why = loop {
@@ -253,7 +253,7 @@ impl<R: Read> Rows<R> {
         Ok(())
     }
 
-    /// Goes on behind the end of the line.
+    /// Advances past the end of the line.
     fn end_line(&mut self) -> io::Result<()> {
         while let Some(byte) = self.peek(0)? {
             self.advance(1);
@@ -273,7 +273,7 @@ impl<R: Read> Rows<R> {
         self.start.offset += count as u64;
     }
 
-    /// The byte so far ahead; none behind the last.
+    /// The byte at this distance ahead; none after the last one.
     fn peek(&mut self, at: usize) -> io::Result<Option<u8>> {
         while self.ahead.len() - self.used <= at {
             self.ahead.drain(..std::mem::take(&mut self.used));
@@ -291,7 +291,7 @@ impl<R: Read> Rows<R> {
     }
 }
 
-/// Why a row makes no sense, and the line that is to blame.
+/// The reason why a row is invalid, and the line at fault.
 struct BadRow {
     line: u64,
     why: &'static str,
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_an_object_and_a_column_its_key() {
+    fn each_row_is_an_object_and_a_column_of_it_is_the_key() {
         let text = "\u{feff}id,\"na\"\"me\"\r\n1,\"a, \"\"b\"\"\nc\"\r\n\r\n2,5\" disk\r\n";
         let found = items(text.as_bytes(), &Shape::of("id", None)).unwrap();
         let records: Vec<_> = found.iter().map(|item| item.record.clone().unwrap()).collect();
@@ -332,14 +332,14 @@ mod tests {
     }
 
     #[test]
-    fn one_column_as_the_value() {
+    fn a_single_column_can_be_the_value() {
         let found = items(b"k,v\na,\xc3\xa9\n", &Shape::of("k", Some("v"))).unwrap();
         let record = found[0].record.as_ref().unwrap();
         assert_eq!((&record.value[..], &*record.content_type), ("é".as_bytes(), TEXT));
     }
 
     #[test]
-    fn what_is_wrong_with_a_row_is_said_and_the_next_is_read() {
+    fn a_bad_row_is_reported_and_the_next_row_is_read() {
         let long_key = format!("{},1", "x".repeat(4_097));
         for (bad, why) in [
             (&b"a"[..], "1 fields, and 2 columns"),
@@ -358,13 +358,13 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_not_closed_costs_the_line_that_it_is_on() {
+    fn an_unclosed_quote_loses_only_the_line_it_is_on() {
         for (text, bad_line, good) in [
             (&b"k,v\na,\"1\nb,2\nc,3\n"[..], 2, &["b", "c"][..]),
             (b"k,v\r\na,1\r\nb,\"2\r\nc,3", 3, &["a", "c"]),
-            // The next quote closes it, where no closing quote can be.
+            // The next quote closes it at a position where no closing quote is valid.
             (b"k,v\na,\"1\nb,\"2\"\nc,3\n", 2, &["b", "c"]),
-            // Only the last quote of a row is to blame.
+            // Only the line of the row's last quote is at fault.
             (b"k,v\n\"a\nb\",\"1\nc,3\n", 3, &["c"]),
             (b"k,v\ra,\"1\rb,2\r", 2, &["b"]),
         ] {
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_header_is_said() {
+    fn a_bad_header_is_reported() {
         for (text, why) in [
             (&b""[..], "no header"),
             (b"\n\n", "no header"),
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_takes_bounded_memory_and_the_next_is_read() {
+    fn a_row_that_is_too_long_takes_bounded_memory_and_the_next_row_is_read() {
         let shape = Shape::of("k", None);
         let header = Header::read(&b"k\n"[..], b',', &shape).unwrap();
         for (begin, why) in [(&b"\""[..], NOT_CLOSED_SOON), (b"x", TOO_LONG)] {
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_table_is_let_go_as_it_is_read() {
+    fn the_buffer_of_a_long_table_is_freed_as_it_is_read() {
         let shape = Shape::of("k", None);
         let header = Header::read(&b"k\n"[..], b',', &shape).unwrap();
         let text = "0123456789\n".repeat(400_000);
@@ -423,7 +423,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_to_their_end_and_from_any_item_on(
+        fn arbitrary_bytes_are_read_to_the_end_and_resumed_at_any_item(
             text in proptest::collection::vec(
                 prop_oneof![Just(b','), Just(b'"'), Just(b'\n'), Just(b'\r'), Just(b'a'), any::<u8>()], 0..200),
         ) {
@@ -441,7 +441,7 @@ mod tests {
         }
 
         #[test]
-        fn what_the_writer_writes_is_read_back(rows in proptest::collection::vec(("\\PC{1,20}", "[\\PC\n\"]*"), 1..20)) {
+        fn tables_from_a_csv_writer_are_read_back(rows in proptest::collection::vec(("\\PC{1,20}", "[\\PC\n\"]*"), 1..20)) {
             let mut writer = csv::Writer::from_writer(Vec::new());
             writer.write_record(["k", "v"]).unwrap();
             for (key, value) in &rows {

@@ -14,14 +14,14 @@ pub(super) fn efficiency(outcome: &Outcome) -> Chart {
         let points = of.map(|point| ((point.state_bytes as f64).log2(), point.efficiency)).collect();
         Series { name: name(strategy), points }
     };
-    // Tokens come in whole numbers, so the smallest design may take less than the smallest size.
+    // The number of tokens is whole, so the smallest design may take less than the smallest size.
     let least = outcome.efficiency.iter().map(|point| point.state_bytes).min().unwrap_or(1).max(1).ilog2();
     let most = sizes().last().unwrap_or(1).ilog2().max(least);
     Chart {
         title: format!("Efficiency of placement, {} nodes, {} replicas", outcome.nodes, outcome.replicas),
         x: Axis {
             label: "membership state kept at each node (KiB)".into(),
-            // Logarithmic: the axis counts powers of two.
+            // A logarithmic axis: its values are powers of two.
             range: f64::from(least)..f64::from(most),
             labels: (most - least + 1) as usize,
             text: |power| 2_f64.powf(power - 10.0).to_string(),

@@ -1,4 +1,4 @@
-//! `cartwheel simulate`: computations about clusters, without any.
+//! `cartwheel simulate`: computations about clusters, without a running one.
 
 mod chart;
 mod figures;
@@ -11,26 +11,26 @@ use std::process::ExitCode;
 use crate::cli::SimulateCommand;
 use crate::terminal::error::CommandError;
 
-/// Why nothing was shown.
+/// The reasons why a simulation has no output.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateError {
-    /// The outcome could not be shown.
+    /// The results could not be written.
     #[error(transparent)]
     Show(#[from] CommandError),
     /// A chart could not be written.
     #[error("cannot write {}: {source}. Give a directory that can be written to with --svg-dir", path.display())]
     Svg {
-        /// Where to.
+        /// The path of the chart.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
 }
 
-/// Computes what is asked for and shows it.
+/// Runs a simulation and shows the results.
 ///
 /// # Errors
-/// If it cannot be shown.
+/// If the results or a chart cannot be written.
 pub fn run(command: &SimulateCommand) -> Result<ExitCode, SimulateError> {
     match command {
         SimulateCommand::Placement(args) => placement::run(args)?,

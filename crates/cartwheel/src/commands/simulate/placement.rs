@@ -12,18 +12,18 @@ use crate::cli::PlacementArgs;
 use crate::terminal::output::show;
 use crate::terminal::table::table;
 
-/// How many windows of skewed load each cluster has at each level.
+/// The number of windows of skewed load for each cluster and load level.
 const WINDOWS: u32 = 4;
 
-/// What was measured. Its fields are what `--json` shows: they stay, others may join them.
+/// The results. `--json` prints the fields, which are stable: fields may be added but not removed.
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
-    /// How many nodes there were.
+    /// The number of nodes.
     pub(super) nodes: u32,
-    /// On how many of them each key lay.
+    /// The number of replicas of each key.
     pub(super) replicas: u8,
     pub(super) seed: u64,
-    /// How many clusters the figures are the mean of.
+    /// The number of clusters that the figures are averaged over.
     pub(super) clusters: u32,
     /// Figure 8.
     pub(super) efficiency: Vec<efficiency::EfficiencyPoint>,
@@ -33,15 +33,15 @@ pub(super) struct Outcome {
 
 #[derive(Debug, Serialize)]
 pub(super) struct Imbalance {
-    /// How much membership state a node could keep.
+    /// The limit of the membership state of a node.
     pub(super) state_bytes: u64,
     pub(super) skew: f64,
-    /// From where on a node's load is too far off the mean, as a part of it.
+    /// The relative deviation from the mean above which a node's load is out of balance.
     pub(super) threshold: f64,
     pub(super) points: Vec<imbalance::ImbalancePoint>,
 }
 
-/// Measures, writes the charts if they are wanted, and shows the figures.
+/// Computes the figures, writes the charts if requested, and shows the figures.
 pub(super) fn run(args: &PlacementArgs) -> Result<(), SimulateError> {
     let outcome = measure(args);
     if let Some(dir) = &args.svg_dir {
@@ -121,7 +121,7 @@ fn efficiency_table(outcome: &Outcome) -> String {
     let number = |number: Option<u32>| number.map_or_else(String::new, |number| number.to_string());
     let rows = efficiency::sizes().map(|bytes| {
         let [one, two, three] = Strategy::ALL.map(|strategy| {
-            // Of each strategy the finest that fits; it takes more than half of it, or a finer one would fit.
+            // The finest design of each strategy that fits. It takes more than half of the limit, or a finer one would fit.
             let of = |point: &&efficiency::EfficiencyPoint| point.strategy == strategy.number();
             let fits =
                 |point: &&efficiency::EfficiencyPoint| point.state_bytes <= bytes && point.state_bytes > bytes / 2;
@@ -145,7 +145,7 @@ fn efficiency_table(outcome: &Outcome) -> String {
     table(header, rows)
 }
 
-/// What each strategy needs for a good efficiency.
+/// The membership state that each strategy needs for a good efficiency.
 fn sentences(outcome: &Outcome) -> String {
     let mut text = String::new();
     for wanted in [0.8, 0.9, 0.95] {

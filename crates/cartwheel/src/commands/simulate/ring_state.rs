@@ -1,4 +1,4 @@
-//! `cartwheel simulate ring-state`: what membership costs as a cluster grows.
+//! `cartwheel simulate ring-state`: the cost of membership as a cluster grows.
 
 use std::time::Instant;
 
@@ -12,16 +12,16 @@ use crate::cli::RingStateArgs;
 use crate::terminal::output::show;
 use crate::terminal::table::table;
 
-/// One cluster. Its fields are what `--json` shows: they stay, others may join them.
+/// One cluster. `--json` prints its fields, which are stable: fields may be added but not removed.
 #[derive(Debug, Serialize)]
 struct Row {
     #[serde(flatten)]
     state: RingState,
-    /// How long it took to come from the history to the view: all partitions placed, all preference lists made.
+    /// The time to compute the view from the history: to place all partitions and to build all preference lists.
     placed_ms: f64,
 }
 
-/// Makes the clusters and shows what they take up.
+/// Builds clusters of each size and shows their sizes and times.
 pub(super) fn run(args: &RingStateArgs) -> Result<(), SimulateError> {
     let clusters = CLUSTERS.into_iter().filter_map(|(nodes, partitions)| measure(nodes, partitions));
     Ok(show(args.format, &clusters.collect::<Vec<_>>(), |rows, _| text(rows))?)

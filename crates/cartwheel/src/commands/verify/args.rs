@@ -1,30 +1,34 @@
-//! What the command line says of a verification.
+//! The arguments of `cartwheel verify`.
 
 use clap::Args;
 
 use crate::cli::{Endpoints, FormatArgs};
 
-/// How to verify.
+/// The arguments of `verify`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct VerifyArgs {
-    /// Where the cluster is.
+    /// The nodes of the cluster.
     #[command(flatten)]
     pub endpoints: Endpoints,
-    /// Nothing is on its way any more: hints that stand-ins still hold, keys that were being written all the time, and partitions with
-    /// too few replicas count as differences.
+    /// Require a cluster at rest.
+    ///
+    /// Hints that stand-ins still hold, keys that were being written during the whole verification, and partitions with too few replicas
+    /// count as differences.
     #[arg(long)]
     pub settled: bool,
-    /// For how long a key that differs is read again, in seconds, before it counts as different: writes go on meanwhile.
+    /// Seconds to re-read a key before it counts as different.
+    ///
+    /// Replicas can differ for a moment while writes continue.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=3_600))]
     pub patience: u64,
-    /// How many differing keys to list; all are counted.
+    /// The number of differing keys to list; all are counted.
     #[arg(long, value_name = "KEYS", default_value_t = 20, value_parser = clap::value_parser!(u16).range(..=10_000))]
     pub list: u16,
-    /// How many partitions are compared at once.
+    /// The number of partitions to compare at the same time.
     #[arg(long, value_name = "PARTITIONS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
-    /// How to show the outcome.
+    /// The output format.
     #[command(flatten)]
     pub format: FormatArgs,
 }

@@ -1,20 +1,20 @@
-//! What replicas hold of a key, and whether that is the same.
+//! The contents of a key's replicas, and their comparison.
 
 use cartwheel_client::{DigestProblem, HeldRecord};
 use serde::{Serialize, Serializer};
 
-/// What one node holds of a key.
+/// The contents that one node holds for a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Held {
-    /// Contents with this digest, zero for none.
+    /// Contents with this digest; zero for a record without contents.
     Content(u128),
     /// No record.
     Absent,
-    /// A record that is not as it was written.
+    /// A record that differs from what was written to disk.
     Damaged,
-    /// What its disk does not give out.
+    /// The disk cannot read the record.
     Unreadable,
-    /// It cannot be asked.
+    /// The node does not answer.
     Unreachable,
 }
 
@@ -24,19 +24,19 @@ impl Serialize for Held {
     }
 }
 
-/// What a key's homes hold, taken together.
+/// The comparison of all homes of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
-    /// The same everywhere.
+    /// All homes hold the same contents.
     Equal,
-    /// The same where it could be read.
+    /// The reachable homes hold the same contents.
     Unverified,
-    /// Not the same.
+    /// Two homes hold different contents, or a home cannot read its record.
     Different,
 }
 
 impl Held {
-    /// What a node says of a record; none if that makes no sense.
+    /// Parses a node's report of a record; none if it is malformed.
     pub(super) fn of(record: &HeldRecord) -> Option<Self> {
         match (&record.digest, record.problem) {
             (Some(digest), None) if digest.len() == 32 => u128::from_str_radix(digest, 16).ok().map(Self::Content),
@@ -46,7 +46,7 @@ impl Held {
         }
     }
 
-    /// The contents, if they are known; a record without contents and none at all are the same.
+    /// The contents, if they are known. A record without contents equals an absent record.
     fn content(self) -> Option<u128> {
         match self {
             Self::Content(digest) => Some(digest),
@@ -55,12 +55,12 @@ impl Held {
         }
     }
 
-    /// Whether there is anything.
+    /// Whether the node answered and holds contents, readable or not.
     pub(super) fn is_something(self) -> bool {
         !matches!(self, Self::Unreachable) && self.content() != Some(0)
     }
 
-    /// As reports show it.
+    /// The text in reports.
     pub(super) fn text(self) -> String {
         match self {
             Self::Content(0) => "empty".to_owned(),
@@ -73,7 +73,7 @@ impl Held {
     }
 }
 
-/// Whether the homes of a key hold the same.
+/// Compares the homes of a key.
 pub(super) fn compare(held: &[Held]) -> Verdict {
     let mut read = held.iter().filter(|held| **held != Held::Unreachable).map(|held| held.content());
     let first = read.next();
@@ -86,7 +86,7 @@ pub(super) fn compare(held: &[Held]) -> Verdict {
     }
 }
 
-/// Whether every home was seen to change: then the key is being written, and that they differed at one moment means nothing.
+/// Whether every home has changed between two reads. The key is then being written, and a difference at one moment proves nothing.
 pub(super) fn all_changed(before: &[Held], now: &[Held]) -> bool {
     before.iter().zip(now).all(|(before, now)| {
         let (before, now) = (before.content(), now.content());
@@ -103,7 +103,7 @@ mod tests {
     const EMPTY: Held = Held::Content(0);
 
     #[test]
-    fn equal_is_what_is_equal_everywhere() {
+    fn keys_are_equal_only_if_all_homes_hold_the_same() {
         use Held::{Absent, Damaged, Unreachable, Unreadable};
         for (held, verdict) in [
             (&[A, A, A][..], Verdict::Equal),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_that_stands_still_is_not_being_written() {
+    fn a_home_that_has_not_changed_is_not_being_written() {
         assert!(all_changed(&[A, B], &[B, A]));
         assert!(!all_changed(&[A, B], &[B, B]));
         assert!(!all_changed(&[Held::Absent, A], &[EMPTY, B]));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nodes_say_is_understood_or_refused() {
+    fn reports_of_nodes_are_parsed_or_refused() {
         let record = |digest: Option<&str>, problem| HeldRecord {
             storage_key: String::new(),
             n: 3,

@@ -1,7 +1,7 @@
-//! `cartwheel verify`: proves that every key is equal on all its replicas, by what the nodes' disks hold.
+//! `cartwheel verify`: proves that every key is equal on all its replicas, from the records on the nodes' disks.
 //!
-//! Of each partition the records of all nodes are read side by side in the order of their keys, a page of each node in memory at a
-//! time. Trees and exchanges are not asked: they are what is verified.
+//! For each partition, the records of all nodes are read side by side in key order, with one page of each node in memory. Hash trees
+//! and anti-entropy are not used, since their work is what is verified.
 
 mod args;
 mod held;
@@ -27,22 +27,23 @@ use report::{Tally, VerifySummary};
 
 pub use args::VerifyArgs;
 
-/// How often the comparison of a partition begins because nodes disagree on the ring: ten seconds, and a change reaches all in two.
+/// The maximum number of attempts at a partition while nodes disagree on the ring. They span ten seconds; a change reaches all nodes
+/// within two.
 const TRIES: u32 = 40;
 const BETWEEN_TRIES: Duration = Duration::from_millis(250);
-/// Beyond so many keys that differ, the outcome is settled: further ones are read again only once.
+/// The number of differing keys after which further ones are re-read only once, since the outcome is then certain.
 const PATIENT_UP_TO: u64 = 1_000;
 
-/// Why nothing was proven.
+/// The reasons why nothing was proven.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// No node could say who the others are.
+    /// No node returned the member list.
     #[error(transparent)]
     Client(#[from] cartwheel_client::Error),
-    /// The outcome could not be shown.
+    /// The report could not be written.
     #[error(transparent)]
     Show(#[from] CommandError),
-    /// The nodes do not come to go by one history.
+    /// The nodes still disagree on the ring after all attempts.
     #[error(
         "the nodes have disagreed on the ring for ten seconds: {0}. Check with cartwheel cluster status that all are connected, then \
          try again"
@@ -60,7 +61,7 @@ impl Ending for VerifyError {
     }
 }
 
-/// What all partitions share.
+/// The state that the verifications of all partitions share.
 struct Shared {
     nodes: Nodes,
     list: usize,
@@ -70,7 +71,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// For how long a key that differs is read again.
+    /// The time for which a differing key is re-read.
     fn patience(&self) -> Duration {
         if self.differing.load(Ordering::Relaxed) < PATIENT_UP_TO {
             self.patience
@@ -91,7 +92,7 @@ impl Shared {
 /// Verifies the cluster. The exit status says whether every key is equal on all its replicas.
 ///
 /// # Errors
-/// If no node names the others, or they do not agree on the ring.
+/// If no node returns the member list, or the nodes do not agree on the ring.
 pub async fn run(args: &VerifyArgs) -> Result<ExitCode, VerifyError> {
     let begun = Instant::now();
     let ring = args.endpoints.client()?.ring().await?;

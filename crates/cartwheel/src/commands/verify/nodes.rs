@@ -1,4 +1,4 @@
-//! The nodes of the cluster, and which of them can be asked.
+//! The nodes of the cluster, and whether they are reachable.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,17 +6,17 @@ use cartwheel_client::{Client, DigestPage, Ring};
 
 use super::VerifyError;
 
-/// How many records to ask for at once; nodes give 256 at most.
+/// The number of records per request; nodes return 256 at most.
 const PAGE: usize = 256;
 
-/// All nodes, by their place in the ring's list of members.
+/// All nodes, in the order of the ring's member list.
 pub(super) struct Nodes(Vec<Node>);
 
 /// One node.
 pub(super) struct Node {
     pub(super) name: String,
     client: Client,
-    /// Why it is not asked any more.
+    /// The reason why the node is no longer asked; none while it is.
     lost: Mutex<Option<String>>,
 }
 
@@ -33,12 +33,12 @@ impl Nodes {
         &self.0
     }
 
-    /// The place of the node with this name.
+    /// The index of the node with this name.
     pub(super) fn position(&self, name: &str) -> Option<usize> {
         self.0.iter().position(|node| node.name == name)
     }
 
-    /// The nodes that cannot be asked, and why.
+    /// The nodes that are no longer asked, and the reasons.
     pub(super) fn lost(&self) -> impl Iterator<Item = (&str, String)> {
         self.0.iter().filter_map(|node| Some((node.name.as_str(), node.why_lost()?)))
     }
@@ -49,13 +49,13 @@ impl Node {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A page of what its disk holds; none if it cannot be asked, now or any more: what one request found out, others need not wait
-    /// for.
+    /// Reads a page of the records on the node's disk; none if the node does not answer. After one failure the node is not asked again,
+    /// so that further requests do not wait for the timeout.
     pub(super) async fn page(&self, partition: u32, from: Option<&str>) -> Option<DigestPage> {
         self.ask(partition, from, PAGE).await
     }
 
-    /// The page that has the record of one place at most.
+    /// Reads the record at one place: a page with one record at most.
     pub(super) async fn record(&self, partition: u32, place: &str) -> Option<DigestPage> {
         self.ask(partition, Some(place), 1).await
     }
@@ -71,7 +71,7 @@ impl Node {
         }
     }
 
-    /// It is not to be asked any more.
+    /// Marks the node as unreachable, with the first reason. Returns none.
     pub(super) fn lose<T>(&self, why: String) -> Option<T> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         None

@@ -1,4 +1,4 @@
-//! One partition: what all nodes hold of it, side by side.
+//! The comparison of one partition on all nodes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,17 +11,17 @@ use super::report::Tally;
 use super::stream::Stream;
 use super::suspects::{Suspect, settle};
 
-/// How many keys that differ are gathered before they are read again.
+/// The number of differing keys to collect before they are re-read.
 const SUSPECTS_MAX: usize = 256;
 
-/// Nodes go by different histories of changes, so they do not agree on who holds what.
+/// Nodes have different histories of membership changes, so they disagree on the homes of keys. Holds the message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Disagree(pub(super) String);
 
-/// Compares what all nodes hold of a partition.
+/// Compares the records of all nodes in a partition.
 ///
 /// # Errors
-/// If they do not agree on whose homes are where. That passes, so it can be tried again.
+/// If the nodes disagree on the homes of the partition. The disagreement is temporary, so the caller can retry.
 pub(super) async fn verify(shared: &Shared, partition: u32) -> Result<Tally, Disagree> {
     let nodes = shared.nodes.all();
     let mut streams: Vec<Stream<'_>> = nodes.iter().map(|node| Stream::new(node, partition)).collect();
@@ -52,7 +52,7 @@ pub(super) async fn verify(shared: &Shared, partition: u32) -> Result<Tally, Dis
     Ok(tally)
 }
 
-/// Counts a key by what its homes hold; true if they differ.
+/// Counts a key by the contents of its homes. Returns whether they differ.
 fn count(tally: &mut Tally, held: &[Held], shared: &Shared) -> bool {
     if held.iter().any(|held| held.is_something()) || compare(held) != Verdict::Equal {
         tally.keys += 1;
@@ -68,20 +68,20 @@ fn count(tally: &mut Tally, held: &[Held], shared: &Shared) -> bool {
     }
 }
 
-/// The ring that the nodes have told of.
+/// The ring on which all nodes that have answered agree.
 #[derive(Default)]
 struct AgreedRing {
-    /// Whose it is, and its version.
+    /// The node that reported the ring first, and the ring's version.
     told: Option<(String, String)>,
-    /// The places of those who may be homes.
+    /// The partition's preference list, as indexes of nodes. The first n are the homes of a key.
     walk: Vec<usize>,
-    /// The partition has fewer homes than it is to have.
+    /// Whether every page so far showed fewer homes than the target.
     is_under_replicated: bool,
 }
 
 impl AgreedRing {
     fn agree(&mut self, shared: &Shared, page: DigestPage) -> Result<(), Disagree> {
-        // A node that is behind with the partitions' configurations is no alarm.
+        // A node with an outdated configuration of the partition must not raise an alarm, so all nodes must report too few homes.
         self.is_under_replicated = page.homes < page.homes_target && (self.told.is_none() || self.is_under_replicated);
         let Some((node, version)) = &self.told else {
             let place = |name: &String| {

@@ -1,4 +1,4 @@
-//! What a verification found, for people and for programs.
+//! The report of a verification, as text and as JSON.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -13,23 +13,23 @@ use serde::Serialize;
 use super::held::Held;
 use super::nodes::Nodes;
 
-/// What was found so far.
+/// The counts so far.
 #[derive(Default, Debug)]
 pub(super) struct Tally {
-    /// Keys of which something is held.
+    /// Keys with contents on some node.
     pub(super) keys: u64,
-    /// Records that were read for them.
+    /// Records read for these keys.
     pub(super) records: u64,
     pub(super) differing: u64,
-    /// The first of them.
+    /// The first differing keys.
     pub(super) differences: Vec<Difference>,
-    /// Keys that are equal where they could be read, but not all their replicas could be.
+    /// Keys whose reachable replicas are equal, but with a replica that could not be reached.
     pub(super) unverified: u64,
-    /// Keys that were being written whenever they were read.
+    /// Keys that were being written each time they were read.
     pub(super) in_motion: u64,
-    /// Records at nodes that are no homes of their keys.
+    /// Records on nodes that are not homes of their keys.
     pub(super) hints: u64,
-    /// Partitions with fewer homes than they are to have.
+    /// Partitions with fewer homes than their target.
     pub(super) under_replicated: u64,
 }
 
@@ -51,7 +51,7 @@ impl Tally {
 /// A key whose replicas differ.
 #[derive(Debug, Serialize)]
 pub(super) struct Difference {
-    /// Bucket and key, percent-encoded, as a path has them.
+    /// Bucket and key, percent-encoded as in a URL path.
     key: String,
     partition: u32,
     replicas: Vec<ReplicaForm>,
@@ -77,7 +77,7 @@ fn readable(storage_key: &[u8]) -> String {
     }
 }
 
-/// A summary. Its fields are what `--json` shows: they stay, others may join them.
+/// A summary. `--json` prints its fields, which are stable: fields may be added but not removed.
 #[derive(Debug, Serialize)]
 pub(super) struct VerifySummary {
     /// Whether every key was proven equal on all its replicas.
@@ -91,7 +91,7 @@ pub(super) struct VerifySummary {
     unreachable: Vec<LostForm>,
     in_motion: u64,
     hints: u64,
-    /// Partitions with fewer homes than the largest n, or than there are nodes that can hold data if those are fewer.
+    /// Partitions with fewer homes than the largest n, or than the number of nodes that can hold data if that is smaller.
     under_replicated: u64,
     seconds: f64,
     keys_per_second: f64,
@@ -131,7 +131,7 @@ impl VerifySummary {
         self.equal
     }
 
-    /// For people.
+    /// The report as text.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for Difference { key, partition, replicas } in &self.differences {

@@ -1,4 +1,4 @@
-//! What one node's disk holds of one partition, in the order of the keys, a page in memory at a time.
+//! The records of one partition on one node's disk, in key order, with one page in memory.
 
 use std::collections::VecDeque;
 
@@ -23,15 +23,15 @@ pub(super) struct Stream<'a> {
     partition: u32,
     entries: VecDeque<Entry>,
     rest: Rest,
-    /// The last key that was given out, so that a node which sends nonsense cannot keep us for ever.
+    /// The last key received. Keys must ascend, so that a faulty node cannot send records without end.
     last: Option<Vec<u8>>,
 }
 
-/// What comes after the entries.
+/// The records after the entries in memory.
 enum Rest {
-    /// More, from here on.
+    /// More pages, from this place on.
     From(Option<String>),
-    /// Of every further key the same: nothing, or nothing that can be read.
+    /// No more pages. Every further key has this state: absent, unreadable or unreachable.
     Always(Held),
 }
 
@@ -40,7 +40,7 @@ impl<'a> Stream<'a> {
         Self { node, partition, entries: VecDeque::new(), rest: Rest::From(None), last: None }
     }
 
-    /// Sees to it that the next entry is there, if there is one. Gives the page that it had to fetch for that, without its records.
+    /// Fetches pages until the next entry is in memory or there are no more. Returns the last page fetched, without its records.
     pub(super) async fn fill(&mut self) -> Option<DigestPage> {
         let mut fetched = None;
         while self.entries.is_empty()
@@ -75,7 +75,7 @@ impl<'a> Stream<'a> {
             self.entries.push_back(entry);
         }
         self.rest = match page.next.take() {
-            // A page that brings nothing would lead to the next for ever.
+            // An empty page that refers to a next one could repeat for ever.
             Some(_) if self.entries.is_empty() => return None,
             Some(next) => Rest::From(Some(next)),
             None if page.unreadable => Rest::Always(Held::Unreadable),
@@ -89,7 +89,8 @@ impl<'a> Stream<'a> {
         self.entries.front().map(|entry| entry.storage_key.as_slice())
     }
 
-    /// What the node holds of a key that is not behind the next entry, and how many homes the key has, as far as the node says.
+    /// Takes the contents that the node holds for a key, and the key's number of homes if the node has a record. The key must not be
+    /// greater than that of the next entry.
     pub(super) fn take(&mut self, storage_key: &[u8]) -> (Held, Option<u8>) {
         match (self.entries.front(), &self.rest) {
             (Some(entry), _) if entry.storage_key == storage_key => {

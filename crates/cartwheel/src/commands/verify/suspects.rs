@@ -1,5 +1,5 @@
-//! Keys whose homes differed when they were first read. Homes are read one after the other while writes go on, so they are read
-//! again, several times, before they count as different.
+//! Keys whose homes differed at the first read. Homes are not read at one instant and writes continue, so these keys are read again
+//! several times before they count as different.
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use super::Shared;
 use super::held::{Held, Verdict, all_changed, compare};
 use super::report::{Difference, Tally};
 
-/// How long to wait before the first time; each time after that it is twice as long.
+/// The wait before the first re-read. It doubles for each further one, up to [`WAIT_MAX`].
 const WAIT: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_secs(1);
-/// How many keys are read at once.
+/// The number of keys to read at the same time.
 const AT_ONCE: usize = 8;
 
 /// A key whose homes differed.
 pub(super) struct Suspect {
     pub(super) storage_key: Vec<u8>,
-    /// The same, as nodes take it.
+    /// The storage key, encoded as nodes expect it.
     pub(super) place: String,
     pub(super) homes: Vec<usize>,
-    /// What the homes held the time before.
+    /// The contents of the homes at the read before the last.
     pub(super) before: Option<Vec<Held>>,
-    /// What they held when they were last read.
+    /// The contents of the homes at the last read.
     pub(super) held: Vec<Held>,
 }
 
-/// Reads the keys again until they are equal or there is no patience left.
+/// Reads the keys again until they are equal or the time for re-reads is over.
 pub(super) async fn settle(shared: &Shared, partition: u32, mut suspects: Vec<Suspect>, tally: &mut Tally) {
     let until = Instant::now() + shared.patience();
     let mut wait = WAIT;
