@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 
 use super::endpoints::{self, Endpoints};
 use super::format::FormatArgs;
-use super::wish;
+use super::member_change;
 
 /// The cluster commands.
 #[derive(Debug, Subcommand)]
@@ -109,14 +109,15 @@ pub enum ClusterCommand {
         /// The changes, in order.
         ///
         /// Each one is add=NODE[:WEIGHT], remove=NODE, replace=NODE:WITH, weight=NODE:WEIGHT or zone=NODE:ZONE[/HOST].
-        #[arg(required_unless_present = "force", value_name = "CHANGE", value_parser = wish::parse)]
+        #[arg(required_unless_present = "force", value_name = "CHANGE", value_parser = member_change::parse)]
         changes: Vec<MemberChange>,
         /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
     /// Show partition transfers and what they wait for.
-    Moves {
+    #[command(alias = "moves")]
+    Transfers {
         /// Wait until no transfer is left.
         #[arg(long)]
         wait: bool,

@@ -6,10 +6,10 @@ mod config;
 mod dev;
 mod endpoints;
 mod format;
+mod member_change;
 mod renew;
 mod serve;
 mod simulate;
-mod wish;
 
 use std::path::PathBuf;
 use std::time::Duration;

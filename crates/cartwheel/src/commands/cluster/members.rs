@@ -7,7 +7,7 @@ use cartwheel_client::{Client, ClusterStatus, Error as ClientError, MemberChange
 use indicatif::HumanBytes;
 use serde_json::json;
 
-use super::moves::{self, size};
+use super::transfers::{self, size};
 use crate::cli::ApplyArgs;
 use crate::terminal::error::CommandError;
 use crate::terminal::exit::Exit;
@@ -59,10 +59,10 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
     }
     let made = make(&client, &changes, plan, apply).await?;
     if !for_programs {
-        print(b"Done. Data moves in the background: see `cartwheel cluster moves`.\n")?;
+        print(b"Done. Data moves in the background: see `cartwheel cluster transfers`.\n")?;
     }
     if apply.wait {
-        moves::wait(&client).await?;
+        transfers::wait(&client).await?;
     }
     if for_programs {
         show(apply.ask.format, &MembersPlan { applied: true, ..made }, plan_text)?;
@@ -153,12 +153,12 @@ fn already(change: &MemberChange) -> String {
 /// Handles a command whose changes were all made before: at most, the command waits for them.
 async fn go_on(client: &Client, repeated: &[MemberChange], apply: &ApplyArgs) -> Result<ExitCode, CommandError> {
     if apply.wait {
-        moves::wait(client).await?;
+        transfers::wait(client).await?;
     }
     let outcome = json!({ "applied": true, "repeated": repeated, "transfers": [] });
     show(apply.ask.format, &outcome, |_, _| match apply.wait {
         true => "Every partition is on its target nodes.\n".to_owned(),
-        false => "Nothing else is to be changed: see `cartwheel cluster moves`.\n".to_owned(),
+        false => "Nothing else is to be changed: see `cartwheel cluster transfers`.\n".to_owned(),
     })?;
     Ok(Exit::Done.into())
 }
@@ -223,12 +223,12 @@ fn copies(plan: &MembersPlan) -> String {
     let replicas = plan.replicas;
     match (plan.bytes.zip(plan.keys), plan.estimated) {
         _ if replicas == 0 => "nothing is copied".to_owned(),
-        (None, _) => format!("{replicas} replicas are copied (how large they are, nobody who holds them could say)"),
+        (None, _) => format!("{replicas} replicas are copied (no node reported their size)"),
         (Some((bytes, keys)), false) => {
             format!("{replicas} replicas are copied, {} of {keys} keys and their values", HumanBytes(bytes))
         }
         (Some((bytes, keys)), true) => format!(
-            "{replicas} replicas are copied, about {} of {keys} keys and their values (an estimate: not all who hold them answered)",
+            "{replicas} replicas are copied, about {} of {keys} keys and their values (an estimate: not all of their nodes answered)",
             HumanBytes(bytes)
         ),
     }

@@ -1,10 +1,10 @@
 //! `cartwheel cluster`: shows a node's view of its cluster and changes the members, over HTTP.
 
 mod members;
-mod moves;
 mod replicas;
 mod status;
 mod tracker;
+mod transfers;
 
 use std::process::ExitCode;
 
@@ -50,7 +50,7 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, CommandError> {
             members::change(vec![MemberChange::Address { node, peer_address, http_address }], apply).await
         }
         ClusterCommand::Change { changes, apply } => members::change(changes.clone(), apply).await,
-        ClusterCommand::Moves { wait, ask } => moves::moves(ask, *wait).await,
+        ClusterCommand::Transfers { wait, ask } => transfers::run(ask, *wait).await,
         ClusterCommand::Locate(LocateArgs { bucket, key, ask }) => {
             let location = ask.client()?.locate(bucket, key).await?;
             show(ask.format, &location, location_table)?;

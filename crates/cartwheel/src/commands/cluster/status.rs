@@ -229,7 +229,7 @@ fn replication_line(replication: &Replication) -> String {
     if under_replicated > 0 {
         text += &format!(
             "\nALARM: {under_replicated} partitions have fewer than {target} replicas (the fewest: {fewest}); see `cartwheel cluster \
-             moves`\n"
+             transfers`\n"
         );
     }
     if data_nodes < usize::from(n) {

@@ -29,7 +29,7 @@ pub(super) struct Tracker {
 
 /// The progress of all transfers seen so far.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Standing {
+pub(super) struct TransferProgress {
     /// Partitions that have reached their target, of all partitions seen in transfer.
     pub(super) arrived: usize,
     /// Partitions seen in transfer.
@@ -44,7 +44,7 @@ pub(super) struct Standing {
     pub(super) left: Option<Duration>,
 }
 
-impl Standing {
+impl TransferProgress {
     /// The completed fraction, 0 to 1. Bytes and partitions each count for half: a partition does not arrive with its last byte, since
     /// its homes must agree on the new configuration first.
     pub(super) fn done(&self) -> f64 {
@@ -56,9 +56,9 @@ impl Standing {
 
 impl Tracker {
     /// Adds a sample taken at the time `at`, counted from the first sample.
-    pub(super) fn look(&mut self, at: Duration, moves: &Transfers) -> Standing {
+    pub(super) fn update(&mut self, at: Duration, transfers: &Transfers) -> TransferProgress {
         let before = std::mem::take(&mut self.under_way);
-        for moving in &moves.transfers {
+        for moving in &transfers.transfers {
             let known = before.get(&moving.partition).copied().unwrap_or_default();
             let bytes = moving.bytes.unwrap_or(known.bytes);
             let copied = moving.copied_bytes.unwrap_or(known.copied).min(bytes);
@@ -75,7 +75,8 @@ impl Tracker {
         while self.looks.front().is_some_and(|&(then, ..)| at.saturating_sub(then) > RATE_OVER) {
             self.looks.pop_front();
         }
-        let mut standing = Standing { arrived: self.arrived, partitions, copied, bytes, rate: None, left: None };
+        let mut progress =
+            TransferProgress { arrived: self.arrived, partitions, copied, bytes, rate: None, left: None };
         if let Some(&(then, copied_then, arrived_then)) = self.looks.front()
             && at.saturating_sub(then) >= RATE_OVER_MIN
         {
@@ -85,9 +86,9 @@ impl Tracker {
             let arrivals = (self.arrived - arrived_then) as f64 / seconds;
             let copies = time_for((bytes - copied) as f64, rate);
             let arrives = time_for(self.under_way.len() as f64, arrivals);
-            (standing.rate, standing.left) = (Some(rate), copies.zip(arrives).map(|(a, b)| a.max(b)));
+            (progress.rate, progress.left) = (Some(rate), copies.zip(arrives).map(|(a, b)| a.max(b)));
         }
-        standing
+        progress
     }
 }
 
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     /// Transfers of partitions with these bytes in all and copied.
-    fn moves(loads: &[(u32, Option<u64>, Option<u64>)]) -> Transfers {
+    fn transfers(loads: &[(u32, Option<u64>, Option<u64>)]) -> Transfers {
         let moving = |&(partition, bytes, copied_bytes): &(u32, Option<u64>, Option<u64>)| Transfer {
             partition,
             config_version: "0".to_owned(),
@@ -137,16 +138,16 @@ mod tests {
     #[test]
     fn bytes_and_partitions_are_counted_as_they_arrive() {
         let mut tracker = Tracker::default();
-        let first = tracker.look(seconds(0), &moves(&[(1, Some(600), Some(0)), (2, Some(400), Some(100))]));
+        let first = tracker.update(seconds(0), &transfers(&[(1, Some(600), Some(0)), (2, Some(400), Some(100))]));
         assert_eq!((first.arrived, first.partitions, first.copied, first.bytes), (0, 2, 100, 1_000));
         assert_eq!((first.rate, first.left), (None, None), "one look says nothing of how fast it goes");
-        let second = tracker.look(seconds(4), &moves(&[(1, Some(600), Some(100))]));
+        let second = tracker.update(seconds(4), &transfers(&[(1, Some(600), Some(100))]));
         assert_eq!((second.arrived, second.partitions, second.copied, second.bytes), (1, 2, 500, 1_000));
         assert_eq!((second.rate, second.left), (Some(100.0), Some(seconds(5))));
         // By the count of arrivals, the other partition takes as long again.
-        let third = tracker.look(seconds(8), &moves(&[(1, Some(600), Some(500))]));
+        let third = tracker.update(seconds(8), &transfers(&[(1, Some(600), Some(500))]));
         assert_eq!((third.rate, third.left), (Some(100.0), Some(seconds(8))));
-        let last = tracker.look(seconds(9), &moves(&[]));
+        let last = tracker.update(seconds(9), &transfers(&[]));
         assert_eq!((last.arrived, last.copied, last.bytes, last.left), (2, 1_000, 1_000, Some(Duration::ZERO)));
         assert!((last.done() - 1.0).abs() < 1e-9);
     }
@@ -154,12 +155,15 @@ mod tests {
     #[test]
     fn unknown_amounts_keep_their_last_known_values() {
         let mut tracker = Tracker::default();
-        tracker.look(seconds(0), &moves(&[(1, Some(600), Some(300)), (2, None, None)]));
-        let silent = tracker.look(seconds(5), &moves(&[(1, None, None), (2, None, None)]));
+        tracker.update(seconds(0), &transfers(&[(1, Some(600), Some(300)), (2, None, None)]));
+        let silent = tracker.update(seconds(5), &transfers(&[(1, None, None), (2, None, None)]));
         assert_eq!((silent.copied, silent.bytes), (300, 600));
         assert_eq!((silent.rate, silent.left), (Some(0.0), None), "at this rate it never ends");
         assert!((silent.done() - 0.25).abs() < 1e-9);
-        assert!((Tracker::default().look(seconds(0), &moves(&[])).done() - 1.0).abs() < 1e-9, "there is nothing to do");
+        assert!(
+            (Tracker::default().update(seconds(0), &transfers(&[])).done() - 1.0).abs() < 1e-9,
+            "there is nothing to do"
+        );
     }
 
     #[test]
@@ -167,9 +171,9 @@ mod tests {
         let mut tracker = Tracker::default();
         for second in 0..=40 {
             let copied = if second < 20 { 0 } else { (second - 20) * 10 };
-            let standing = tracker.look(seconds(second), &moves(&[(1, Some(1_000), Some(copied))]));
+            let progress = tracker.update(seconds(second), &transfers(&[(1, Some(1_000), Some(copied))]));
             if second == 40 {
-                assert_eq!(standing.rate, Some(10.0));
+                assert_eq!(progress.rate, Some(10.0));
             }
         }
     }

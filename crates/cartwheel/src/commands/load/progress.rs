@@ -32,7 +32,7 @@ impl Place {
 
 /// A record in progress: its index among all records of this run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct RequestId(u64);
+pub(super) struct RecordIndex(u64);
 
 /// Tracks which records are done. Records finish in any order; the place is the position before the first unfinished one.
 #[derive(Clone, Debug)]
@@ -67,14 +67,14 @@ impl Progress {
     }
 
     /// Adds the next record of the file, which ends at `end`.
-    pub(super) fn begin(&mut self, end: Start) -> RequestId {
+    pub(super) fn begin(&mut self, end: Start) -> RecordIndex {
         self.under_way.push_back(UnderWay { end, ended: None });
-        RequestId(self.first + self.under_way.len() as u64 - 1)
+        RecordIndex(self.first + self.under_way.len() as u64 - 1)
     }
 
     /// Marks a record as done.
-    pub(super) fn end(&mut self, request_id: RequestId, end: End) {
-        let at = request_id.0.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+    pub(super) fn end(&mut self, index: RecordIndex, end: End) {
+        let at = index.0.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         if let Some(record) = at.and_then(|at| self.under_way.get_mut(at)) {
             record.ended = Some(end);
         }

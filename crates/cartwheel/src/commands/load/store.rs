@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::terminal::exit::{Ending as _, Exit};
 
-use super::progress::{End, Place, Progress, RequestId};
+use super::progress::{End, Place, Progress, RecordIndex};
 use super::record::{Item, RECORD_BYTES_MAX, Record, Start};
 use super::source::Source;
 use super::state::Identity;
@@ -69,7 +69,7 @@ struct Job {
     line: u64,
     end: u64,
     record: Record,
-    request_id: RequestId,
+    index: RecordIndex,
     /// The record's part of the memory for waiting records.
     _room: OwnedSemaphorePermit,
 }
@@ -105,7 +105,7 @@ impl Store {
             let (sender, jobs) = mpsc::channel(LANE_MAX);
             senders.push(sender);
             let store = self.clone();
-            tasks.spawn(async move { store.shard_id(jobs).await });
+            tasks.spawn(async move { store.run_lane(jobs).await });
         }
         let (store, runtime) = (self.clone(), Handle::current());
         let (ended, read) = oneshot::channel();
@@ -162,9 +162,9 @@ impl Store {
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
         while !self.stopped() {
             let Some(Item { line, next_line, end, record }) = source.next()? else { break };
-            let request_id = lock(&self.progress).begin(Start { offset: end, line: next_line });
+            let index = lock(&self.progress).begin(Start { offset: end, line: next_line });
             match record {
-                Err(why) if self.skip_bad => self.skip(Bad { line, why }, request_id),
+                Err(why) if self.skip_bad => self.skip(Bad { line, why }, index),
                 Err(why) => {
                     // The records before the bad one are still stored.
                     self.note_failure(RecordFailure { line, why, exit: Exit::Refused });
@@ -173,9 +173,9 @@ impl Store {
                 Ok(record) => {
                     let kb = (record.value.len() as u64).div_ceil(KB).clamp(1, RECORD_BYTES_MAX / KB);
                     let Ok(room) = runtime.block_on(room.clone().acquire_many_owned(kb as u32)) else { break };
-                    let shard_id = hasher.hash_one(&record.key) % lanes.len() as u64;
-                    let job = Job { line, end, record, request_id, _room: room };
-                    if lanes[shard_id as usize].blocking_send(job).is_err() {
+                    let lane = hasher.hash_one(&record.key) % lanes.len() as u64;
+                    let job = Job { line, end, record, index, _room: room };
+                    if lanes[lane as usize].blocking_send(job).is_err() {
                         break;
                     }
                 }
@@ -184,7 +184,7 @@ impl Store {
         Ok(())
     }
 
-    async fn shard_id(&self, mut jobs: mpsc::Receiver<Job>) {
+    async fn run_lane(&self, mut jobs: mpsc::Receiver<Job>) {
         loop {
             let job = tokio::select! {
                 biased;
@@ -197,10 +197,10 @@ impl Store {
             match self.store(job.record, job.end).await {
                 Ok(()) => {
                     self.bytes.fetch_add(bytes, Ordering::Relaxed);
-                    lock(&self.progress).end(job.request_id, End::Stored);
+                    lock(&self.progress).end(job.index, End::Stored);
                 }
                 Err(ClientError::Refused { code, message }) if self.skip_bad && code == TOO_LARGE => {
-                    self.skip(Bad { line: job.line, why: format!("{message} ({code})") }, job.request_id);
+                    self.skip(Bad { line: job.line, why: format!("{message} ({code})") }, job.index);
                 }
                 Err(error) => self.fail(RecordFailure { line: job.line, why: error.to_string(), exit: error.exit() }),
             }
@@ -253,12 +253,12 @@ impl Store {
         Ok(())
     }
 
-    fn skip(&self, bad: Bad, request_id: RequestId) {
+    fn skip(&self, bad: Bad, index: RecordIndex) {
         let mut shown = lock(&self.bad);
         if shown.len() < BAD_SHOWN_MAX {
             shown.push(bad);
         }
-        lock(&self.progress).end(request_id, End::Skipped);
+        lock(&self.progress).end(index, End::Skipped);
     }
 
     /// Notes a record that cannot be stored, and stops the load.

@@ -170,7 +170,7 @@ impl VerifySummary {
         if self.under_replicated > 0 {
             let _ = writeln!(
                 text,
-                "WARNING: {} with too few replicas: see `cartwheel cluster status` and `cartwheel cluster moves`",
+                "WARNING: {} with too few replicas: see `cartwheel cluster status` and `cartwheel cluster transfers`",
                 counted(self.under_replicated, "partition")
             );
         }

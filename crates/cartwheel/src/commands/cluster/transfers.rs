@@ -1,4 +1,4 @@
-//! `cartwheel cluster moves`, and the progress that `--wait` shows.
+//! `cartwheel cluster transfers`, and the progress that `--wait` shows.
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use cartwheel_client::{Client, Transfer, Transfers};
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use super::tracker::{Standing, Tracker};
+use super::tracker::{Tracker, TransferProgress};
 use crate::cli::AskArgs;
 use crate::terminal::error::CommandError;
 use crate::terminal::output::{self, show};
@@ -31,13 +31,13 @@ const BAR_LEN: u64 = 1_000;
 ///
 /// # Errors
 /// If no node could answer.
-pub(super) async fn moves(ask: &AskArgs, waits: bool) -> Result<ExitCode, CommandError> {
+pub(super) async fn run(ask: &AskArgs, waits: bool) -> Result<ExitCode, CommandError> {
     let client = ask.client()?;
     if waits {
         client.learn_members().await?;
         wait(&client).await?;
     }
-    show(ask.format, &client.transfers().await?, moves_text)?;
+    show(ask.format, &client.transfers().await?, transfers_text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -55,16 +55,19 @@ pub(super) async fn wait(client: &Client) -> Result<(), CommandError> {
     let mut lines = Lines::default();
     while settled < LOOKS_SETTLED {
         let text = match client.transfers().await {
-            Ok(moves) => {
+            Ok(transfers) => {
                 answered_at = Instant::now();
-                let standing = tracker.look(begun.elapsed(), &moves);
-                settled = if moves.transfers.is_empty() && moves.leaving.is_empty() { settled + 1 } else { 0 };
-                bar.set_position((standing.done() * BAR_LEN as f64) as u64);
+                let progress = tracker.update(begun.elapsed(), &transfers);
+                settled = if transfers.transfers.is_empty() && transfers.leaving.is_empty() { settled + 1 } else { 0 };
+                bar.set_position((progress.done() * BAR_LEN as f64) as u64);
                 if !on_terminal && settled == 0 {
-                    let Standing { arrived, partitions, .. } = standing;
-                    lines.note(format!("{arrived} of {partitions} partitions{}", states_text(&moves)), Instant::now());
+                    let TransferProgress { arrived, partitions, .. } = progress;
+                    lines.note(
+                        format!("{arrived} of {partitions} partitions{}", states_text(&transfers)),
+                        Instant::now(),
+                    );
                 }
-                [standing_text(&standing), states_text(&moves)].concat() + &list(&moves, on_terminal)
+                [progress_text(&progress), states_text(&transfers)].concat() + &list(&transfers, on_terminal)
             }
             Err(error) if answered_at.elapsed() > SILENT_FOR_MAX => {
                 bar.finish_and_clear();
@@ -104,8 +107,8 @@ impl Lines {
     }
 }
 
-fn standing_text(standing: &Standing) -> String {
-    let Standing { arrived, partitions, copied, bytes, rate, left } = *standing;
+fn progress_text(progress: &TransferProgress) -> String {
+    let TransferProgress { arrived, partitions, copied, bytes, rate, left } = *progress;
     let mut text = format!("{arrived} of {partitions} partitions");
     if bytes > 0 {
         text += &format!(", {} of {}", HumanBytes(copied), HumanBytes(bytes));
@@ -120,23 +123,23 @@ fn standing_text(standing: &Standing) -> String {
 }
 
 /// The number of transfers in each state, and the nodes that they wait for.
-fn states_text(moves: &Transfers) -> String {
-    let count = |state: &str| moves.transfers.iter().filter(|moving| moving.state == state).count();
+fn states_text(transfers: &Transfers) -> String {
+    let count = |state: &str| transfers.transfers.iter().filter(|moving| moving.state == state).count();
     let states =
-        [("copying", count("copying")), ("joint", count("joint")), ("handing over", moves.retired_replicas.len())];
+        [("copying", count("copying")), ("joint", count("joint")), ("handing over", transfers.retired_replicas.len())];
     let states: Vec<String> =
         states.into_iter().filter(|&(_, count)| count > 0).map(|(state, count)| format!("{count} {state}")).collect();
     let mut text = if states.is_empty() { String::new() } else { format!("; {}", states.join(", ")) };
-    let awaited = moves.transfers.iter().map(|moving| &moving.waits_for);
-    let awaited = awaited.chain(moves.retired_replicas.iter().map(|leaves| &leaves.waits_for)).flatten();
+    let awaited = transfers.transfers.iter().map(|moving| &moving.waits_for);
+    let awaited = awaited.chain(transfers.retired_replicas.iter().map(|leaves| &leaves.waits_for)).flatten();
     let mut silent: Vec<&str> = awaited.map(String::as_str).collect();
     silent.sort_unstable();
     silent.dedup();
     if !silent.is_empty() {
         text += &format!("; waits for {}", down(&silent));
     }
-    if moves.transfers.is_empty() && !moves.leaving.is_empty() {
-        text += &format!("; {} hands over the last of what it holds", moves.leaving.join(", "));
+    if transfers.transfers.is_empty() && !transfers.leaving.is_empty() {
+        text += &format!("; {} hands over the last of what it holds", transfers.leaving.join(", "));
     }
     text
 }
@@ -149,11 +152,11 @@ fn down(names: &[&str]) -> String {
 }
 
 /// The first transfers, each with its state. Transfers that wait for a node come first, then joint ones, then those that have begun.
-fn list(moves: &Transfers, on_terminal: bool) -> String {
+fn list(transfers: &Transfers, on_terminal: bool) -> String {
     if !on_terminal {
         return String::new();
     }
-    let mut listed: Vec<&Transfer> = moves.transfers.iter().collect();
+    let mut listed: Vec<&Transfer> = transfers.transfers.iter().collect();
     listed.sort_by_key(|moving| (moving.waits_for.is_empty(), moving.state != "joint", moving.copied_bytes == Some(0)));
     let line = |moving: &Transfer| {
         let comes: Vec<&str> = moving.to.iter().filter(|to| !moving.from.contains(to)).map(String::as_str).collect();
@@ -191,23 +194,23 @@ pub(super) fn size(bytes: Option<u64>, estimated: bool) -> String {
     bytes.map_or_else(|| "?".to_owned(), |bytes| format!("{about}{}", HumanBytes(bytes)))
 }
 
-fn moves_text(moves: &Transfers, wide: bool) -> String {
+fn transfers_text(transfers: &Transfers, wide: bool) -> String {
     let named = |what: &str, names: &[String]| match names {
         [] => String::new(),
         names => format!("{what}: {}\n", names.join(", ")),
     };
-    let mut text = match moves.transfers.len() {
+    let mut text = match transfers.transfers.len() {
         0 => "Every partition is on its target nodes.\n".to_owned(),
         count => format!(
             "{count} of {} partitions are on their way, with {} of {} copied.\n",
-            moves.partitions,
-            size(moves.copied_bytes, false),
-            size(moves.bytes, moves.estimated)
+            transfers.partitions,
+            size(transfers.copied_bytes, false),
+            size(transfers.bytes, transfers.estimated)
         ),
     };
-    text += &named("leaving", &moves.leaving);
-    text += &named("waiting to be let in", &moves.waiting);
-    let under_way = moves.transfers.iter().map(|moving| {
+    text += &named("leaving", &transfers.leaving);
+    text += &named("waiting to be let in", &transfers.waiting);
+    let under_way = transfers.transfers.iter().map(|moving| {
         [
             moving.partition.to_string(),
             moving.config_version.clone(),
@@ -217,12 +220,12 @@ fn moves_text(moves: &Transfers, wide: bool) -> String {
             state(moving),
         ]
     });
-    let retired_replicas = moves.retired_replicas.iter().map(|leaves| {
+    let retired_replicas = transfers.retired_replicas.iter().map(|leaves| {
         let none = || "-".to_owned();
         let state = waiting("handing over", &leaves.waits_for);
         [leaves.partition.to_string(), none(), leaves.node.clone(), none(), none(), state]
     });
-    if !moves.transfers.is_empty() || !moves.retired_replicas.is_empty() {
+    if !transfers.transfers.is_empty() || !transfers.retired_replicas.is_empty() {
         let rows = under_way.chain(retired_replicas);
         let rows_and_header = if wide {
             table(["PARTITION", "STEP", "FROM", "TO", "COPIED", "STATE"], rows)
@@ -257,7 +260,7 @@ mod tests {
         }
     }
 
-    fn moves() -> Transfers {
+    fn transfers() -> Transfers {
         Transfers {
             version: String::new(),
             partitions: 256,
@@ -277,7 +280,7 @@ mod tests {
 
     #[test]
     fn every_transfer_shows_its_state_and_the_nodes_it_waits_for() {
-        let text = moves_text(&moves(), true);
+        let text = transfers_text(&transfers(), true);
         let line = |partition: &str| text.lines().find(|line| line.starts_with(partition)).unwrap();
         assert!(line("3 of").ends_with("on their way, with 3.00 KiB of ~6.00 KiB copied."), "{text}");
         assert!(line("1 ").ends_with("1.00 KiB of 2.00 KiB  copying"), "{text}");
@@ -304,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_line_shows_the_progress_and_the_list_begins_with_waiting_transfers() {
-        let standing = Standing {
+        let progress = TransferProgress {
             arrived: 5,
             partitions: 8,
             copied: 3_072,
@@ -312,13 +315,13 @@ mod tests {
             rate: Some(1_024.0),
             left: Some(Duration::from_secs(3)),
         };
-        assert_eq!(standing_text(&standing), "5 of 8 partitions, 3.00 KiB of 6.00 KiB, 1.00 KiB/s, 3 seconds left");
-        assert_eq!(states_text(&moves()), "; 2 copying, 1 joint, 1 handing over; waits for node-2, which is down");
-        let listed = list(&moves(), true);
+        assert_eq!(progress_text(&progress), "5 of 8 partitions, 3.00 KiB of 6.00 KiB, 1.00 KiB/s, 3 seconds left");
+        assert_eq!(states_text(&transfers()), "; 2 copying, 1 joint, 1 handing over; waits for node-2, which is down");
+        let listed = list(&transfers(), true);
         let first = "\n  partition 3 to c: copying, waits for node-2, which is down, 1.00 KiB of 2.00 KiB";
         assert!(listed.starts_with(first), "{listed}");
-        assert_eq!((listed.lines().count(), list(&moves(), false).as_str()), (4, ""));
-        let last = Transfers { transfers: vec![], retired_replicas: vec![], ..moves() };
+        assert_eq!((listed.lines().count(), list(&transfers(), false).as_str()), (4, ""));
+        let last = Transfers { transfers: vec![], retired_replicas: vec![], ..transfers() };
         assert_eq!(states_text(&last), "; b hands over the last of what it holds");
     }
 }
