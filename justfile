@@ -32,6 +32,10 @@ simulate SEEDS="10000" START="1":
 replay SEED:
     cargo run --release -p cartwheel-sim -- --seed {{SEED}}
 
+# Search every state that reconfiguration can reach on a few nodes; takes minutes.
+search *ARGS:
+    cargo test --release -p cartwheel-sim --all-features --test search -- {{ARGS}}
+
 # Replay the carts of 23,570 customers against a running `just dev`.
 carts *ARGS:
     cargo run --release -p cart -- {{ARGS}}

@@ -12,7 +12,7 @@ use cartwheel_sim::run::{RunSettings, run};
 const SEEDS_MAX: u64 = 10_000;
 
 /// Mutations that the simulator does not detect, because the windows in which they show are too short. The exhaustive search in
-/// `cartwheel-core/tests/steps` does.
+/// `search/main.rs` does.
 const SHOWN_BY_SEARCH: [Mutation; 7] = [
     Mutation::SyncingCounts,
     Mutation::StaleStepAccepted,

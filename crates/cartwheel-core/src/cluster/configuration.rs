@@ -32,7 +32,7 @@ impl fmt::Display for ConfigVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (number, versions) = (self.0 / 2, (self.0 / 2) & VERSIONS_MASK);
         if number >> FORCE_RECOVERED_SHIFT > 0 {
-            write!(f, "re-made {}: ", number >> FORCE_RECOVERED_SHIFT)?;
+            write!(f, "force-recovered {}: ", number >> FORCE_RECOVERED_SHIFT)?;
         }
         if self.0.is_multiple_of(2) { write!(f, "{versions}") } else { write!(f, "{versions}-{}", versions + 1) }
     }
@@ -438,7 +438,7 @@ mod tests {
             ConfigPhase::Stable(force_recovered.clone()).version() > alone.version()
                 && ConfigPhase::Stable(force_recovered.clone()).is_sound()
         );
-        assert_eq!(ConfigPhase::Stable(force_recovered.clone()).version().to_string(), "re-made 1: 0");
+        assert_eq!(ConfigPhase::Stable(force_recovered.clone()).version().to_string(), "force-recovered 1: 0");
         let other = without(&alone, &[TWO, THREE], &target).unwrap();
         assert_ne!(force_recovered.number, other.number, "what differs in its homes differs in its number");
         let empty = without(&alone, &[ONE, TWO, THREE], &target).unwrap();
@@ -448,7 +448,7 @@ mod tests {
         assert!(!next.is_force_recovered() && ConfigPhase::Joint(force_recovered, next.clone()).is_sound());
         let again = without(&ConfigPhase::Stable(next.clone()), &next.homes[1..], &target).unwrap();
         assert!(again.number > next.number && again.is_force_recovered());
-        assert_eq!(ConfigPhase::Stable(again).version().to_string(), "re-made 2: 0");
+        assert_eq!(ConfigPhase::Stable(again).version().to_string(), "force-recovered 2: 0");
     }
 
     #[test]

@@ -18,8 +18,8 @@
 //!
 //! Each test is a small cluster, with bounds for what may happen. It visits all states within the bounds and prints
 //! their number. With the feature `mutations`, each rule of reconfiguration is broken once, and the model must find a
-//! violated property. `cargo test --release -p cartwheel-core --all-features --test steps -- --nocapture` shows the
-//! numbers. `-- --ignored` runs the tests that take minutes.
+//! violated property. `just search --nocapture` shows the numbers, `just search --ignored` runs the
+//! tests that take minutes.
 #![allow(clippy::disallowed_types, reason = "the checker is not a state machine, and its lookups need no order")]
 
 mod model;
