@@ -116,7 +116,7 @@ fn errors_are_counted_by_kind() {
 fn runs_that_cannot_be_measured_are_refused_with_the_reason() {
     for (args, why) in [
         (&["--node", "http://127.0.0.1:9"][..], "no node answers at http://127.0.0.1:9"),
-        (&["--node", "https://127.0.0.1:9"], "is no endpoint"),
+        (&["--node", "https://127.0.0.1:9"], "is not an endpoint"),
         (&["--bucket", ""], "the bucket name is 0 bytes long"),
         (&["--reads", "2"], "give a share"),
         (&["--keys", "0"], "0 is not in 1.."),

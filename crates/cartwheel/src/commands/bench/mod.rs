@@ -50,7 +50,7 @@ pub enum BenchError {
     #[error(transparent)]
     BadEndpoint(#[from] cartwheel_client::BadEndpoint),
     /// An endpoint is invalid in an HTTP request.
-    #[error("{0:?} is no endpoint: give a node's address, as http://127.0.0.1:8081")]
+    #[error("{0:?} is not an endpoint: pass a node's address, such as http://127.0.0.1:8081")]
     Endpoint(String),
     /// The name of the bucket is invalid.
     #[error(transparent)]
