@@ -126,7 +126,7 @@ fn invalid_settings_are_refused() {
     assert!(misspelt.contains("node.toml, line 2") && misspelt.contains("did you mean cache_size?"), "{misspelt}");
     let typed = refused_file("insecure = 'yes'");
     assert!(typed.contains("node.toml, line 1: insecure is \"yes\": give true or false"), "{typed}");
-    assert!(refused_file("dir = ").contains("is not TOML"));
+    assert!(refused_file("dir = ").contains("write it as TOML"));
     assert!(refused(&["serve"]).contains("no data directory is given"));
     assert!(
         refused(&["serve", "--config", "/nowhere/node.toml"])
