@@ -393,7 +393,7 @@ impl Client {
     ///
     /// let changes = [MemberChange::Add { node: "node-4".to_owned(), weight: None }];
     /// let plan = client.plan_members(&changes).await?;
-    /// println!("{} partitions move", plan.moves.len());
+    /// println!("{} partitions move", plan.transfers.len());
     /// // Refused if another administrator has changed the cluster since the plan was made.
     /// client.change_members(&changes, &plan.version).await?;
     /// # Ok(())
