@@ -22,7 +22,7 @@ fn sentence(told: &[Replicas]) -> String {
     match pairs.values().flatten().min() {
         _ if pairs.is_empty() => "no data is kept on more than one node".to_owned(),
         Some(since) if unproven == 0 => {
-            format!("everything written before {since} is known to be on all of its replicas")
+            format!("all replicas verified equal as of {since}")
         }
         _ => format!("{unproven} of {} pairs of replicas have not been proven equal yet", pairs.len()),
     }
