@@ -136,7 +136,7 @@ fn states_text(transfers: &Transfers) -> String {
     silent.sort_unstable();
     silent.dedup();
     if !silent.is_empty() {
-        text += &format!("; waits for {}", down(&silent));
+        text += &format!("; waiting for {}", down(&silent));
     }
     if transfers.transfers.is_empty() && !transfers.leaving.is_empty() {
         text += &format!("; {} hands over the last of what it holds", transfers.leaving.join(", "));
@@ -145,10 +145,7 @@ fn states_text(transfers: &Transfers) -> String {
 }
 
 fn down(names: &[&str]) -> String {
-    match names {
-        [name] => format!("{name}, which is down"),
-        names => format!("{}, which are down", names.join(", ")),
-    }
+    names.iter().map(|name| format!("{name} (down)")).collect::<Vec<_>>().join(", ")
 }
 
 /// The first transfers, each with its state. Transfers that wait for a node come first, then joint ones, then those that have begun.
@@ -177,7 +174,7 @@ fn state(moving: &Transfer) -> String {
 /// A state, and the nodes that it waits for.
 fn waiting(state: &str, silent: &[String]) -> String {
     let silent: Vec<&str> = silent.iter().map(String::as_str).collect();
-    if silent.is_empty() { state.to_owned() } else { format!("{state}, waits for {}", down(&silent)) }
+    if silent.is_empty() { state.to_owned() } else { format!("{state}, waiting for {}", down(&silent)) }
 }
 
 /// The data that the new replicas already hold, of the data that they are to hold.
@@ -285,11 +282,8 @@ mod tests {
         assert!(line("3 of").ends_with("on their way, with 3.00 KiB of ~6.00 KiB copied."), "{text}");
         assert!(line("1 ").ends_with("1.00 KiB of 2.00 KiB  copying"), "{text}");
         assert!(line("2 ").ends_with("joint"), "{text}");
-        assert!(line("3  ").ends_with("copying, waits for node-2, which is down"), "{text}");
-        assert!(
-            line("9 ").contains("b") && line("9 ").ends_with("handing over, waits for node-2, which is down"),
-            "{text}"
-        );
+        assert!(line("3  ").ends_with("copying, waiting for node-2 (down)"), "{text}");
+        assert!(line("9 ").contains("b") && line("9 ").ends_with("handing over, waiting for node-2 (down)"), "{text}");
         let unknown = Transfer { bytes: None, copied_bytes: None, ..moving(1, "copying", &[]) };
         assert_eq!(copied(&unknown), "? of ?");
         assert_eq!(copied(&Transfer { bytes: Some(0), ..unknown }), "nothing to copy");
@@ -316,9 +310,9 @@ mod tests {
             left: Some(Duration::from_secs(3)),
         };
         assert_eq!(progress_text(&progress), "5 of 8 partitions, 3.00 KiB of 6.00 KiB, 1.00 KiB/s, 3 seconds left");
-        assert_eq!(states_text(&transfers()), "; 2 copying, 1 joint, 1 handing over; waits for node-2, which is down");
+        assert_eq!(states_text(&transfers()), "; 2 copying, 1 joint, 1 handing over; waiting for node-2 (down)");
         let listed = list(&transfers(), true);
-        let first = "\n  partition 3 to c: copying, waits for node-2, which is down, 1.00 KiB of 2.00 KiB";
+        let first = "\n  partition 3 to c: copying, waiting for node-2 (down), 1.00 KiB of 2.00 KiB";
         assert!(listed.starts_with(first), "{listed}");
         assert_eq!((listed.lines().count(), list(&transfers(), false).as_str()), (4, ""));
         let last = Transfers { transfers: vec![], retired_replicas: vec![], ..transfers() };
