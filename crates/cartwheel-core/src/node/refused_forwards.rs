@@ -30,10 +30,8 @@ impl RefusedForwards {
             return;
         }
         self.order.push_back((now + BUDGET_MAX, peer, request_id));
-        if self.order.len() > REFUSALS_MAX
-            && let Some((_, peer, request_id)) = self.order.pop_front()
-        {
-            self.refusals.remove(&(peer, request_id));
+        if self.order.len() > REFUSALS_MAX {
+            self.drop_oldest();
         }
     }
 
@@ -45,7 +43,12 @@ impl RefusedForwards {
     /// Drops refusals that no client waits for.
     fn forget(&mut self, now: Instant) {
         while self.order.front().is_some_and(|&(until, ..)| until <= now) {
-            let Some((_, peer, request_id)) = self.order.pop_front() else { return };
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, peer, request_id)) = self.order.pop_front() {
             self.refusals.remove(&(peer, request_id));
         }
     }
