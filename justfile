@@ -34,7 +34,7 @@ replay SEED:
 
 # Search every state that reconfiguration can reach on a few nodes; takes minutes.
 search *ARGS:
-    cargo test --release -p cartwheel-sim --all-features --test search -- {{ARGS}}
+    cargo test --release -p cartwheel-sim --all-features --test it search:: -- {{ARGS}}
 
 # Replay the carts of 23,570 customers against a running `just dev`.
 carts *ARGS:

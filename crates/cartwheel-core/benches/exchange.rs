@@ -5,7 +5,7 @@
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a bench reads a clock")]
 
-#[path = "../tests/pair/mod.rs"]
+#[path = "../tests/it/pair/mod.rs"]
 mod pair;
 
 use std::hint::black_box;

@@ -3,7 +3,7 @@
 //! A node takes one input at a time and returns what is to be done: [`node::Node::step`]. The core never reads a clock, draws an unseeded random
 //! number, opens a file or a socket, or waits. So production code runs unchanged in the simulator, and one seed replays one run.
 //!
-//! The modules, from the lowest up. No file uses a module above its own (`tests/rooms.rs` checks it):
+//! The modules, from the lowest up. No file uses a module above its own (a test checks it):
 //!
 //! 1. [`mutation`]: protocol rules that a test can break on purpose;
 //! 2. [`value`]: keys, versions, siblings and time;

@@ -3,7 +3,7 @@
 //! A closed loop of a few clients reads and writes small values through nodes 2 and 3 of three nodes. It runs alone, then beside clients that
 //! read values of 16 MiB through node 1, then while nodes 1 and 3 restart and hints for node 3 are pending.
 
-#[path = "../tests/harness/mod.rs"]
+#[path = "../tests/it/harness/mod.rs"]
 mod harness;
 mod measure;
 

@@ -3,7 +3,7 @@
 //! A closed loop finds the peak throughput of three nodes, then an open loop sends requests at three times that rate. On a small machine the
 //! clients need a core of their own, or the measurement shows the clients' limit: `--node-cpus 0 --client-cpus 1`.
 
-#[path = "../tests/harness/mod.rs"]
+#[path = "../tests/it/harness/mod.rs"]
 mod harness;
 mod measure;
 

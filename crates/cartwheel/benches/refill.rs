@@ -2,7 +2,7 @@
 //!
 //! A closed loop of clients runs on three nodes: first alone, then while node 3 returns with an empty disk.
 
-#[path = "../tests/harness/mod.rs"]
+#[path = "../tests/it/harness/mod.rs"]
 mod harness;
 mod measure;
 

@@ -44,7 +44,7 @@ pub struct Backend {
     pub liveness: watch::Receiver<Arc<Liveness>>,
     /// All changes that it knows.
     pub history: watch::Receiver<Arc<History>>,
-    /// Nodes that have requirement to join.
+    /// Nodes that have asked to join.
     pub waiting: Waiting,
     /// The configuration of each partition, as far as the node knows.
     pub phases: watch::Receiver<Arc<Vec<ConfigPhase>>>,
@@ -193,7 +193,7 @@ impl ApiState {
         self.0.backend.history.borrow().clone()
     }
 
-    /// Nodes that have requirement to join.
+    /// Nodes that have asked to join.
     pub(super) fn waiting(&self) -> &Waiting {
         &self.0.backend.waiting
     }

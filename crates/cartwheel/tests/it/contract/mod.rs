@@ -1,0 +1,12 @@
+//! The HTTP contract holds on clusters of real processes, through each of their nodes.
+
+mod bucket_calls;
+mod cluster_calls;
+mod conditions;
+mod contexts;
+mod deletes;
+mod gets;
+mod limits;
+mod names;
+mod puts;
+mod refusals;

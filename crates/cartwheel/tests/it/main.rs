@@ -1,0 +1,29 @@
+//! The binary under test, mostly as real processes.
+
+mod addresses;
+mod bench;
+mod buckets;
+mod cluster;
+mod contract;
+mod descriptors;
+mod disks;
+mod docs;
+mod docs_commands;
+mod examples;
+mod faults;
+mod foreign_connections;
+mod growing;
+mod harness;
+mod incarnations;
+mod liveness;
+mod load;
+mod members;
+mod mixed_load;
+mod processes;
+mod rolling;
+mod shell;
+mod simulate;
+mod stays_up;
+mod structure;
+mod upgrade;
+mod verify;
