@@ -11,7 +11,7 @@ pub struct Attempt<'a> {
     pub endpoint: &'a str,
     /// Whether the request was a change (anything but a GET).
     pub is_write: bool,
-    /// The result, by which one can tell whether the node has seen the request.
+    /// The result. It shows whether the node may have seen the request.
     pub outcome: Outcome,
     /// The time from sending the request to `outcome`.
     pub took: Duration,
@@ -20,18 +20,18 @@ pub struct Attempt<'a> {
 /// The result of an [`Attempt`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The node answered, with success or with an error.
+    /// The node sent a response: success or an error.
     Answered {
         /// The HTTP status.
         status: u16,
-        /// The error code in the body, such as `unavailable`; `None` if the answer is not an error.
+        /// The error code in the body, such as `unavailable`; `None` if the response is not an error.
         code: Option<String>,
     },
     /// No connection could be made: the node has not seen the request.
     NoConnection,
-    /// The connection broke before the answer was complete. A write may have been stored.
+    /// The connection broke before the response was complete. A write may have been stored.
     Broken,
-    /// The answer did not come within the time that the attempt had. A write may have been stored.
+    /// The response did not come within the time limit of the attempt. A write may have been stored.
     TimedOut,
 }
 
@@ -57,19 +57,19 @@ mod tests {
     use super::*;
     use crate::{Client, Error, Options};
 
-    /// Answers each connection with the next of these. An empty answer leaves the connection open and silent; after the last, none is accepted.
-    async fn node(answers: &'static [&'static str]) -> String {
+    /// Sends each connection the next of these responses. An empty one leaves the connection open and silent; after the last, none is accepted.
+    async fn node(responses: &'static [&'static str]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
             let mut silent = Vec::new();
-            for answer in answers {
+            for response in responses {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let _ = stream.read(&mut [0; 4_096]).await.unwrap();
-                if answer.is_empty() {
+                if response.is_empty() {
                     silent.push(stream);
                 } else {
-                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    stream.write_all(response.as_bytes()).await.unwrap();
                 }
             }
             // Dropping the silent streams would close them.

@@ -19,7 +19,7 @@ pub struct BucketSettings {
     pub durability: String,
     /// The size of the largest value that the bucket takes, in bytes.
     pub max_value_bytes: u32,
-    /// What the cluster in its present shape cannot provide of these settings, and what to do about it. Ignored in a change.
+    /// Settings that the cluster cannot provide with its current members, and what to do about them. Ignored in a change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }

@@ -8,7 +8,7 @@ use hyper::{Method, Request, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::attempt::{Attempt, Watcher};
-use crate::http::{self, Failure, Http, Reply};
+use crate::http::{self, Failure, Http, Response};
 use crate::retry::{self, Budget, Next, Tries};
 use crate::siblings;
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     Location, MemberChange, MembersPlan, Options, Replicas, Ring, Siblings, Transfers, Value,
 };
 
-/// The share of a remaining time that the node is given; its answer needs the rest to arrive.
+/// The node's share of the remaining time; its response needs the rest to arrive.
 const NODE_TIME_SHARE: f64 = 0.8;
 
 /// The most reads that one [`Client::update`] makes.
@@ -48,7 +48,7 @@ const READ_AGAIN: [&str; 2] = ["too_many_siblings", "bad_context"];
 ///
 /// - While no node can be reached, each endpoint is tried up to three times.
 /// - A request that reached a node and failed is repeated up to three times, after growing pauses of random length. The client keeps to the nodes'
-///   `Retry-After`. If all of them ask for more than [`Options::timeout`], the request fails at once.
+///   `Retry-After`. If all of them request a longer wait than [`Options::timeout`], the request fails at once.
 /// - Under sustained failure, no more than a tenth of a client's requests is repeated, so that retries do not keep an overloaded cluster
 ///   overloaded.
 /// - All attempts at one write carry one [idempotency key](Options::idempotency_key): the cluster stores the write once, whichever nodes it
@@ -58,7 +58,7 @@ pub struct Client {
     http: Http,
     endpoints: Arc<RwLock<Arc<[String]>>>,
     budget: Arc<Budget>,
-    /// The endpoint that answered last.
+    /// The endpoint that sent the last response.
     preferred: Arc<AtomicUsize>,
     watcher: Watcher,
     /// The time limit of requests about the cluster and changes to it, over all attempts.
@@ -167,15 +167,15 @@ impl Client {
     ) -> Result<Siblings, Error> {
         let (path, query) = (http::kv_path(bucket.as_ref(), key.as_ref()), options.query('r'));
         let call = Call { context: options.seen.as_ref(), query: Some(query), ..Call::new(Method::GET, path, options) };
-        let reply = self.carry_out(&call, None).await?;
-        let (context, acks) = context_and_acks(&reply)?;
-        let (values, deleted) = match reply.status {
-            StatusCode::MULTIPLE_CHOICES => siblings::parse(&reply.body)?,
+        let response = self.execute(&call, None).await?;
+        let (context, acks) = context_and_acks(&response)?;
+        let (values, deleted) = match response.status {
+            StatusCode::MULTIPLE_CHOICES => siblings::parse(&response.body)?,
             StatusCode::NOT_FOUND => (Vec::new(), context.is_some()),
             _ => {
-                let header = |name| reply.header(name).unwrap_or_default().to_owned();
+                let header = |name| response.header(name).unwrap_or_default().to_owned();
                 let (content_type, content_encoding) = (header("content-type"), header("content-encoding"));
-                (vec![Value { bytes: reply.body, content_type, content_encoding }], false)
+                (vec![Value { bytes: response.body, content_type, content_encoding }], false)
             }
         };
         Ok(Siblings { values, deleted, context, acks })
@@ -199,12 +199,12 @@ impl Client {
             accept: Some("application/json"),
             ..Call::new(Method::GET, path, options)
         };
-        let reply = self.carry_out(&call, None).await?;
-        if reply.status == StatusCode::NOT_FOUND {
-            return Ok(serde_json::json!({ "context": reply.header("cartwheel-context"), "siblings": [] }));
+        let response = self.execute(&call, None).await?;
+        if response.status == StatusCode::NOT_FOUND {
+            return Ok(serde_json::json!({ "context": response.header("cartwheel-context"), "siblings": [] }));
         }
-        serde_json::from_slice(&reply.body)
-            .map_err(|error| Error::UnexpectedResponse(format!("a list of siblings that cannot be read ({error})")))
+        serde_json::from_slice(&response.body)
+            .map_err(|error| Error::UnexpectedResponse(format!("an unreadable list of siblings ({error})")))
     }
 
     /// Writes a value of the media type `application/octet-stream`.
@@ -223,7 +223,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Refused`] if the key is empty or too long, the value is too large or the context is of another key. [`Error::Unavailable`] if
-    /// too few nodes stored the write: then it is not known to be stored, and may yet appear.
+    /// too few nodes stored the write: then it may or may not take effect.
     pub async fn put(
         &self,
         bucket: impl AsRef<[u8]>,
@@ -349,7 +349,7 @@ impl Client {
     }
 
     /// Lists the records of a partition on the answering node's disk: at most `limit`, from `from` on ([`DigestPage::next`] or a
-    /// [`HeldRecord::storage_key`](crate::HeldRecord::place)), or from the first. Use a client with one endpoint: with several, pages may come from
+    /// [`HeldRecord::storage_key`](crate::HeldRecord::storage_key)), or from the first. Use a client with one endpoint: with several, pages may come from
     /// different nodes.
     ///
     /// # Errors
@@ -378,14 +378,14 @@ impl Client {
     /// Changes some of a bucket's settings and returns all of them.
     ///
     /// # Errors
-    /// [`Error::Refused`] if a setting is out of its bounds, [`Error::Unavailable`] if the change could not be saved: then it may yet take effect.
+    /// [`Error::Refused`] if a setting is out of its bounds, [`Error::Unavailable`] if the change could not be saved: then it may still take effect.
     pub async fn set_bucket(&self, bucket: impl AsRef<[u8]>, change: &BucketChange) -> Result<BucketSettings, Error> {
         let bytes = serde_json::to_vec(change).unwrap_or_default();
         let value = Some(Value::new(bytes, "application/json"));
         self.fetch_with(Method::PUT, http::bucket_path(bucket.as_ref()), value).await
     }
 
-    /// What these changes of the members would lead to. Nothing is changed.
+    /// The plan for these changes of the members. Nothing is changed.
     ///
     /// ```no_run
     /// # async fn example(client: cartwheel_client::Client) -> Result<(), cartwheel_client::Error> {
@@ -406,18 +406,18 @@ impl Client {
         self.members(serde_json::json!({ "changes": changes })).await
     }
 
-    /// Makes changes that were planned on the version `planned_on` ([`MembersPlan::version`]). The data moves in the background: see
+    /// Makes changes that were planned on the version `planned_on` ([`MembersPlan::version`]). The data is transferred in the background: see
     /// [`Self::transfers`].
     ///
     /// # Errors
     /// [`Error::Refused`] if a change cannot be made, or the cluster has changed since `planned_on`. [`Error::Unavailable`] if the changes could
-    /// not be saved: then they may yet take effect.
+    /// not be saved: then they may still take effect.
     pub async fn change_members(&self, changes: &[MemberChange], planned_on: &str) -> Result<MembersPlan, Error> {
         self.members(serde_json::json!({ "changes": changes, "planned_on": planned_on, "apply": true })).await
     }
 
-    async fn members(&self, wanted: serde_json::Value) -> Result<MembersPlan, Error> {
-        let bytes = wanted.to_string();
+    async fn members(&self, body: serde_json::Value) -> Result<MembersPlan, Error> {
+        let bytes = body.to_string();
         let value = Some(Value::new(bytes, "application/json"));
         self.fetch_with(Method::POST, "/v1/cluster/members".to_owned(), value).await
     }
@@ -450,9 +450,9 @@ impl Client {
     ) -> Result<T, Error> {
         let options = Options { timeout: self.timeout, deadline: self.timeout, ..Options::default() };
         let call = Call { value, ..Call::new(method, path, &options) };
-        let reply = self.carry_out(&call, None).await?;
-        serde_json::from_slice(&reply.body)
-            .map_err(|error| Error::UnexpectedResponse(format!("a body that cannot be read ({error})")))
+        let response = self.execute(&call, None).await?;
+        serde_json::from_slice(&response.body)
+            .map_err(|error| Error::UnexpectedResponse(format!("an unreadable body ({error})")))
     }
 
     async fn update_once<V: Into<Bytes>>(
@@ -468,21 +468,21 @@ impl Client {
     }
 
     async fn write(&self, call: &Call<'_>, options: &Options) -> Result<Written, Error> {
-        // All attempts share one name: if a write was stored and its answer got lost, the repeated write makes no second sibling.
-        let name = match &options.idempotency_key {
-            Some(name) => name.clone(),
+        // All attempts share one key: if a write was stored and its response got lost, the repeated write makes no second sibling.
+        let idempotency_key = match &options.idempotency_key {
+            Some(key) => key.clone(),
             None => {
                 let mut random = [0; 16];
                 getrandom::fill(&mut random)?;
                 format!("{:032x}", u128::from_be_bytes(random))
             }
         };
-        let (context, acks) = context_and_acks(&self.carry_out(call, Some(&name)).await?)?;
+        let (context, acks) = context_and_acks(&self.execute(call, Some(&idempotency_key)).await?)?;
         Ok(Written { context, acks })
     }
 
     /// Makes attempts at one node after another until one succeeds or none can.
-    async fn carry_out(&self, call: &Call<'_>, name: Option<&str>) -> Result<Reply, Error> {
+    async fn execute(&self, call: &Call<'_>, idempotency_key: Option<&str>) -> Result<Response, Error> {
         let endpoints = self.endpoints();
         let first = self.preferred.load(Ordering::Relaxed);
         let deadline = call.deadline.and_then(|within| Instant::now().checked_add(within));
@@ -491,25 +491,25 @@ impl Client {
         let mut last: Option<(Cause, String)> = None;
         loop {
             let (at, endpoint) = (tries.at(), &endpoints[tries.at()]);
-            let (cause, busy_for) = match self.attempt(call, endpoint, name, &tries).await? {
-                Ok(reply) => {
+            let (cause, retry_after) = match self.attempt(call, endpoint, idempotency_key, &tries).await? {
+                Ok(response) => {
                     self.preferred.store(at, Ordering::Relaxed);
-                    return Ok(reply);
+                    return Ok(response);
                 }
-                // One of the endpoints may be another program's port: the other endpoints are still worth trying.
-                Err(Failure::Final(error @ Error::UnexpectedResponse(_))) if tries.others_wait() => {
+                // One of the endpoints may be another program's port: try the other endpoints.
+                Err(Failure::Final(error @ Error::UnexpectedResponse(_))) if tries.has_untried() => {
                     unexpected = Some(error);
                     (Cause::Unreachable, None)
                 }
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Retry { cause, why, busy_for }) => {
+                Err(Failure::Retry { cause, why, retry_after }) => {
                     if last.as_ref().is_none_or(|(known, _)| cause >= *known) {
                         last = Some((cause, format!("{endpoint}: {why}")));
                     }
-                    (cause, busy_for)
+                    (cause, retry_after)
                 }
             };
-            match tries.failed(cause, busy_for, retry::random()) {
+            match tries.failed(cause, retry_after, retry::random()) {
                 Next::After(pause) => tokio::time::sleep(pause).await,
                 Next::GiveUp => break,
             }
@@ -530,11 +530,11 @@ impl Client {
         &self,
         call: &Call<'_>,
         endpoint: &str,
-        name: Option<&str>,
+        idempotency_key: Option<&str>,
         tries: &Tries<'_>,
-    ) -> Result<Result<Reply, Failure>, Error> {
+    ) -> Result<Result<Response, Failure>, Error> {
         let (timeout, within) = call.times(tries);
-        let request = call.request(endpoint, name, timeout)?;
+        let request = call.request(endpoint, idempotency_key, timeout)?;
         let begun = Instant::now();
         let (outcome, ended) = self.http.attempt(request, within).await;
         if let Watcher(Some(callback)) = &self.watcher {
@@ -547,7 +547,7 @@ impl Client {
         self.endpoints.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks the cluster for its members and adds their addresses to the endpoints. From then on the client reaches the cluster even if all
+    /// Reads the cluster's members and adds their addresses to the endpoints. From then on the client reaches the cluster even if all
     /// endpoints that it was made with are gone.
     ///
     /// # Errors
@@ -579,7 +579,7 @@ struct Call<'a> {
     deadline: Option<Duration>,
     /// The query without `timeout_ms`, for requests that take one.
     query: Option<String>,
-    /// The form of the answer, where there are several.
+    /// The media type of the response, where there are several.
     accept: Option<&'static str>,
 }
 
@@ -589,17 +589,22 @@ impl<'a> Call<'a> {
         Self { method, path, context: None, value: None, timeout, deadline, query: None, accept: None }
     }
 
-    /// How long the node may take for the next attempt, and how long the client waits for its answer.
+    /// How long the node may take for the next attempt, and how long the client waits for its response.
     fn times(&self, tries: &Tries<'_>) -> (Duration, Duration) {
         let within = self.timeout + http::GRACE;
         match tries.left() {
-            Some(left) if !tries.others_wait() && left < within => (left.mul_f64(NODE_TIME_SHARE), left),
-            Some(left) if tries.others_wait() && left / 2 < within => ((left / 2).mul_f64(NODE_TIME_SHARE), left / 2),
+            Some(left) if !tries.has_untried() && left < within => (left.mul_f64(NODE_TIME_SHARE), left),
+            Some(left) if tries.has_untried() && left / 2 < within => ((left / 2).mul_f64(NODE_TIME_SHARE), left / 2),
             _ => (self.timeout, within),
         }
     }
 
-    fn request(&self, endpoint: &str, name: Option<&str>, timeout: Duration) -> Result<Request<Full<Bytes>>, Error> {
+    fn request(
+        &self,
+        endpoint: &str,
+        idempotency_key: Option<&str>,
+        timeout: Duration,
+    ) -> Result<Request<Full<Bytes>>, Error> {
         let mut uri = format!("{endpoint}{}", self.path);
         if let Some(query) = &self.query {
             uri += &format!("?timeout_ms={}{query}", timeout.as_millis().max(1));
@@ -608,8 +613,8 @@ impl<'a> Call<'a> {
         if let Some(context) = self.context {
             request = request.header("cartwheel-context", context.encode());
         }
-        if let Some(name) = name {
-            request = request.header("idempotency-key", name);
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
         }
         if let Some(accept) = self.accept {
             request = request.header("accept", accept);
@@ -624,20 +629,20 @@ impl<'a> Call<'a> {
         }
         request.body(Full::new(body)).map_err(|error| Error::Refused {
             code: "bad_request".to_owned(),
-            message: format!("the request cannot be put into HTTP: {error}"),
+            message: format!("cannot encode the request as HTTP: {error}"),
         })
     }
 }
 
-fn context_and_acks(reply: &Reply) -> Result<(Option<Context>, Acks), Error> {
-    let context = match reply.header("cartwheel-context") {
+fn context_and_acks(response: &Response) -> Result<(Option<Context>, Acks), Error> {
+    let context = match response.header("cartwheel-context") {
         None => None,
         Some(text) => {
-            let unreadable = || Error::UnexpectedResponse("a context that cannot be read".to_owned());
+            let unreadable = || Error::UnexpectedResponse("an unreadable context".to_owned());
             Some(Context::decode(text).ok_or_else(unreadable)?)
         }
     };
-    Ok((context, reply.header("cartwheel-acks").map(Acks::parse).unwrap_or_default()))
+    Ok((context, response.header("cartwheel-acks").map(Acks::parse).unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -649,8 +654,8 @@ mod tests {
 
     use super::*;
 
-    /// A node that gives every request the same answer (none if it is empty), and the number of requests that it has seen.
-    async fn node(answer: &'static str) -> (String, Arc<AtomicU32>) {
+    /// A node that sends every request the same response (none if it is empty), and the number of requests that it has received.
+    async fn node(response: &'static str) -> (String, Arc<AtomicU32>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (endpoint, seen) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicU32::new(0)));
         let count = seen.clone();
@@ -661,10 +666,10 @@ mod tests {
                 tokio::spawn(async move {
                     let _ = stream.read(&mut [0; 4_096]).await;
                     count.fetch_add(1, Ordering::Relaxed);
-                    if answer.is_empty() {
+                    if response.is_empty() {
                         std::future::pending::<()>().await;
                     }
-                    let _ = stream.write_all(answer.as_bytes()).await;
+                    let _ = stream.write_all(response.as_bytes()).await;
                 });
             }
         });
@@ -736,14 +741,14 @@ mod tests {
             "leaving": false, "state": "connected"
         }]});
         let body = body.to_string();
-        let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let response = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client::new([listener.local_addr().unwrap().to_string()]).unwrap();
         // It answers once and is gone.
         let once = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 4_096]).await;
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.write_all(response.as_bytes()).await.unwrap();
         });
         client.learn_members().await.unwrap();
         once.await.unwrap();

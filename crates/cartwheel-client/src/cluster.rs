@@ -154,7 +154,7 @@ pub struct Hints {
     pub bytes: u64,
     /// The limit of `bytes`.
     pub bytes_max: u64,
-    /// Whether a part of the node has reached its limit, so that further hints go to other nodes.
+    /// Whether a shard of the node has reached its limit, so that further hints go to other nodes.
     pub full: bool,
 }
 
@@ -203,20 +203,20 @@ pub struct Ring {
     pub partitions: u32,
     /// For each partition, the owner, as an index into `members`.
     pub owners: Vec<usize>,
-    /// For each partition, its present homes, as indexes into `members`, in the order in which coordinators ask them.
+    /// For each partition, its current homes, as indexes into `members`, in the order in which coordinators contact them.
     pub homes: Vec<Vec<usize>>,
     /// In the order of their ids.
     pub members: Vec<Member>,
 }
 
-/// The place of a key on the ring.
+/// The position of a key on the ring.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Location {
     /// The key's token, in hexadecimal.
     pub token: String,
     /// The partition's number.
     pub partition: u32,
-    /// The homes, then the nodes that stand in for them, in the order in which coordinators ask them.
+    /// The homes, then their stand-ins, in the order in which coordinators contact them.
     pub preference_list: Vec<Replica>,
 }
 

@@ -17,7 +17,7 @@ pub struct DigestPage {
     /// The number of homes that it should have: the largest n, or the number of nodes that can hold data if that is less.
     #[serde(default)]
     pub homes_target: usize,
-    /// In the order of their places.
+    /// In the order of their storage keys.
     pub records: Vec<HeldRecord>,
     /// Where the next page begins; `None` after the last.
     pub next: Option<String>,

@@ -9,7 +9,7 @@ pub enum BadEndpoint {
     Form(String),
 }
 
-/// Why a request could not be carried out. Of several attempts' causes, the greatest is reported, as it says most.
+/// Why a request could not be carried out. Of several attempts' causes, the greatest is reported: it is the most specific.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Cause {
     /// No node could be reached, or the connection broke.
@@ -68,17 +68,17 @@ pub enum Error {
         /// What is wrong and what to do, as text for people.
         message: String,
     },
-    /// No node could carry out the request in time. A write may yet be stored.
+    /// No node could carry out the request in time. A write may still take effect.
     #[error("no node could carry out the request ({attempts} attempts); last error: {last}. {}", .cause.advice())]
     Unavailable {
         /// The number of attempts.
         attempts: u32,
         /// The error of the last attempt with this cause.
         last: String,
-        /// The most telling cause of all attempts.
+        /// The most specific cause of all attempts.
         cause: Cause,
     },
-    /// An answer that no Cartwheel node gives: another program listens at the endpoint.
+    /// A response that no Cartwheel node sends: another program listens at the endpoint.
     #[error("the endpoint answered with {0}: check that it is a Cartwheel node")]
     UnexpectedResponse(String),
     /// The operating system provides no random bytes. Without them the client cannot name a write, so it could not repeat it safely.

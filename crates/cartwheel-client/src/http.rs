@@ -14,15 +14,15 @@ use crate::{BadEndpoint, Cause, Error, Outcome};
 
 /// How long to wait for a connection before the next node is tried.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// How much longer the client waits than the time that it gives the node, so that a node's own timeout is seen as its answer.
+/// How much longer the client waits than the time that it gives the node, so that a node can report its own timeout.
 pub(crate) const GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Http(HyperClient<HttpConnector, Full<Bytes>>);
 
-/// An answer with its complete body.
+/// A response with its complete body.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -31,12 +31,7 @@ pub(crate) struct Reply {
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Another node, or the same one later, may succeed.
-    Retry {
-        cause: Cause,
-        why: String,
-        /// The node's `Retry-After`.
-        busy_for: Option<Duration>,
-    },
+    Retry { cause: Cause, why: String, retry_after: Option<Duration> },
     /// No node will succeed.
     Final(Error),
 }
@@ -56,36 +51,36 @@ impl Http {
         Self(client)
     }
 
-    /// Sends a request and waits up to `within` for the answer.
+    /// Sends a request and waits up to `within` for the response.
     pub(crate) async fn attempt(
         &self,
         request: Request<Full<Bytes>>,
         within: Duration,
-    ) -> (Outcome, Result<Reply, Failure>) {
+    ) -> (Outcome, Result<Response, Failure>) {
         match tokio::time::timeout(within, self.exchange(request)).await {
-            Ok(Ok(reply)) => (reply.outcome(), reply.judged()),
+            Ok(Ok(response)) => (response.outcome(), response.into_result()),
             Ok(Err((outcome, why))) => {
-                (outcome, Err(Failure::Retry { cause: Cause::Unreachable, why, busy_for: None }))
+                (outcome, Err(Failure::Retry { cause: Cause::Unreachable, why, retry_after: None }))
             }
             Err(_) => {
-                let why = format!("no answer within {} ms", within.as_millis());
-                (Outcome::TimedOut, Err(Failure::Retry { cause: Cause::TimedOut, why, busy_for: None }))
+                let why = format!("no response within {} ms", within.as_millis());
+                (Outcome::TimedOut, Err(Failure::Retry { cause: Cause::TimedOut, why, retry_after: None }))
             }
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Reply, (Outcome, String)> {
-        let response = self.0.request(request).await.map_err(|error| {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response, (Outcome, String)> {
+        let received = self.0.request(request).await.map_err(|error| {
             let outcome = if error.is_connect() { Outcome::NoConnection } else { Outcome::Broken };
             (outcome, with_sources(&error))
         })?;
-        let (parts, body) = response.into_parts();
+        let (parts, body) = received.into_parts();
         let body = body.collect().await.map_err(|error| (Outcome::Broken, with_sources(&error)))?.to_bytes();
-        Ok(Reply { status: parts.status, headers: parts.headers, body })
+        Ok(Response { status: parts.status, headers: parts.headers, body })
     }
 }
 
-impl Reply {
+impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -96,8 +91,8 @@ impl Reply {
         Outcome::Answered { status: self.status.as_u16(), code }
     }
 
-    /// Sorts answers into usable ones and failures. A 404 is usable only with the API's own code: another program's 404 is not.
-    fn judged(self) -> Result<Self, Failure> {
+    /// Splits responses into usable ones and failures. A 404 is usable only with the API's own code: another program's 404 is not.
+    fn into_result(self) -> Result<Self, Failure> {
         match self.status {
             StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::MULTIPLE_CHOICES => Ok(self),
             StatusCode::NOT_FOUND if self.error().is_some_and(|error| error.error == "not_found") => Ok(self),
@@ -120,8 +115,8 @@ impl Reply {
             _ => return Failure::Final(Error::Refused { code, message }),
         };
         // A date, the other form of the header, is not something that a node sends.
-        let busy_for = self.header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-        Failure::Retry { cause, why: format!("{message} ({code})"), busy_for }
+        let retry_after = self.header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        Failure::Retry { cause, why: format!("{message} ({code})"), retry_after }
     }
 }
 
@@ -185,7 +180,7 @@ fn encode(path: &mut String, bytes: &[u8]) {
     }
 }
 
-/// The error's text and those of its sources: the topmost alone says little.
+/// The text of an error and its sources. Hyper's topmost text alone does not name the cause.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

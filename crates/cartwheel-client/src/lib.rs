@@ -21,11 +21,11 @@
 //! # }
 //! ```
 //!
-//! # What the modules hold
+//! # Modules
 //!
 //! All items are exported here; the modules are private.
 //!
-//! | module | holds |
+//! | module | contents |
 //! | --- | --- |
 //! | `client` | [`Client`]: requests on keys, and requests about the cluster |
 //! | `siblings`, `context`, `options` | what reads return and requests take: [`Siblings`], [`Value`], [`Context`], [`Options`] |

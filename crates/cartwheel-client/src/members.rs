@@ -14,7 +14,7 @@ pub enum MemberChange {
         #[serde(skip_serializing_if = "Option::is_none")]
         weight: Option<u32>,
     },
-    /// Removes a member, which hands over what it holds and leaves.
+    /// Removes a member, which hands over its data and leaves.
     Remove {
         /// The member.
         node: String,
@@ -43,7 +43,7 @@ pub enum MemberChange {
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<String>,
     },
-    /// Records another address for a member that has moved and cannot announce that itself.
+    /// Records another address for a member that cannot announce it itself.
     Address {
         /// The member.
         node: String,
@@ -59,7 +59,7 @@ pub enum MemberChange {
     Force,
 }
 
-/// What a set of changes of the members leads to.
+/// The plan for a set of changes of the members.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct MembersPlan {
     /// The version of the membership history that the plan was made on.
@@ -70,17 +70,17 @@ pub struct MembersPlan {
     pub transfers: Vec<PlannedTransfer>,
     /// The number of replicas to be copied to nodes that do not hold them.
     pub replicas: usize,
-    /// The number of keys in those replicas, tombstones included; `None` if no node could say.
+    /// The number of keys in those replicas, tombstones included; `None` if no node reported it.
     pub keys: Option<u64>,
-    /// The size of their keys and values; `None` if no node could say.
+    /// The size of their keys and values; `None` if no node reported it.
     pub bytes: Option<u64>,
     /// Whether some partitions' sizes are not known and were taken as the mean of the others'.
     pub estimated: bool,
     /// The partitions that are force-recovered.
     pub force_recovered: Vec<ForceRecovery>,
-    /// What an administrator should know before making the changes.
+    /// Warnings to read before making the changes.
     pub warnings: Vec<String>,
-    /// The members whose weights ask for more than a node can hold.
+    /// The members whose weights exceed what a node can hold.
     #[serde(default)]
     pub capped: Vec<CappedWeight>,
     /// The number of replicas on each member, before and after.
@@ -96,13 +96,13 @@ pub struct MembersPlan {
 pub struct PlannedTransfer {
     /// The partition's number.
     pub partition: u32,
-    /// The present homes.
+    /// The current homes.
     pub from: Vec<String>,
     /// The target homes.
     pub to: Vec<String>,
-    /// The number of keys to be copied to new homes; `None` if no node could say.
+    /// The number of keys to be copied to new homes; `None` if no node reported it.
     pub keys: Option<u64>,
-    /// The size of those keys and their values; `None` if no node could say.
+    /// The size of those keys and their values; `None` if no node reported it.
     pub bytes: Option<u64>,
     /// Whether `keys` and `bytes` are the mean of the other partitions.
     pub estimated: bool,
@@ -117,7 +117,7 @@ pub struct ForceRecovery {
     pub left: Vec<String>,
 }
 
-/// A member whose weight asks for more replicas than a node can hold, which is one of each partition.
+/// A member whose weight stands for more replicas than a node can hold, which is one of each partition.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct CappedWeight {
     /// The node.
@@ -161,7 +161,7 @@ pub struct Transfers {
     pub partitions: u32,
     /// The partitions whose homes are not their target homes yet.
     pub transfers: Vec<Transfer>,
-    /// The size of all data to be copied to new homes; `None` if no node could say.
+    /// The size of all data to be copied to new homes; `None` if no node reported it.
     pub bytes: Option<u64>,
     /// The part of `bytes` that has been copied; `None` if a new home did not report it.
     pub copied_bytes: Option<u64>,
@@ -180,17 +180,17 @@ pub struct Transfers {
 pub struct Transfer {
     /// The partition's number.
     pub partition: u32,
-    /// The version of its configuration: one number, or two while the present and the next configuration both count.
+    /// The version of its configuration: one number, or two while the current and the next configuration are both in force.
     pub config_version: String,
-    /// The present homes.
+    /// The current homes.
     pub from: Vec<String>,
     /// The target homes.
     pub to: Vec<String>,
     /// `copying`, or `joint` once the next configuration is chosen: then quorums of both configurations must answer.
     pub state: String,
-    /// The number of keys to be copied to new homes; `None` if no node could say.
+    /// The number of keys to be copied to new homes; `None` if no node reported it.
     pub keys: Option<u64>,
-    /// The size of those keys and their values; `None` if no node could say.
+    /// The size of those keys and their values; `None` if no node reported it.
     pub bytes: Option<u64>,
     /// The part of `keys` that has been copied; `None` if a new home did not report it.
     pub copied_keys: Option<u64>,

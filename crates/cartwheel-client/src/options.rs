@@ -37,10 +37,10 @@ pub struct Options {
     /// How long the request may take over all attempts; unbounded if `None`. While there are other endpoints to try, one node gets at most half of
     /// the time that is left.
     pub deadline: Option<Duration>,
-    /// The name of a write, 1 to 255 printable ASCII characters; the client makes one up if it is `None`. The same write sent again under the same
-    /// name, at any time and by any client, is stored once and makes no second sibling.
+    /// The key of a write, 1 to 255 printable ASCII characters; the client draws a random one if it is `None`. The same write sent again under the
+    /// same key, at any time and by any client, is stored once and makes no second sibling.
     pub idempotency_key: Option<String>,
-    /// For a get: the answer must cover this context. It gives reading your own writes and monotonic reads.
+    /// For a get: the response must cover this context. This provides read-your-writes and monotonic reads.
     pub seen: Option<Context>,
 }
 

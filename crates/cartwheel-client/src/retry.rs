@@ -19,7 +19,7 @@ const COST: u32 = 10;
 /// The number of repetitions that a budget holds at most.
 const BURST: u32 = 10;
 
-/// The repetitions that all users of a client share. Where many requests fail, most are not repeated: the repetitions would keep the cluster from
+/// The retries that all clones of a client share. Where many requests fail, most are not retried: the retries would keep the cluster from
 /// recovering.
 #[derive(Debug)]
 pub(crate) struct Budget(AtomicU32);
@@ -93,8 +93,8 @@ impl<'a> Tries<'a> {
         self.attempts
     }
 
-    /// Whether there are endpoints besides the present one that were not tried yet.
-    pub(crate) fn others_wait(&self) -> bool {
+    /// Whether there are other endpoints that were not tried yet.
+    pub(crate) fn has_untried(&self) -> bool {
         (self.attempts as usize) + 1 < self.busy_until.len()
     }
 
@@ -103,11 +103,11 @@ impl<'a> Tries<'a> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Records a failed attempt. `busy_for` is the node's `Retry-After`; `random`, from 0 to 1, scales the pause.
-    pub(crate) fn failed(&mut self, cause: Cause, busy_for: Option<Duration>, random: f64) -> Next {
+    /// Records a failed attempt. `random`, from 0 to 1, scales the pause.
+    pub(crate) fn failed(&mut self, cause: Cause, retry_after: Option<Duration>, random: f64) -> Next {
         let now = Instant::now();
         self.attempts += 1;
-        self.busy_until[self.at] = busy_for.and_then(|busy_for| now.checked_add(busy_for));
+        self.busy_until[self.at] = retry_after.and_then(|retry_after| now.checked_add(retry_after));
         let count = self.busy_until.len();
         // An unreachable node says nothing about the others, and attempts at it cost the cluster no work.
         let is_free = cause == Cause::Unreachable;
@@ -128,7 +128,7 @@ impl<'a> Tries<'a> {
         let Some((busy, at)) = others.map(|at| (wait(at), at)).min_by_key(|&(busy, _)| busy) else {
             return Next::GiveUp;
         };
-        // The random pause comes on top, so that the clients that a node sent away do not return together.
+        // The random pause is added, so that clients with one `Retry-After` do not return together.
         let pause = busy + pause;
         let too_long = busy > self.patience || self.deadline.is_some_and(|deadline| now + pause >= deadline);
         if too_long {

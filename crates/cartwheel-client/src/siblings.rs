@@ -30,7 +30,7 @@ pub struct Siblings {
     pub values: Vec<Value>,
     /// Whether the key was deleted: alone, or concurrently with `values`.
     pub deleted: bool,
-    /// What this read has seen; `None` if the key was never written. Pass it to the write that replaces `values`.
+    /// The version that this read has seen; `None` if the key was never written. Pass it to the write that replaces `values`.
     pub context: Option<Context>,
     /// The replicas that answered.
     pub acks: Acks,
@@ -68,7 +68,7 @@ struct SiblingForm {
 
 /// Reads the values of a JSON form, and whether a delete is among them.
 pub(crate) fn parse(body: &[u8]) -> Result<(Vec<Value>, bool), Error> {
-    let unreadable = |why: String| Error::UnexpectedResponse(format!("a list of siblings that cannot be read ({why})"));
+    let unreadable = |why: String| Error::UnexpectedResponse(format!("an unreadable list of siblings ({why})"));
     let form: Form = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
     let mut values = Vec::with_capacity(form.siblings.len());
     let mut deleted = false;
