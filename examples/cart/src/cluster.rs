@@ -52,7 +52,7 @@ impl Cluster {
     /// # Errors
     /// If the binary does not exist, or the nodes do not start.
     pub async fn start(bin: &Path) -> Result<Self, ClusterError> {
-        let dir = tempfile::tempdir().map_err(failed("cannot make a temporary directory"))?;
+        let dir = tempfile::tempdir().map_err(failed("cannot create a temporary directory"))?;
         let (http_base, peer_base) = free_bases()?;
         let mut dev = Command::new(bin)
             .args(["dev", "--http-base", &http_base.to_string(), "--peer-base", &peer_base.to_string(), "--dir"])
@@ -64,7 +64,9 @@ impl Cluster {
         let stdout = dev.stdout.take().ok_or_else(|| ClusterError("cannot read the nodes' output".to_owned()))?;
         let mut lines = BufReader::new(stdout).lines();
         let nodes = tokio::time::timeout(PATIENCE, read_table(&mut lines));
-        let nodes = nodes.await.map_err(|_| ClusterError("the nodes were not ready in time".to_owned()))??;
+        let nodes = nodes
+            .await
+            .map_err(|_| ClusterError(format!("the nodes were not ready within {} s", PATIENCE.as_secs())))??;
         // Read the rest of its output, so that a full pipe does not block it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(Self { bin: bin.to_owned(), dir, dev, nodes, restarted: Vec::new() })
@@ -99,13 +101,15 @@ impl Cluster {
         serve.stdin(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         self.restarted.push(serve.spawn().map_err(failed(format!("cannot start {}", node.name)))?);
         let client = Client::new([&node.endpoint]).map_err(|error| ClusterError(error.to_string()))?;
-        let answers = async {
+        let restarted = async {
             while client.get("any", "key").await.is_err() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        let in_time = tokio::time::timeout(PATIENCE, answers).await;
-        in_time.map_err(|_| ClusterError(format!("{} did not answer in time after its restart", node.name)))
+        let in_time = tokio::time::timeout(PATIENCE, restarted).await;
+        in_time.map_err(|_| {
+            ClusterError(format!("{} did not answer within {} s of its restart", node.name, PATIENCE.as_secs()))
+        })
     }
 
     /// Stops all nodes with SIGTERM, and removes their data.
@@ -124,7 +128,7 @@ impl Cluster {
 
 /// Reads the output of `cartwheel dev` until all nodes are ready.
 async fn read_table(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<Vec<Node>, ClusterError> {
-    let (mut header, mut nodes, mut said) = (Vec::new(), Vec::new(), String::new());
+    let (mut header, mut nodes, mut output) = (Vec::new(), Vec::new(), String::new());
     while let Some(line) = lines.next_line().await.map_err(failed("cannot read the nodes' output"))? {
         if line.starts_with("NODE ") {
             header = line.split_whitespace().map(str::to_owned).collect();
@@ -133,10 +137,10 @@ async fn read_table(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<Vec<Nod
         } else if line.contains("nodes are ready") && !nodes.is_empty() {
             return Ok(nodes);
         }
-        said.push_str(&line);
-        said.push('\n');
+        output.push_str(&line);
+        output.push('\n');
     }
-    Err(ClusterError(format!("the nodes did not start:\n{said}")))
+    Err(ClusterError(format!("the nodes did not start:\n{output}")))
 }
 
 fn parse_node(header: &[String], line: &str) -> Option<Node> {
@@ -153,13 +157,14 @@ fn parse_node(header: &[String], line: &str) -> Option<Node> {
 fn free_bases() -> Result<(u16, u16), ClusterError> {
     let free = |base: u16| (1..=3).all(|number| TcpListener::bind(("127.0.0.1", base + number)).is_ok());
     for _ in 0..1_000 {
-        let random = getrandom::u32().map_err(|error| ClusterError(format!("no random bytes: {error}")))?;
+        let random = getrandom::u32()
+            .map_err(|error| ClusterError(format!("cannot read random bytes from the operating system: {error}")))?;
         let base = 12_000 + (random % 18_000) as u16;
         if free(base) && free(base + 4) {
             return Ok((base, base + 4));
         }
     }
-    Err(ClusterError("there are no free ports between 12000 and 30000".to_owned()))
+    Err(ClusterError("no free ports between 12000 and 30000: end programs that listen there".to_owned()))
 }
 
 #[cfg(test)]

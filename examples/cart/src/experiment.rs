@@ -1,4 +1,4 @@
-//! The whole example: replays all purchases, kills a node half-way if it may, and then compares every cart with the purchases.
+//! The example: replays all purchases, kills a node half-way if it may, and then compares every cart with the purchases.
 
 use std::fmt;
 use std::sync::Arc;
@@ -50,8 +50,8 @@ pub enum ExperimentError {
     Cluster(#[from] ClusterError),
 }
 
-/// The most faulty carts that are shown.
-const FAULTS_SHOWN: usize = 10;
+/// The most carts with differences that are shown.
+const MISMATCHES_SHOWN: usize = 10;
 
 impl ExperimentResult {
     /// Checks the result: both kinds of carts must hold every add, and no deleted item may be back in carts with marks.
@@ -59,9 +59,9 @@ impl ExperimentResult {
     /// # Errors
     /// What is wrong.
     pub fn verdict(&self) -> Result<(), String> {
-        let faults = self.plain.faults.len() + self.marked.faults.len();
-        if faults > 0 {
-            return Err(format!("{faults} carts differ from the purchases"));
+        let mismatches = self.plain.mismatches.len() + self.marked.mismatches.len();
+        if mismatches > 0 {
+            return Err(format!("{mismatches} carts differ from the purchases"));
         }
         match self.marked.resurfaced {
             0 => Ok(()),
@@ -112,7 +112,7 @@ impl Experiment {
         ));
         reached(progress, all * 3 / 4).await;
         cluster.restart(&node).await?;
-        progress.say(&format!("started {} again, ready after {} adds", node.name, progress.done()));
+        progress.say(&format!("restarted {}, ready after {} adds", node.name, progress.done()));
         Ok(())
     }
 
@@ -125,15 +125,15 @@ impl Experiment {
     ) -> Result<ExperimentResult, ExperimentError> {
         progress.finish();
         self.say(format_args!(
-            "added   {} items to both carts in {:.1} s, {:.0}/s, and removed {} again (each a get and a put); {} changes were repeated",
+            "added   {} items to both carts in {:.1} s, {:.0}/s, and removed {} again (each a get and a put); {} changes were retried",
             replayed.adds,
             begun.elapsed().as_secs_f64(),
             progress.per_second(),
             replayed.removes,
-            replayed.repeated
+            replayed.retries
         ));
         self.say(format_args!(
-            "merged  siblings in {} of these gets (answered with 300), at most {} at once",
+            "merged  siblings in {} of these gets (status 300), at most {} at once",
             replayed.merges, replayed.siblings_max
         ));
         let plan = self.plan();
@@ -159,15 +159,15 @@ impl Experiment {
             progress.per_second(),
             proof.unmerged
         ));
-        for fault in proof.faults.iter().take(FAULTS_SHOWN) {
+        for mismatch in proof.mismatches.iter().take(MISMATCHES_SHOWN) {
             self.say(format_args!(
-                "        FAULT customer {}: missing {:?}, surplus {:?}",
-                fault.customer, fault.missing, fault.surplus
+                "        MISMATCH customer {}: missing {:?}, surplus {:?}",
+                mismatch.customer, mismatch.missing, mismatch.surplus
             ));
         }
         let expected = self.purchases.len() - proof.removed;
         let verdict =
-            if proof.found == expected && proof.faults.is_empty() { "no add is lost" } else { "ADDS ARE LOST" };
+            if proof.found == expected && proof.mismatches.is_empty() { "no add is lost" } else { "ADDS ARE LOST" };
         self.say(format_args!("        {} of {expected} adds are there: {verdict}", proof.found));
         self.say(format_args!("        {} of {} deleted items have resurfaced", proof.resurfaced, proof.removed));
         Ok(proof)

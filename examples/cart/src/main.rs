@@ -8,10 +8,10 @@ use cart::experiment::{Experiment, ExperimentResult};
 use cart::purchases;
 use clap::Parser;
 
-/// Replay real purchases as shopping carts and prove that no add is lost
+/// Replay real purchases as shopping carts
 ///
 /// Concurrent writers add 69,659 purchases of 23,570 customers to shopping carts, and remove some of them again. Then all carts are
-/// read and compared with the purchases.
+/// read and compared with the purchases: no add may be lost.
 ///
 /// Each change is made to two carts: one is merged by union, as in the Dynamo paper, so deleted items may resurface; the other marks
 /// removed items, so none does.
@@ -27,7 +27,9 @@ struct Args {
         default_value = "http://127.0.0.1:8081,http://127.0.0.1:8082,http://127.0.0.1:8083"
     )]
     nodes: Vec<String>,
-    /// Start three nodes in a temporary directory, kill one of them with SIGKILL half-way, and restart it later
+    /// Run on three nodes of its own, and kill one half-way
+    ///
+    /// The nodes are in a temporary directory. The killed node is restarted later.
     #[arg(long, conflicts_with = "nodes")]
     cluster: bool,
     /// Path of the cartwheel binary for --cluster [default: beside this program]
@@ -39,7 +41,9 @@ struct Args {
     /// Share of purchases that are removed from the cart again
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=100))]
     removes: u8,
-    /// Prefix of the names of the two buckets [default: new buckets with the time in their names]. Existing carts are kept and added to
+    /// Prefix of the names of the two buckets [default: new]
+    ///
+    /// Items are added to the existing carts of the buckets.
     #[arg(long)]
     bucket: Option<String>,
     /// Number of concurrent writers, and then readers

@@ -22,7 +22,7 @@ pub struct Progress {
 
 #[derive(Debug)]
 enum Shown {
-    Nowhere,
+    Hidden,
     Bar(ProgressBar),
     Lines(Mutex<Instant>),
 }
@@ -42,14 +42,14 @@ impl Progress {
 
     /// Progress that is not shown.
     pub fn hidden(total: u64) -> Self {
-        Self { what: "", total, done: AtomicU64::new(0), started: Instant::now(), shown: Shown::Nowhere }
+        Self { what: "", total, done: AtomicU64::new(0), started: Instant::now(), shown: Shown::Hidden }
     }
 
     /// Counts one more.
     pub fn step(&self) {
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
         match &self.shown {
-            Shown::Nowhere => {}
+            Shown::Hidden => {}
             Shown::Bar(bar) => bar.inc(1),
             Shown::Lines(last) => {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,7 +65,7 @@ impl Progress {
     pub fn say(&self, line: &str) {
         match &self.shown {
             Shown::Bar(bar) => bar.suspend(|| println!("{line}")),
-            Shown::Nowhere => {}
+            Shown::Hidden => {}
             Shown::Lines(_) => println!("{line}"),
         }
     }

@@ -25,12 +25,12 @@ pub struct Proof {
     /// The number of carts with several siblings: concurrent writers were the last to write them.
     pub unmerged: usize,
     /// The carts with missing or surplus items.
-    pub faults: Vec<Fault>,
+    pub mismatches: Vec<Mismatch>,
 }
 
 /// A cart that differs from the purchases.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Fault {
+pub struct Mismatch {
     /// The customer's number.
     pub customer: String,
     /// Acknowledged items that are missing.
@@ -79,7 +79,7 @@ pub async fn prove<C: Cart>(
     while let Some(ended) = readers.join_next().await {
         proof.add(ended.map_err(|error| Error::UnexpectedResponse(format!("a reader that failed ({error})")))??);
     }
-    proof.faults.sort_by(|a, b| a.customer.cmp(&b.customer));
+    proof.mismatches.sort_by(|a, b| a.customer.cmp(&b.customer));
     Ok(proof)
 }
 
@@ -103,7 +103,7 @@ impl Proof {
         let is_surplus = |item: &&String| !bought.kept.contains(*item) && !bought.removed.contains(*item);
         let surplus: Vec<_> = found.iter().filter(is_surplus).cloned().collect();
         if !missing.is_empty() || !surplus.is_empty() {
-            self.faults.push(Fault { customer: bought.customer.clone(), missing, surplus });
+            self.mismatches.push(Mismatch { customer: bought.customer.clone(), missing, surplus });
         }
     }
 
@@ -113,7 +113,7 @@ impl Proof {
         self.removed += other.removed;
         self.resurfaced += other.resurfaced;
         self.unmerged += other.unmerged;
-        self.faults.extend(other.faults);
+        self.mismatches.extend(other.mismatches);
     }
 }
 
@@ -131,14 +131,14 @@ mod tests {
 
     #[test]
     fn every_difference_is_detected() {
-        let whole = check(&["a", "b"], &["c"], &["b", "a"]);
-        assert_eq!((whole.found, whole.removed, whole.resurfaced, whole.faults.len()), (2, 1, 0, 0));
-        let one_gone = check(&["a", "b"], &[], &["b"]);
-        assert_eq!((one_gone.found, &one_gone.faults[0].missing[..]), (1, &["a".to_owned()][..]));
-        assert_eq!(check(&["a"], &[], &["a", "x"]).faults[0].surplus, ["x"]);
-        assert_eq!(check(&["a"], &[], &[]).faults.len(), 1);
+        let same = check(&["a", "b"], &["c"], &["b", "a"]);
+        assert_eq!((same.found, same.removed, same.resurfaced, same.mismatches.len()), (2, 1, 0, 0));
+        let one_missing = check(&["a", "b"], &[], &["b"]);
+        assert_eq!((one_missing.found, &one_missing.mismatches[0].missing[..]), (1, &["a".to_owned()][..]));
+        assert_eq!(check(&["a"], &[], &["a", "x"]).mismatches[0].surplus, ["x"]);
+        assert_eq!(check(&["a"], &[], &[]).mismatches.len(), 1);
         let back = check(&["a"], &["b", "c"], &["a", "c"]);
-        assert_eq!((back.resurfaced, back.removed, back.faults.len()), (1, 2, 0));
+        assert_eq!((back.resurfaced, back.removed, back.mismatches.len()), (1, 2, 0));
     }
 
     #[test]

@@ -35,8 +35,8 @@ pub struct ReplayCounts {
     pub adds: u64,
     /// Purchases removed from both again.
     pub removes: u64,
-    /// Changes that were tried again because no node could make them.
-    pub repeated: u64,
+    /// Retries of changes that no node could make.
+    pub retries: u64,
     /// Reads that returned several siblings (status 300), which the writer then merged.
     pub merges: u64,
     /// The most siblings of one read.
@@ -47,7 +47,7 @@ pub struct ReplayCounts {
 struct Counts {
     adds: AtomicU64,
     removes: AtomicU64,
-    repeated: AtomicU64,
+    retries: AtomicU64,
     merges: AtomicU64,
     siblings_max: AtomicU64,
 }
@@ -90,7 +90,7 @@ pub async fn replay(clients: Vec<Client>, plan: &Plan, progress: &Arc<Progress>)
     Ok(ReplayCounts {
         adds: count(&counts.adds),
         removes: count(&counts.removes),
-        repeated: count(&counts.repeated),
+        retries: count(&counts.retries),
         merges: count(&counts.merges),
         siblings_max: count(&counts.siblings_max),
     })
@@ -131,7 +131,7 @@ impl Writer {
             match self.try_change(bucket, purchase, how).await {
                 // The change may have been made. Making the same change again does no harm.
                 Err(Error::Unavailable { .. }) if begun.elapsed() < PATIENCE => {
-                    self.counts.repeated.fetch_add(1, Ordering::Relaxed);
+                    self.counts.retries.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(BETWEEN_TRIES).await;
                 }
                 done => return done,

@@ -1,4 +1,4 @@
-//! A stock from which two shops sell concurrently, without asking each other. [`counts`] is the stock as a value that can be merged, [`orders`]
+//! A stock from which two shops sell concurrently, without coordination. [`counts`] is the stock as a value that can be merged, [`orders`]
 //! are the shops.
 
 pub mod counts;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use cartwheel_client::{Client, Error};
 use clap::Parser;
-use stock::orders::{Place, Shop, numbers};
+use stock::orders::{Shop, StockKey, numbers};
 
 /// Take two concurrent orders from one stock
 ///
@@ -15,7 +15,7 @@ use stock::orders::{Place, Shop, numbers};
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Args {
-    /// Nodes: the first shop uses the first, the second shop the second, and the warehouse the last
+    /// Nodes of the first shop, the second shop and the warehouse
     #[arg(
         long,
         value_delimiter = ',',
@@ -70,14 +70,14 @@ async fn as_one_number(bucket: &str, [one, other, counter]: [Client; 3]) -> Resu
 
 /// Both shops read the same counts, and each writes its own count besides the others. The merged stock has both orders.
 async fn as_counts(bucket: &str, [one, other, counter]: [Client; 3]) -> Result<i128, Error> {
-    let at = Place { bucket, key: "counts" };
+    let at = StockKey { bucket, key: "counts" };
     let mut warehouse = Shop::new("warehouse", counter);
     let (mut one, mut other) = (Shop::new("shop-1", one), Shop::new("shop-2", other));
-    let seen = warehouse.look(at).await?;
+    let seen = warehouse.read(at).await?;
     warehouse.receive(at, seen, STOCK).await?;
-    let (a, b) = tokio::try_join!(one.look(at), other.look(at))?;
+    let (a, b) = tokio::try_join!(one.read(at), other.read(at))?;
     tokio::try_join!(one.sell(at, a, ORDERS[0]), other.sell(at, b, ORDERS[1]))?;
-    let seen = warehouse.look(at).await?;
+    let seen = warehouse.read(at).await?;
     println!("as counts       {} siblings, merged:", seen.siblings);
     for line in seen.stock.encode().lines() {
         println!("                {line}");

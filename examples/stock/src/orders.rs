@@ -13,9 +13,9 @@ pub struct Shop {
     count: Count,
 }
 
-/// The place of a stock in the store.
+/// The bucket and the key of a stock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place<'a> {
+pub struct StockKey<'a> {
     /// The bucket.
     pub bucket: &'a str,
     /// The key.
@@ -43,7 +43,7 @@ impl Shop {
     ///
     /// # Errors
     /// If no node can answer, or the stored value is not a stock.
-    pub async fn look(&self, at: Place<'_>) -> Result<Seen, Error> {
+    pub async fn read(&self, at: StockKey<'_>) -> Result<Seen, Error> {
         let read = self.client.get(at.bucket, at.key).await?;
         let not_a_stock =
             || Error::UnexpectedResponse(format!("a value under {}/{} that is not a stock", at.bucket, at.key));
@@ -55,7 +55,7 @@ impl Shop {
     ///
     /// # Errors
     /// If no node can store it in time. The shop still counts the goods, and the next change writes that count again.
-    pub async fn receive(&mut self, at: Place<'_>, seen: Seen, goods: u64) -> Result<(), Error> {
+    pub async fn receive(&mut self, at: StockKey<'_>, seen: Seen, goods: u64) -> Result<(), Error> {
         self.count.received += goods;
         self.store(at, seen).await
     }
@@ -64,12 +64,12 @@ impl Shop {
     ///
     /// # Errors
     /// As [`Self::receive`].
-    pub async fn sell(&mut self, at: Place<'_>, seen: Seen, goods: u64) -> Result<(), Error> {
+    pub async fn sell(&mut self, at: StockKey<'_>, seen: Seen, goods: u64) -> Result<(), Error> {
         self.count.sold += goods;
         self.store(at, seen).await
     }
 
-    async fn store(&self, at: Place<'_>, mut seen: Seen) -> Result<(), Error> {
+    async fn store(&self, at: StockKey<'_>, mut seen: Seen) -> Result<(), Error> {
         seen.stock.raise(&self.name, self.count);
         self.client.put(at.bucket, at.key, seen.stock.encode(), seen.context.as_ref()).await?;
         Ok(())

@@ -7,7 +7,7 @@ use cart::cart::{Cart, MarkedCart, PlainCart, merged};
 use cart::cluster::Cluster as OwnCluster;
 use cart::experiment::Experiment;
 use cart::purchases::{self, Purchase};
-use stock::orders::{Place, Shop, numbers};
+use stock::orders::{Shop, StockKey, numbers};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_cart_loses_an_item_while_a_node_is_killed() {
@@ -23,7 +23,7 @@ async fn no_cart_loses_an_item_while_a_node_is_killed() {
     assert_eq!((result.replayed.adds, result.replayed.removes), (3_000, removes as u64));
     assert!(result.replayed.merges > 0, "no writer met another's sibling");
     for proof in [&result.plain, &result.marked] {
-        assert_eq!((proof.found, proof.removed, &proof.faults[..]), (3_000 - removes, removes, &[][..]));
+        assert_eq!((proof.found, proof.removed, &proof.mismatches[..]), (3_000 - removes, removes, &[][..]));
     }
     assert_eq!(result.marked.resurfaced, 0);
     assert_eq!(result.verdict(), Ok(()));
@@ -59,23 +59,23 @@ async fn a_deleted_item_resurfaces_in_a_union_but_not_where_it_is_marked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_orders_leave_the_right_stock() {
     let cluster = Cluster::start();
-    let at = Place { bucket: "stock", key: "chairs" };
+    let at = StockKey { bucket: "stock", key: "chairs" };
     let mut warehouse = Shop::new("warehouse", cluster.client(3));
     let (mut one, mut other) = (Shop::new("shop-1", cluster.client(1)), Shop::new("shop-2", cluster.client(2)));
-    let seen = warehouse.look(at).await.unwrap();
+    let seen = warehouse.read(at).await.unwrap();
     warehouse.receive(at, seen, 10).await.unwrap();
 
-    let (a, b) = tokio::try_join!(one.look(at), other.look(at)).unwrap();
+    let (a, b) = tokio::try_join!(one.read(at), other.read(at)).unwrap();
     assert_eq!((a.stock.left(), b.stock.left()), (10, 10));
     tokio::try_join!(one.sell(at, a, 3), other.sell(at, b, 4)).unwrap();
     for node in 1..=3 {
-        let seen = Shop::new("auditor", cluster.client(node)).look(at).await.unwrap();
+        let seen = Shop::new("auditor", cluster.client(node)).read(at).await.unwrap();
         assert_eq!((seen.siblings, seen.stock.left()), (2, 3), "node {node}");
     }
     // The shop that sells next merges both siblings, and thus includes the other shop's sale.
-    let seen = one.look(at).await.unwrap();
+    let seen = one.read(at).await.unwrap();
     one.sell(at, seen, 2).await.unwrap();
-    let seen = other.look(at).await.unwrap();
+    let seen = other.read(at).await.unwrap();
     assert_eq!((seen.siblings, seen.stock.left(), seen.stock.of("shop-1").sold), (1, 1, 5));
 
     // A plain number goes wrong: each shop writes the stock that it believes to be left.
