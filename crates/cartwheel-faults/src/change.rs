@@ -30,7 +30,7 @@ pub struct ChangeMeasurement {
     pub bytes_transferred: Option<u64>,
     /// The bytes of messages that compared replicas and made them equal meanwhile, ordinary anti-entropy included.
     pub bytes_compared: Option<u64>,
-    /// Violations that were found on the way.
+    /// Violations found during the change.
     pub problems: Vec<String>,
 }
 
@@ -91,7 +91,7 @@ impl Change {
         Ok(change)
     }
 
-    /// Asks all nodes for their progress.
+    /// Reads the progress from all nodes.
     pub(crate) async fn check_progress(&mut self, cluster: &Cluster) -> Result<Progress, FaultsError> {
         let mut progress = Progress { left: 0, leaving: Vec::new(), waits_for: Vec::new(), is_certain: true };
         let mut versions = Vec::new();
@@ -100,16 +100,16 @@ impl Change {
                 self.meter.record(report.node, metrics);
             }
             let is_staying = cluster.nodes()[report.node].membership == Membership::Member;
-            let Some(moves) = report.transfers else {
+            let Some(transfers) = report.transfers else {
                 progress.is_certain &= !is_staying;
                 continue;
             };
-            // A node that has left may not know that.
+            // A node that has left may not know that it has.
             if is_staying {
-                progress.left = progress.left.max(moves.transfers.len());
-                progress.leaving.extend(moves.leaving);
-                progress.waits_for.extend(moves.transfers.into_iter().flat_map(|moved| moved.waits_for));
-                versions.push(moves.version);
+                progress.left = progress.left.max(transfers.transfers.len());
+                progress.leaving.extend(transfers.leaving);
+                progress.waits_for.extend(transfers.transfers.into_iter().flat_map(|transfer| transfer.waits_for));
+                versions.push(transfers.version);
             }
         }
         versions.dedup();
@@ -134,8 +134,8 @@ impl Change {
             let is_known = self.begun.elapsed() > CHECK_EVERY;
             let late = self.begun.elapsed() > within;
             if is_known && left == 0 {
-                let over = std::io::Error::other("no partition is in transfer any more: the scenario needs more data");
-                return Err(FaultsError::system("kill a node in the middle of the transfers")(over));
+                let over = std::io::Error::other("all transfers are done: the scenario needs more data");
+                return Err(FaultsError::system("kill a node during the transfers")(over));
             }
             if is_known && left * 100 <= self.planned * percent || late {
                 return Ok(left);
@@ -171,7 +171,7 @@ impl Change {
         for node in cluster.nodes_that_are(Membership::Leaving) {
             if !cluster.ended_by_itself(node, ENDS_WITHIN).await {
                 let name = &cluster.nodes()[node].name;
-                self.measured.problems.push(format!("{name} was removed and has not exited with success"));
+                self.measured.problems.push(format!("{name} was removed, and did not exit with success in time"));
             }
             cluster.set_membership(node, Membership::Gone);
         }

@@ -1,4 +1,4 @@
-//! Cleanup of what killed runs left in the system. All that a run makes bears its process id in its name.
+//! Removes the namespaces, disks and directories of killed runs. The names of all of them contain the process id of the run.
 
 use std::fs;
 use std::io;
@@ -34,7 +34,7 @@ impl RunDir {
     /// If it cannot be made.
     pub fn new() -> Result<Self, FaultsError> {
         let path = std::env::temp_dir().join(new_name());
-        fs::create_dir(&path).map_err(FaultsError::system(format!("make {}", path.display())))?;
+        fs::create_dir(&path).map_err(FaultsError::system(format!("create {}", path.display())))?;
         Ok(Self { path, keep: false })
     }
 

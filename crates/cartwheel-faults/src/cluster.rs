@@ -27,7 +27,7 @@ const SMALL_DISK_MIB: u32 = 256;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NodeCounts {
     /// The nodes that bootstrap the cluster. Those of a zone have consecutive numbers.
-    pub founders: u8,
+    pub initial: u8,
     /// The nodes that may join later, one zone after another.
     pub joiners: u8,
 }
@@ -45,43 +45,43 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Bootstraps a cluster and waits until all founders are ready. The nodes in `with_small_disk` get a small disk of their own. Nodes are counted
-    /// from 0, the joiners after the founders; node i is named node-(i+1).
+    /// Bootstraps a cluster and waits until all of its nodes are ready. The nodes in `with_small_disk` get a small disk of their own. Nodes are counted
+    /// from 0, the joiners last; node i is named node-(i+1).
     ///
     /// # Errors
     /// If a part of the system cannot be set up, or a node does not become ready.
     pub async fn start(bin: &Path, node_counts: NodeCounts, with_small_disk: &[usize]) -> Result<Self, FaultsError> {
-        let NodeCounts { founders, joiners } = node_counts;
-        let network = Network::new(founders + joiners + ZONES as u8)?;
+        let NodeCounts { initial, joiners } = node_counts;
+        let network = Network::new(initial + joiners + ZONES as u8)?;
         let run_dir = RunDir::new()?;
         let data = run_dir.path().join("data");
-        let seeds: Vec<String> = (0..founders).map(|node| site(Host(node), 0).peer_addr).collect();
+        let seeds: Vec<String> = (0..initial).map(|node| site(Host(node), 0).peer_addr).collect();
         let node = |number: u8| {
-            let (at, founders) = (usize::from(number), usize::from(founders));
-            let is_founder = at < founders;
-            let zone = if is_founder { at * ZONES / founders } else { (at - founders) % ZONES };
+            let (at, initial) = (usize::from(number), usize::from(initial));
+            let is_initial = at < initial;
+            let zone = if is_initial { at * ZONES / initial } else { (at - initial) % ZONES };
             let name = format!("node-{}", number + 1);
             // Not in the data directory, because that disk may be full.
             let (dir, log) = (data.join(&name), run_dir.path().join(format!("{name}.log")));
             let clock = run_dir.path().join(format!("{name}.clock"));
-            let membership = if is_founder { Membership::Member } else { Membership::Outside };
-            let seeds = if is_founder { Vec::new() } else { seeds.clone() };
+            let membership = if is_initial { Membership::Member } else { Membership::Outside };
+            let seeds = if is_initial { Vec::new() } else { seeds.clone() };
             let (host, site) = (Host(number), site(Host(number), zone));
             Node { name, dir, site, zone, host, membership, seeds, log, clock, process: None }
         };
-        let nodes: Vec<Node> = (0..founders + joiners).map(node).collect();
-        let sites: Vec<Site> = nodes[..founders.into()].iter().map(|node| node.site.clone()).collect();
+        let nodes: Vec<Node> = (0..initial + joiners).map(node).collect();
+        let sites: Vec<Site> = nodes[..initial.into()].iter().map(|node| node.site.clone()).collect();
         bootstrap::bootstrap(&data, &sites, SHARDS)?;
         let (outages, bin) = (Arc::default(), bin.to_path_buf());
         let mut cluster = Self { nodes, disks: Vec::new(), network, outages, bin, run_dir };
         for &node in with_small_disk {
-            let disk = SmallDisk::under(&cluster.nodes[node].dir, SMALL_DISK_MIB)?;
+            let disk = SmallDisk::mount_on(&cluster.nodes[node].dir, SMALL_DISK_MIB)?;
             cluster.disks.push((node, disk));
         }
-        for node in &mut cluster.nodes[..founders.into()] {
+        for node in &mut cluster.nodes[..initial.into()] {
             node.start(&cluster.network, &cluster.bin)?;
         }
-        for node in 0..founders.into() {
+        for node in 0..initial.into() {
             cluster.ready(node).await?;
         }
         Ok(cluster)
@@ -130,7 +130,7 @@ impl Cluster {
     /// The addresses of all serving nodes in the order in which a client in `zone` should try them: its own zone first, beginning with node
     /// number `first` of it.
     pub fn endpoints_for(&self, zone: usize, first: usize) -> Vec<String> {
-        let serving = |zone| self.nodes_in(zone).filter(|&node| self.nodes[node].is_in());
+        let serving = |zone| self.nodes_in(zone).filter(|&node| self.nodes[node].is_serving());
         let mut own: Vec<usize> = serving(zone).collect();
         let first = first % own.len().max(1);
         own.rotate_left(first);
@@ -215,9 +215,9 @@ impl Cluster {
     /// If the network cannot be changed.
     pub fn cut_off(&self, zone: usize) -> Result<(), FaultsError> {
         let outside: Vec<usize> = (0..ZONES).filter(|&other| other != zone).collect();
-        for it in &self.nodes {
-            let zones = if it.zone == zone { &outside[..] } else { &[zone] };
-            self.outages.begin(&it.endpoint(), zones, Cause::Network);
+        for affected in &self.nodes {
+            let zones = if affected.zone == zone { &outside[..] } else { &[zone] };
+            self.outages.begin(&affected.endpoint(), zones, Cause::Network);
         }
         let (inside, outside) = (self.hosts_in(&[zone]), self.hosts_in(&outside));
         self.network.cut(&inside, &outside)?;
@@ -228,7 +228,7 @@ impl Cluster {
     ///
     /// # Errors
     /// If the network cannot be changed.
-    pub fn mute_towards(&self, node: usize, other: usize) -> Result<(), FaultsError> {
+    pub fn cut_link(&self, node: usize, other: usize) -> Result<(), FaultsError> {
         self.network.cut(&[self.nodes[node].host], &[self.nodes[other].host])
     }
 
@@ -301,7 +301,7 @@ impl Cluster {
     /// If no incarnation can be made.
     pub fn renew(&self, node: usize) -> Result<(), FaultsError> {
         let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
-        // A node that has lost its disk too has nothing to copy from.
+        // A node that has lost its disk too cannot serve as a template.
         let like: Vec<_> =
             others.map(|(_, other)| other.dir.clone()).filter(|dir| dir.join("node.json").exists()).collect();
         let at = &self.nodes[node];
@@ -348,9 +348,9 @@ impl Cluster {
     ///
     /// # Errors
     /// If the file system does not allow it.
-    pub fn put_back(&self, node: usize, copy: &Path) -> Result<(), FaultsError> {
+    pub fn restore(&self, node: usize, copy: &Path) -> Result<(), FaultsError> {
         let dir = &self.nodes[node].dir;
-        let failed = || FaultsError::system(format!("put a copy in the place of {}", dir.display()));
+        let failed = || FaultsError::system(format!("replace {} with its copy", dir.display()));
         std::fs::remove_dir_all(dir).map_err(failed())?;
         std::fs::rename(copy, dir).map_err(failed())
     }
@@ -378,7 +378,7 @@ impl Cluster {
         self.run_dir.path().to_path_buf()
     }
 
-    /// Records that from now on clients may get no answer from a node.
+    /// Records that from now on clients may get no response from a node.
     pub fn begin_outage(&self, node: usize) {
         self.outages.begin(&self.nodes[node].endpoint(), &[0, 1, 2], Cause::Process);
     }
@@ -403,9 +403,9 @@ impl Cluster {
                 tokio::time::sleep(BETWEEN_TRIES).await;
             }
         });
-        let it = &mut self.nodes[node];
+        let starting = &mut self.nodes[node];
         let died = async {
-            while !it.has_died() {
+            while !starting.has_died() {
                 tokio::time::sleep(BETWEEN_TRIES).await;
             }
         };

@@ -19,8 +19,8 @@ impl SmallDisk {
     ///
     /// # Errors
     /// If the system does not allow it.
-    pub fn under(dir: &Path, mib: u32) -> Result<Self, FaultsError> {
-        let failed = || FaultsError::system(format!("put a small disk under {}", dir.display()));
+    pub fn mount_on(dir: &Path, mib: u32) -> Result<Self, FaultsError> {
+        let failed = || FaultsError::system(format!("mount a small disk on {}", dir.display()));
         let aside = dir.with_extension("aside");
         fs::rename(dir, &aside).map_err(failed())?;
         fs::create_dir(dir).map_err(failed())?;
@@ -61,8 +61,8 @@ impl SmallDisk {
     ///
     /// # Errors
     /// If the file cannot be removed.
-    pub fn make_room(&self) -> Result<(), FaultsError> {
-        fs::remove_file(self.ballast()).map_err(FaultsError::system(format!("make room on {}", self.0.display())))
+    pub fn free(&self) -> Result<(), FaultsError> {
+        fs::remove_file(self.ballast()).map_err(FaultsError::system(format!("free space on {}", self.0.display())))
     }
 
     fn ballast(&self) -> PathBuf {

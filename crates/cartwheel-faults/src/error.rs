@@ -17,12 +17,12 @@ pub enum FaultsError {
         source: io::Error,
     },
     /// A command failed.
-    #[error("`{command}` failed: {said}")]
+    #[error("`{command}` failed: {stderr}")]
     Command {
         /// The command line.
         command: String,
         /// Its standard error.
-        said: String,
+        stderr: String,
     },
     /// The cluster could not be bootstrapped.
     #[error(transparent)]
@@ -48,7 +48,7 @@ pub enum FaultsError {
 }
 
 impl FaultsError {
-    /// Makes the error of a failed attempt to do `what`.
+    /// Makes the error of a failed attempt to do `what`, a verb and its object.
     pub(crate) fn system<E: Into<io::Error>>(what: impl fmt::Display) -> impl FnOnce(E) -> Self {
         move |source| Self::System { what: what.to_string(), source: source.into() }
     }

@@ -1,4 +1,4 @@
-//! What must hold after each scenario, and the violations of it.
+//! The guarantees that must hold after each scenario, and their violations.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub struct Expected {
 pub const EXPECTED: Expected =
     Expected { writes_refused_max: 0, abandoned_max: 0, adds_lost_max: 0, equal_within: Duration::from_secs(60) };
 
-/// What a scenario led to.
+/// The result of a scenario.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outcome {
     /// The counts of the clients' requests.
@@ -37,7 +37,7 @@ pub struct Outcome {
     pub equality: Equality,
     /// The name of a node that ended without being stopped.
     pub died: Option<String>,
-    /// Violations that were found on the way.
+    /// Violations found during the scenario.
     pub problems: Vec<String>,
     /// Whether strong requests must have been refused on the minority side of a cut, and only there.
     pub was_cut: bool,
@@ -60,12 +60,12 @@ impl Outcome {
             list_counts(&counts.writes_refused),
         );
         check_limit(counts.abandoned, expected.abandoned_max, "abandoned updates", "no node accepted them".to_owned());
-        check_limit(found.missing.len() as u64, expected.adds_lost_max as u64, "lost adds", some(&found.missing));
-        check_limit(found.invented.len() as u64, 0, "items that were never bought", some(&found.invented));
-        check_limit(found.unreadable.len() as u64, 0, "carts that cannot be read", some(&found.unreadable));
-        if let Equality::Not(said) = equality {
+        check_limit(found.missing.len() as u64, expected.adds_lost_max as u64, "lost adds", first_few(&found.missing));
+        check_limit(found.invented.len() as u64, 0, "items that were never bought", first_few(&found.invented));
+        check_limit(found.unreadable.len() as u64, 0, "carts that cannot be read", first_few(&found.unreadable));
+        if let Equality::Not(output) = equality {
             violations.push(format!(
-                "the replicas are not equal {} s after healing: {said}",
+                "the replicas are not equal {} s after healing: {output}",
                 expected.equal_within.as_secs()
             ));
         }
@@ -100,18 +100,17 @@ fn sides(sides: &Sides, was_cut: bool) -> Option<String> {
     None
 }
 
-/// The number of failures of all counts_by_kind.
+/// The number of failures of all kinds.
 pub fn total(counts_by_kind: &FailureCounts) -> u64 {
     counts_by_kind.values().sum()
 }
 
-/// The counts_by_kind of failures with their numbers, as text.
+/// The number of failures of each kind, as text.
 pub fn list_counts(counts_by_kind: &FailureCounts) -> String {
     counts_by_kind.iter().map(|(kind, count)| format!("{count} x {kind}")).collect::<Vec<_>>().join(", ")
 }
 
-/// The first few of a long list.
-fn some(list: &[String]) -> String {
+fn first_few(list: &[String]) -> String {
     let more = if list.len() > SHOWN { "; ..." } else { "" };
     list[..list.len().min(SHOWN)].join("; ") + more
 }
@@ -138,7 +137,7 @@ mod tests {
 
     #[test]
     fn each_defect_is_a_violation() {
-        let spoils: [fn(&mut Outcome); 10] = [
+        let defects: [fn(&mut Outcome); 10] = [
             |outcome| outcome.counts.updates = 0,
             |outcome| outcome.counts.abandoned = 1,
             |outcome| *outcome.counts.writes_refused.entry("503 unavailable".to_owned()).or_default() += 1,
@@ -150,9 +149,9 @@ mod tests {
             |outcome| outcome.problems.push("partition 1 is still in transfer".to_owned()),
             |outcome| outcome.counts.sides.minority.reads = 1,
         ];
-        for spoil in spoils {
+        for defect in defects {
             let mut outcome = good();
-            spoil(&mut outcome);
+            defect(&mut outcome);
             assert_eq!(outcome.violations(&EXPECTED).len(), 1, "{outcome:?}");
         }
     }
@@ -164,7 +163,7 @@ mod tests {
         outcome.counts.sides.minority = Side { reads_refused: 1, writes_refused: 1, ..Side::default() };
         outcome.counts.sides.majority = Side { reads: 1, writes: 1, ..Side::default() };
         assert_eq!(outcome.violations(&EXPECTED), [""; 0]);
-        let spoils: [fn(&mut Sides); 6] = [
+        let defects: [fn(&mut Sides); 6] = [
             |sides| sides.minority.reads = 1,
             |sides| sides.minority.writes = 1,
             |sides| sides.minority.reads_refused = 0,
@@ -172,10 +171,10 @@ mod tests {
             |sides| sides.majority.reads = 0,
             |sides| sides.majority.writes = 0,
         ];
-        for spoil in spoils {
-            let mut spoilt = outcome.clone();
-            spoil(&mut spoilt.counts.sides);
-            assert_eq!(spoilt.violations(&EXPECTED).len(), 1, "{spoilt:?}");
+        for defect in defects {
+            let mut defective = outcome.clone();
+            defect(&mut defective.counts.sides);
+            assert_eq!(defective.violations(&EXPECTED).len(), 1, "{defective:?}");
         }
     }
 }

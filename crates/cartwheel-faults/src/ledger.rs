@@ -38,14 +38,14 @@ pub struct Counts {
     pub abandoned: u64,
     /// Updates that were written without a context, because the cart could not be read.
     pub blind: u64,
-    /// Write requests that failed at a node that could be reached, by kind: those answered with an error, and those without an answer. They count
+    /// Write requests that failed at a node that could be reached, by kind: those that failed with an error, and those without a response. They count
     /// even if another node then took the write.
     pub writes_refused: FailureCounts,
     /// The same for reads.
     pub reads_refused: FailureCounts,
-    /// Requests without an answer from a node that the scenario had made unreachable.
+    /// Requests without a response from a node that the scenario had made unreachable.
     pub unreachable: u64,
-    /// Requests answered with an error that the scenario excuses: the node's clock was off, or too few nodes were within reach.
+    /// Requests that failed with an error that the scenario excuses: the node's clock was off, or too few nodes were within reach.
     pub excused: u64,
     /// The strong requests on the two sides of a cut.
     pub sides: Sides,
@@ -93,18 +93,18 @@ impl Ledger {
     }
 
     /// Records an attempt that has just ended.
-    pub fn attempted(&self, requester: Requester, attempt: &Attempt<'_>) {
+    pub fn record_attempt(&self, requester: Requester, attempt: &Attempt<'_>) {
         let ended = Instant::now();
         let begun = ended.checked_sub(attempt.took).unwrap_or(ended);
         let cut_side = self.cut_side(requester, begun, ended);
         let kind = kind_of(attempt);
-        if self.counted_on_a_side(cut_side, attempt.is_write, kind.is_none()) {
+        if self.count_on_side(cut_side, attempt.is_write, kind.is_none()) {
             return;
         }
         let Some(kind) = kind else { return };
         let mut counts = locked(&self.counts);
-        let is_silent = !matches!(attempt.outcome, Outcome::Answered { .. });
-        if is_silent && self.outages.overlaps(attempt.endpoint, requester.zone, begun, ended) {
+        let is_unanswered = !matches!(attempt.outcome, Outcome::Answered { .. });
+        if is_unanswered && self.outages.overlaps(attempt.endpoint, requester.zone, begun, ended) {
             counts.unreachable += 1;
             return;
         }
@@ -118,7 +118,7 @@ impl Ledger {
     }
 
     /// Counts a strong request while the network is cut. Returns whether it needs no further counting.
-    fn counted_on_a_side(&self, cut_side: CutSide, is_write: bool, was_answered: bool) -> bool {
+    fn count_on_side(&self, cut_side: CutSide, is_write: bool, was_answered: bool) -> bool {
         let sides = &mut locked(&self.counts).sides;
         match cut_side {
             CutSide::Neither => return false,
@@ -126,7 +126,7 @@ impl Ledger {
                 sides.majority.count(is_write, was_answered);
                 return false;
             }
-            // Its answer may come from before or after the cut.
+            // The node may have carried it out before or after the cut.
             CutSide::PartlyMinority if was_answered => {}
             CutSide::Minority | CutSide::PartlyMinority => sides.minority.count(is_write, was_answered),
         }
@@ -134,8 +134,8 @@ impl Ledger {
     }
 
     /// Records the time of a request with all its retries.
-    pub fn took(&self, is_write: bool, begun: Instant) {
-        self.stopwatch.took(is_write, begun.elapsed());
+    pub fn record_latency(&self, is_write: bool, begun: Instant) {
+        self.stopwatch.record(is_write, begun.elapsed());
     }
 
     /// Assigns the times from now on to `phase`.
@@ -149,24 +149,24 @@ impl Ledger {
     }
 
     /// Records that a purchase is about to be put into its cart in `bucket`.
-    pub fn trying(&self, bucket: &'static str, purchase: &Purchase) {
+    pub fn begin_add(&self, bucket: &'static str, purchase: &Purchase) {
         note(&self.tried, bucket, purchase);
     }
 
     /// Records that its write was acknowledged: from now on it must never be missing.
-    pub fn acknowledged(&self, bucket: &'static str, purchase: &Purchase) {
+    pub fn acknowledge(&self, bucket: &'static str, purchase: &Purchase) {
         note(&self.acknowledged, bucket, purchase);
         locked(&self.counts).updates += 1;
     }
 
     /// Records a purchase that was stored before the scenario, and does not count as an update.
-    pub fn preloaded(&self, bucket: &'static str, purchase: &Purchase) {
+    pub fn preload(&self, bucket: &'static str, purchase: &Purchase) {
         note(&self.tried, bucket, purchase);
         note(&self.acknowledged, bucket, purchase);
     }
 
     /// Records an update, begun at `begun`, that no node accepted: its purchase may be in the cart or not.
-    pub fn abandoned(&self, requester: Requester, begun: Instant) {
+    pub fn abandon(&self, requester: Requester, begun: Instant) {
         let now = Instant::now();
         if self.outages.excused(None, begun, now) {
             return;
@@ -179,7 +179,7 @@ impl Ledger {
     }
 
     /// Records that the cart could not be read before it was written.
-    pub fn unread(&self) {
+    pub fn record_blind(&self) {
         locked(&self.counts).blind += 1;
     }
 
@@ -203,14 +203,14 @@ impl Ledger {
 fn kind_of(attempt: &Attempt<'_>) -> Option<String> {
     match &attempt.outcome {
         Outcome::Answered { code: None, status: 200..=399 } => None,
-        // For an absent key this is the right answer.
+        // For an absent key this is the correct response.
         Outcome::Answered { code: Some(code), status: 404 } if code == "not_found" => None,
         Outcome::Answered { code, status } => Some(format!("{status} {}", code.as_deref().unwrap_or("without a code"))),
-        unanswered => Some(format!("{} ({})", how(unanswered), attempt.endpoint.trim_start_matches("http://"))),
+        unanswered => Some(format!("{} ({})", failure(unanswered), attempt.endpoint.trim_start_matches("http://"))),
     }
 }
 
-fn how(outcome: &Outcome) -> &'static str {
+fn failure(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Answered { .. } => "answered",
         Outcome::NoConnection => "no connection",
@@ -246,7 +246,7 @@ mod tests {
         for outcome in outcomes {
             let took = Duration::from_millis(1);
             let attempt = Attempt { endpoint: "http://a", is_write: true, outcome: outcome.clone(), took };
-            ledger.attempted(Requester { zone: 0, is_strong: false }, &attempt);
+            ledger.record_attempt(Requester { zone: 0, is_strong: false }, &attempt);
         }
         ledger.counts()
     }
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_answer_counts_as_a_refusal_except_during_an_outage() {
+    fn a_missing_response_counts_as_a_refusal_except_during_an_outage() {
         let outcomes = [Outcome::TimedOut, Outcome::Broken, Outcome::NoConnection];
         assert_eq!(counts_of(false, &outcomes).writes_refused.values().sum::<u64>(), 3);
         assert_eq!(counts_of(true, &outcomes), Counts { unreachable: 3, ..Counts::default() });
@@ -280,7 +280,7 @@ mod tests {
         let ledger = Ledger::new(Arc::default());
         let attempted = |zone, is_strong, outcome| {
             let attempt = Attempt { endpoint: "http://a", is_write: true, outcome, took: Duration::ZERO };
-            ledger.attempted(Requester { zone, is_strong }, &attempt);
+            ledger.record_attempt(Requester { zone, is_strong }, &attempt);
         };
         ledger.cut(0);
         let refused = || answered(503, Some("unavailable"));
@@ -288,8 +288,8 @@ mod tests {
             attempted(zone, is_strong, answered(204, None));
             attempted(zone, is_strong, refused());
         }
-        ledger.abandoned(Requester { zone: 0, is_strong: true }, Instant::now());
-        ledger.abandoned(Requester { zone: 1, is_strong: true }, Instant::now());
+        ledger.abandon(Requester { zone: 0, is_strong: true }, Instant::now());
+        ledger.abandon(Requester { zone: 1, is_strong: true }, Instant::now());
         ledger.heal();
         std::thread::sleep(Duration::from_millis(2));
         attempted(0, true, refused());

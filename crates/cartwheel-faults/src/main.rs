@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Run fault scenarios on real nodes
 ///
 /// Five nodes in three zones run in network namespaces of their own while clients put real purchases into carts. The scenarios kill, pause,
-/// cut off, fill, wipe, restart, add, remove and replace nodes. A table shows the refused requests and lost writes. Needs root and iproute2.
+/// cut off, fill, wipe, restart, add, remove and replace nodes. A table shows the refused requests and lost writes. Needs root, Linux and iproute2.
 ///
 /// Example: just faults kill-one cut-zone --short
 #[derive(Debug, Parser)]
@@ -30,10 +30,10 @@ struct Args {
     /// Shorten each scenario to a few seconds
     #[arg(long)]
     short: bool,
-    /// Number of scenarios to run at the same time, each on a cluster of its own
+    /// Number of scenarios to run at the same time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
     at_once: u8,
-    /// Number of nodes, except in scenarios that need a certain number
+    /// Number of nodes, except in scenarios with a fixed number
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(5..=30))]
     nodes: u8,
     /// Path of the cartwheel binary [default: beside this program]
@@ -89,7 +89,7 @@ impl Command {
 fn scenario(name: &str) -> Result<Scenario, String> {
     let names =
         || Scenario::ALL.into_iter().chain(Scenario::CANARIES).map(Scenario::name).collect::<Vec<_>>().join(", ");
-    Scenario::of_name(name).ok_or_else(|| format!("unknown scenario; choose from {}", names()))
+    Scenario::of_name(name).ok_or_else(|| format!("unknown scenario; choose one of {}", names()))
 }
 
 fn main() -> ExitCode {
@@ -113,12 +113,12 @@ fn failed(error: &str) -> ExitCode {
 async fn run(args: Args) -> Result<bool, String> {
     cleanup::remove().map_err(|error| error.to_string())?;
     if let Some(why) = Network::unavailable() {
-        return Err(format!("no network namespaces can be made here: {why}. Run it as root on Linux, with iproute2"));
+        return Err(format!("cannot create network namespaces: {why}; run as root on Linux, with iproute2 installed"));
     }
     let bin = args.bin.map_or_else(beside_this, Ok)?;
-    let handle = |kind| signal(kind).map_err(|error| format!("cannot listen to signals: {error}"));
+    let handle = |kind| signal(kind).map_err(|error| format!("cannot install signal handlers: {error}"));
     let (mut interrupt, mut terminate) = (handle(SignalKind::interrupt())?, handle(SignalKind::terminate())?);
-    // Dropping the runs removes all that they made.
+    // Dropping the runs removes their networks, disks and data.
     tokio::select! {
         is_good = async {
             match args.command {

@@ -30,14 +30,14 @@ pub struct NodeReport {
 }
 
 impl Cluster {
-    /// What these changes of the members would lead to.
+    /// The plan for these changes of the members.
     ///
     /// # Errors
     /// If they are refused, or no node answers.
     pub async fn plan(&self, changes: &[MemberChange]) -> Result<MembersPlan, FaultsError> {
         let (client, changes) = (self.administrator()?, changes.to_vec());
-        let asking = move || async move { client.plan_members(&changes).await };
-        Ok(self.network().inside(self.clients_of(ZONES - 1), asking).await??)
+        let request = move || async move { client.plan_members(&changes).await };
+        Ok(self.network().inside(self.clients_of(ZONES - 1), request).await??)
     }
 
     /// Makes changes that were planned on this version of the membership history.
@@ -46,8 +46,8 @@ impl Cluster {
     /// If they are refused, or no node answers.
     pub async fn change(&self, changes: &[MemberChange], planned_on: &str) -> Result<(), FaultsError> {
         let (client, changes, planned_on) = (self.administrator()?, changes.to_vec(), planned_on.to_owned());
-        let asking = move || async move { client.change_members(&changes, &planned_on).await };
-        self.network().inside(self.clients_of(ZONES - 1), asking).await??;
+        let request = move || async move { client.change_members(&changes, &planned_on).await };
+        self.network().inside(self.clients_of(ZONES - 1), request).await??;
         Ok(())
     }
 
@@ -56,7 +56,7 @@ impl Cluster {
     /// # Errors
     /// If no request can be made.
     pub async fn node_reports(&self) -> Result<Vec<NodeReport>, FaultsError> {
-        let running = |(_, node): &(usize, &Node)| node.is_in() && node.pid().is_some();
+        let running = |(_, node): &(usize, &Node)| node.is_serving() && node.pid().is_some();
         let nodes = self.nodes().iter().enumerate().filter(running);
         let nodes: Vec<(usize, String)> = nodes.map(|(at, node)| (at, node.site.http_addr.clone())).collect();
         let reporting = move || async move {
@@ -64,10 +64,10 @@ impl Cluster {
             for (node, addr) in nodes {
                 let client = Client::new([format!("http://{addr}")])?;
                 reports.spawn(async move {
-                    let moves = tokio::time::timeout(REPORT_WITHIN, client.transfers()).await;
+                    let transfers = tokio::time::timeout(REPORT_WITHIN, client.transfers()).await;
                     NodeReport {
                         node,
-                        transfers: moves.ok().and_then(Result::ok),
+                        transfers: transfers.ok().and_then(Result::ok),
                         metrics: probe::metrics(&addr).await,
                     }
                 });
@@ -80,27 +80,27 @@ impl Cluster {
     /// The size of the records in all replicas that a plan copies to new homes: the least that the transfers can move.
     ///
     /// # Errors
-    /// If a node that holds one of the partitions cannot be asked.
-    pub async fn bytes_to_copy(&self, moves: &[PlannedTransfer]) -> Result<u64, FaultsError> {
+    /// If a node that holds one of the partitions does not answer.
+    pub async fn bytes_to_copy(&self, planned: &[PlannedTransfer]) -> Result<u64, FaultsError> {
         let addrs: BTreeMap<String, String> = self
             .nodes()
             .iter()
             .filter(|node| node.pid().is_some())
             .map(|node| (node.name.clone(), node.endpoint()))
             .collect();
-        let ask = |planned: &PlannedTransfer| {
-            let come = planned.to.iter().filter(|node| !planned.from.contains(node)).count() as u64;
-            let holder = planned.from.iter().find_map(|node| addrs.get(node).cloned());
-            holder.filter(|_| come > 0).map(|holder| (planned.partition, come, holder))
+        let task = |transfer: &PlannedTransfer| {
+            let copies = transfer.to.iter().filter(|node| !transfer.from.contains(node)).count() as u64;
+            let holder = transfer.from.iter().find_map(|node| addrs.get(node).cloned());
+            holder.filter(|_| copies > 0).map(|holder| (transfer.partition, copies, holder))
         };
-        let mut waiting = moves.iter().filter_map(ask).collect::<Vec<_>>().into_iter();
+        let mut waiting = planned.iter().filter_map(task).collect::<Vec<_>>().into_iter();
         let measuring = move || async move {
             let (mut bytes, mut measuring) = (0, JoinSet::new());
             loop {
                 while measuring.len() < MEASURED_AT_ONCE
-                    && let Some((partition, come, holder)) = waiting.next()
+                    && let Some((partition, copies, holder)) = waiting.next()
                 {
-                    measuring.spawn(async move { Ok::<_, FaultsError>(come * bytes_of(&holder, partition).await?) });
+                    measuring.spawn(async move { Ok::<_, FaultsError>(copies * bytes_of(&holder, partition).await?) });
                 }
                 match measuring.join_next().await {
                     None => return Ok::<u64, FaultsError>(bytes),
@@ -116,7 +116,7 @@ impl Cluster {
 
     /// A client of all running members.
     fn administrator(&self) -> Result<Client, FaultsError> {
-        let running = self.nodes().iter().filter(|node| node.is_in() && node.pid().is_some());
+        let running = self.nodes().iter().filter(|node| node.is_serving() && node.pid().is_some());
         Ok(Client::new(running.map(Node::endpoint))?)
     }
 }

@@ -26,7 +26,7 @@ impl Meter {
         self.is_running = true;
     }
 
-    /// Takes in a node's metrics.
+    /// Updates the counters from a node's metrics.
     pub fn record(&mut self, node: usize, metrics: &str) {
         for name in [TRANSFERRED, COMPARED] {
             let Some(now) = sum_of(metrics, name) else { continue };
@@ -78,14 +78,14 @@ mod tests {
 
     #[test]
     fn counts_before_a_restart_are_kept() {
-        let says = |meter: &mut Meter, node, value: u64| meter.record(node, &format!("{COMPARED} {value}\n"));
+        let record = |meter: &mut Meter, node, value: u64| meter.record(node, &format!("{COMPARED} {value}\n"));
         let mut meter = Meter::default();
-        says(&mut meter, 0, 100);
+        record(&mut meter, 0, 100);
         meter.begin();
         assert_eq!((meter.grown(COMPARED), meter.grown(TRANSFERRED)), (Some(0), None));
-        says(&mut meter, 0, 130);
-        says(&mut meter, 0, 10);
-        says(&mut meter, 1, 4);
+        record(&mut meter, 0, 130);
+        record(&mut meter, 0, 10);
+        record(&mut meter, 1, 4);
         assert_eq!(meter.grown(COMPARED), Some(30 + 10 + 4));
     }
 }

@@ -49,7 +49,7 @@ impl Network {
         Ok(network)
     }
 
-    /// Why no network can be made on this machine; `None` if one can.
+    /// Why no network can be created on this machine; `None` if one can.
     pub fn unavailable() -> Option<String> {
         Self::new(1).err().map(|error| error.to_string())
     }
@@ -169,7 +169,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // If it could not be made completely, some of the namespaces are missing.
+        // If it could not be created completely, some of the namespaces are missing.
         for namespace in self.hosts().map(|host| self.namespace(host)).chain([self.switch()]) {
             if Path::new(NAMESPACES).join(&namespace).exists() {
                 let _ = ip(&[], &format!("netns del {namespace}\n"));
@@ -189,7 +189,7 @@ fn enter(namespace: &str) -> Result<tokio::runtime::Runtime, FaultsError> {
     move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network))
         .map_err(FaultsError::system(format!("move into {namespace}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(FaultsError::system("make a runtime"))
+    runtime.map_err(FaultsError::system("create a runtime"))
 }
 
 /// Runs `ip` with these flags on a batch of lines.
@@ -212,7 +212,7 @@ pub(crate) fn ip(flags: &[&str], lines: &str) -> Result<(), FaultsError> {
     if output.status.success() {
         return Ok(());
     }
-    Err(FaultsError::Command { command, said: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+    Err(FaultsError::Command { command, stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
 }
 
 #[cfg(test)]
@@ -261,7 +261,7 @@ mod tests {
     #[tokio::test]
     async fn a_cut_drops_packets_in_one_direction_only() {
         if let Some(why) = Network::unavailable() {
-            let note = format!("*** SKIPPED: no network namespaces can be made here: {why} ***\n");
+            let note = format!("*** SKIPPED: cannot create network namespaces: {why} ***\n");
             std::io::stderr().write_all(note.as_bytes()).unwrap();
             return;
         }

@@ -37,7 +37,7 @@ pub struct Node {
     pub host: Host,
     /// Its relation to the cluster.
     pub membership: Membership,
-    /// The peers that it joins through; empty for a founder.
+    /// The peers that it joins through; empty for a node that bootstraps the cluster.
     pub seeds: Vec<String>,
     /// The file of its log.
     pub log: PathBuf,
@@ -75,8 +75,8 @@ impl Node {
         format!("http://{}", self.site.http_addr)
     }
 
-    /// Whether it holds data, and serves clients unless a fault prevents it.
-    pub fn is_in(&self) -> bool {
+    /// Whether it serves clients, unless a fault prevents it. A leaving member does.
+    pub fn is_serving(&self) -> bool {
         matches!(self.membership, Membership::Member | Membership::Leaving)
     }
 
@@ -106,10 +106,10 @@ impl Node {
         serve.args(["serve", "--stop-with-stdin", "--insecure", "--dir"]).arg(&self.dir);
         if !self.seeds.is_empty() {
             let Site { zone, host, peer_addr, http_addr, .. } = &self.site;
-            let said = [("--name", &self.name), ("--zone", zone), ("--host", host)];
+            let identity = [("--name", &self.name), ("--zone", zone), ("--host", host)];
             let listens = [("--peer-listen", peer_addr), ("--http-listen", http_addr)];
             let seeds = self.seeds.iter().map(|seed| ("--seed", seed));
-            said.into_iter().chain(listens).chain(seeds).for_each(|(flag, value)| {
+            identity.into_iter().chain(listens).chain(seeds).for_each(|(flag, value)| {
                 serve.args([flag, value]);
             });
             serve.args(["--shards", &SHARDS.to_string()]);
@@ -175,7 +175,7 @@ impl Node {
         self.process.as_mut().is_some_and(|running| !matches!(running.process.try_wait(), Ok(None)))
     }
 
-    /// Like [`Self::has_died`], and then forgets the process: there is none to kill.
+    /// Like [`Self::has_died`], and then drops the process, since there is none to kill.
     pub fn has_been_reaped(&mut self) -> bool {
         let has_died = self.has_died();
         if has_died {

@@ -1,4 +1,4 @@
-//! The times at which a scenario makes nodes unreachable. A missing answer then is no refusal.
+//! The times at which a scenario makes nodes unreachable. A missing response then is not a refusal.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -65,13 +65,13 @@ impl Outages {
     /// Whether a request may have been refused: one to the node at `endpoint`, or to any node if that is `None`.
     pub fn excused(&self, endpoint: Option<&str>, begun: Instant, ended: Instant) -> bool {
         locked(&self.excuses).iter().any(|excuse| {
-            (excuse.endpoint.is_none() || endpoint.is_some_and(|it| excuse.endpoint.as_deref() == Some(it)))
+            (excuse.endpoint.is_none() || endpoint.is_some_and(|node| excuse.endpoint.as_deref() == Some(node)))
                 && excuse.begun <= ended
                 && excuse.ended.is_none_or(|over| begun <= over)
         })
     }
 
-    /// Begins an outage: clients in `zones` may get no answer from the node at `endpoint`.
+    /// Begins an outage: clients in `zones` may get no response from the node at `endpoint`.
     pub fn begin(&self, endpoint: &str, zones: &[usize], cause: Cause) {
         let outage =
             Outage { endpoint: endpoint.to_owned(), cause, zones: zones.to_vec(), begun: Instant::now(), ended: None };

@@ -26,7 +26,7 @@ const REPLICAS: usize = 3;
 /// The number of carts read at the same time.
 const READERS: usize = 8;
 /// How much of the output of `verify` is kept.
-const SAID_BYTES_MAX: usize = 600;
+const OUTPUT_BYTES_MAX: usize = 600;
 
 /// Whether all replicas became equal.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,7 +36,7 @@ pub enum Equality {
     /// It was not proven in time; the last output of `verify`.
     Not(String),
     /// It was not checked.
-    NotAsked,
+    NotChecked,
 }
 
 /// Runs `BIN verify` in the first zone until it proves that every key is equal on all its replicas, or `within` has passed since `healed`.
@@ -49,7 +49,7 @@ pub async fn equality(
     healed: Instant,
     within: Duration,
 ) -> Result<Equality, FaultsError> {
-    let mut said = "verify did not end in time".to_owned();
+    let mut last = "verify did not end in time".to_owned();
     let mut tries = async || loop {
         // Traffic has ended, so no difference is excused.
         let mut verify = Command::new("ip");
@@ -63,14 +63,14 @@ pub async fn equality(
         if output.status.success() {
             return Ok(healed.elapsed());
         }
-        let whole = [output.stdout, output.stderr].concat();
-        said = String::from_utf8_lossy(&whole[..whole.len().min(SAID_BYTES_MAX)]).trim().to_owned();
+        let text = [output.stdout, output.stderr].concat();
+        last = String::from_utf8_lossy(&text[..text.len().min(OUTPUT_BYTES_MAX)]).trim().to_owned();
         tokio::time::sleep(BETWEEN_TRIES).await;
     };
     let proven = tokio::time::timeout_at((healed + within).into(), tries()).await;
     match proven {
         Ok(after) => after.map(Equality::After),
-        Err(_) => Ok(Equality::Not(said)),
+        Err(_) => Ok(Equality::Not(last)),
     }
 }
 
@@ -95,7 +95,7 @@ impl CartCheck {
         self.unreadable.extend(other.unreadable);
     }
 
-    const fn is_whole(&self) -> bool {
+    const fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.unreadable.is_empty()
     }
 }
@@ -121,7 +121,7 @@ pub async fn read_back(cluster: &Cluster, ledger: &Arc<Ledger>, again: bool) -> 
             Ok::<_, FaultsError>(found)
         };
         let found = cluster.network().inside(cluster.clients_of(2), reading).await??;
-        if found.is_whole() || !again || begun.elapsed() > READ_AGAIN_FOR {
+        if found.is_complete() || !again || begun.elapsed() > READ_AGAIN_FOR {
             return Ok(found);
         }
         tokio::time::sleep(BETWEEN_TRIES).await;
@@ -160,17 +160,17 @@ async fn read_one(client: &Client, ledger: &Ledger, cart: &CartName, must_hold: 
     found
 }
 
-/// What is wrong with the placement of the partitions. It must be empty when no transfer is under way.
+/// The errors in the placement of the partitions. There must be none when no transfer is under way.
 ///
 /// # Errors
-/// If no node can be asked.
+/// If no node answers.
 pub async fn misplaced_partitions(cluster: &Cluster) -> Result<Vec<String>, FaultsError> {
     let endpoints: Vec<String> = (0..ZONES).flat_map(|zone| cluster.endpoints_for(zone, 0)).collect();
-    let asking = move || async move {
+    let request = move || async move {
         let client = Client::new(endpoints)?;
         Ok::<_, FaultsError>((client.ring().await?, client.transfers().await?))
     };
-    let (ring, moves) = cluster.network().inside(cluster.clients_of(2), asking).await??;
+    let (ring, transfers) = cluster.network().inside(cluster.clients_of(2), request).await??;
     let mut misplaced = Vec::new();
     // A zone may have no node left that holds data.
     let zones_there: BTreeSet<&str> = ring.members.iter().map(|member| member.zone.as_str()).collect();
@@ -182,7 +182,9 @@ pub async fn misplaced_partitions(cluster: &Cluster) -> Result<Vec<String>, Faul
             misplaced.push(format!("partition {partition} has {} replicas, in {} zones", homes.len(), zones.len()));
         }
     }
-    misplaced.extend(moves.transfers.iter().map(|moved| format!("partition {} is still in transfer", moved.partition)));
-    misplaced.extend(moves.leaving.iter().map(|node| format!("{node} has not left")));
+    misplaced.extend(
+        transfers.transfers.iter().map(|transfer| format!("partition {} is still in transfer", transfer.partition)),
+    );
+    misplaced.extend(transfers.leaving.iter().map(|node| format!("{node} has not left")));
     Ok(misplaced)
 }

@@ -1,4 +1,4 @@
-//! Registers under faults: keys whose last write wins, and the check of what their clients saw.
+//! Registers under faults: keys whose last write wins, and the check of what their clients have read.
 //!
 //! Registers that are written strongly must be linearizable. For the others, the last acknowledged put must be there at the end. Another put may be
 //! there instead if it overlaps the last one, or if its clock may have been ahead by as much as peers accept.
@@ -42,7 +42,7 @@ pub enum RegisterOp {
     /// A write of this number.
     Put(u64),
     /// A read, and the number that it found.
-    Got(Option<u64>),
+    Get(Option<u64>),
 }
 
 /// One request with all its attempts. Times count from the start of the run.
@@ -50,9 +50,9 @@ pub enum RegisterOp {
 pub struct Access {
     /// When it was sent.
     pub begun: Duration,
-    /// When it was answered, or its client stopped trying.
+    /// When the response came, or its client stopped trying.
     pub ended: Duration,
-    /// Whether its client got an answer that it was carried out.
+    /// Whether its client got a successful response.
     pub is_done: bool,
     /// The number of nodes that may have carried it out, one after another.
     pub tries: u32,
@@ -63,7 +63,7 @@ pub struct Access {
 /// All registers and their histories.
 #[derive(Debug)]
 pub struct Registers {
-    founded: Instant,
+    started: Instant,
     put: AtomicU64,
     histories: Mutex<BTreeMap<Name, Vec<Access>>>,
 }
@@ -81,7 +81,7 @@ pub struct RegisterCheck {
 
 impl Default for Registers {
     fn default() -> Self {
-        Self { founded: Instant::now(), put: AtomicU64::default(), histories: Mutex::default() }
+        Self { started: Instant::now(), put: AtomicU64::default(), histories: Mutex::default() }
     }
 }
 
@@ -112,31 +112,31 @@ impl Registers {
         let judging = move || async move {
             let client = Client::new(endpoints)?;
             let histories = registers.histories.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let mut judged = RegisterCheck { registers: histories.len(), ..RegisterCheck::default() };
+            let mut checked = RegisterCheck { registers: histories.len(), ..RegisterCheck::default() };
             for ((bucket, key), mut history) in histories {
-                let begun = registers.founded.elapsed();
+                let begun = registers.started.elapsed();
                 let read = client.get_with(bucket, &key, &options(bucket)).await;
-                let ended = registers.founded.elapsed();
+                let ended = registers.started.elapsed();
                 let Ok(found) = read.as_ref().map(number) else {
-                    judged.wrong.push(format!("{bucket}/{key} cannot be read: {read:?}"));
+                    checked.wrong.push(format!("{bucket}/{key} cannot be read: {read:?}"));
                     continue;
                 };
-                let access = Access { begun, ended, is_done: true, tries: 1, operation: RegisterOp::Got(found) };
+                let access = Access { begun, ended, is_done: true, tries: 1, operation: RegisterOp::Get(found) };
                 if bucket == LAST {
-                    judged.wrong.extend(lost_put(&history, found).map(|why| format!("{bucket}/{key}: {why}")));
+                    checked.wrong.extend(lost_put(&history, found).map(|why| format!("{bucket}/{key}: {why}")));
                     continue;
                 }
                 history.push(access);
                 match check_order(&history) {
                     Linearity::Linear => {}
-                    Linearity::GaveUp => judged.undecided += 1,
+                    Linearity::GaveUp => checked.undecided += 1,
                     Linearity::NotLinear => {
-                        judged.wrong.push(format!("{bucket}/{key} is not linearizable: {history:?}"))
+                        checked.wrong.push(format!("{bucket}/{key} is not linearizable: {history:?}"))
                     }
                 }
                 registers.note((bucket, key), access);
             }
-            Ok::<_, FaultsError>(judged)
+            Ok::<_, FaultsError>(checked)
         };
         cluster.network().inside(cluster.clients_of(2), judging).await?
     }
@@ -148,8 +148,8 @@ fn lost_put(history: &[Access], found: Option<u64>) -> Option<String> {
     let ended = match found {
         None => None,
         Some(number) => match writer(number) {
-            None => return Some(format!("{number} is there, but was never put")),
-            // A put without an answer may be carried out later, within the time that nodes may take.
+            None => return Some(format!("{number} was read, but never put")),
+            // A put without a response may be carried out later, within the time that nodes may take.
             Some(access) => Some(access.ended + CLOCK_BOUND + if access.is_done { Duration::ZERO } else { WITHIN }),
         },
     };
@@ -158,8 +158,8 @@ fn lost_put(history: &[Access], found: Option<u64>) -> Option<String> {
             && access.is_done
             && ended.is_none_or(|ended| access.begun > ended)
     })?;
-    let there = found.map_or_else(|| "there is nothing".to_owned(), |number| format!("{:?} is there", writer(number)));
-    Some(format!("{lost:?} is lost; {there}"))
+    let found = found.map_or_else(|| "no value".to_owned(), |number| format!("{:?}", writer(number)));
+    Some(format!("{lost:?} is lost; found {found}"))
 }
 
 struct Register;
@@ -175,7 +175,7 @@ impl Model for Register {
     fn apply(&self, state: &Option<u64>, operation: &RegisterOp) -> Option<Option<u64>> {
         match operation {
             RegisterOp::Put(number) => Some(Some(*number)),
-            RegisterOp::Got(found) => (found == state).then_some(*state),
+            RegisterOp::Get(found) => (found == state).then_some(*state),
         }
     }
 }
@@ -184,7 +184,7 @@ impl Model for Register {
 fn check_order(history: &[Access]) -> Linearity {
     let was_seen = |operation: RegisterOp| {
         let RegisterOp::Put(number) = operation else { return true };
-        history.iter().any(|access| access.operation == RegisterOp::Got(Some(number)))
+        history.iter().any(|access| access.operation == RegisterOp::Get(Some(number)))
     };
     let mut moments: Vec<(Duration, usize, bool)> = history
         .iter()
@@ -193,14 +193,14 @@ fn check_order(history: &[Access]) -> Linearity {
         .collect();
     // At the same moment, begins sort before ends: then the requests overlap, and may have happened in either order.
     moments.sort_by_key(|&(moment, at, is_end)| (moment, is_end, at));
-    let place = |at: usize, is_end: bool| {
+    let position = |at: usize, is_end: bool| {
         moments.iter().position(|&(_, of, end)| of == at && end == is_end).unwrap_or_default() as u64
     };
     let mut intervals = Vec::new();
     for (at, access) in history.iter().enumerate() {
-        let (invoked, operation) = (place(at, false), access.operation);
+        let (invoked, operation) = (position(at, false), access.operation);
         if access.is_done {
-            intervals.push(Interval { invoked, answered: Some(place(at, true)), operation });
+            intervals.push(Interval { invoked, answered: Some(position(at, true)), operation });
         }
         // An attempt whose value was never read explains no read.
         if matches!(operation, RegisterOp::Put(_)) && was_seen(operation) {
@@ -240,7 +240,7 @@ impl RegisterTraffic {
                 let work = move || async move {
                     let user = RegisterClient::new(&endpoints, zone, bucket, &ledger, &registers)?;
                     while !*stopped.borrow() {
-                        user.turn().await;
+                        user.make_request().await;
                         tokio::time::sleep(BETWEEN).await;
                     }
                     Ok(())
@@ -289,33 +289,33 @@ impl RegisterClient {
             if attempt.outcome != Outcome::NoConnection {
                 seen.fetch_add(1, Ordering::Relaxed);
             }
-            watching.attempted(requester, attempt);
+            watching.record_attempt(requester, attempt);
         });
         Ok(Self { bucket, zone, client, ledger: ledger.clone(), registers: registers.clone(), tries })
     }
 
-    async fn turn(&self) {
-        let begun = self.registers.founded.elapsed();
+    async fn make_request(&self) {
+        let begun = self.registers.started.elapsed();
         let turn = begun.as_millis() / TURN.as_millis();
         let key = if self.bucket == LAST { turn % TURNS } else { turn }.to_string();
         self.tries.store(0, Ordering::Relaxed);
         let number_put = self.registers.put.fetch_add(1, Ordering::Relaxed);
         let begun_at = Instant::now();
-        // Eventual clients do not read: what they would see may be old, and that is no violation.
+        // Eventual clients do not read: a stale result is not a violation.
         let (operation, is_done) = if self.bucket == STRONG && number_put.is_multiple_of(2) {
             match self.client.get_with(self.bucket, &key, &options(self.bucket)).await {
-                Ok(read) => (RegisterOp::Got(number(&read)), true),
+                Ok(read) => (RegisterOp::Get(number(&read)), true),
                 Err(_) => return,
             }
         } else {
             let value = Value::new(number_put.to_string(), "text/plain");
             let put = self.client.put_with(self.bucket, &key, value, None, &options(self.bucket)).await;
             if put.is_err() && self.bucket == LAST {
-                self.ledger.abandoned(Requester { zone: self.zone, is_strong: false }, begun_at);
+                self.ledger.abandon(Requester { zone: self.zone, is_strong: false }, begun_at);
             }
             (RegisterOp::Put(number_put), put.is_ok())
         };
-        let (ended, tries) = (self.registers.founded.elapsed(), self.tries.load(Ordering::Relaxed));
+        let (ended, tries) = (self.registers.started.elapsed(), self.tries.load(Ordering::Relaxed));
         self.registers.note((self.bucket, key), Access { begun, ended, is_done, tries, operation });
     }
 }
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn an_old_value_after_a_new_one_is_not_linearizable() {
         let put = |number, done| access(0, 1, done, 1, RegisterOp::Put(number));
-        let got = |at, found| access(at, at + 1, true, 1, RegisterOp::Got(found));
+        let got = |at, found| access(at, at + 1, true, 1, RegisterOp::Get(found));
         assert_eq!(check_order(&[put(1, true), got(2, Some(1))]), Linearity::Linear);
         assert_eq!(check_order(&[put(1, true), got(2, None)]), Linearity::NotLinear);
         assert_eq!(

@@ -14,17 +14,17 @@ use crate::timing::Tails;
 /// A scenario and its result.
 pub type Row = (Scenario, Result<ScenarioResult, FaultsError>);
 
-/// Whether a scenario went as it should: without violations, or with some if it is a canary.
+/// Whether a scenario has no violations, or has some if it is a canary.
 pub fn is_good((scenario, result): &Row) -> bool {
     result.as_ref().is_ok_and(|result| result.outcome.violations(&EXPECTED).is_empty() != scenario.is_canary())
 }
 
-/// The violations of all scenarios, one line for each scenario that did not go as it should.
+/// The violations of all scenarios, one line for each scenario that is not good.
 pub fn violations(rows: &[Row]) -> String {
     let of_row = |row: &Row| match &row.1 {
         _ if is_good(row) => None,
-        Err(error) => Some(format!("{}: could not be run: {error}", row.0.name())),
-        Ok(_) if row.0.is_canary() => Some(format!("{}: its violations were not detected", row.0.name())),
+        Err(error) => Some(format!("{}: cannot be run: {error}", row.0.name())),
+        Ok(_) if row.0.is_canary() => Some(format!("{}: no violation was detected", row.0.name())),
         Ok(result) => Some(format!("{}: {}", row.0.name(), result.outcome.violations(&EXPECTED).join("; "))),
     };
     rows.iter().filter_map(of_row).collect::<Vec<_>>().join("\n")
@@ -33,8 +33,17 @@ pub fn violations(rows: &[Row]) -> String {
 /// The report: a table of all scenarios, the changes of the members, and the details of each scenario.
 pub fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:<16}{:>8}{:>9}{:>11}{:>9}{:>7}{:>8}{:>6}{:>13}  {}\n",
-        "SCENARIO", "UPDATES", "REFUSED", "ABANDONED", "SILENT", "BLIND", "CARTS", "LOST", "EQUAL AFTER", "VERDICT"
+        "{:<16}{:>8}{:>9}{:>11}{:>13}{:>7}{:>8}{:>6}{:>13}  {}\n",
+        "SCENARIO",
+        "UPDATES",
+        "REFUSED",
+        "ABANDONED",
+        "UNREACHABLE",
+        "BLIND",
+        "CARTS",
+        "LOST",
+        "EQUAL AFTER",
+        "VERDICT"
     );
     for row in rows {
         let verdict = match (is_good(row), row.0.is_canary()) {
@@ -45,12 +54,12 @@ pub fn table(rows: &[Row]) -> String {
         };
         let name = row.0.name();
         let _ = match &row.1 {
-            Err(_) => writeln!(text, "{name:<16}{:>71}  {verdict}", "could not be run"),
+            Err(_) => writeln!(text, "{name:<16}{:>75}  {verdict}", "not run"),
             Ok(ScenarioResult { outcome, .. }) => {
                 let (counts, found) = (&outcome.counts, &outcome.found);
                 writeln!(
                     text,
-                    "{name:<16}{:>8}{:>9}{:>11}{:>9}{:>7}{:>8}{:>6}{:>13}  {verdict}",
+                    "{name:<16}{:>8}{:>9}{:>11}{:>13}{:>7}{:>8}{:>6}{:>13}  {verdict}",
                     counts.updates,
                     total(&counts.writes_refused),
                     counts.abandoned,
@@ -70,8 +79,8 @@ pub fn table(rows: &[Row]) -> String {
 }
 
 const LEGEND: &str = "
-UPDATES: acknowledged updates of carts. REFUSED: write requests answered with an error, or without an answer from a reachable node.
-ABANDONED: updates that no node accepted. SILENT: requests without an answer from a node that was made unreachable. BLIND: updates of
+UPDATES: acknowledged updates of carts. REFUSED: write requests that failed with an error, or got no response from a reachable node.
+ABANDONED: updates that no node accepted. UNREACHABLE: unanswered requests to a node that was made unreachable. BLIND: updates of
 carts that could not be read first. LOST: acknowledged adds that are in no cart.
 ";
 
@@ -122,14 +131,14 @@ fn equal(equality: &Equality) -> String {
     match equality {
         Equality::After(duration) => format!("{:.1} s", duration.as_secs_f64()),
         Equality::Not(_) => "never".to_owned(),
-        Equality::NotAsked => "-".to_owned(),
+        Equality::NotChecked => "-".to_owned(),
     }
 }
 
 fn details((scenario, result): &Row) -> String {
     let mut text = format!("\n{}: ", scenario.name());
     let result = match result {
-        Err(error) => return text + &format!("could not be run: {error}\n"),
+        Err(error) => return text + &format!("cannot be run: {error}\n"),
         Ok(result) => result,
     };
     text += &result.done.join("; ");

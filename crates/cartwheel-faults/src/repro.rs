@@ -1,4 +1,4 @@
-//! Scenarios that once lost or refused acknowledged writes, each as it was found.
+//! Scenarios that once lost acknowledged writes or refused writes, step by step as they were found.
 
 use std::time::Duration;
 
@@ -26,13 +26,13 @@ const RUNS_FOR: Duration = Duration::from_secs(1);
 /// More than all other weights together.
 const HEAVY: u32 = 60_000;
 /// How long stand-ins may take to hand over their hints before their records are checked.
-const HANDS_OVER_WITHIN: Duration = Duration::from_secs(5);
+const HANDOFF_WITHIN: Duration = Duration::from_secs(5);
 
 const DEBTS: &str = "debts";
 const REGISTERS: &str = "registers";
 const COPIED: &str = "copied";
 
-/// Grows a cluster of one founder by all joiners but the last.
+/// Grows a cluster of one node by all joiners but the last.
 pub(crate) async fn grow_from_one(cluster: &mut Cluster, ledger: &Ledger, pace: Pace) -> Result<(), FaultsError> {
     let mut joiners = cluster.nodes_that_are(Membership::Outside);
     joiners.pop();
@@ -54,7 +54,7 @@ fn adds(keys: &[String], item: &str) -> Vec<Purchase> {
 }
 
 impl ScenarioRun<'_> {
-    /// Replaces the founder, kills all homes of some keys, writes the keys to stand-ins, and restarts those before the homes.
+    /// Replaces the first node, kills all homes of some keys, writes the keys to stand-ins, and restarts those before the homes.
     pub(crate) async fn restart_standins(&mut self) -> Result<(), FaultsError> {
         let joiners = self.cluster.nodes_that_are(Membership::Outside);
         self.start_joiners(&joiners).await?;
@@ -65,7 +65,7 @@ impl ScenarioRun<'_> {
         self.admit(&joiners).await?;
         self.measured = Some(change.settle(self.cluster, self.ledger, self.pace.change).await?);
         self.redirect();
-        self.note(format!("founder replaced by {}", self.name(joiners[0])));
+        self.note(format!("first node replaced by {}", self.name(joiners[0])));
 
         let members = self.cluster.nodes_that_are(Membership::Member);
         let (homes, keys) = self.keys_of_one_home_set(members[0]).await?;
@@ -91,10 +91,10 @@ impl ScenarioRun<'_> {
             self.cluster.restart(node).await?;
         }
         self.note(format!("{} stopped and restarted, then the homes started", self.names(&standins)));
-        self.sleep(HANDS_OVER_WITHIN).await;
+        self.sleep(HANDOFF_WITHIN).await;
         self.cluster.outages().end_excuse(None);
         if alone == 0 {
-            self.problems.push("no add was acknowledged by stand-ins alone: the scenario tested nothing".to_owned());
+            self.problems.push("no add was acknowledged by stand-ins alone: the scenario proves nothing".to_owned());
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl ScenarioRun<'_> {
             CLOCK_BOUND.as_secs()
         ));
         if acknowledged.is_empty() {
-            self.problems.push("no put was acknowledged: the scenario tested nothing".to_owned());
+            self.problems.push("no put was acknowledged: the scenario proves nothing".to_owned());
         }
         let mut invisible = 0;
         for key in acknowledged {
@@ -202,13 +202,13 @@ impl ScenarioRun<'_> {
         let copy = self.cluster.copy_while_running(0).await?;
         self.cluster.add_through(0, &ledger, COPIED, adds(&keys, "after the copy"), Some(3)).await?;
         self.cluster.kill(0).await?;
-        self.cluster.put_back(0, &copy)?;
+        self.cluster.restore(0, &copy)?;
         let is_served = self.start_copy(0).await?;
         let again = self.cluster.add_through(0, &ledger, COPIED, adds(&keys, "on the copy"), None).await?;
         self.note(format!(
             "a copy of the running {} restored after kill -9 ({}); {} of {} adds acknowledged through it",
             self.name(0),
-            if is_served { "the node starts on it" } else { "the node refuses to start on it, and is renewed" },
+            if is_served { "the node starts on it" } else { "the node refuses to start on it, so it is renewed" },
             again.len(),
             keys.len()
         ));
@@ -241,7 +241,7 @@ impl ScenarioRun<'_> {
     }
 
     /// Cuts off a zone while partitions are in transfer. Writes must go on on both sides.
-    pub(crate) async fn cut_moving(&mut self) -> Result<(), FaultsError> {
+    pub(crate) async fn cut_transfer(&mut self) -> Result<(), FaultsError> {
         let node = self.cluster.nodes().len() - 1;
         let changes = [MemberChange::Weight { node: self.name(node), weight: 300 }];
         let mut change = Change::make(self.cluster, self.ledger, &changes).await?;

@@ -40,11 +40,11 @@ impl Cluster {
         let key = key.to_owned();
         let location = self.through(node, move |client| async move { client.locate(bucket, &key).await }).await??;
         let homes = location.preference_list.iter().filter(|replica| replica.role == "home");
-        let place = |name: &str| self.nodes().iter().position(|node| node.name == name);
-        Ok(homes.filter_map(|home| place(&home.node)).collect())
+        let index_of = |name: &str| self.nodes().iter().position(|node| node.name == name);
+        Ok(homes.filter_map(|home| index_of(&home.node)).collect())
     }
 
-    /// Changes a bucket's settings through `node`. The inner result is the node's answer.
+    /// Changes a bucket's settings through `node`. The inner result is the node's response.
     ///
     /// # Errors
     /// If no client can be made there.
@@ -78,9 +78,9 @@ impl Cluster {
                 let mut cart = PlainCart::default();
                 cart.add(&purchase);
                 let value = Value::new(cart.encode(), "text/plain");
-                ledger.trying(bucket, &purchase);
+                ledger.begin_add(bucket, &purchase);
                 if let Ok(written) = client.put_with(bucket, &purchase.customer, value, None, &options).await {
-                    ledger.preloaded(bucket, &purchase);
+                    ledger.preload(bucket, &purchase);
                     let standins = written.acks.standin;
                     added.push(Added { purchase, standins });
                 }

@@ -30,13 +30,13 @@ pub enum Scenario {
     CutStrong,
     /// Kill all nodes of a zone at once, and wipe their disks.
     LoseZone,
-    /// Grow from three nodes to six, and kill a node that hands over and one that joins meanwhile.
+    /// Grow from three nodes to six; during the transfers kill a node that hands over and one that joins.
     Grow,
-    /// Shrink from six nodes to three, and kill a node that leaves and one that stays meanwhile.
+    /// Shrink from six nodes to three; during the transfers kill a node that leaves and one that stays.
     Shrink,
-    /// Kill a node for good, replace it with a new one, and kill that meanwhile.
+    /// Kill a node for good, replace it with a new one, and kill that during the transfers.
     ReplaceDead,
-    /// Replace the only founder, then restart stand-ins that alone hold writes.
+    /// Replace the only initial node, then restart stand-ins that alone hold writes.
     RestartStandins,
     /// Kill a node again and again in a bucket where the last write wins.
     CrashLoop,
@@ -45,10 +45,10 @@ pub enum Scenario {
     /// Give a node a weight with which it could take all replicas, and kill another node.
     HeavyWeight,
     /// Cut off a zone of two nodes while partitions are in transfer.
-    CutMoving,
-    /// Kill all nodes but one. Writes must be refused: the checks must detect refusals.
+    CutTransfer,
+    /// Kill all nodes but one. Writes must be refused, and the checks must detect that.
     KillMost,
-    /// Wipe the disk of a node that alone acknowledged writes. Adds must be lost: the checks must detect losses.
+    /// Wipe the disk of a node that alone acknowledged writes. Adds must be lost, and the checks must detect that.
     LoseOnlyCopy,
 }
 
@@ -73,7 +73,7 @@ impl Scenario {
         Self::CrashLoop,
         Self::HotCopy,
         Self::HeavyWeight,
-        Self::CutMoving,
+        Self::CutTransfer,
     ];
 
     /// The scenarios that every commit is tested with, a few seconds each.
@@ -118,7 +118,7 @@ impl Scenario {
             Self::CrashLoop => "crash-loop",
             Self::HotCopy => "hot-copy",
             Self::HeavyWeight => "heavy-weight",
-            Self::CutMoving => "cut-moving",
+            Self::CutTransfer => "cut-transfer",
             Self::KillMost => "kill-most",
             Self::LoseOnlyCopy => "lose-only-copy",
         }
@@ -129,7 +129,7 @@ impl Scenario {
         Self::ALL.into_iter().chain(Self::CANARIES).find(|scenario| scenario.name() == name)
     }
 
-    /// The clients' workload meanwhile.
+    /// The clients' workload during the scenario.
     pub(crate) const fn workload(self, pace: Pace) -> Workload {
         let replicas = if matches!(self, Self::LoseOnlyCopy) { Some(1) } else { None };
         Workload { replicas, within: pace.write, with_strong: self.is_strong(), round: 0 }
@@ -147,7 +147,7 @@ impl Scenario {
 
     /// Whether the cluster holds carts beforehand, so that there is data to transfer.
     pub(crate) const fn has_stock(self) -> bool {
-        self.changes_members() || matches!(self, Self::CutMoving)
+        self.changes_members() || matches!(self, Self::CutTransfer)
     }
 
     /// Whether a cut must make the minority side refuse strong requests, while the majority side goes on.
@@ -155,20 +155,20 @@ impl Scenario {
         matches!(self, Self::CutStrong)
     }
 
-    /// The numbers of nodes. `nodes` counts where the scenario needs no certain number.
+    /// The numbers of nodes. `nodes` applies to scenarios without a fixed number.
     pub(crate) fn node_counts(self, nodes: u8) -> NodeCounts {
-        let (founders, joiners) = match self {
+        let (initial, joiners) = match self {
             Self::Grow => (3, 3),
             Self::Shrink => (6, 0),
             // Each zone has more than one node to lose.
             Self::LoseZone => (nodes.max(6), 0),
             Self::ReplaceDead => (nodes, 1),
-            // Once that founder is replaced, none of the homes of the first configurations is left.
+            // Once that node is replaced, none of the homes of the first configurations is left.
             Self::RestartStandins => (1, 5),
             Self::HeavyWeight => (3, 0),
             _ => (nodes, 0),
         };
-        NodeCounts { founders, joiners }
+        NodeCounts { initial, joiners }
     }
 
     /// Whether the scenario must have violations.

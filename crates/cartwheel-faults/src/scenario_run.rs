@@ -63,7 +63,7 @@ impl<'a> ScenarioRun<'a> {
             }
             Scenario::CutOneWay => {
                 let to = self.cluster.first_in(1);
-                self.cluster.mute_towards(0, to)?;
+                self.cluster.cut_link(0, to)?;
                 let note = format!("packets from {} to {} dropped", self.name(0), self.name(to));
                 self.cut(&note).await
             }
@@ -86,7 +86,7 @@ impl<'a> ScenarioRun<'a> {
             Scenario::CrashLoop => self.crash_loop().await,
             Scenario::HotCopy => self.hot_copy().await,
             Scenario::HeavyWeight => self.heavy_weight().await,
-            Scenario::CutMoving => self.cut_moving().await,
+            Scenario::CutTransfer => self.cut_transfer().await,
         }
     }
 
@@ -124,7 +124,7 @@ impl<'a> ScenarioRun<'a> {
         let no_disk = || FaultsError::system("fill a disk")(std::io::Error::other("the node has no small disk"));
         self.cluster.small_disk(node).ok_or_else(no_disk)?.fill()?;
         self.sleep(self.pace.fault).await;
-        self.cluster.small_disk(node).ok_or_else(no_disk)?.make_room()?;
+        self.cluster.small_disk(node).ok_or_else(no_disk)?.free()?;
         self.note(format!("disk of {} filled to the last byte for {} s", self.name(node), self.pace.fault.as_secs()));
         Ok(())
     }
@@ -298,13 +298,13 @@ pub(crate) async fn start_joiners(cluster: &mut Cluster, joiners: &[usize]) -> R
     let started = async {
         loop {
             let reports = cluster.node_reports().await?;
-            let known = |node: &usize| {
+            let is_listed = |node: &usize| {
                 let name = &cluster.nodes()[*node].name;
-                // A stopped or paused member learns of it later.
-                let mut answers = reports.iter().filter_map(|report| report.transfers.as_ref()).peekable();
-                answers.peek().is_some() && answers.all(|moves| moves.waiting.contains(name))
+                // A stopped or paused member learns of the joiner later.
+                let mut lists = reports.iter().filter_map(|report| report.transfers.as_ref()).peekable();
+                lists.peek().is_some() && lists.all(|transfers| transfers.waiting.contains(name))
             };
-            if joiners.iter().all(known) {
+            if joiners.iter().all(is_listed) {
                 return Ok(());
             }
             tokio::time::sleep(BETWEEN_TRIES).await;

@@ -5,7 +5,7 @@ use std::time::Instant;
 /// The strong requests on one side of a cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Side {
-    /// Reads with an answer.
+    /// Answered reads.
     pub reads: u64,
     /// Acknowledged writes.
     pub writes: u64,
@@ -31,7 +31,7 @@ impl Side {
 /// The strong requests on both sides of a cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sides {
-    /// The side on which no client reaches a majority of any key's homes. Answers count only for requests that began after the cut and ended before
+    /// The side on which no client reaches a majority of any key's homes. Answered requests count only if they began after the cut and ended before
     /// the healing.
     pub minority: Side,
     /// The side on which all clients reach a majority. Refusals here also count as refusals in general.
@@ -47,7 +47,7 @@ pub struct Cut {
     healed: Option<Instant>,
 }
 
-/// The place of a request in relation to a cut.
+/// The relation of a request to a cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CutSide {
     /// Before or after the cut, or partly so on the majority side.
@@ -71,7 +71,7 @@ impl Cut {
         self.healed = Some(Instant::now());
     }
 
-    /// The place of a request of a client in `zone` that lasted from `begun` to `ended`.
+    /// The relation of a request of a client in `zone` that lasted from `begun` to `ended`.
     pub fn of(&self, zone: usize, begun: Instant, ended: Instant) -> CutSide {
         let touched = ended >= self.begun && self.healed.is_none_or(|healed| begun <= healed);
         let within = begun >= self.begun && self.healed.is_none_or(|healed| ended <= healed);

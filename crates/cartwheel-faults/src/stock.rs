@@ -49,7 +49,7 @@ async fn write(client: Client, ledger: Arc<Ledger>, next: Arc<AtomicUsize>, cart
         let purchase = item(number);
         cart.add(&purchase);
         client.put(STOCK, &purchase.customer, cart.encode(), None).await?;
-        ledger.preloaded(STOCK, &purchase);
+        ledger.preload(STOCK, &purchase);
     }
 }
 

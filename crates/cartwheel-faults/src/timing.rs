@@ -42,7 +42,7 @@ impl Stopwatch {
     }
 
     /// Records a request that has ended, in success or failure.
-    pub fn took(&self, is_write: bool, took: Duration) {
+    pub fn record(&self, is_write: bool, took: Duration) {
         let times = if is_write { &self.writes } else { &self.reads };
         if let Some(times) = times.get(self.phase.load(Ordering::Relaxed)) {
             times.lock().unwrap_or_else(PoisonError::into_inner).push(took);
@@ -84,9 +84,9 @@ mod tests {
         let ms = |ms| Some(Duration::from_millis(ms));
         for (phase, took) in [(Phase::Before, 1), (Phase::During, 2), (Phase::Between, 9), (Phase::After, 3)] {
             watch.enter(phase);
-            watch.took(true, Duration::from_millis(took));
+            watch.record(true, Duration::from_millis(took));
         }
-        watch.took(false, Duration::from_millis(5));
+        watch.record(false, Duration::from_millis(5));
         assert_eq!(watch.tails(), ([None, None, ms(5)], [ms(1), ms(2), ms(3)]));
     }
 }

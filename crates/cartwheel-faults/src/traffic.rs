@@ -40,11 +40,11 @@ pub struct Workload {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum WriterKind {
-    /// Buys by eventual requests.
+    /// Adds purchases with eventual requests.
     Eventual,
-    /// Buys by strong requests.
+    /// Adds purchases with strong requests.
     Strong,
-    /// Reads carts by strong requests. A client that also wrote would spend most of its time on writes that are refused.
+    /// Reads carts with strong requests. A client that also wrote would spend most of its time on writes that are refused.
     StrongReader,
 }
 
@@ -207,14 +207,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Reads, merges and writes a cart. If it cannot be read, the item is written without a context: an add is never refused for want of a read.
+    /// Reads, merges and writes a cart. If it cannot be read, the item is written without a context: an add is never refused because a read failed.
     async fn make(&self, purchase: &Purchase) {
         let bucket = self.bucket();
-        self.ledger.trying(bucket, purchase);
+        self.ledger.begin_add(bucket, purchase);
         let (mut cart, context): (PlainCart, _) = match self.read(&purchase.customer).await {
             Some(read) => (merged(&read), read.context),
             None => {
-                self.ledger.unread();
+                self.ledger.record_blind();
                 (PlainCart::default(), None)
             }
         };
@@ -223,10 +223,10 @@ impl Writer {
         let options = self.options(self.workload.within);
         let begun = Instant::now();
         let put = self.client.put_with(bucket, &purchase.customer, value, context.as_ref(), &options).await;
-        self.ledger.took(true, begun);
+        self.ledger.record_latency(true, begun);
         match put {
-            Ok(_) => self.ledger.acknowledged(bucket, purchase),
-            Err(_) => self.ledger.abandoned(self.requester, begun),
+            Ok(_) => self.ledger.acknowledge(bucket, purchase),
+            Err(_) => self.ledger.abandon(self.requester, begun),
         }
     }
 
@@ -236,7 +236,7 @@ impl Writer {
         let begun = Instant::now();
         let read = self.client.get_with(self.bucket(), customer, &options);
         let read = tokio::time::timeout(READ_WITHIN, read).await;
-        self.ledger.took(false, begun);
+        self.ledger.record_latency(false, begun);
         read.ok().and_then(Result::ok)
     }
 
@@ -253,7 +253,7 @@ impl Writer {
 
 fn client(endpoints: &[String], ledger: &Arc<Ledger>, requester: Requester) -> Result<Client, FaultsError> {
     let ledger = ledger.clone();
-    Ok(Client::new(endpoints)?.on_attempt(move |attempt| ledger.attempted(requester, attempt)))
+    Ok(Client::new(endpoints)?.on_attempt(move |attempt| ledger.record_attempt(requester, attempt)))
 }
 
 #[cfg(test)]

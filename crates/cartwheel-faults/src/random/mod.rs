@@ -21,8 +21,8 @@ pub use schedule::Plan;
 
 use round_run::RoundRun;
 
-/// The founders of the cluster, and the nodes that may join.
-const NODES: NodeCounts = NodeCounts { founders: schedule::FOUNDERS, joiners: schedule::JOINERS };
+/// The nodes that bootstrap the cluster, and those that may join.
+const NODES: NodeCounts = NodeCounts { initial: schedule::INITIAL, joiners: schedule::JOINERS };
 /// The time of undisturbed writes before and after each round's faults.
 const CALM: Duration = Duration::from_secs(2);
 /// How long one node may take for a write.
@@ -48,7 +48,7 @@ pub async fn run(bin: &Path, plan: &Plan) -> Result<SeedResult, FaultsError> {
     let mut result = SeedResult::default();
     let ended = run_rounds(bin, plan, &mut cluster, &mut result).await;
     if let Err(error) = &ended {
-        result.violations.push(format!("the run cannot go on: {error}"));
+        result.violations.push(format!("the run stopped: {error}"));
     }
     if !result.violations.is_empty() {
         let logs = cluster.nodes().iter().map(|node| (node.name.clone(), node.log_tail())).collect();
@@ -91,11 +91,11 @@ async fn run_rounds(
 
         let mut outcome = judged(bin, cluster, &ledger, healed).await?;
         outcome.problems.extend(problems);
-        // Where faults overlap, strong requests may be refused. The registers check that their answers are right.
+        // Where faults overlap, strong requests may be refused. The registers check that their results are correct.
         outcome.counts.writes_refused.retain(|kind, _| !kind.starts_with("strong: "));
         let registers = registers.judge(cluster).await?;
         result.notes.push(format!(
-            "  {} updates, {} excused, {} silent, {} registers ({} undecided), {:?}",
+            "  {} updates, {} excused, {} unreachable, {} registers ({} undecided), {:?}",
             outcome.counts.updates - before.updates,
             outcome.counts.excused - before.excused,
             outcome.counts.unreachable - before.unreachable,
@@ -145,7 +145,7 @@ pub async fn run_seeds(
         if !result.violations.is_empty() {
             failed.push(seed);
             result.violations.iter().for_each(|violation| println!("  FAILED: {violation}"));
-            println!("  to run this schedule again: just faults random --seed {seed} --runs 1");
+            println!("  to repeat this schedule: just faults random --seed {seed} --runs 1");
         }
         if let Some(KeptFiles { dir, logs }) = &result.kept {
             println!("  data and logs are in {} until the next run; the logs end with:", dir.display());

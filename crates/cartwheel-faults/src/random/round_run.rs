@@ -35,7 +35,7 @@ pub(crate) struct RoundRun<'a> {
     w: u8,
     /// The faults so far, in order.
     pub(crate) done: Vec<String>,
-    /// Violations that were found on the way.
+    /// Violations found during the round.
     pub(crate) problems: Vec<String>,
     copies: BTreeMap<usize, PathBuf>,
     paused: BTreeSet<usize>,
@@ -90,7 +90,7 @@ impl<'a> RoundRun<'a> {
                 self.cluster.pause(node)
             }
             Fault::CutZone(zone) => self.cluster.cut_off(zone),
-            Fault::CutOneWay(node, other) => self.cluster.mute_towards(node, other),
+            Fault::CutOneWay(node, other) => self.cluster.cut_link(node, other),
             Fault::FillDisk => self.cluster.small_disk(SMALL_DISK).map_or(Ok(()), SmallDisk::fill),
             Fault::Wipe(node) => self.cluster.wipe(node).await,
             Fault::HotCopy(node) => {
@@ -141,12 +141,12 @@ impl<'a> RoundRun<'a> {
                 Ok(())
             }
             Fault::CutZone(_) | Fault::CutOneWay(..) => self.cluster.heal_network(),
-            Fault::FillDisk => self.cluster.small_disk(SMALL_DISK).map_or(Ok(()), SmallDisk::make_room),
+            Fault::FillDisk => self.cluster.small_disk(SMALL_DISK).map_or(Ok(()), SmallDisk::free),
             Fault::Wipe(node) => self.renew(node),
             Fault::HotCopy(node) => {
                 self.cluster.kill(node).await?;
                 if let Some(copy) = self.copies.remove(&node) {
-                    self.cluster.put_back(node, &copy)?;
+                    self.cluster.restore(node, &copy)?;
                 }
                 // Until it notices that its data is old, it may serve, and refuse requests.
                 self.excuse(node);
@@ -232,7 +232,7 @@ impl<'a> RoundRun<'a> {
                 if !self.may_end.contains(&node) || !self.cluster.has_died(node) {
                     return Err(error);
                 }
-                self.done.push(format!("{} refuses to start on its copy, and is renewed", self.name(node)));
+                self.done.push(format!("{} refuses to start on its copy, so it is renewed", self.name(node)));
                 self.cluster.wipe(node).await?;
                 self.cluster.renew(node)?;
                 self.cluster.start_again(node)?;
@@ -251,13 +251,14 @@ impl<'a> RoundRun<'a> {
         while settled < SETTLED_CHECKS {
             let reports = self.cluster.node_reports().await?;
             let is_over = reports.iter().all(|report| {
-                report.transfers.as_ref().is_some_and(|moves| moves.transfers.is_empty() && moves.leaving.is_empty())
+                report.transfers.as_ref().is_some_and(|report| report.transfers.is_empty() && report.leaving.is_empty())
             });
             settled = if is_over { settled + 1 } else { 0 };
             if begun.elapsed() > SETTLES_WITHIN {
                 let left = reports.iter().filter_map(|report| Some(report.transfers.as_ref()?.transfers.len())).max();
                 self.problems.push(format!(
-                    "{left:?} partitions are still in transfer {} s after the healing",
+                    "{} partitions are still in transfer {} s after the healing",
+                    left.unwrap_or_default(),
                     SETTLES_WITHIN.as_secs()
                 ));
                 break;
@@ -271,7 +272,7 @@ impl<'a> RoundRun<'a> {
     fn running(&self) -> usize {
         let nodes = self.cluster.nodes().iter().enumerate();
         let mut running = nodes.filter(|(at, node)| {
-            node.is_in() && node.pid().is_some() && !self.paused.contains(at) && !self.starting.contains(at)
+            node.is_serving() && node.pid().is_some() && !self.paused.contains(at) && !self.starting.contains(at)
         });
         running.next_back().map_or(0, |(at, _)| at)
     }

@@ -1,15 +1,15 @@
 //! Draws settings and rounds from a seed: the faults of each round, when each begins, and how long it lasts.
 //!
-//! It draws no combination that Cartwheel makes no promise for: at any time each client reaches W nodes that reach each other, and a round loses
+//! It draws no combination for which Cartwheel makes no promise: at any time each client reaches W nodes that reach each other, and a round loses
 //! fewer disks than nodes acknowledge a write.
 
 use std::fmt;
 use std::time::Duration;
 
-/// The time in which other nodes take over what a lost disk held.
+/// The time in which other nodes take over the data of a lost disk.
 const REFILLED_AFTER: Duration = Duration::from_secs(12);
 /// The nodes that bootstrap the cluster: two in the first zone, two in the second, one in the third.
-pub(crate) const FOUNDERS: u8 = 5;
+pub(crate) const INITIAL: u8 = 5;
 /// The nodes that may join later.
 pub(crate) const JOINERS: u8 = 2;
 /// The node with a small disk, which it keeps.
@@ -24,7 +24,7 @@ const AFTERMATH: Duration = Duration::from_secs(4);
 /// A node whose clock is off by more refuses writes.
 const CLOCK_BOUND_MS: i64 = 10_000;
 /// The most nodes that are unavailable at once.
-const AWAY_MAX: usize = 2;
+const UNAVAILABLE_MAX: usize = 2;
 
 /// A fault. Nodes and zones are counted from 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +62,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// The node that the fault strikes, if it is one.
+    /// The affected node, if it is a single one.
     const fn node(self) -> Option<usize> {
         match self {
             Self::Kill(node)
@@ -79,7 +79,7 @@ impl Fault {
         }
     }
 
-    /// Whether the struck node takes or stores no writes meanwhile, or not those of all clients.
+    /// Whether some client cannot write to the affected node meanwhile, or the node stores no writes.
     const fn is_unavailable(self) -> bool {
         match self {
             Self::Clock(_, ms) => ms.abs() > CLOCK_BOUND_MS / 2,
@@ -125,7 +125,7 @@ impl Plan {
         let mut rng = fastrand::Rng::with_seed(seed);
         let w = [2, 2, 2, 3, 1][rng.usize(..5)];
         let durability = if rng.u8(..10) < 3 { "os" } else { "fsync" };
-        let mut draw = Draw { rng, w, members: (0..FOUNDERS.into()).collect(), joiners: (5..7).collect() };
+        let mut draw = Draw { rng, w, members: (0..INITIAL.into()).collect(), joiners: (5..7).collect() };
         Self { w, durability, rounds: (0..ROUNDS).map(|_| draw.round()).collect() }
     }
 }
@@ -153,9 +153,9 @@ impl Draw {
             match scheduled.fault {
                 Fault::Replace(node, joiner) => {
                     self.members.retain(|&member| member != node);
-                    self.arrived(joiner);
+                    self.admit(joiner);
                 }
-                Fault::Add(joiner) => self.arrived(joiner),
+                Fault::Add(joiner) => self.admit(joiner),
                 _ => {}
             }
         }
@@ -163,7 +163,7 @@ impl Draw {
         schedule
     }
 
-    fn arrived(&mut self, joiner: usize) {
+    fn admit(&mut self, joiner: usize) {
         self.members.push(joiner);
         self.joiners.retain(|&waiting| waiting != joiner);
     }
@@ -227,17 +227,20 @@ fn is_tolerable_at(schedule: &[ScheduledFault], at: Duration, members: &[usize],
             .filter(|scheduled| scheduled.begin <= at && at <= scheduled.end + AFTERMATH)
             .map(|scheduled| scheduled.fault)
     };
-    let away: Vec<usize> = active().filter(|fault| fault.is_unavailable()).filter_map(Fault::node).collect();
+    let unavailable: Vec<usize> = active().filter(|fault| fault.is_unavailable()).filter_map(Fault::node).collect();
     let touched: Vec<usize> = active().filter_map(Fault::node).collect();
     let mut once = touched.clone();
     once.sort_unstable();
     once.dedup();
-    if once.len() != touched.len() || away.len() > AWAY_MAX || active().filter(|fault| fault.is_cut()).count() > 1 {
+    if once.len() != touched.len()
+        || unavailable.len() > UNAVAILABLE_MAX
+        || active().filter(|fault| fault.is_cut()).count() > 1
+    {
         return false;
     }
     let left = |zone: Option<usize>, is_inside: bool| {
         let here = |&&member: &&usize| zone.is_none_or(|zone| (zone_of(member) == zone) == is_inside);
-        members.iter().filter(here).filter(|member| !away.contains(member)).count()
+        members.iter().filter(here).filter(|member| !unavailable.contains(member)).count()
     };
     let cut = active().find_map(|fault| if let Fault::CutZone(zone) = fault { Some(zone) } else { None });
     left(cut, true) >= w && left(cut, false) >= w
@@ -245,8 +248,8 @@ fn is_tolerable_at(schedule: &[ScheduledFault], at: Duration, members: &[usize],
 
 /// The zone of a node, by the same rule as [`Cluster::start`](crate::cluster::Cluster::start).
 fn zone_of(node: usize) -> usize {
-    let founders = usize::from(FOUNDERS);
-    if node < founders { node * 3 / founders } else { (node - founders) % 3 }
+    let initial = usize::from(INITIAL);
+    if node < initial { node * 3 / initial } else { (node - initial) % 3 }
 }
 
 impl fmt::Display for Plan {
@@ -303,11 +306,11 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_is_drawn_and_every_plan_is_tolerable() {
-        let mut counts_by_kind = std::collections::BTreeSet::new();
+        let mut kinds = std::collections::BTreeSet::new();
         for seed in 0..2_000 {
             let plan = Plan::draw(seed);
             for round in &plan.rounds {
-                counts_by_kind.extend(round.iter().map(|scheduled| {
+                kinds.extend(round.iter().map(|scheduled| {
                     let name = format!("{:?}", scheduled.fault);
                     name.split('(').next().unwrap_or_default().to_owned()
                 }));
@@ -315,7 +318,7 @@ mod tests {
                 assert!(disks < usize::from(plan.w), "seed {seed}: {plan}");
             }
         }
-        assert_eq!(counts_by_kind.len(), 15, "{counts_by_kind:?}");
+        assert_eq!(kinds.len(), 15, "{kinds:?}");
     }
 
     #[test]
