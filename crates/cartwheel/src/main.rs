@@ -22,7 +22,9 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            return failed(&Failure::other(format_args!("cannot start the threads that the node needs: {error}")));
+            return failed(&Failure::other(format_args!(
+                "cannot start threads: {error}; end other processes, or raise the limit (ulimit -u)"
+            )));
         }
     };
     runtime.block_on(run(cli.command)).unwrap_or_else(|failure| failed(&failure))

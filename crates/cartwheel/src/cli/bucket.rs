@@ -1,8 +1,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::AskArgs;
+use super::RequestArgs;
 
-/// The bucket commands.
 #[derive(Debug, Subcommand)]
 pub enum BucketCommand {
     /// Show the settings of a bucket.
@@ -14,34 +13,28 @@ pub enum BucketCommand {
     /// Settings that are not given stay as they are.
     Set(BucketSetArgs),
     /// List changed buckets and the default settings.
-    List(AskArgs),
+    List(RequestArgs),
 }
 
-/// The arguments of `bucket get`.
 #[derive(Debug, Args)]
 pub struct BucketGetArgs {
     /// The bucket.
     pub bucket: String,
-    /// Endpoints, format and timeout of the request.
     #[command(flatten)]
-    pub ask: AskArgs,
+    pub request: RequestArgs,
 }
 
-/// The arguments of `bucket set`.
 #[derive(Debug, Args)]
 #[command(after_help = SET_EXAMPLES)]
 pub struct BucketSetArgs {
     /// The bucket.
     pub bucket: String,
-    /// Endpoints, format and timeout of the request.
     #[command(flatten)]
-    pub ask: AskArgs,
-    /// The settings.
+    pub request: RequestArgs,
     #[command(flatten)]
     pub change: ChangeArgs,
 }
 
-/// The settings to change.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub struct ChangeArgs {
@@ -91,8 +84,8 @@ pub enum Durability {
 }
 
 const SET_EXAMPLES: &str = "Examples:
-  Readers of a session see its last write, and no siblings:
+  Use last write wins, so that reads return no siblings:
     cartwheel bucket set sessions --conflict lww
 
-  Carts are on five nodes; three answer a get, three acknowledge a put, so that they share one:
+  Store five replicas, with read and write quorums that overlap:
     cartwheel bucket set carts --n 5 --r 3 --w 3";

@@ -7,16 +7,15 @@ use super::endpoints::{self, Endpoints};
 use super::format::FormatArgs;
 use super::member_change;
 
-/// The cluster commands.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
     /// Show the members and their status.
     ///
     /// The status is the view of the node that answers. The exit status is 1 if a member has a problem. LOAD is the share of all
-    /// replicas that a member holds. Several nodes are asked at the same time, so that a node that hangs does not delay the answer.
-    Status(AskArgs),
+    /// replicas that a member holds. The command queries several nodes at the same time, so that a hanging node does not delay it.
+    Status(RequestArgs),
     /// Show how partitions are assigned to nodes.
-    Ring(AskArgs),
+    Ring(RequestArgs),
     /// Show the nodes that hold a key.
     ///
     /// The key need not have a value.
@@ -31,7 +30,6 @@ pub enum ClusterCommand {
         /// The weight of each node (share of data); 100 is normal.
         #[arg(long)]
         weight: Option<u32>,
-        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
@@ -43,7 +41,6 @@ pub enum ClusterCommand {
         /// The names of the nodes.
         #[arg(required = true)]
         nodes: Vec<String>,
-        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
@@ -56,7 +53,6 @@ pub enum ClusterCommand {
         member: String,
         /// The name of the waiting node.
         with: String,
-        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
@@ -67,7 +63,6 @@ pub enum ClusterCommand {
         member: String,
         /// The weight of the member (share of data); 100 is normal.
         weight: u32,
-        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
@@ -80,7 +75,6 @@ pub enum ClusterCommand {
         zone: String,
         /// The machine; unchanged if not given.
         host: Option<String>,
-        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
@@ -97,7 +91,6 @@ pub enum ClusterCommand {
         /// The address for HTTP clients; unchanged if not given.
         #[arg(long, value_name = "HOST:PORT")]
         http_address: Option<String>,
-        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
@@ -111,7 +104,6 @@ pub enum ClusterCommand {
         /// Each one is add=NODE[:WEIGHT], remove=NODE, replace=NODE:WITH, weight=NODE:WEIGHT or zone=NODE:ZONE[/HOST].
         #[arg(required_unless_present = "force", value_name = "CHANGE", value_parser = member_change::parse)]
         changes: Vec<MemberChange>,
-        /// How the change is confirmed and made.
         #[command(flatten)]
         apply: ApplyArgs,
     },
@@ -121,13 +113,12 @@ pub enum ClusterCommand {
         /// Wait until no transfer is left.
         #[arg(long)]
         wait: bool,
-        /// The nodes to ask.
         #[command(flatten)]
-        ask: AskArgs,
+        request: RequestArgs,
     },
 }
 
-/// How a membership change is made. The plan is shown first.
+/// How a membership change is confirmed and made. The plan is shown first.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
     /// Make the change without confirmation.
@@ -145,26 +136,23 @@ pub struct ApplyArgs {
     /// Wait until all data is at its target placement.
     #[arg(long)]
     pub wait: bool,
-    /// The nodes to ask.
     #[command(flatten)]
-    pub ask: AskArgs,
+    pub request: RequestArgs,
 }
 
 /// Endpoints, output format and timeout of a request.
 #[derive(Debug, Args)]
-pub struct AskArgs {
-    /// The nodes to ask.
+pub struct RequestArgs {
     #[command(flatten)]
     pub endpoints: Endpoints,
-    /// The output format.
     #[command(flatten)]
     pub format: FormatArgs,
-    /// The time limit of a request in all, as 2s or 500ms.
+    /// The time limit over all retries, as 2s or 500ms.
     #[arg(long, value_name = "TIME", value_parser = endpoints::time)]
     pub timeout: Option<Duration>,
 }
 
-impl AskArgs {
+impl RequestArgs {
     /// Returns a client with these endpoints and this timeout.
     ///
     /// # Errors
@@ -178,24 +166,22 @@ impl AskArgs {
     }
 }
 
-/// The arguments of `cluster locate`.
 #[derive(Debug, Args)]
 pub struct LocateArgs {
     /// The bucket.
     pub bucket: String,
     /// The key.
     pub key: String,
-    /// The nodes to ask.
     #[command(flatten)]
-    pub ask: AskArgs,
+    pub request: RequestArgs,
 }
 
 const CHANGE_EXAMPLES: &str = "Examples:
-  Two new nodes for an old one, and half as much again for a fourth:
+  Add two nodes, remove one, and set the weight of another to 150:
     cartwheel cluster change add=d add=e remove=b weight=a:150
 
-  See what it would lead to:
+  Show the plan, and change nothing:
     cartwheel cluster change replace=a:f zone=c:east/rack-7 --dry-run
 
-  Two of three nodes are lost for good, with their disks:
+  Replace two of three nodes whose disks are lost:
     cartwheel cluster change replace=b:d replace=c:e --force";

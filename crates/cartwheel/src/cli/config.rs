@@ -5,17 +5,14 @@ use clap::{Args, Subcommand};
 use super::FormatArgs;
 use cartwheel_server::config::Settings;
 
-/// The config commands.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// List all settings and their sources.
     ///
     /// The settings are those that `cartwheel serve` would use. The source is a flag, the environment, the file or the default.
     Show {
-        /// The output format.
         #[command(flatten)]
         format: FormatArgs,
-        /// The settings.
         #[command(flatten)]
         given: Box<SettingsArgs>,
     },
@@ -23,7 +20,6 @@ pub enum ConfigCommand {
     ///
     /// The check changes nothing and opens no port. The exit status is 2 if a setting is invalid.
     Check {
-        /// The settings.
         #[command(flatten)]
         given: Box<SettingsArgs>,
     },
@@ -35,7 +31,6 @@ pub struct SettingsArgs {
     /// Read settings from this TOML file (or CARTWHEEL_CONFIG).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The settings.
     #[command(flatten)]
     pub settings: Settings,
 }

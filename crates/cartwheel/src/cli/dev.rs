@@ -5,7 +5,6 @@ use cartwheel_server::config::Tuning;
 use cartwheel_server::lifecycle::bootstrap::Ports;
 use clap::Args;
 
-/// The arguments of `dev`.
 #[derive(Debug, Args)]
 pub struct DevArgs {
     /// The number of nodes [default: 3, or the existing number]
@@ -29,7 +28,6 @@ pub struct DevArgs {
     /// The default is 7400. An existing cluster keeps its ports by default.
     #[arg(long, value_name = "PORT")]
     pub peer_base: Option<u16>,
-    /// Settings that apply to every node.
     #[command(flatten)]
     pub tuning: Tuning,
 }

@@ -9,7 +9,7 @@ const DEFAULT: [&str; 4] = ["127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:8083"
 /// The environment variable that lists endpoints.
 pub const ENDPOINTS: &str = "CARTWHEEL_ENDPOINTS";
 
-/// The longest timeout that a node accepts for one request.
+/// The longest timeout that a node accepts for one request (`timeout_ms`).
 const NODE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// The HTTP addresses of the cluster's nodes.
@@ -57,7 +57,7 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
     let seconds = || text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let time = seconds().or_else(|| humantime::parse_duration(text).ok());
     let time = time.filter(|time| (Duration::from_millis(1)..=Duration::from_secs(3_600)).contains(time));
-    time.ok_or_else(|| "give a time from 1ms to 1h, as 2s, 500ms or 2.5".to_owned())
+    time.ok_or_else(|| "expected a time from 1ms to 1h, such as 2s, 500ms or 2.5".to_owned())
 }
 
 /// The timeout of a request to one node, given the time limit of the whole operation.

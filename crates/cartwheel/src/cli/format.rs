@@ -7,9 +7,9 @@ pub enum Format {
     Table,
     /// All fields, in columns.
     Wide,
-    /// The whole answer as one line of JSON.
+    /// The full response as one line of JSON.
     Json,
-    /// The whole answer as YAML.
+    /// The full response as YAML.
     Yaml,
 }
 
@@ -30,7 +30,7 @@ impl FormatArgs {
         if self.json { Format::Json } else { self.output }
     }
 
-    /// Whether a program reads the output. A program gets the answer alone, without notes.
+    /// Whether a program reads the output. A program gets the response alone, without notes.
     pub const fn is_for_programs(&self) -> bool {
         matches!(self.format(), Format::Json | Format::Yaml)
     }

@@ -4,7 +4,7 @@ use std::num::ParseIntError;
 
 use cartwheel_client::MemberChange;
 
-const FORMS: &str = "use add=NODE, add=NODE:WEIGHT, remove=NODE, replace=NODE:WITH, weight=NODE:WEIGHT, zone=NODE:ZONE or \
+const FORMS: &str = "expected add=NODE, add=NODE:WEIGHT, remove=NODE, replace=NODE:WITH, weight=NODE:WEIGHT, zone=NODE:ZONE or \
                      zone=NODE:ZONE/HOST";
 
 /// Parses one change in one of the [`FORMS`].
@@ -12,23 +12,23 @@ pub(super) fn parse(word: &str) -> Result<MemberChange, String> {
     let (op, rest) = word.split_once('=').ok_or(FORMS)?;
     let (node, more) = match rest.split_once(':') {
         Some((node, more)) if !more.is_empty() => (node, Some(more)),
-        Some(_) => return Err(format!("nothing stands behind the colon: {FORMS}")),
+        Some(_) => return Err(format!("no value after the colon: {FORMS}")),
         None => (rest, None),
     };
     if node.is_empty() {
-        return Err(format!("it names no node: {FORMS}"));
+        return Err(format!("no node is named: {FORMS}"));
     }
     let node = node.to_owned();
     let weight = |text: &str| {
-        text.parse().map_err(|error: ParseIntError| format!("{text} is no weight ({error}): 100 is a normal one"))
+        text.parse().map_err(|error: ParseIntError| format!("{text} is not a weight ({error}); 100 is normal"))
     };
     match (op, more) {
-        ("add", weighs) => Ok(MemberChange::Add { node, weight: weighs.map(weight).transpose()? }),
+        ("add", text) => Ok(MemberChange::Add { node, weight: text.map(weight).transpose()? }),
         ("remove", None) => Ok(MemberChange::Remove { node }),
         ("replace", Some(with)) => Ok(MemberChange::Replace { node, with: with.to_owned() }),
         ("weight", Some(text)) => Ok(MemberChange::Weight { node, weight: weight(text)? }),
-        ("zone", Some(place)) => {
-            let (zone, host) = place.split_once('/').map_or((place, None), |(zone, host)| (zone, Some(host)));
+        ("zone", Some(location)) => {
+            let (zone, host) = location.split_once('/').map_or((location, None), |(zone, host)| (zone, Some(host)));
             Ok(MemberChange::Zone { node, zone: zone.to_owned(), host: host.map(str::to_owned) })
         }
         _ => Err(FORMS.to_owned()),
@@ -67,7 +67,7 @@ mod tests {
             assert!(parse(word).unwrap_err().contains("replace=NODE:WITH"), "{word}");
         }
         for word in ["weight=a:heavy", "add=a:-1", "weight=a:4294967296"] {
-            assert!(parse(word).unwrap_err().contains("is no weight"), "{word}");
+            assert!(parse(word).unwrap_err().contains("is not a weight"), "{word}");
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::commands::verify::VerifyArgs;
 use crate::terminal::exit::HELP;
 
 pub use bucket::{BucketCommand, ChangeArgs};
-pub use cluster::{ApplyArgs, AskArgs, ClusterCommand, LocateArgs};
+pub use cluster::{ApplyArgs, ClusterCommand, LocateArgs, RequestArgs};
 pub use config::{ConfigCommand, SettingsArgs};
 pub use dev::DevArgs;
 pub(crate) use endpoints::node_timeout;
@@ -37,19 +37,17 @@ pub use simulate::{PlacementArgs, RingStateArgs, SimulateCommand};
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = format!("{EXAMPLES}\n\n{HELP}"))]
 pub struct Cli {
-    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The commands of the binary.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a whole cluster on this machine until Ctrl-C.
+    /// Run a cluster on this machine until Ctrl-C.
     ///
     /// Each node is a process. The first start bootstraps the cluster; later starts use its data. Node i keeps its data in DIR/node-i,
     /// serves HTTP on port 8080+i and listens for peers on port 7400+i of 127.0.0.1. A node that dies is not restarted, so that you
-    /// can watch the other nodes: start it again with `cartwheel serve`.
+    /// can watch the other nodes; restart it with `cartwheel serve`.
     Dev(DevArgs),
     /// Run one node until SIGTERM or Ctrl-C.
     ///
@@ -65,8 +63,8 @@ pub enum Command {
     /// Create a data directory for a node that lost its disk.
     ///
     /// The directory is empty. The node keeps its name, its addresses and its partitions, and begins a new incarnation; the other
-    /// nodes refuse the old incarnation from then on. The node's replica of a key counts again once the node has received what the
-    /// key's other homes hold.
+    /// nodes refuse the old incarnation from then on. The node's replica of a key counts in quorums again once the node has received
+    /// what the key's other homes hold.
     Renew(RenewArgs),
     /// Show the value of a key.
     ///
@@ -122,10 +120,9 @@ pub struct KeyArgs {
     pub bucket: String,
     /// The key.
     pub key: String,
-    /// The nodes to ask.
     #[command(flatten)]
     pub endpoints: Endpoints,
-    /// The time limit in all, as 2s or 500ms.
+    /// The time limit of the command, as 2s or 500ms.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = endpoints::time)]
     pub timeout: Duration,
     /// Read from and write to a majority of the key's homes.
@@ -136,11 +133,9 @@ pub struct KeyArgs {
     pub json: bool,
 }
 
-/// The arguments of `get`.
 #[derive(Debug, Args)]
 #[command(after_help = GET_EXAMPLES)]
 pub struct GetArgs {
-    /// The key.
     #[command(flatten)]
     pub at: KeyArgs,
     /// Write the value to this file, unchanged.
@@ -150,11 +145,9 @@ pub struct GetArgs {
     pub output: Option<PathBuf>,
 }
 
-/// The arguments of `put`.
 #[derive(Debug, Args)]
 #[command(after_help = PUT_EXAMPLES)]
 pub struct PutArgs {
-    /// The key.
     #[command(flatten)]
     pub at: KeyArgs,
     /// The value; - reads it from standard input.
@@ -178,10 +171,8 @@ pub struct PutArgs {
     pub content_encoding: Option<String>,
 }
 
-/// The arguments of `delete`.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// The key.
     #[command(flatten)]
     pub at: KeyArgs,
     /// Delete without a read, with this context.
@@ -192,10 +183,10 @@ pub struct DeleteArgs {
 }
 
 fn context(text: &str) -> Result<Context, String> {
-    text.parse().map_err(|_| "it is no context: give one as `cartwheel get --json` shows it".to_owned())
+    text.parse().map_err(|_| "not a context: pass the `context` that `cartwheel get --json` prints".to_owned())
 }
 
-const EXAMPLES: &str = "A first look, in two terminals:
+const EXAMPLES: &str = "Try it in two terminals:
   cartwheel dev
   cartwheel put greetings world hello
   cartwheel get greetings world --node 127.0.0.1:8083
@@ -206,12 +197,12 @@ const GET_EXAMPLES: &str = "Examples:
   cartwheel get carts alice --json --node 127.0.0.1:8081,127.0.0.1:8082";
 
 const PUT_EXAMPLES: &str = "Examples:
-  Replace whatever is there, siblings too:
+  Replace all values of a key, siblings included:
     cartwheel put carts alice 'milk, bread'
 
-  A file as it is:
+  Store the bytes of a file:
     cartwheel put pictures cat - --content-type image/png < cat.png
 
-  Make two siblings, to see some:
+  Create two siblings:
     cartwheel put carts alice milk --blind
     cartwheel put carts alice bread --blind";

@@ -2,7 +2,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// The arguments of `renew`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RenewArgs {
@@ -19,8 +18,8 @@ pub struct RenewArgs {
     pub name: String,
 }
 
-const EXAMPLES: &str = "Example: the disk of node-2 is lost.
+const EXAMPLES: &str = "Example: replace the lost disk of node-2.
   cartwheel renew --dir ./data/node-2 --like ./data/node-1 --name node-2
   cartwheel serve --dir ./data/node-2
 
-`cartwheel dev` does so by itself when it starts and finds a node's directory missing or empty.";
+When `cartwheel dev` starts, it does this for each node whose directory is missing or empty.";

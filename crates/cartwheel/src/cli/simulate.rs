@@ -5,7 +5,6 @@ use clap::{Args, Subcommand};
 
 use super::FormatArgs;
 
-/// The simulate commands, which need no cluster.
 #[derive(Debug, Subcommand)]
 pub enum SimulateCommand {
     /// Compare the placement strategies of the Dynamo paper.
@@ -21,7 +20,6 @@ pub enum SimulateCommand {
     RingState(RingStateArgs),
 }
 
-/// The arguments of `simulate placement`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PlacementArgs {
@@ -53,7 +51,6 @@ pub struct PlacementArgs {
     /// Skewed load: key of rank r has weight 1 / r^SKEW.
     #[arg(long, default_value_t = 0.7, value_parser = skew)]
     pub skew: f64,
-    /// The output format.
     #[command(flatten)]
     pub format: FormatArgs,
     /// Write figure-6.svg and figure-8.svg to this directory.
@@ -61,17 +58,15 @@ pub struct PlacementArgs {
     pub svg_dir: Option<PathBuf>,
 }
 
-/// The arguments of `simulate ring-state`.
 #[derive(Debug, Args)]
 pub struct RingStateArgs {
-    /// The output format.
     #[command(flatten)]
     pub format: FormatArgs,
 }
 
 fn skew(text: &str) -> Result<f64, String> {
     let skew = text.parse().ok().filter(|skew| (0.0..=10.0).contains(skew));
-    skew.ok_or_else(|| "give a number from 0 (all keys alike) to 10".to_owned())
+    skew.ok_or_else(|| "expected a number from 0 (uniform) to 10".to_owned())
 }
 
 const EXAMPLES: &str = "Examples:

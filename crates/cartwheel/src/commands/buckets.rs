@@ -10,24 +10,24 @@ use crate::terminal::error::CommandError;
 use crate::terminal::output::{self, show};
 use crate::terminal::table::table;
 
-/// Reads or changes the settings of buckets and shows the answer.
+/// Reads or changes the settings of buckets, and shows the response.
 ///
 /// # Errors
 /// If no node could answer, or a change is invalid.
 pub async fn run(command: &BucketCommand) -> Result<ExitCode, CommandError> {
     match command {
         BucketCommand::Get(args) => {
-            let settings = args.ask.client()?.bucket(&args.bucket).await?;
-            show(args.ask.format, &settings, |settings, _| settings_table(&[(args.bucket.as_str(), settings)]))?;
+            let settings = args.request.client()?.bucket(&args.bucket).await?;
+            show(args.request.format, &settings, |settings, _| settings_table(&[(args.bucket.as_str(), settings)]))?;
         }
         BucketCommand::Set(args) => {
-            let settings = args.ask.client()?.set_bucket(&args.bucket, &change(&args.change)).await?;
-            show(args.ask.format, &settings, |settings, _| settings_table(&[(args.bucket.as_str(), settings)]))?;
+            let settings = args.request.client()?.set_bucket(&args.bucket, &change(&args.change)).await?;
+            show(args.request.format, &settings, |settings, _| settings_table(&[(args.bucket.as_str(), settings)]))?;
             settings.warnings.iter().for_each(|warning| output::note(format_args!("warning: {warning}")));
         }
-        BucketCommand::List(ask) => {
-            let buckets = ask.client()?.buckets().await?;
-            show(ask.format, &buckets, buckets_table)?;
+        BucketCommand::List(request) => {
+            let buckets = request.client()?.buckets().await?;
+            show(request.format, &buckets, buckets_table)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -28,7 +28,7 @@ pub async fn run(command: ConfigCommand) -> Result<ExitCode, Failure> {
             let config = Config::resolve(settings, config, &environment).map_err(Failure::usage)?;
             unknown_variables(&environment).for_each(output::note);
             let would = serve::check(&config).await.map_err(Failure::usage)?;
-            print(format!("the settings make sense: {would}\n").as_bytes())?;
+            print(format!("the settings are valid: {would}\n").as_bytes())?;
         }
     }
     Ok(Exit::Done.into())
@@ -42,10 +42,10 @@ fn settings_table(listed: &[Listed]) -> String {
     table(["SETTING", "VALUE", "FROM"], listed.iter().map(row))
 }
 
-/// The warning about unknown environment variables.
+/// Warnings about unknown environment variables.
 pub(super) fn unknown_variables(environment: &Environment) -> impl Iterator<Item = String> {
     environment.unknown(&[ENDPOINTS]).map(|(name, nearest)| {
-        let did_you_mean = nearest.map_or_else(String::new, |nearest| format!(": did you mean {nearest}?"));
-        format!("the environment variable {name} is no setting and is ignored{did_you_mean}")
+        let did_you_mean = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
+        format!("ignored unknown environment variable {name}{did_you_mean}")
     })
 }

@@ -14,7 +14,7 @@ use crate::terminal::error::CommandError;
 use crate::terminal::exit::Exit;
 use crate::terminal::output::{self, print};
 
-/// A command on a key, with one time limit for all its requests.
+/// A command on a key. Its time limit covers all its requests.
 struct Command<'a> {
     at: &'a KeyArgs,
     client: Client,
@@ -41,30 +41,30 @@ impl<'a> Command<'a> {
 /// Shows a key. The exit status says whether it has a value.
 ///
 /// # Errors
-/// If no node could answer, or several siblings would go to one file.
+/// If no node could answer, or a key with siblings would go to a file.
 pub async fn get(args: &GetArgs) -> Result<ExitCode, CommandError> {
     let command = Command::begin(&args.at)?;
     if args.at.json {
         let found = command.client.get_json(&args.at.bucket, &args.at.key, &command.options()).await?;
         print(format!("{found}\n").as_bytes())?;
         let has_value = found["siblings"].as_array().is_some_and(|all| all.iter().any(|one| one["deleted"] == false));
-        return Ok(if has_value { Exit::Done } else { Exit::NotFound }.into());
+        return Ok(if has_value { Exit::Done } else { Exit::Negative }.into());
     }
     let found = command.read().await?;
     match &args.output {
         Some(_) if found.values.is_empty() => {}
-        Some(file) => write(file, &found)?,
-        None => print(&readable(&found))?,
+        Some(file) => write_to_file(file, &found)?,
+        None => print(&text(&found))?,
     }
     if found.values.is_empty() {
         output::note(format_args!("{}/{} has no value", args.at.bucket, args.at.key));
-        return Ok(Exit::NotFound.into());
+        return Ok(Exit::Negative.into());
     }
     Ok(Exit::Done.into())
 }
 
 /// Writes the only value to a file, and replaces the file's contents.
-fn write(file: &Path, found: &Siblings) -> Result<(), CommandError> {
+fn write_to_file(file: &Path, found: &Siblings) -> Result<(), CommandError> {
     match (found.values.as_slice(), found.deleted) {
         ([value], false) => {
             std::fs::write(file, &value.bytes).map_err(|error| CommandError::File(file.to_path_buf(), error))
@@ -89,9 +89,9 @@ pub async fn put(args: &PutArgs) -> Result<ExitCode, CommandError> {
     let (at, options) = (&args.at, command.options());
     let written = command.client.put_with(&at.bucket, &at.key, value, context, &options).await?;
     if let Some(replaced) = read.map(|read| read.values.len()).filter(|&replaced| replaced > 1) {
-        output::note(format_args!("it replaces {replaced} siblings"));
+        output::note(format_args!("replaced {replaced} siblings"));
     }
-    tell(&args.at, "stored", &written)
+    print_written(&args.at, "stored", &written)
 }
 
 /// Deletes the values of a key.
@@ -106,7 +106,7 @@ pub async fn delete(args: &DeleteArgs) -> Result<ExitCode, CommandError> {
     };
     let (at, options) = (&args.at, command.options());
     let written = command.client.delete_with(&at.bucket, &at.key, context.as_ref(), &options).await?;
-    tell(&args.at, "deleted", &written)
+    print_written(&args.at, "deleted", &written)
 }
 
 fn value(given: &str) -> Result<Bytes, CommandError> {
@@ -120,7 +120,7 @@ fn value(given: &str) -> Result<Bytes, CommandError> {
     Ok(bytes.into())
 }
 
-fn tell(at: &KeyArgs, what: &str, written: &Written) -> Result<ExitCode, CommandError> {
+fn print_written(at: &KeyArgs, what: &str, written: &Written) -> Result<ExitCode, CommandError> {
     let (acks, context) = (&written.acks, encoded(written.context.as_ref()));
     let line = if at.json {
         format!("{}\n", json!({ "context": context, "home": acks.home, "standin": acks.standin, "zones": acks.zones }))
@@ -137,7 +137,7 @@ fn counted(count: u32, what: &str) -> String {
 
 /// The text of the values. A single value is printed byte for byte if the output is a file or a pipe. Each of several siblings follows
 /// a line with its number.
-fn readable(found: &Siblings) -> Vec<u8> {
+fn text(found: &Siblings) -> Vec<u8> {
     let mut text = Vec::new();
     if let ([value], false) = (found.values.as_slice(), found.deleted) {
         text.extend_from_slice(&value.bytes);
@@ -153,7 +153,7 @@ fn readable(found: &Siblings) -> Vec<u8> {
         text.push(b'\n');
     }
     if found.deleted && !found.values.is_empty() {
-        text.extend_from_slice(b"--- and a delete that did not see them\n");
+        text.extend_from_slice(b"--- and a concurrent delete\n");
     }
     text
 }

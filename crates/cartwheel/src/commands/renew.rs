@@ -16,8 +16,9 @@ pub fn run(args: &RenewArgs) -> Result<ExitCode, Failure> {
     let member = renew::renew(&args.dir, &args.like, &args.name).map_err(Failure::other)?;
     let (dir, name) = (args.dir.display(), &member.name);
     let done = format!(
-        "{dir} is a new incarnation of {name}, without data. Start it with: cartwheel serve --dir {dir}\n\
-         Its answers count for a key once it holds what the other homes hold. The old directory must never be served again.\n"
+        "created a new, empty incarnation of {name} in {dir}. Start it with: cartwheel serve --dir {dir}\n\
+         Its replica of a key counts in quorums once it has received what the other homes hold.\n\
+         Never serve the old directory again.\n"
     );
     print(done.as_bytes())?;
     Ok(Exit::Done.into())

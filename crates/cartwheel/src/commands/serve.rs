@@ -21,9 +21,9 @@ pub async fn run(args: Box<ServeArgs>) -> Result<(), Failure> {
     let environment = Environment::of_process();
     let config = Config::resolve(settings, config, &environment).map_err(Failure::usage)?;
     let _log = log::to_stderr(&config.log_level, config.log_format);
-    let no_signals = |error| Failure::other(format_args!("cannot listen to signals: {error}"));
+    let no_signals = |error| Failure::other(format_args!("cannot install signal handlers: {error}"));
     reopen_log_on_hang_up().map_err(no_signals)?;
-    unknown_variables(&environment).for_each(|told| warn!("{told}"));
+    unknown_variables(&environment).for_each(|warning| warn!("{warning}"));
     let parent = if stop_with_stdin { Parent::HoldsStdin } else { Parent::Unwatched };
     let stopped = signals::stop(parent).map_err(no_signals)?;
     serve::serve(&config, stopped).await.map_err(Failure::other)

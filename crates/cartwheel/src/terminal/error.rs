@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::exit::{Ending, Exit};
+use super::exit::{Exit, ToExit};
 
 /// The reasons why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -10,27 +10,29 @@ pub enum CommandError {
     /// The cluster refused the request, or could not be reached.
     #[error(transparent)]
     Client(#[from] cartwheel_client::Error),
-    /// The value could not be read, or the answer could not be written.
+    /// Standard input could not be read, or standard output could not be written.
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
     /// A file could not be written.
-    #[error("cannot write {0}: {1}")]
+    #[error("cannot write {0}: {1}; choose another file with --output")]
     File(PathBuf, std::io::Error),
-    /// A change needs confirmation, and the input is no terminal.
-    #[error("nothing was changed: say --yes to make this change, or --dry-run to see what it leads to")]
-    NotAgreed,
+    /// A change needs confirmation, and the input is not a terminal.
+    #[error(
+        "the change was not confirmed, so nothing was changed: pass --yes to make it, or --dry-run to show the plan"
+    )]
+    NotConfirmed,
     /// The key has more than one value.
     #[error(
-        "the key has {0} siblings and a file takes one value: see them without --output, and merge them with a put"
+        "the key has {0} siblings, and a file holds one value: read them without --output, then merge them with a put"
     )]
     Siblings(usize),
 }
 
-impl Ending for CommandError {
+impl ToExit for CommandError {
     fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => error.exit(),
-            Self::Io(..) | Self::File(..) | Self::NotAgreed => Exit::Usage,
+            Self::Io(..) | Self::File(..) | Self::NotConfirmed => Exit::Usage,
             Self::Siblings(_) => Exit::Refused,
         }
     }

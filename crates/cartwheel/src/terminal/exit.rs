@@ -11,13 +11,13 @@ use cartwheel_client::{Cause, Error as ClientError};
 pub enum Exit {
     /// The command succeeded.
     Done = 0,
-    /// The answer is no: a key has no value, a member has a problem, replicas are not equal. Also the code of a node that cannot run.
-    NotFound = 1,
+    /// A negative result (a key has no value, a member has a problem, replicas differ), or a failure without a code of its own.
+    Negative = 1,
     /// The command line, or a file that it names, is invalid.
     Usage = 2,
     /// No node could be reached.
     Unreachable = 3,
-    /// A node answered, but too few replicas did, or not in time. A write may still appear later.
+    /// A node answered, but too few replicas did, or not in time. A write may still take effect.
     NoQuorum = 4,
     /// The cluster refused the request, or some records were skipped.
     Refused = 5,
@@ -27,12 +27,12 @@ pub enum Exit {
 
 /// The section of `--help` on exit codes.
 pub const HELP: &str = "Exit codes:
-    0  done
-    1  no: the key has no value, a member has a problem, replicas differ; or a node cannot run
-    2  the command line, or a file that it names, makes no sense
+    0  success
+    1  the key has no value, a member has a problem, or replicas differ; or the command failed
+    2  the command line, or a file that it names, is invalid
     3  no node could be reached
-    4  too few replicas answered, or not in time; a write may yet appear
-    5  refused: too large, overloaded, a conflict; or `load` skipped records
+    4  too few replicas answered in time; a write may still take effect
+    5  refused: value too large, node overloaded, or a conflict; or `load` skipped records
   130  interrupted";
 
 impl From<Exit> for ExitCode {
@@ -42,12 +42,12 @@ impl From<Exit> for ExitCode {
 }
 
 /// An error that ends a command.
-pub trait Ending: Display {
+pub trait ToExit: Display {
     /// The exit code for this error.
     fn exit(&self) -> Exit;
 }
 
-impl Ending for ClientError {
+impl ToExit for ClientError {
     fn exit(&self) -> Exit {
         match self {
             Self::Endpoint(_) => Exit::Usage,
@@ -56,7 +56,7 @@ impl Ending for ClientError {
             Self::Unavailable { cause: Cause::Overloaded | Cause::DiskFull, .. } | Self::Refused { .. } => {
                 Exit::Refused
             }
-            Self::NoRandomness(_) => Exit::NotFound,
+            Self::NoRandomness(_) => Exit::Negative,
         }
     }
 }
@@ -73,7 +73,7 @@ pub struct Failure {
 impl Failure {
     /// A failure without a specific exit code.
     pub fn other(message: impl Display) -> Self {
-        Self { exit: Exit::NotFound, message: message.to_string() }
+        Self { exit: Exit::Negative, message: message.to_string() }
     }
 
     /// An invalid command line.
@@ -82,7 +82,7 @@ impl Failure {
     }
 }
 
-impl<E: Ending> From<E> for Failure {
+impl<E: ToExit> From<E> for Failure {
     fn from(error: E) -> Self {
         Self { exit: error.exit(), message: error.to_string() }
     }

@@ -10,36 +10,38 @@ use super::error::CommandError;
 use super::yaml::to_yaml;
 use crate::cli::{Format, FormatArgs};
 
-/// Formats an answer in the chosen format. `readable` makes the text of the table formats, with all fields if its flag is set.
-pub fn formatted<T: Serialize>(format: FormatArgs, answer: &T, readable: impl FnOnce(&T, bool) -> String) -> String {
-    // Answers consist of text and numbers, which always have a JSON form.
+/// Formats a response. `readable` makes the text of the table formats, with all fields if its flag is set.
+pub fn formatted<T: Serialize>(format: FormatArgs, response: &T, readable: impl FnOnce(&T, bool) -> String) -> String {
+    // Responses consist of text and numbers, which always have a JSON form.
     match format.format() {
-        Format::Json => serde_json::to_string(answer).unwrap_or_default() + "\n",
-        Format::Yaml => to_yaml(&serde_json::to_value(answer).unwrap_or_default()),
-        format => readable(answer, format == Format::Wide),
+        Format::Json => serde_json::to_string(response).unwrap_or_default() + "\n",
+        Format::Yaml => to_yaml(&serde_json::to_value(response).unwrap_or_default()),
+        format => readable(response, format == Format::Wide),
     }
 }
 
-/// Prints an answer in the chosen format; see [`formatted`].
+/// Prints a response; see [`formatted`].
 ///
 /// # Errors
-/// If the answer cannot be written.
+/// If standard output cannot be written.
 pub fn show<T: Serialize>(
     format: FormatArgs,
-    answer: &T,
+    response: &T,
     readable: impl FnOnce(&T, bool) -> String,
 ) -> Result<(), CommandError> {
-    print(formatted(format, answer, readable).as_bytes())
+    print(formatted(format, response, readable).as_bytes())
 }
 
-/// Writes an answer to standard output. A closed pipe is no error.
+/// Writes to standard output. A closed pipe is not an error.
 ///
 /// # Errors
-/// If the answer cannot be written.
+/// If standard output cannot be written.
 pub fn print(bytes: &[u8]) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CommandError::Io("write the answer", error)),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CommandError::Io("write to standard output", error))
+        }
         _ => Ok(()),
     }
 }

@@ -25,8 +25,8 @@ pub fn stop(parent: Parent) -> io::Result<impl Future<Output = &'static str>> {
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => "interrupted",
-            _ = terminate.recv() => "told to by SIGTERM",
-            Ok(()) = orphaned => "the parent process is gone",
+            _ = terminate.recv() => "received SIGTERM",
+            Ok(()) = orphaned => "the parent process has ended",
         }
     })
 }
@@ -39,11 +39,11 @@ pub fn hang_up() -> io::Result<impl Future<Output = &'static str>> {
     let mut hang_up = signal(SignalKind::hangup())?;
     Ok(async move {
         hang_up.recv().await;
-        "the terminal is gone"
+        "the terminal was closed"
     })
 }
 
-/// The receiver gets a message when the parent is gone. If the parent is not watched, it gets none, only an error, which [`stop`] ignores.
+/// The receiver gets a message when the parent has ended. If the parent is not watched, it gets none, only an error, which [`stop`] ignores.
 fn orphaned(parent: Parent) -> io::Result<oneshot::Receiver<()>> {
     let (gone, orphaned) = oneshot::channel();
     if parent == Parent::HoldsStdin {

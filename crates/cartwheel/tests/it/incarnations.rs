@@ -44,7 +44,7 @@ fn renew(dir: &Path, like: &Path, name: &str) {
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && told.contains("is a new incarnation of"), "{told}");
+    assert!(output.status.success() && told.contains("created a new, empty incarnation of"), "{told}");
 }
 
 /// Starts a node on `dir`, which it must refuse to serve; returns its log.

@@ -157,7 +157,7 @@ fn a_load_continues_without_one_node_and_resumes_after_a_lost_quorum() {
     // The load fails without a quorum, reports the line, and resumes when there is a quorum again.
     let output = load(&cluster, &file, &["--key", "id", "--patience", "1"]).output().unwrap();
     let said = failed(&output, 4);
-    assert!(said.contains("error: line ") && said.contains("the same command goes on from there"), "{said}");
+    assert!(said.contains("error: line ") && said.contains("run the same command to resume"), "{said}");
     assert!(state_path(&file).exists());
     let child = load(&cluster, &file, &["--key", "id", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     cluster.restart(2);
@@ -171,10 +171,7 @@ fn bad_records_stop_a_load_or_are_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let file = write(&dir, "rows.jsonl", b"{\"id\":1}\n{\"id\":2}\n{\"ID\":3}\n\xff\n{\"id\":5}\n");
     let said = refused(&load(&cluster, &file, &["--key", "id"]).output().unwrap());
-    assert!(
-        said.contains("line 3: there is no field \"id\"") && said.contains("All before line 3 is stored"),
-        "{said}"
-    );
+    assert!(said.contains("line 3: no field \"id\"") && said.contains("All records before line 3 are done"), "{said}");
     assert_eq!(one_value(&cluster.client(1), "2").0, "{\"id\":2}");
 
     // The same load resumes and skips the bad records.
@@ -211,8 +208,8 @@ fn an_unclosed_quote_spoils_only_its_own_line() {
     let file = write(&dir, "rows.csv", format!("k,v\r\n{}\r\n", broken.join("\r\n")));
     let args = ["--key", "k", "--value", "v", "--blind", "--json"];
     let said = refused(&load(&cluster, &file, &args).output().unwrap());
-    assert!(said.contains("line 3: a quote is opened and not closed"), "{said}");
-    assert!(said.contains("All before line 3 is stored, 1 record"), "{said}");
+    assert!(said.contains("line 3: a quote is not closed"), "{said}");
+    assert!(said.contains("All records before line 3 are done: 1 stored, 0 skipped"), "{said}");
 
     let summary = skipped(&load(&cluster, &file, &[&args[..], &["--skip-bad"]].concat()).output().unwrap());
     assert_eq!((&summary["stored"], &summary["skipped"]), (&2_999.into(), &1.into()));
@@ -251,12 +248,12 @@ fn a_second_load_of_the_same_file_is_refused_while_the_first_runs() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let said = refused(&load(&cluster, &file, &["--key", "id"]).output().unwrap());
-    assert!(said.contains("another load keeps its state in"), "{said}");
+    assert!(said.contains("another load is using the state file"), "{said}");
     first.kill().unwrap();
     first.wait().unwrap();
     // A killed load does not keep the lock.
     let said = failed(&load(&cluster, &file, &["--key", "id", "--patience", "1"]).output().unwrap(), 4);
-    assert!(said.contains("the same command goes on from there"), "{said}");
+    assert!(said.contains("run the same command to resume"), "{said}");
 }
 
 #[test]
@@ -268,9 +265,9 @@ fn files_that_cannot_be_loaded_are_refused_with_the_reason() {
     write(&dir, "rows.txt", "{}\n");
     for (file, why) in [
         (path("nowhere.csv"), "cannot read"),
-        (dir.path().to_path_buf(), "does not tell by its name"),
-        (path("rows.txt"), "give --format"),
-        (path("empty.csv"), "there is no header"),
+        (dir.path().to_path_buf(), "does not show its format"),
+        (path("rows.txt"), "pass --format"),
+        (path("empty.csv"), "no header: "),
         (path("other.csv"), "no column \"k\": the header has a, b"),
     ] {
         let output = Command::new(CARTWHEEL).arg("load").arg(&file).args(["--bucket", "b", "--key", "k"]).output();
@@ -279,5 +276,5 @@ fn files_that_cannot_be_loaded_are_refused_with_the_reason() {
     }
     let mut command = Command::new(CARTWHEEL);
     command.arg("load").arg(dir.path()).args(["--bucket", "b", "--key", "k", "--format", "csv"]);
-    assert!(failed(&command.output().unwrap(), 2).contains("is a directory: give a file"));
+    assert!(failed(&command.output().unwrap(), 2).contains("is a directory: pass a file"));
 }

@@ -27,7 +27,7 @@ fn invalid_changes_are_refused_with_the_reason_and_change_nothing() {
     assert_eq!((&added["applied"], &added["version"]), (&json!(false), &json!(version)));
     let shown = nodes.run("a", &["add", "b"]);
     assert_eq!(shown.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&shown.stderr).contains("say --yes"), "{shown:?}");
+    assert!(String::from_utf8_lossy(&shown.stderr).contains("pass --yes"), "{shown:?}");
 
     for (args, reason) in [
         (&["remove", "a"][..], "0 nodes would remain to hold data, and keys have up to 3 replicas"),

@@ -68,7 +68,7 @@ fn a_node_that_cannot_start_reports_why() {
     let cluster_dir = path(first.parent().unwrap());
     assert!(refused(&["dev", "--nodes", "4", "--dir", &cluster_dir]).contains("a cluster of 3 nodes, not 4"));
     let taken = refused(&["dev", "--dir", &cluster_dir]);
-    assert!(taken.contains("node-1 cannot listen at") && taken.contains("Nothing was started"), "{taken}");
+    assert!(taken.contains("node-1 cannot listen on") && taken.contains("nothing was started"), "{taken}");
     let (http_base, peer_base) = free_bases();
     let elsewhere = ["--http-base", &http_base.to_string(), "--peer-base", &peer_base.to_string()];
     let in_use = refused(&[&["dev", "--dir", &cluster_dir][..], &elsewhere].concat());
@@ -76,7 +76,7 @@ fn a_node_that_cannot_start_reports_why() {
     let port = cluster.endpoint(1).rsplit_once(':').unwrap().1.parse::<u16>().unwrap() - 1;
     let other = path(&dir.path().join("other"));
     let taken = refused(&["dev", "--dir", &other, "--http-base", &port.to_string(), "--peer-base", "11000"]);
-    assert!(taken.contains("node-1 cannot listen at 127.0.0.1") && taken.contains("--http-base"), "{taken}");
+    assert!(taken.contains("node-1 cannot listen on 127.0.0.1") && taken.contains("--http-base"), "{taken}");
     assert!(!std::path::Path::new(&other).exists(), "a cluster was bootstrapped on ports that are taken");
     assert_eq!(status(&(cluster.endpoint(1) + "/readyz")), Some(200), "the running cluster did not notice");
 }
@@ -206,7 +206,7 @@ fn a_node_reads_its_settings_from_the_file_and_the_environment() {
     assert!(child.0.wait().unwrap().success());
     let text = std::fs::read_to_string(&log).unwrap();
     let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let warned = "CARTWHEEL_DISK_RESERV is no setting and is ignored: did you mean CARTWHEEL_DISK_RESERVE?";
+    let warned = "ignored unknown environment variable CARTWHEEL_DISK_RESERV; did you mean CARTWHEEL_DISK_RESERVE?";
     assert!(lines.iter().any(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains(warned)));
 }
 

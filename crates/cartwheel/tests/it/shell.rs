@@ -142,7 +142,7 @@ fn contexts_files_and_addresses_work_from_the_shell() {
     assert_eq!(refused.status.code(), Some(5));
     said(&run(2, &["delete", "carts", "alice", "--context", &second]));
     let left = said(&run(1, &["get", "carts", "alice"]));
-    assert!(left.contains("tea\n--- and a delete that did not see them") && !left.contains("bread"), "{left}");
+    assert!(left.contains("tea\n--- and a concurrent delete") && !left.contains("bread"), "{left}");
     said(&run(2, &["put", "carts", "alice", "tea"]));
     assert_eq!(said(&run(1, &["get", "carts", "alice", "--output", file])), "");
     assert_eq!(std::fs::read(file).unwrap(), b"tea");

@@ -325,7 +325,7 @@ async fn a_cluster_is_upgraded_node_by_node_and_loses_nothing() {
     assert_eq!((protocol.in_use, protocol.waits_for), (OLD, vec!["node-2".to_owned(), "node-3".to_owned()]));
     let told = run(old, &["cluster", "status", "-o", "wide", "--node", &upgraded.cluster.endpoint(1)]);
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    let waits = format!("protocol version {OLD}; version {NEW} is used once node-2, node-3 speak it, too");
+    let waits = format!("protocol version {OLD}; version {NEW} waits for node-2, node-3");
     assert!(told.contains(&waits) && told.contains(&format!("{OLD}-{NEW}")), "{told}");
 
     // The node has stored no record that the older build cannot read, and is downgraded.

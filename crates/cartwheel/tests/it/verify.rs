@@ -93,7 +93,7 @@ fn equal_replicas_are_verified_and_an_unreachable_node_is_reported() {
     assert_eq!((without.status, without.number("differing"), without.number("unverified")), (1, 0, 600));
     assert_eq!(without.told["unreachable"][0]["node"], "node-3", "{}", without.told);
     let told = String::from_utf8(run(&cluster, &[]).stdout).unwrap();
-    assert!(told.contains("node-3 could not be read") && told.contains("NOT EQUAL"), "{told}");
+    assert!(told.contains("cannot read node-3") && told.contains("NOT EQUAL"), "{told}");
 }
 
 #[test]

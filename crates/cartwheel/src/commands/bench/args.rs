@@ -6,11 +6,9 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::{Endpoints, FormatArgs};
 
-/// The arguments of `bench`.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct BenchArgs {
-    /// The nodes that receive the load.
     #[command(flatten)]
     pub endpoints: Endpoints,
     /// The bucket, preferably one that nothing else uses.
@@ -76,10 +74,9 @@ pub struct BenchArgs {
     pub load: bool,
     /// A server process whose CPU time is measured.
     ///
-    /// Repeat the flag for each process. By default the nodes on this machine are asked for their process ids.
+    /// Repeat the flag for each process. By default they are the nodes on this machine.
     #[arg(long)]
     pub pid: Vec<u32>,
-    /// The output format.
     #[command(flatten)]
     pub format: FormatArgs,
 }
@@ -125,16 +122,16 @@ fn share(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&share) {
         Ok(share)
     } else {
-        Err("give a share from 0 to 1, or from 0% to 100%".to_owned())
+        Err("expected a share from 0 to 1, or from 0% to 100%".to_owned())
     }
 }
 
 const EXAMPLES: &str = "Examples:
-  The keys first, then half reads and half writes through three nodes:
+  Put all keys, then run half reads and half writes through three nodes:
     cartwheel bench --load --keys 10000 \\
       --node 127.0.0.1:8081,127.0.0.1:8082,127.0.0.1:8083
 
-  Nothing but reads of what is there, each key as often as any other:
+  Read existing keys, each with equal probability:
     cartwheel bench --keys 10000 --reads 100% --uniform --seconds 10 --json";
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// The address of a node.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     /// The address as `host:port`.
@@ -20,17 +19,17 @@ pub(super) struct Endpoint {
     pub(super) host: HeaderValue,
 }
 
-/// A complete reply.
+/// A response with its complete body.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct Response {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
-/// The reasons why a request gets no reply.
+/// The reasons why a request gets no response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Broken {
+pub(super) enum TransportError {
     /// The connection could not be opened.
     Connect,
     /// The connection ended.
@@ -39,13 +38,12 @@ pub(super) enum Broken {
     Timeout,
 }
 
-impl Broken {
-    /// The name in a report.
+impl TransportError {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Connect => "cannot connect",
             Self::Closed => "connection closed",
-            Self::Timeout => "no answer in time",
+            Self::Timeout => "no response in time",
         }
     }
 }
@@ -60,46 +58,48 @@ pub(super) struct Connection {
 
 struct Open {
     sender: http1::SendRequest<Full<Bytes>>,
-    /// The future that drives the connection's I/O. The task that waits for the reply polls it, so a reply wakes a single task.
+    /// The future that drives the connection's I/O. The task that waits for the response polls it, so a response wakes a single task.
     driver: Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
 }
 
 impl Connection {
-    /// The connection of the worker `number`.
+    /// The connection of the worker `number`, which begins with that node.
     pub(super) fn new(endpoints: Arc<[Endpoint]>, number: usize, timeout: Duration) -> Self {
         Self { at: number % endpoints.len(), endpoints, timeout, open: None }
     }
 
-    /// Makes a request and waits for the whole reply.
-    pub(super) async fn call(&mut self, mut request: Request<Full<Bytes>>) -> Result<Reply, Broken> {
+    /// Makes a request and waits for the whole response.
+    pub(super) async fn call(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response, TransportError> {
         request.headers_mut().insert(HOST, self.endpoints[self.at].host.clone());
-        let replied = tokio::time::timeout(self.timeout, self.exchange(request)).await.unwrap_or(Err(Broken::Timeout));
-        if let Err(broken) = replied {
-            // The connection is closed: after a timeout, a late reply must not be taken for the reply to the next request.
+        let result =
+            tokio::time::timeout(self.timeout, self.exchange(request)).await.unwrap_or(Err(TransportError::Timeout));
+        if let Err(error) = result {
+            // The connection is closed: after a timeout, a late response must not be taken for that of the next request.
             self.open = None;
-            if broken != Broken::Timeout {
+            if error != TransportError::Timeout {
                 self.at = (self.at + 1) % self.endpoints.len();
             }
         }
-        replied
+        result
     }
 
-    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Reply, Broken> {
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response, TransportError> {
         let open = match &mut self.open {
             Some(open) => open,
-            none => none.insert(connect(&self.endpoints[self.at].authority).await.ok_or(Broken::Connect)?),
+            none => none.insert(connect(&self.endpoints[self.at].authority).await.ok_or(TransportError::Connect)?),
         };
-        let reply = async {
-            let (parts, body) = open.sender.send_request(request).await.map_err(|_| Broken::Closed)?.into_parts();
-            let body = body.collect().await.map_err(|_| Broken::Closed)?.to_bytes();
-            Ok(Reply { status: parts.status, headers: parts.headers, body })
+        let response = async {
+            let (parts, body) =
+                open.sender.send_request(request).await.map_err(|_| TransportError::Closed)?.into_parts();
+            let body = body.collect().await.map_err(|_| TransportError::Closed)?.to_bytes();
+            Ok(Response { status: parts.status, headers: parts.headers, body })
         };
-        let mut reply = pin!(reply);
+        let mut response = pin!(response);
         tokio::select! {
             biased;
-            reply = &mut reply => reply,
-            // The bytes read before the connection ended may still complete the reply.
-            _ = &mut open.driver => reply.await,
+            response = &mut response => response,
+            // The bytes read before the connection ended may still complete the response.
+            _ = &mut open.driver => response.await,
         }
     }
 }

@@ -10,7 +10,7 @@ pub(super) struct Used {
     pub(super) time: Duration,
 }
 
-/// The usage of the process `pid`; none if there is no such process or no `/proc`.
+/// The CPU time of the process `pid`; none if there is no such process or no `/proc`.
 pub(super) fn of(pid: u32) -> Option<Used> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     parse(&stat, rustix::param::clock_ticks_per_second())

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::BenchError;
 use super::connection::Connection;
-use super::job::{Fault, Job};
+use super::job::{Job, OperationError};
 
 /// The maximum number of attempts for a key.
 const TRIES: u32 = 20;
@@ -40,7 +40,7 @@ pub(super) async fn fill(job: &Arc<Job>, connections: Vec<Connection>, keys: u64
         });
     }
     while let Some(ended) = workers.join_next().await {
-        ended.map_err(|_| BenchError::Broken)??;
+        ended.map_err(|_| BenchError::Panicked)??;
     }
     bar.finish_and_clear();
     Ok(())
@@ -56,7 +56,7 @@ async fn fill_one(
     loop {
         match job.replace(connection, number, random).await {
             Ok(()) => return Ok(()),
-            Err(Fault(why)) if tries == TRIES => return Err(BenchError::Fill { number, tries, why }),
+            Err(OperationError(why)) if tries == TRIES => return Err(BenchError::Fill { number, tries, why }),
             Err(_) => tokio::time::sleep(BETWEEN_TRIES * tries).await,
         }
         tries += 1;

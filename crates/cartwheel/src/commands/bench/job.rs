@@ -13,7 +13,7 @@ use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::connection::{Broken, Connection, Reply};
+use super::connection::{Connection, Response, TransportError};
 use super::keys::{self, Keys};
 use super::stats::{Kind, Recorder};
 use super::{BenchArgs, BenchError, Writes};
@@ -21,7 +21,7 @@ use super::{BenchArgs, BenchError, Writes};
 const CONTEXT: HeaderName = HeaderName::from_static("cartwheel-context");
 /// The wait of a connection after a failure. Without it, a connection that is refused immediately would retry in a busy loop.
 const AFTER_FAILURE: Duration = Duration::from_millis(10);
-/// An operation of an open loop is left out if no connection has begun it this long after it was due.
+/// An operation of an open loop is skipped if no connection has begun it this long after it was due.
 const LATE: Duration = Duration::from_millis(10);
 /// The maximum length of an error's name, which comes from the network.
 const CODE_CHARS_MAX: usize = 40;
@@ -45,9 +45,9 @@ pub(super) struct Job {
     due: AtomicU64,
 }
 
-/// The reason why an operation failed, as a report names it.
+/// Why an operation failed, as a report names it.
 #[derive(Debug)]
-pub(super) struct Fault(pub(super) String);
+pub(super) struct OperationError(pub(super) String);
 
 #[derive(Deserialize)]
 struct ErrorForm<'a> {
@@ -93,7 +93,7 @@ impl Job {
     }
 
     /// Runs operations of an open loop. All connections take operations in turn, each when it is due. An operation for which no connection
-    /// was free is left out: in a queue here it would be late however fast the nodes are, and so would all operations after it.
+    /// was free is skipped: in a queue here it would be late however fast the nodes are, and so would all operations after it.
     pub(super) async fn work_at(&self, rate: u32, begun: Instant, mut connection: Connection) {
         let mut random = fastrand::Rng::new();
         loop {
@@ -104,7 +104,7 @@ impl Job {
                 return;
             }
             if due.elapsed() > LATE {
-                self.recorder.left_out();
+                self.recorder.record_skip();
                 continue;
             }
             // `operation` has counted the outcome.
@@ -118,7 +118,7 @@ impl Job {
         connection: &mut Connection,
         random: &mut fastrand::Rng,
         begun: Instant,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), OperationError> {
         let number = self.keys.next(random);
         let kind = if random.f64() < self.reads { Kind::Read } else { Kind::Write };
         let done = match kind {
@@ -126,14 +126,19 @@ impl Job {
             Kind::Write => self.write(connection, number, random).await,
         };
         match &done {
-            Ok(()) if begun.elapsed() > self.timeout => self.recorder.failed("answered too late"),
-            Ok(()) => self.recorder.done(kind, begun.elapsed()),
-            Err(Fault(why)) => self.recorder.failed(why),
+            Ok(()) if begun.elapsed() > self.timeout => self.recorder.record_failure("response too late"),
+            Ok(()) => self.recorder.record_success(kind, begun.elapsed()),
+            Err(OperationError(why)) => self.recorder.record_failure(why),
         }
         done
     }
 
-    async fn write(&self, connection: &mut Connection, number: u64, random: &mut fastrand::Rng) -> Result<(), Fault> {
+    async fn write(
+        &self,
+        connection: &mut Connection,
+        number: u64,
+        random: &mut fastrand::Rng,
+    ) -> Result<(), OperationError> {
         let context = match self.writes {
             Writes::Blind => None,
             Writes::Update => self.get(connection, number).await?,
@@ -151,22 +156,22 @@ impl Job {
         connection: &mut Connection,
         number: u64,
         random: &mut fastrand::Rng,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), OperationError> {
         let context = self.get(connection, number).await?;
         self.put(connection, number, context, random).await
     }
 
-    /// Reads a key, and returns the context of the reply.
-    async fn get(&self, connection: &mut Connection, number: u64) -> Result<Option<HeaderValue>, Fault> {
+    /// Reads a key, and returns the context of the response.
+    async fn get(&self, connection: &mut Connection, number: u64) -> Result<Option<HeaderValue>, OperationError> {
         let request = Request::get(self.path(number, &self.get_query));
-        let reply = connection.call(request.body(Full::default()).map_err(|_| unsayable())?).await?;
-        self.recorder.shown(match reply.status {
+        let response = connection.call(request.body(Full::default()).map_err(|_| invalid_request())?).await?;
+        self.recorder.record_get(match response.status {
             StatusCode::OK => 1,
-            StatusCode::MULTIPLE_CHOICES => siblings(&reply.body)?,
-            StatusCode::NOT_FOUND if code(&reply.body) == Some("not_found") => 0,
-            _ => return Err(fault(&reply)),
+            StatusCode::MULTIPLE_CHOICES => siblings(&response.body)?,
+            StatusCode::NOT_FOUND if code(&response.body) == Some("not_found") => 0,
+            _ => return Err(failure(&response)),
         });
-        Ok(self.learn(number, &reply.headers))
+        Ok(self.learn(number, &response.headers))
     }
 
     async fn put(
@@ -175,18 +180,19 @@ impl Job {
         number: u64,
         context: Option<HeaderValue>,
         random: &mut fastrand::Rng,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), OperationError> {
         let mut value = vec![0; self.value_bytes];
         random.fill(&mut value);
         let mut request = Request::put(self.path(number, &self.put_query));
         if let (Some(context), Some(headers)) = (context, request.headers_mut()) {
             headers.insert(CONTEXT, context);
         }
-        let reply = connection.call(request.body(Full::new(Bytes::from(value))).map_err(|_| unsayable())?).await?;
-        if reply.status != StatusCode::NO_CONTENT {
-            return Err(fault(&reply));
+        let response =
+            connection.call(request.body(Full::new(Bytes::from(value))).map_err(|_| invalid_request())?).await?;
+        if response.status != StatusCode::NO_CONTENT {
+            return Err(failure(&response));
         }
-        self.learn(number, &reply.headers);
+        self.learn(number, &response.headers);
         Ok(())
     }
 
@@ -196,7 +202,7 @@ impl Job {
         path
     }
 
-    /// Extracts the context of a reply, and keeps it if later writes use it.
+    /// Extracts the context of a response, and keeps it if later writes use it.
     fn learn(&self, number: u64, headers: &HeaderMap) -> Option<HeaderValue> {
         let context = headers.get(CONTEXT)?;
         if let Some(known) = &self.known {
@@ -213,9 +219,9 @@ impl Job {
     }
 }
 
-impl From<Broken> for Fault {
-    fn from(broken: Broken) -> Self {
-        Self(broken.name().to_owned())
+impl From<TransportError> for OperationError {
+    fn from(error: TransportError) -> Self {
+        Self(error.name().to_owned())
     }
 }
 
@@ -230,15 +236,15 @@ fn query(args: &BenchArgs, quorum: char, replicas: Option<u8>) -> String {
     query
 }
 
-fn siblings(body: &[u8]) -> Result<u64, Fault> {
+fn siblings(body: &[u8]) -> Result<u64, OperationError> {
     let form: SiblingsForm =
-        serde_json::from_slice(body).map_err(|_| Fault("a list of siblings that cannot be read".to_owned()))?;
+        serde_json::from_slice(body).map_err(|_| OperationError("unreadable list of siblings".to_owned()))?;
     Ok(form.siblings.len() as u64)
 }
 
-fn fault(reply: &Reply) -> Fault {
-    let code: String = code(&reply.body).unwrap_or("strange answer").chars().take(CODE_CHARS_MAX).collect();
-    Fault(format!("{} {code}", reply.status.as_u16()))
+fn failure(response: &Response) -> OperationError {
+    let code: String = code(&response.body).unwrap_or("without an error code").chars().take(CODE_CHARS_MAX).collect();
+    OperationError(format!("{} {code}", response.status.as_u16()))
 }
 
 fn code(body: &[u8]) -> Option<&str> {
@@ -246,6 +252,6 @@ fn code(body: &[u8]) -> Option<&str> {
 }
 
 /// Unreachable in practice: a path of encoded bytes always makes a valid request.
-fn unsayable() -> Fault {
-    Fault("the request cannot be put into HTTP".to_owned())
+fn invalid_request() -> OperationError {
+    OperationError("cannot encode the request as HTTP".to_owned())
 }

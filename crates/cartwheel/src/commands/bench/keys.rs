@@ -32,7 +32,6 @@ impl Keys {
     }
 }
 
-/// The name of key `number`.
 pub(super) fn name(number: u64) -> String {
     format!("user{number}")
 }

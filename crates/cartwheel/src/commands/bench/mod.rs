@@ -26,7 +26,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 
 use crate::cli::Endpoints;
-use crate::terminal::exit::{Ending, Exit};
+use crate::terminal::exit::{Exit, ToExit};
 use crate::terminal::output::{self, formatted};
 use crate::terminal::signals;
 pub use args::{BenchArgs, Writes};
@@ -59,16 +59,18 @@ pub enum BenchError {
     #[error(transparent)]
     Client(#[from] cartwheel_client::Error),
     /// The arguments contradict the bucket's settings, so every operation would fail.
-    #[error("{0}: choose other settings, or see `cartwheel bucket set`")]
+    #[error("{0}: pass a smaller value, or change the bucket with `cartwheel bucket set`")]
     Impossible(String),
-    /// No node answers.
-    #[error("no node answers at {0}: start the cluster, or give the address of one with --node")]
+    /// No node can be reached.
+    #[error("cannot reach a node at {0}: start the cluster, or pass a node's address with --node")]
     NoNode(String),
-    /// A given server process does not exist.
-    #[error("there is no process {0} here, or no /proc: leave --pid out to do without the servers' CPU time")]
+    /// The CPU time of a given server process cannot be read.
+    #[error(
+        "cannot read the CPU time of process {0} from /proc: pass the id of a process on this machine, or omit --pid"
+    )]
     NoSuchProcess(u32),
     /// A key could not be put before the measurement.
-    #[error("key {number} could not be stored in {tries} tries ({why}): see the nodes' logs")]
+    #[error("cannot store key {number} after {tries} attempts: {why}; see the nodes' logs")]
     Fill {
         /// The number of the key.
         number: u64,
@@ -78,7 +80,7 @@ pub enum BenchError {
         why: String,
     },
     /// The user stopped the bench before it measured anything.
-    #[error("stopped before anything was measured")]
+    #[error("interrupted before the measurement began")]
     Stopped,
     /// Signal handlers cannot be installed, or the report cannot be written.
     #[error("cannot {0}: {1}")]
@@ -87,11 +89,11 @@ pub enum BenchError {
     #[error(transparent)]
     Histogram(#[from] hdrhistogram::CreationError),
     /// A task of the bench panicked.
-    #[error("a connection's task broke down: report this as a bug")]
-    Broken,
+    #[error("a connection's task panicked: report this as a bug")]
+    Panicked,
 }
 
-impl Ending for BenchError {
+impl ToExit for BenchError {
     fn exit(&self) -> Exit {
         match self {
             Self::BadEndpoint(_)
@@ -103,13 +105,12 @@ impl Ending for BenchError {
             Self::NoNode(_) => Exit::Unreachable,
             Self::Fill { .. } => Exit::NoQuorum,
             Self::Stopped => Exit::Interrupted,
-            Self::Io(..) | Self::Histogram(_) | Self::Broken => Exit::NotFound,
+            Self::Io(..) | Self::Histogram(_) | Self::Panicked => Exit::Negative,
         }
     }
 }
 
-/// The raw measurements.
-struct Measured {
+struct Measurements {
     stats: Stats,
     /// The operations that succeeded before the end.
     ops: u64,
@@ -129,10 +130,10 @@ type Stopped<'a> = Pin<&'a mut dyn Future<Output = &'static str>>;
 pub async fn run(args: &BenchArgs) -> Result<ExitCode, BenchError> {
     check_bucket(args.bucket.as_bytes())?;
     let stopped =
-        signals::stop(signals::Parent::Unwatched).map_err(|error| BenchError::Io("listen to signals", error))?;
+        signals::stop(signals::Parent::Unwatched).map_err(|error| BenchError::Io("install signal handlers", error))?;
     let mut stopped = pin!(stopped);
     let endpoints = endpoints(&args.endpoints).await?;
-    check_possible(args, &endpoints).await?;
+    check_args(args, &endpoints).await?;
     let servers = servers(args, &endpoints).await?;
     let keys = if args.uniform { Keys::Uniform(args.keys) } else { Keys::Zipfian(args.keys) };
     let job = Arc::new(Job::new(args, keys)?);
@@ -167,19 +168,18 @@ async fn endpoints(given: &Endpoints) -> Result<Arc<[Endpoint]>, BenchError> {
 }
 
 /// Refuses arguments with which every operation would fail.
-async fn check_possible(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<(), BenchError> {
+async fn check_args(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<(), BenchError> {
     let client = Client::new(endpoints.iter().map(|endpoint| &endpoint.authority))?;
     let bucket = client.bucket(&args.bucket).await?;
-    for (name, asked) in [("--r", args.r), ("--w", args.w)] {
-        if let Some(asked) = asked.filter(|&asked| asked > bucket.n) {
-            let why =
-                format!("{name} {asked} is more than the n={} replicas that the bucket {} has", bucket.n, args.bucket);
+    for (name, replicas) in [("--r", args.r), ("--w", args.w)] {
+        if let Some(replicas) = replicas.filter(|&replicas| replicas > bucket.n) {
+            let why = format!("{name} {replicas} exceeds the n={} of the bucket {}", bucket.n, args.bucket);
             return Err(BenchError::Impossible(why));
         }
     }
     if args.value_size > bucket.max_value_bytes && (args.load || args.reads < 1.0) {
         let why = format!(
-            "--value-size {} is more than the {} bytes that the bucket {} allows",
+            "--value-size {} exceeds the {} bytes that the bucket {} allows",
             args.value_size, bucket.max_value_bytes, args.bucket
         );
         return Err(BenchError::Impossible(why));
@@ -189,13 +189,13 @@ async fn check_possible(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<(), 
 
 async fn servers(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<Servers, BenchError> {
     if !args.pid.is_empty() {
-        return Servers::named(&args.pid);
+        return Servers::from_pids(&args.pid);
     }
-    let (servers, members) = Servers::found(endpoints).await;
+    let (servers, members) = Servers::find(endpoints).await;
     if servers.count() < members {
         let found = servers.count();
         output::note(format_args!(
-            "{found} of the cluster's {members} nodes are up on this machine: server CPU is theirs alone"
+            "{found} of the cluster's {members} nodes run on this machine: the server CPU time covers only these"
         ));
     }
     Ok(servers)
@@ -207,7 +207,7 @@ async fn measure(
     connections: Vec<Connection>,
     servers: &Servers,
     mut stopped: Stopped<'_>,
-) -> Result<Measured, BenchError> {
+) -> Result<Measurements, BenchError> {
     let (mut workers, rate, begun) = (JoinSet::new(), args.rate, Instant::now());
     for connection in connections {
         let job = job.clone();
@@ -236,7 +236,7 @@ async fn measure(
     let server_cpu = servers.read().since(&servers_before);
     let client_cpu = client_cpu().zip(client_before).map(|(after, before)| after.saturating_sub(before));
     let unfinished = drain(workers).await?;
-    Ok(Measured { stats: job.recorder.stats(), ops, elapsed, server_cpu, client_cpu, unfinished, interrupted })
+    Ok(Measurements { stats: job.recorder.stats(), ops, elapsed, server_cpu, client_cpu, unfinished, interrupted })
 }
 
 /// Waits until the time is up or `enough` operations were done, and shows the progress on a terminal.
@@ -261,7 +261,7 @@ async fn wait(job: &Job, seconds: u64, enough: Option<u64>) {
 async fn drain(mut workers: JoinSet<()>) -> Result<u64, BenchError> {
     let all = async {
         while let Some(ended) = workers.join_next().await {
-            ended.map_err(|_| BenchError::Broken)?;
+            ended.map_err(|_| BenchError::Panicked)?;
         }
         Ok(())
     };

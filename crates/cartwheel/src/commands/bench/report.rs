@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::Measured;
+use super::Measurements;
 use super::keys::Keys;
 use super::servers::Servers;
 use super::{BenchArgs, Writes};
@@ -25,8 +25,9 @@ pub(super) struct Report {
     connections: u32,
     /// The scheduled operations per second; none in a closed loop.
     rate: Option<u32>,
-    /// Scheduled operations that were left out because no connection was free.
-    left_out: u64,
+    /// Scheduled operations that were skipped because no connection was free.
+    #[serde(rename = "left_out")]
+    skipped: u64,
     strong: bool,
     r: Option<u8>,
     w: Option<u8>,
@@ -69,13 +70,13 @@ struct ServerCpu {
 }
 
 impl Report {
-    pub(super) fn new(args: &BenchArgs, keys: Keys, measured: &Measured, servers: &Servers) -> Self {
-        let Measured { stats, ops, elapsed, .. } = measured;
+    pub(super) fn new(args: &BenchArgs, keys: Keys, measured: &Measurements, servers: &Servers) -> Self {
+        let Measurements { stats, ops, elapsed, .. } = measured;
         let per_op = |time: &std::time::Duration| time.as_secs_f64() * 1e6 / (*ops).max(1) as f64;
         let cpu = |(&pid, time)| ServerCpu { pid, name: servers.name(pid).to_owned(), us_per_op: per_op(time) };
         let server_cpu: Vec<ServerCpu> = measured.server_cpu.iter().map(cpu).collect();
         // If a process ended during the measurement, the sum would be meaningless.
-        let whole = !server_cpu.is_empty() && server_cpu.len() == servers.count();
+        let is_complete = !server_cpu.is_empty() && server_cpu.len() == servers.count();
         Self {
             nodes: args.endpoints.addresses().into_iter().map(str::to_owned).collect(),
             bucket: args.bucket.clone(),
@@ -86,7 +87,7 @@ impl Report {
             writes: args.writes.name(),
             connections: args.connections,
             rate: args.rate,
-            left_out: stats.left_out,
+            skipped: stats.skipped,
             strong: args.strong,
             r: args.r,
             w: args.w,
@@ -101,18 +102,17 @@ impl Report {
             gets_with_siblings: stats.gets_with_siblings,
             siblings_max: stats.siblings_max,
             unfinished: measured.unfinished,
-            server_cpu_us_per_op: whole.then(|| server_cpu.iter().map(|cpu| cpu.us_per_op).sum()),
+            server_cpu_us_per_op: is_complete.then(|| server_cpu.iter().map(|cpu| cpu.us_per_op).sum()),
             server_cpu,
             client_cpu_us_per_op: measured.client_cpu.as_ref().map(per_op),
         }
     }
 
-    /// The report as text.
     pub(super) fn text(&self) -> String {
         let mut text = format!(
             "{:.0} ops/s{} ({} operations in {:.1} s{}; {}% reads, write = {}, {} keys {}, {} bytes, {} connections{})\n\n",
             self.ops_per_second,
-            self.rate.map(|rate| format!(" of {rate} due")).unwrap_or_default(),
+            self.rate.map(|rate| format!(" of {rate} scheduled")).unwrap_or_default(),
             self.ops,
             self.seconds,
             if self.interrupted { ", interrupted" } else { "" },
@@ -129,41 +129,43 @@ impl Report {
             latencies.into_iter().filter(|(_, latency)| latency.count > 0).map(|(name, latency)| latency.row(name));
         text += &table_of_numbers(["ms", "count", "mean", "p50", "p95", "p99", "p99.9", "max"], rows);
         text.push('\n');
-        self.cpu(&mut text);
-        self.remarks(&mut text);
+        self.write_cpu(&mut text);
+        self.write_remarks(&mut text);
         text
     }
 
-    fn cpu(&self, text: &mut String) {
+    fn write_cpu(&self, text: &mut String) {
         let each = |cpu: &ServerCpu| format!("{} ({}) {:.1}", cpu.name, cpu.pid, cpu.us_per_op);
         let each = self.server_cpu.iter().map(each).collect::<Vec<_>>().join(", ");
         let _ = match self.server_cpu_us_per_op {
             Some(sum) => writeln!(text, "server CPU  {sum:.1} us per operation: {each}"),
-            None if each.is_empty() => writeln!(text, "server CPU  unknown: no node runs on this machine; see --pid"),
-            None => writeln!(text, "server CPU  unknown: a node ended or began meanwhile. The others: {each}"),
+            None if each.is_empty() => writeln!(text, "server CPU  unknown: no node runs on this machine; pass --pid"),
+            None => {
+                writeln!(text, "server CPU  unknown: a server process ended during the measurement; the others: {each}")
+            }
         };
         if let Some(client) = self.client_cpu_us_per_op {
             let _ = writeln!(text, "client CPU  {client:.1} us per operation");
         }
     }
 
-    fn remarks(&self, text: &mut String) {
+    fn write_remarks(&self, text: &mut String) {
         let gets = match self.writes {
-            writes if writes == Writes::Update.name() => "gets, those of writes included",
+            writes if writes == Writes::Update.name() => "gets, including those of writes",
             _ => "gets",
         };
         for (kind, count) in &self.errors {
             let _ = writeln!(text, "errors      {count} {kind}");
         }
-        if self.left_out > 0 {
+        if self.skipped > 0 {
             let _ = writeln!(
                 text,
-                "left out    {} operations, for want of a free connection or of CPU here",
-                self.left_out
+                "skipped     {} operations: no connection was free; use more --connections, or more CPU here",
+                self.skipped
             );
         }
         if self.unfinished > 0 {
-            let _ = writeln!(text, "unfinished  {} operations had no end in time", self.unfinished);
+            let _ = writeln!(text, "unfinished  {} operations did not end in time", self.unfinished);
         }
         if self.not_found > 0 {
             let _ = writeln!(text, "not found   {} {gets}: put every key first with --load", self.not_found);

@@ -15,8 +15,8 @@ use super::BenchError;
 use super::connection::{Connection, Endpoint};
 use super::cpu;
 
-/// The time in which a node must answer with its process id.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The time in which a node must return its process id.
+const RESPONSE_WITHIN: Duration = Duration::from_secs(5);
 /// The command name of a node's process. A renamed binary is expected to have the name of this process.
 const COMMAND: &str = "cartwheel";
 
@@ -49,17 +49,17 @@ impl Servers {
     ///
     /// # Errors
     /// If a process does not exist on this machine.
-    pub(super) fn named(pids: &[u32]) -> Result<Self, BenchError> {
+    pub(super) fn from_pids(pids: &[u32]) -> Result<Self, BenchError> {
         let named = |&pid: &u32| cpu::of(pid).map(|used| (pid, used.command)).ok_or(BenchError::NoSuchProcess(pid));
         pids.iter().map(named).collect::<Result<_, _>>().map(Self)
     }
 
     /// The processes of the cluster's nodes on this machine, and the number of nodes of the cluster.
-    pub(super) async fn found(endpoints: &[Endpoint]) -> (Self, usize) {
+    pub(super) async fn find(endpoints: &[Endpoint]) -> (Self, usize) {
         let own = cpu::of(std::process::id()).map(|used| used.command).unwrap_or_default();
         let mut members = Vec::new();
         for endpoint in endpoints {
-            if let Some(ring) = ask::<Ring>(&endpoint.authority, "/v1/cluster/ring").await {
+            if let Some(ring) = fetch::<Ring>(&endpoint.authority, "/v1/cluster/ring").await {
                 members = ring.members;
                 break;
             }
@@ -67,7 +67,7 @@ impl Servers {
         let count = members.len();
         let mut found = BTreeMap::new();
         for member in members.into_iter().filter(|member| is_here(&member.http)) {
-            let Some(Ready { pid }) = ask(&member.http, "/readyz").await else { continue };
+            let Some(Ready { pid }) = fetch(&member.http, "/readyz").await else { continue };
             // A tunnel listens on this machine too, but the id then belongs to a process on another machine.
             if cpu::of(pid).is_some_and(|used| used.command == COMMAND || used.command == own) {
                 found.insert(pid, member.name);
@@ -76,7 +76,6 @@ impl Servers {
         (Self(found), count)
     }
 
-    /// The number of processes.
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }
@@ -113,9 +112,9 @@ fn is_here(authority: &str) -> bool {
     authority.to_socket_addrs().is_ok_and(|mut addrs| addrs.all(|addr: SocketAddr| addr.ip().is_loopback()))
 }
 
-async fn ask<T: DeserializeOwned>(authority: &str, path: &str) -> Option<T> {
+async fn fetch<T: DeserializeOwned>(authority: &str, path: &str) -> Option<T> {
     let endpoints: Arc<[Endpoint]> = Arc::new([endpoint(authority).ok()?]);
     let request = Request::get(path).body(Full::new(Bytes::new())).ok()?;
-    let reply = Connection::new(endpoints, 0, ANSWER_WITHIN).call(request).await.ok()?;
-    if reply.status == StatusCode::OK { serde_json::from_slice(&reply.body).ok() } else { None }
+    let response = Connection::new(endpoints, 0, RESPONSE_WITHIN).call(request).await.ok()?;
+    if response.status == StatusCode::OK { serde_json::from_slice(&response.body).ok() } else { None }
 }

@@ -12,21 +12,19 @@ const LATENCY_DIGITS: u8 = 3;
 /// The maximum number of error kinds. It bounds the memory, since the name of a kind comes from the network.
 const ERROR_KINDS_MAX: usize = 32;
 
-/// The kind of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Read,
     Write,
 }
 
-/// The counts and latencies.
 #[derive(Clone, Debug)]
 pub(super) struct Stats {
     pub(super) reads: Histogram<u64>,
     pub(super) writes: Histogram<u64>,
     pub(super) errors: BTreeMap<String, u64>,
-    /// Operations of an open loop that were left out because no connection was free.
-    pub(super) left_out: u64,
+    /// Operations of an open loop that were skipped because no connection was free.
+    pub(super) skipped: u64,
     /// Reads of keys without a value.
     pub(super) not_found: u64,
     /// Gets that returned more than one sibling, and the most siblings that a get returned.
@@ -41,7 +39,7 @@ impl Stats {
             reads: histogram.clone(),
             writes: histogram,
             errors: BTreeMap::new(),
-            left_out: 0,
+            skipped: 0,
             not_found: 0,
             gets_with_siblings: 0,
             siblings_max: 0,
@@ -53,7 +51,6 @@ impl Stats {
         self.reads.len() + self.writes.len()
     }
 
-    /// The number of operations that failed.
     pub(super) fn failed(&self) -> u64 {
         self.errors.values().sum()
     }
@@ -61,58 +58,54 @@ impl Stats {
 
 /// Records the outcomes of all connections. Nothing counts until [`Recorder::begin`].
 #[derive(Debug)]
-pub(super) struct Recorder(Mutex<Counted>);
+pub(super) struct Recorder(Mutex<Counts>);
 
 #[derive(Debug)]
-struct Counted {
-    counts: bool,
+struct Counts {
+    is_measuring: bool,
     stats: Stats,
 }
 
 impl Recorder {
     pub(super) fn new() -> Result<Self, hdrhistogram::CreationError> {
-        Ok(Self(Mutex::new(Counted { counts: false, stats: Stats::new()? })))
+        Ok(Self(Mutex::new(Counts { is_measuring: false, stats: Stats::new()? })))
     }
 
     /// Begins the measurement: from now on every outcome counts.
     pub(super) fn begin(&self) {
-        self.counted().counts = true;
+        self.counts().is_measuring = true;
     }
 
-    /// Returns the counts and latencies so far.
     pub(super) fn stats(&self) -> Stats {
-        self.counted().stats.clone()
+        self.counts().stats.clone()
     }
 
     /// The numbers of operations that have succeeded and failed.
     pub(super) fn progress(&self) -> (u64, u64) {
-        let counted = self.counted();
-        (counted.stats.ops(), counted.stats.failed())
+        let counts = self.counts();
+        (counts.stats.ops(), counts.stats.failed())
     }
 
-    /// Records an operation that succeeded.
-    pub(super) fn done(&self, kind: Kind, took: Duration) {
+    pub(super) fn record_success(&self, kind: Kind, took: Duration) {
         self.note(|stats| {
             let histogram = if kind == Kind::Read { &mut stats.reads } else { &mut stats.writes };
             histogram.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         });
     }
 
-    /// Records an operation that failed.
-    pub(super) fn failed(&self, kind: &str) {
+    pub(super) fn record_failure(&self, kind: &str) {
         self.note(|stats| {
             let known = stats.errors.len() < ERROR_KINDS_MAX || stats.errors.contains_key(kind);
             *stats.errors.entry(if known { kind } else { "others" }.to_owned()).or_default() += 1;
         });
     }
 
-    /// Records an operation that was left out.
-    pub(super) fn left_out(&self) {
-        self.note(|stats| stats.left_out += 1);
+    pub(super) fn record_skip(&self) {
+        self.note(|stats| stats.skipped += 1);
     }
 
     /// Records the number of values that a get returned.
-    pub(super) fn shown(&self, siblings: u64) {
+    pub(super) fn record_get(&self, siblings: u64) {
         // Most gets return one value, and need no second lock.
         if siblings != 1 {
             self.note(|stats| {
@@ -124,13 +117,13 @@ impl Recorder {
     }
 
     fn note(&self, note: impl FnOnce(&mut Stats)) {
-        let mut counted = self.counted();
-        if counted.counts {
-            note(&mut counted.stats);
+        let mut counts = self.counts();
+        if counts.is_measuring {
+            note(&mut counts.stats);
         }
     }
 
-    fn counted(&self) -> MutexGuard<'_, Counted> {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -142,12 +135,12 @@ mod tests {
     #[test]
     fn outcomes_before_the_beginning_do_not_count() {
         let recorder = Recorder::new().unwrap();
-        recorder.done(Kind::Read, Duration::from_millis(1));
-        recorder.failed("503 unavailable");
-        recorder.shown(3);
+        recorder.record_success(Kind::Read, Duration::from_millis(1));
+        recorder.record_failure("503 unavailable");
+        recorder.record_get(3);
         recorder.begin();
-        recorder.done(Kind::Write, Duration::from_millis(2));
-        recorder.shown(0);
+        recorder.record_success(Kind::Write, Duration::from_millis(2));
+        recorder.record_get(0);
         let stats = recorder.stats();
         assert_eq!((stats.reads.len(), stats.writes.len(), stats.failed()), (0, 1, 0));
         assert_eq!((stats.not_found, stats.gets_with_siblings), (1, 0));
@@ -159,7 +152,7 @@ mod tests {
         let recorder = Recorder::new().unwrap();
         recorder.begin();
         for number in 0..1_000 {
-            recorder.failed(&format!("{number}"));
+            recorder.record_failure(&format!("{number}"));
         }
         let stats = recorder.stats();
         assert_eq!(stats.failed(), 1_000);

@@ -14,58 +14,58 @@ use crate::terminal::exit::Exit;
 use crate::terminal::output::{self, print, show};
 use crate::terminal::table::table;
 
-/// The maximum number of plans for one command, and the message of a node that refuses an outdated plan.
+/// The maximum number of plans for one command, and a part of the message with which a node refuses an outdated plan.
 const PLANS_MAX: usize = 5;
 const CHANGED: &str = "the cluster has changed since this was planned";
 
 /// The maximum number of partitions that a plan lists in a table.
-const MOVES_SHOWN: usize = 12;
+const TRANSFERS_SHOWN: usize = 12;
 
-/// Plans changes, shows the plan, and makes the changes if they are confirmed. A program gets one answer, the plan, at the end.
+/// Plans changes, shows the plan, and makes the changes if they are confirmed. A program gets one JSON or YAML document, the plan, at the end.
 ///
 /// # Errors
 /// If no node could answer, or the changes were refused.
 pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) -> Result<ExitCode, CommandError> {
     changes.extend(apply.force.then_some(MemberChange::Force));
-    let client = apply.ask.client()?;
-    // The asked node may be the one that is removed: the client needs other nodes to ask afterwards.
+    let client = apply.request.client()?;
+    // The node that plans the change may be the one that is removed: then the client needs other nodes.
     client.learn_members().await?;
     // Only a replacement depends on the list of waiting nodes.
     let is_replacing = changes.iter().any(|change| matches!(change, MemberChange::Replace { .. }));
     let waiting = if is_replacing { client.transfers().await?.waiting } else { Vec::new() };
     let repeated = take_repeated(&mut changes, &client.cluster().await?, &waiting);
     for change in &repeated {
-        output::note(already(change));
+        output::note(already_made(change));
     }
     if changes.is_empty() && !apply.dry_run {
-        return go_on(&client, &repeated, apply).await;
+        return wait_for_repeated(&client, &repeated, apply).await;
     }
     let plan = client.plan_members(&changes).await?;
-    let for_programs = apply.ask.format.is_for_programs();
+    let for_programs = apply.request.format.is_for_programs();
     if apply.dry_run || !for_programs {
-        show(apply.ask.format, &plan, plan_text)?;
+        show(apply.request.format, &plan, plan_text)?;
     }
     if apply.dry_run {
         return Ok(Exit::Done.into());
     }
     if !apply.yes {
         if for_programs || !io::stdin().is_terminal() {
-            return Err(CommandError::NotAgreed);
+            return Err(CommandError::NotConfirmed);
         }
-        if !agreed()? {
+        if !confirm()? {
             print(b"Nothing was changed.\n")?;
-            return Ok(Exit::NotFound.into());
+            return Ok(Exit::Negative.into());
         }
     }
     let made = make(&client, &changes, plan, apply).await?;
     if !for_programs {
-        print(b"Done. Data moves in the background: see `cartwheel cluster transfers`.\n")?;
+        print(b"Changed. Data is transferred in the background: see `cartwheel cluster transfers`.\n")?;
     }
     if apply.wait {
         transfers::wait(&client).await?;
     }
     if for_programs {
-        show(apply.ask.format, &MembersPlan { applied: true, ..made }, plan_text)?;
+        show(apply.request.format, &MembersPlan { applied: true, ..made }, plan_text)?;
     } else if apply.wait {
         print(b"Every partition is on its target nodes.\n")?;
     }
@@ -75,7 +75,7 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
 /// Makes changes as they were planned.
 ///
 /// A node refuses the changes if the cluster has changed since the plan. The changes themselves can be the cause: the client repeats a
-/// request that is not answered in time. With `--yes` the rest is planned again, since the node may just have heard of an earlier
+/// request that is not answered in time. With `--yes` the rest is planned again, since the node may just have learned of an earlier
 /// change. Without `--yes` the user confirmed this plan, so a new one is not made.
 async fn make(
     client: &Client,
@@ -108,7 +108,7 @@ fn take_repeated(changes: &mut Vec<MemberChange>, status: &ClusterStatus, waitin
     let is_repeated = |change: &MemberChange| match change {
         MemberChange::Remove { node } => is_leaving(node),
         MemberChange::Replace { node, with } => {
-            is_leaving(node) && is_made(change, status) && !waiting.iter().any(|waits| waits == with)
+            is_leaving(node) && is_made(change, status) && !waiting.iter().any(|name| name == with)
         }
         _ => false,
     };
@@ -142,37 +142,41 @@ fn is_made(change: &MemberChange, status: &ClusterStatus) -> bool {
 }
 
 /// The note for a change that was already made.
-fn already(change: &MemberChange) -> String {
+fn already_made(change: &MemberChange) -> String {
     match change {
-        MemberChange::Remove { node } => format!("{node} is leaving already"),
-        MemberChange::Replace { node, with } => format!("{with} has taken the place of {node} already"),
+        MemberChange::Remove { node } => format!("{node} is already leaving"),
+        MemberChange::Replace { node, with } => format!("{with} has already replaced {node}"),
         _ => String::new(),
     }
 }
 
 /// Handles a command whose changes were all made before: at most, the command waits for them.
-async fn go_on(client: &Client, repeated: &[MemberChange], apply: &ApplyArgs) -> Result<ExitCode, CommandError> {
+async fn wait_for_repeated(
+    client: &Client,
+    repeated: &[MemberChange],
+    apply: &ApplyArgs,
+) -> Result<ExitCode, CommandError> {
     if apply.wait {
         transfers::wait(client).await?;
     }
     let outcome = json!({ "applied": true, "repeated": repeated, "transfers": [] });
-    show(apply.ask.format, &outcome, |_, _| match apply.wait {
+    show(apply.request.format, &outcome, |_, _| match apply.wait {
         true => "Every partition is on its target nodes.\n".to_owned(),
-        false => "Nothing else is to be changed: see `cartwheel cluster transfers`.\n".to_owned(),
+        false => "The changes were made earlier: see `cartwheel cluster transfers`.\n".to_owned(),
     })?;
     Ok(Exit::Done.into())
 }
 
-fn agreed() -> Result<bool, CommandError> {
+fn confirm() -> Result<bool, CommandError> {
     print(b"Make this change? [y/N] ")?;
-    io::stdout().flush().map_err(|error| CommandError::Io("write the question", error))?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(|error| CommandError::Io("read the answer", error))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    io::stdout().flush().map_err(|error| CommandError::Io("write the prompt", error))?;
+    let mut reply = String::new();
+    io::stdin().lock().read_line(&mut reply).map_err(|error| CommandError::Io("read the confirmation", error))?;
+    Ok(matches!(reply.trim(), "y" | "Y" | "yes"))
 }
 
 fn plan_text(plan: &MembersPlan, _wide: bool) -> String {
-    let mut text = format!("{} of the partitions get other homes; {}.\n\n", plan.transfers.len(), copies(plan));
+    let mut text = format!("{} partitions change homes; {}.\n\n", plan.transfers.len(), copies(plan));
     for warning in &plan.warnings {
         text += &format!("WARNING: {warning}\n");
     }
@@ -180,21 +184,21 @@ fn plan_text(plan: &MembersPlan, _wide: bool) -> String {
         text.push('\n');
     }
     if !plan.force_recovered.is_empty() {
-        let rows = plan.force_recovered.iter().take(MOVES_SHOWN);
+        let rows = plan.force_recovered.iter().take(TRANSFERS_SHOWN);
         text += &table(
-            ["MADE ANEW", "LEFT"],
-            rows.map(|force_recovered| [force_recovered.partition.to_string(), force_recovered.left.join(" ")]),
+            ["FORCE-RECOVERED", "FROM"],
+            rows.map(|recovery| [recovery.partition.to_string(), recovery.left.join(" ")]),
         );
-        if plan.force_recovered.len() > MOVES_SHOWN {
-            text += &format!("... and {} more (--json lists all)\n", plan.force_recovered.len() - MOVES_SHOWN);
+        if plan.force_recovered.len() > TRANSFERS_SHOWN {
+            text += &format!("... and {} more (--json lists all)\n", plan.force_recovered.len() - TRANSFERS_SHOWN);
         }
         text.push('\n');
     }
     let rows = plan.nodes.iter().map(|share| [share.node.clone(), share.before.to_string(), share.after.to_string()]);
-    text += &table(["NODE", "REPLICAS NOW", "THEN"], rows);
+    text += &table(["NODE", "REPLICAS NOW", "AFTER"], rows);
     text += &format!(
-        "\nfurthest from its share: {:.2} partitions now, {:.2} then; avoidable repeats of nodes, hosts, zones: {}, {}, {} now, \
-         {}, {}, {} then\n",
+        "\nlargest deviation from a node's share: {:.2} partitions now, {:.2} after; avoidable repeats of nodes, hosts, zones: {}, {}, {} \
+         now, {}, {}, {} after\n",
         plan.before.off_ideal,
         plan.after.off_ideal,
         plan.before.node_repeats,
@@ -205,15 +209,15 @@ fn plan_text(plan: &MembersPlan, _wide: bool) -> String {
         plan.after.zone_repeats,
     );
     if !plan.transfers.is_empty() {
-        let rows = plan.transfers.iter().take(MOVES_SHOWN);
-        let rows = rows.map(|moved| {
-            let bytes = size(moved.bytes, moved.estimated);
-            [moved.partition.to_string(), moved.from.join(" "), moved.to.join(" "), bytes]
+        let rows = plan.transfers.iter().take(TRANSFERS_SHOWN);
+        let rows = rows.map(|transfer| {
+            let bytes = size(transfer.bytes, transfer.estimated);
+            [transfer.partition.to_string(), transfer.from.join(" "), transfer.to.join(" "), bytes]
         });
         text += &format!("\n{}", table(["PARTITION", "FROM", "TO", "COPIES"], rows));
     }
-    if plan.transfers.len() > MOVES_SHOWN {
-        text += &format!("... and {} more (--json lists all)\n", plan.transfers.len() - MOVES_SHOWN);
+    if plan.transfers.len() > TRANSFERS_SHOWN {
+        text += &format!("... and {} more (--json lists all)\n", plan.transfers.len() - TRANSFERS_SHOWN);
     }
     text
 }
@@ -225,10 +229,10 @@ fn copies(plan: &MembersPlan) -> String {
         _ if replicas == 0 => "nothing is copied".to_owned(),
         (None, _) => format!("{replicas} replicas are copied (no node reported their size)"),
         (Some((bytes, keys)), false) => {
-            format!("{replicas} replicas are copied, {} of {keys} keys and their values", HumanBytes(bytes))
+            format!("{replicas} replicas are copied, with {keys} keys and {}", HumanBytes(bytes))
         }
         (Some((bytes, keys)), true) => format!(
-            "{replicas} replicas are copied, about {} of {keys} keys and their values (an estimate: not all of their nodes answered)",
+            "{replicas} replicas are copied, with about {keys} keys and {} (an estimate: some of their nodes did not answer)",
             HumanBytes(bytes)
         ),
     }

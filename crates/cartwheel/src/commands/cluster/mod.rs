@@ -15,7 +15,7 @@ use crate::terminal::error::CommandError;
 use crate::terminal::output::show;
 use crate::terminal::table::table;
 
-/// Runs a cluster command and shows the answer.
+/// Runs a cluster command, and shows the response.
 ///
 /// # Errors
 /// If no node could answer.
@@ -50,10 +50,10 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, CommandError> {
             members::change(vec![MemberChange::Address { node, peer_address, http_address }], apply).await
         }
         ClusterCommand::Change { changes, apply } => members::change(changes.clone(), apply).await,
-        ClusterCommand::Transfers { wait, ask } => transfers::run(ask, *wait).await,
-        ClusterCommand::Locate(LocateArgs { bucket, key, ask }) => {
-            let location = ask.client()?.locate(bucket, key).await?;
-            show(ask.format, &location, location_table)?;
+        ClusterCommand::Transfers { wait, request } => transfers::run(request, *wait).await,
+        ClusterCommand::Locate(LocateArgs { bucket, key, request }) => {
+            let location = request.client()?.locate(bucket, key).await?;
+            show(request.format, &location, location_table)?;
             Ok(ExitCode::SUCCESS)
         }
     }

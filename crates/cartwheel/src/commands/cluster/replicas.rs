@@ -8,31 +8,31 @@ use cartwheel_client::Replicas;
 type Pair = (String, String, u32, u8);
 
 /// A sentence about that time, from the proofs of every node that answered. The nodes in `silent` did not answer.
-pub(super) fn summary(told: &[Replicas], silent: &[&str]) -> String {
-    let mut text = sentence(told);
+pub(super) fn summary(reports: &[Replicas], silent: &[&str]) -> String {
+    let mut text = sentence(reports);
     if !silent.is_empty() {
         text += &format!(" ({} did not answer)", silent.join(", "));
     }
     text
 }
 
-fn sentence(told: &[Replicas]) -> String {
-    let pairs = pairs(told);
+fn sentence(reports: &[Replicas]) -> String {
+    let pairs = pairs(reports);
     let unproven = pairs.values().filter(|since| since.is_none()).count();
     match pairs.values().flatten().min() {
-        _ if pairs.is_empty() => "no data is kept on more than one node".to_owned(),
+        _ if pairs.is_empty() => "no partition has more than one replica".to_owned(),
         Some(since) if unproven == 0 => {
             format!("all replicas verified equal as of {since}")
         }
-        _ => format!("{unproven} of {} pairs of replicas have not been proven equal yet", pairs.len()),
+        _ => format!("{unproven} of {} pairs of replicas not yet verified equal", pairs.len()),
     }
 }
 
 /// The time as of which each pair of replicas is proven equal. A proof by one replica holds for both, so the newer one counts. The
 /// times are RFC 3339 text, which sorts by time.
-fn pairs(told: &[Replicas]) -> BTreeMap<Pair, Option<&str>> {
+fn pairs(reports: &[Replicas]) -> BTreeMap<Pair, Option<&str>> {
     let mut pairs = BTreeMap::new();
-    for node in told {
+    for node in reports {
         for replica in &node.replicas {
             let (one, other) =
                 (node.node.clone().min(replica.peer.clone()), node.node.clone().max(replica.peer.clone()));
@@ -67,7 +67,7 @@ mod tests {
         let all = [node("a", &[("b", 1, one), ("c", 1, three)]), node("b", &[("a", 1, two), ("c", 1, three)])];
         assert!(sentence(&all).contains("00:00:02.000Z"), "{}", sentence(&all));
         let some = [node("a", &[("b", 1, one), ("c", 1, None)])];
-        assert_eq!(sentence(&some), "1 of 2 pairs of replicas have not been proven equal yet");
-        assert_eq!(sentence(&[]), "no data is kept on more than one node");
+        assert_eq!(sentence(&some), "1 of 2 pairs of replicas not yet verified equal");
+        assert_eq!(sentence(&[]), "no partition has more than one replica");
     }
 }

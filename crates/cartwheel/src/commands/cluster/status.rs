@@ -1,4 +1,4 @@
-//! `cartwheel cluster status`: asks several nodes at the same time, so that a node that hangs does not delay the answer.
+//! `cartwheel cluster status`: queries several nodes at the same time, so that a hanging node does not delay the result.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use futures_util::future::{join, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use super::replicas;
-use crate::cli::AskArgs;
+use crate::cli::RequestArgs;
 use crate::terminal::error::CommandError;
 use crate::terminal::exit::Exit;
 use crate::terminal::output::{print, show};
@@ -20,35 +20,35 @@ use crate::terminal::table::table;
 /// The default timeouts of one node and of the whole command.
 const NODE_WITHIN: Duration = Duration::from_millis(1_500);
 const ALL_WITHIN: Duration = Duration::from_millis(1_700);
-/// The delay before the next node is asked as well. With it, the first node given answers if it is healthy.
+/// The delay before the next node is queried as well. With it, the first node given answers if it is healthy.
 const HEAD_START: Duration = Duration::from_millis(100);
 
 /// Shows the members. The exit status says whether all of them are reachable and healthy.
 ///
 /// # Errors
 /// If no node could answer.
-pub(super) async fn status(args: &AskArgs) -> Result<ExitCode, CommandError> {
+pub(super) async fn status(args: &RequestArgs) -> Result<ExitCode, CommandError> {
     let begun = Instant::now();
     let within = args.timeout.unwrap_or(NODE_WITHIN);
-    let (client, status) = first_answer(&args.endpoints.addresses(), within).await?;
+    let (client, status) = first_response(&args.endpoints.addresses(), within).await?;
     if args.format.is_for_programs() {
         show(args.format, &status, |_, _| String::new())?;
         return Ok(verdict(&status).into());
     }
     let left = args.timeout.unwrap_or(ALL_WITHIN).saturating_sub(begun.elapsed()).max(HEAD_START);
-    let asked = status.members.iter().map(|status| replicas_of(&status.member.http, left));
-    let (ring, told) = join(client.with_timeout(left).ring(), join_all(asked)).await;
+    let requests = status.members.iter().map(|status| replicas_of(&status.member.http, left));
+    let (ring, reports) = join(client.with_timeout(left).ring(), join_all(requests)).await;
     show(args.format, &status, |status, wide| status_text(status, ring.as_ref().ok(), wide))?;
-    let silent = status.members.iter().zip(&told).filter(|(_, told)| told.is_none());
+    let silent = status.members.iter().zip(&reports).filter(|(_, report)| report.is_none());
     let silent: Vec<&str> = silent.map(|(status, _)| status.member.name.as_str()).collect();
-    let told: Vec<Replicas> = told.into_iter().flatten().collect();
-    print(format!("\n{}\n", replicas::summary(&told, &silent)).as_bytes())?;
+    let reports: Vec<Replicas> = reports.into_iter().flatten().collect();
+    print(format!("\n{}\n", replicas::summary(&reports, &silent)).as_bytes())?;
     Ok(verdict(&status).into())
 }
 
-/// Returns the first answer, and a client of the node that gave it.
-async fn first_answer(nodes: &[&str], within: Duration) -> Result<(Client, ClusterStatus), CommandError> {
-    let ask = |(rank, node): (usize, &&str)| {
+/// Returns the first response, and a client of the node that sent it.
+async fn first_response(nodes: &[&str], within: Duration) -> Result<(Client, ClusterStatus), CommandError> {
+    let query = |(rank, node): (usize, &&str)| {
         let client = Client::new([*node]).map(|client| client.with_timeout(within));
         async move {
             tokio::time::sleep(HEAD_START * rank as u32).await;
@@ -57,11 +57,11 @@ async fn first_answer(nodes: &[&str], within: Duration) -> Result<(Client, Clust
             Ok((client, status))
         }
     };
-    let mut asked: FuturesUnordered<_> = nodes.iter().enumerate().map(ask).collect();
+    let mut requests: FuturesUnordered<_> = nodes.iter().enumerate().map(query).collect();
     let mut failures = Vec::new();
-    while let Some(answer) = asked.next().await {
-        match answer {
-            Ok(answer) => return Ok(answer),
+    while let Some(response) = requests.next().await {
+        match response {
+            Ok(response) => return Ok(response),
             Err(failure) => failures.push(failure),
         }
     }
@@ -75,14 +75,14 @@ async fn replicas_of(http: &str, within: Duration) -> Option<Replicas> {
 }
 
 fn verdict(status: &ClusterStatus) -> Exit {
-    let replicas_well = status.replication.under_replicated == 0;
-    let members_well = status.members.iter().all(is_well);
-    let all_well = members_well && replicas_well && !status.hints.full && status.dot_collisions == 0;
-    if all_well { Exit::Done } else { Exit::NotFound }
+    let is_replicated = status.replication.under_replicated == 0;
+    let is_alive = status.members.iter().all(is_healthy);
+    let is_healthy = is_alive && is_replicated && !status.hints.full && status.dot_collisions == 0;
+    if is_healthy { Exit::Done } else { Exit::Negative }
 }
 
-fn is_well(member: &MemberStatus) -> bool {
-    member.problem.is_none() && member.state != MemberState::Disconnected && complaint(member).is_none()
+fn is_healthy(member: &MemberStatus) -> bool {
+    member.problem.is_none() && member.state != MemberState::Disconnected && liveness_problem(member).is_none()
 }
 
 /// The text of the column STATUS.
@@ -106,13 +106,13 @@ const fn connection(state: MemberState) -> &'static str {
 }
 
 /// The reason why a member does not count as alive.
-fn complaint(member: &MemberStatus) -> Option<&str> {
+fn liveness_problem(member: &MemberStatus) -> Option<&str> {
     let liveness = member.liveness.as_ref().filter(|liveness| liveness.status != LivenessStatus::Alive);
     liveness.map(|liveness| liveness.why.as_str())
 }
 
 fn problem(member: &MemberStatus) -> String {
-    let problems: Vec<&str> = complaint(member).into_iter().chain(member.problem.as_deref()).collect();
+    let problems: Vec<&str> = liveness_problem(member).into_iter().chain(member.problem.as_deref()).collect();
     problems.join("; ")
 }
 
@@ -132,7 +132,7 @@ fn unknown() -> String {
     "-".to_owned()
 }
 
-/// The members that have not yet finished an epoch. Every member takes a while, so this alone is no complaint.
+/// The members that have not yet finished an epoch. Every member takes a while, so this alone is not a problem.
 fn waits(epoch: &EpochStatus) -> String {
     match epoch.waits_for.as_slice() {
         [] => String::new(),
@@ -146,8 +146,8 @@ fn status_text(status: &ClusterStatus, ring: Option<&Ring>, wide: bool) -> Strin
     let (cluster, node, version) = (&status.cluster, &status.node, &status.ring_version);
     let (EpochStatus { epoch, since, .. }, waits) = (&status.epoch, waits(&status.epoch));
     let upgrade = upgrade_line(&status.protocol);
-    let called = if status.cluster_name.is_empty() { String::new() } else { format!("{}, ", status.cluster_name) };
-    let mut text = format!("cluster {called}{cluster} as {node} sees it, ring version {version}\n");
+    let name = if status.cluster_name.is_empty() { String::new() } else { format!("{}, ", status.cluster_name) };
+    let mut text = format!("cluster {name}{cluster} as {node} sees it, ring version {version}\n");
     text += &format!("epoch {epoch} since {since}{waits}\n{upgrade}\n");
     text += &if wide { wide_table(&members, ring) } else { members_table(&members, ring) };
     if !wide {
@@ -208,7 +208,7 @@ fn wide_table(members: &[&MemberStatus], ring: Option<&Ring>) -> String {
             status.member.zone.clone(),
             status.member.host.clone(),
             status.version.clone().unwrap_or_else(unknown),
-            status.protocol.map_or_else(unknown, spoken),
+            status.protocol.map_or_else(unknown, protocol_versions),
             status.member.http.clone(),
             status.member.peers.clone(),
             connection(status.state).to_owned(),
@@ -239,7 +239,7 @@ fn replication_line(replication: &Replication) -> String {
 }
 
 /// The protocol versions that a member speaks, and the version in use.
-fn spoken(ProtocolVersions { oldest, newest, used }: ProtocolVersions) -> String {
+fn protocol_versions(ProtocolVersions { oldest, newest, used }: ProtocolVersions) -> String {
     match used {
         _ if oldest == newest => newest.to_string(),
         Some(used) => format!("{used} of {oldest}-{newest}"),
@@ -253,7 +253,7 @@ fn upgrade_line(ProtocolStatus { in_use, newest, waits_for }: &ProtocolStatus) -
         _ if *in_use == 0 => String::new(),
         [] => format!("protocol version {in_use}\n"),
         names => {
-            format!("protocol version {in_use}; version {newest} is used once {} speak it, too\n", names.join(", "))
+            format!("protocol version {in_use}; version {newest} waits for {}\n", names.join(", "))
         }
     }
 }
@@ -261,13 +261,14 @@ fn upgrade_line(ProtocolStatus { in_use, newest, waits_for }: &ProtocolStatus) -
 /// The hints that the node keeps for other nodes; empty if there are none.
 fn hints_line(node: &str, hints: &Hints) -> String {
     let Hints { records, bytes, bytes_max, full } = hints;
-    let kept = format!("{node} keeps {records} records ({bytes} bytes) for nodes that are away");
+    let held = format!("{node} holds hints for other nodes: {records} records");
     match (full, records) {
         (true, _) => format!(
-            "\nALARM: {kept}, which in part of it is all that it may ({bytes_max} bytes): further ones go to other nodes\n"
+            "\nALARM: {held}, {bytes} bytes of at most {bytes_max}; a shard is at its limit, so further hints go to other nodes: restart or \
+             replace the nodes that are down\n"
         ),
         (false, 0) => String::new(),
-        (false, _) => format!("\n{kept}, of {bytes_max} bytes that it may\n"),
+        (false, _) => format!("\n{held}, {bytes} bytes of at most {bytes_max}\n"),
     }
 }
 
@@ -276,8 +277,8 @@ fn collisions_line(node: &str, collisions: u64) -> String {
     match collisions {
         0 => String::new(),
         _ => format!(
-            "\nALARM: {collisions} times since it started, {node} was sent two values of one version, and kept both: a disk is broken, or two \
-             nodes run on copies of one data directory; the log names the keys\n"
+            "\nALARM: since it started, {node} has received two values of one version {collisions} times, and kept both: a disk is damaged, or \
+             two nodes run on copies of one data directory; see the keys in its log\n"
         ),
     }
 }
@@ -348,7 +349,7 @@ mod tests {
         assert!(line("node-2 ").contains("suspect, leaving") && line("node-2 ").contains("66.7%"), "{text}");
         assert!(line("node-2: ").contains("has not answered probes"), "{text}");
         assert!(text.lines().filter(|line| !line.contains(": ")).all(|line| line.len() <= 100), "{text}");
-        assert_eq!(verdict(&status), Exit::NotFound);
+        assert_eq!(verdict(&status), Exit::Negative);
         let wide = status_text(&status, None, true);
         assert!(wide.contains("PROBLEM") && wide.contains("rack-17"), "{wide}");
     }

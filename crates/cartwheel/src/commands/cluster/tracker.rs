@@ -12,7 +12,7 @@ const RATE_OVER_MIN: Duration = Duration::from_secs(2);
 
 /// The data of one partition's transfer, as of the last sample.
 #[derive(Clone, Copy, Debug, Default)]
-struct Load {
+struct Amount {
     bytes: u64,
     copied: u64,
 }
@@ -20,11 +20,11 @@ struct Load {
 /// The transfers seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
-    under_way: BTreeMap<u32, Load>,
+    under_way: BTreeMap<u32, Amount>,
     arrived: usize,
     arrived_bytes: u64,
     /// Samples of (time, bytes copied, partitions arrived), the latest last.
-    looks: VecDeque<(Duration, u64, usize)>,
+    samples: VecDeque<(Duration, u64, usize)>,
 }
 
 /// The progress of all transfers seen so far.
@@ -34,7 +34,6 @@ pub(super) struct TransferProgress {
     pub(super) arrived: usize,
     /// Partitions seen in transfer.
     pub(super) partitions: usize,
-    /// Bytes copied.
     pub(super) copied: u64,
     /// Bytes to copy in all, as far as nodes have reported.
     pub(super) bytes: u64,
@@ -58,26 +57,26 @@ impl Tracker {
     /// Adds a sample taken at the time `at`, counted from the first sample.
     pub(super) fn update(&mut self, at: Duration, transfers: &Transfers) -> TransferProgress {
         let before = std::mem::take(&mut self.under_way);
-        for moving in &transfers.transfers {
-            let known = before.get(&moving.partition).copied().unwrap_or_default();
-            let bytes = moving.bytes.unwrap_or(known.bytes);
-            let copied = moving.copied_bytes.unwrap_or(known.copied).min(bytes);
-            self.under_way.insert(moving.partition, Load { bytes, copied });
+        for transfer in &transfers.transfers {
+            let known = before.get(&transfer.partition).copied().unwrap_or_default();
+            let bytes = transfer.bytes.unwrap_or(known.bytes);
+            let copied = transfer.copied_bytes.unwrap_or(known.copied).min(bytes);
+            self.under_way.insert(transfer.partition, Amount { bytes, copied });
         }
-        for (_, load) in before.iter().filter(|(partition, _)| !self.under_way.contains_key(partition)) {
+        for (_, amount) in before.iter().filter(|(partition, _)| !self.under_way.contains_key(partition)) {
             self.arrived += 1;
-            self.arrived_bytes += load.bytes;
+            self.arrived_bytes += amount.bytes;
         }
-        let copied = self.arrived_bytes + self.under_way.values().map(|load| load.copied).sum::<u64>();
-        let bytes = self.arrived_bytes + self.under_way.values().map(|load| load.bytes).sum::<u64>();
+        let copied = self.arrived_bytes + self.under_way.values().map(|amount| amount.copied).sum::<u64>();
+        let bytes = self.arrived_bytes + self.under_way.values().map(|amount| amount.bytes).sum::<u64>();
         let partitions = self.arrived + self.under_way.len();
-        self.looks.push_back((at, copied, self.arrived));
-        while self.looks.front().is_some_and(|&(then, ..)| at.saturating_sub(then) > RATE_OVER) {
-            self.looks.pop_front();
+        self.samples.push_back((at, copied, self.arrived));
+        while self.samples.front().is_some_and(|&(then, ..)| at.saturating_sub(then) > RATE_OVER) {
+            self.samples.pop_front();
         }
         let mut progress =
             TransferProgress { arrived: self.arrived, partitions, copied, bytes, rate: None, left: None };
-        if let Some(&(then, copied_then, arrived_then)) = self.looks.front()
+        if let Some(&(then, copied_then, arrived_then)) = self.samples.front()
             && at.saturating_sub(then) >= RATE_OVER_MIN
         {
             let seconds = at.saturating_sub(then).as_secs_f64();
@@ -105,7 +104,7 @@ mod tests {
 
     /// Transfers of partitions with these bytes in all and copied.
     fn transfers(loads: &[(u32, Option<u64>, Option<u64>)]) -> Transfers {
-        let moving = |&(partition, bytes, copied_bytes): &(u32, Option<u64>, Option<u64>)| Transfer {
+        let transfer = |&(partition, bytes, copied_bytes): &(u32, Option<u64>, Option<u64>)| Transfer {
             partition,
             config_version: "0".to_owned(),
             from: vec![],
@@ -121,7 +120,7 @@ mod tests {
         Transfers {
             version: String::new(),
             partitions: 256,
-            transfers: loads.iter().map(moving).collect(),
+            transfers: loads.iter().map(transfer).collect(),
             bytes: None,
             copied_bytes: None,
             estimated: false,
@@ -140,7 +139,7 @@ mod tests {
         let mut tracker = Tracker::default();
         let first = tracker.update(seconds(0), &transfers(&[(1, Some(600), Some(0)), (2, Some(400), Some(100))]));
         assert_eq!((first.arrived, first.partitions, first.copied, first.bytes), (0, 2, 100, 1_000));
-        assert_eq!((first.rate, first.left), (None, None), "one look says nothing of how fast it goes");
+        assert_eq!((first.rate, first.left), (None, None), "one sample gives no rate");
         let second = tracker.update(seconds(4), &transfers(&[(1, Some(600), Some(100))]));
         assert_eq!((second.arrived, second.partitions, second.copied, second.bytes), (1, 2, 500, 1_000));
         assert_eq!((second.rate, second.left), (Some(100.0), Some(seconds(5))));
@@ -158,7 +157,7 @@ mod tests {
         tracker.update(seconds(0), &transfers(&[(1, Some(600), Some(300)), (2, None, None)]));
         let silent = tracker.update(seconds(5), &transfers(&[(1, None, None), (2, None, None)]));
         assert_eq!((silent.copied, silent.bytes), (300, 600));
-        assert_eq!((silent.rate, silent.left), (Some(0.0), None), "at this rate it never ends");
+        assert_eq!((silent.rate, silent.left), (Some(0.0), None), "without progress the end is unknown");
         assert!((silent.done() - 0.25).abs() < 1e-9);
         assert!(
             (Tracker::default().update(seconds(0), &transfers(&[])).done() - 1.0).abs() < 1e-9,

@@ -9,18 +9,18 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Prog
 use tokio::time::Instant;
 
 use super::tracker::{Tracker, TransferProgress};
-use crate::cli::AskArgs;
+use crate::cli::RequestArgs;
 use crate::terminal::error::CommandError;
 use crate::terminal::output::{self, show};
 use crate::terminal::table::table;
 
 /// The time between two requests for the transfers.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// The shortest time between two lines if the output is no terminal.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+/// The shortest time between two lines if the output is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// The number of successive answers that must show no transfer: a node may not have heard of a change that was just made.
-const LOOKS_SETTLED: u32 = 3;
-/// The longest time without an answer from any node. A shorter gap is no error, since the asked node may be restarting.
+/// The number of successive responses that must show no transfer: a node may not know yet of a change that was just made.
+const POLLS_SETTLED: u32 = 3;
+/// The longest time without a response from any node. A shorter gap is not an error, since the node may be restarting.
 const SILENT_FOR_MAX: Duration = Duration::from_secs(30);
 /// The maximum number of transfers listed below the bar.
 const LISTED_MAX: usize = 8;
@@ -31,13 +31,13 @@ const BAR_LEN: u64 = 1_000;
 ///
 /// # Errors
 /// If no node could answer.
-pub(super) async fn run(ask: &AskArgs, waits: bool) -> Result<ExitCode, CommandError> {
-    let client = ask.client()?;
+pub(super) async fn run(request: &RequestArgs, waits: bool) -> Result<ExitCode, CommandError> {
+    let client = request.client()?;
     if waits {
         client.learn_members().await?;
         wait(&client).await?;
     }
-    show(ask.format, &client.transfers().await?, transfers_text)?;
+    show(request.format, &client.transfers().await?, transfers_text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn wait(client: &Client) -> Result<(), CommandError> {
     let begun = Instant::now();
     let (mut tracker, mut settled, mut answered_at) = (Tracker::default(), 0, begun);
     let mut lines = Lines::default();
-    while settled < LOOKS_SETTLED {
+    while settled < POLLS_SETTLED {
         let text = match client.transfers().await {
             Ok(transfers) => {
                 answered_at = Instant::now();
@@ -74,21 +74,21 @@ pub(super) async fn wait(client: &Client) -> Result<(), CommandError> {
                 return Err(error.into());
             }
             Err(error) => {
-                let text = format!("no node answers, and will be asked again: {error}");
+                let text = format!("no node answers, retrying: {error}");
                 if !on_terminal {
-                    lines.note("no node answers, and will be asked again".to_owned(), Instant::now());
+                    lines.note("no node answers, retrying".to_owned(), Instant::now());
                 }
                 text
             }
         };
         bar.set_message(text);
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
     bar.finish_and_clear();
     Ok(())
 }
 
-/// The progress lines if the output is no terminal. A line is written if it differs from the last one, at most every [`LINE_EVERY`].
+/// The progress lines if the output is not a terminal. A line is written if it differs from the last one, at most every [`LINE_EVERY`].
 #[derive(Debug, Default)]
 struct Lines {
     last: Option<(Instant, String)>,
@@ -124,14 +124,14 @@ fn progress_text(progress: &TransferProgress) -> String {
 
 /// The number of transfers in each state, and the nodes that they wait for.
 fn states_text(transfers: &Transfers) -> String {
-    let count = |state: &str| transfers.transfers.iter().filter(|moving| moving.state == state).count();
+    let count = |state: &str| transfers.transfers.iter().filter(|transfer| transfer.state == state).count();
     let states =
         [("copying", count("copying")), ("joint", count("joint")), ("handing over", transfers.retired_replicas.len())];
     let states: Vec<String> =
         states.into_iter().filter(|&(_, count)| count > 0).map(|(state, count)| format!("{count} {state}")).collect();
     let mut text = if states.is_empty() { String::new() } else { format!("; {}", states.join(", ")) };
-    let awaited = transfers.transfers.iter().map(|moving| &moving.waits_for);
-    let awaited = awaited.chain(transfers.retired_replicas.iter().map(|leaves| &leaves.waits_for)).flatten();
+    let awaited = transfers.transfers.iter().map(|transfer| &transfer.waits_for);
+    let awaited = awaited.chain(transfers.retired_replicas.iter().map(|replica| &replica.waits_for)).flatten();
     let mut silent: Vec<&str> = awaited.map(String::as_str).collect();
     silent.sort_unstable();
     silent.dedup();
@@ -139,7 +139,7 @@ fn states_text(transfers: &Transfers) -> String {
         text += &format!("; waiting for {}", down(&silent));
     }
     if transfers.transfers.is_empty() && !transfers.leaving.is_empty() {
-        text += &format!("; {} hands over the last of what it holds", transfers.leaving.join(", "));
+        text += &format!("; {} is handing over its last data", transfers.leaving.join(", "));
     }
     text
 }
@@ -154,18 +154,22 @@ fn list(transfers: &Transfers, on_terminal: bool) -> String {
         return String::new();
     }
     let mut listed: Vec<&Transfer> = transfers.transfers.iter().collect();
-    listed.sort_by_key(|moving| (moving.waits_for.is_empty(), moving.state != "joint", moving.copied_bytes == Some(0)));
-    let line = |moving: &Transfer| {
-        let comes: Vec<&str> = moving.to.iter().filter(|to| !moving.from.contains(to)).map(String::as_str).collect();
-        let to = if comes.is_empty() { String::new() } else { format!(" to {}", comes.join(", ")) };
-        format!("\n  partition {}{to}: {}, {}", moving.partition, state(moving), copied(moving))
+    let order = |transfer: &&Transfer| {
+        (transfer.waits_for.is_empty(), transfer.state != "joint", transfer.copied_bytes == Some(0))
+    };
+    listed.sort_by_key(order);
+    let line = |transfer: &Transfer| {
+        let is_new = |home: &&String| !transfer.from.contains(home);
+        let new_homes: Vec<&str> = transfer.to.iter().filter(is_new).map(String::as_str).collect();
+        let to = if new_homes.is_empty() { String::new() } else { format!(" to {}", new_homes.join(", ")) };
+        format!("\n  partition {}{to}: {}, {}", transfer.partition, state(transfer), copied(transfer))
     };
     listed.into_iter().take(LISTED_MAX).map(line).collect()
 }
 
 /// The state of a transfer, and the nodes that it waits for.
-fn state(moving: &Transfer) -> String {
-    match (moving.waits_for.as_slice(), moving.state.as_str()) {
+fn state(transfer: &Transfer) -> String {
+    match (transfer.waits_for.as_slice(), transfer.state.as_str()) {
         ([], "joint") => "joint".to_owned(),
         (silent, state) => waiting(state, silent),
     }
@@ -178,10 +182,10 @@ fn waiting(state: &str, silent: &[String]) -> String {
 }
 
 /// The data that the new replicas already hold, of the data that they are to hold.
-fn copied(moving: &Transfer) -> String {
-    match moving.bytes {
+fn copied(transfer: &Transfer) -> String {
+    match transfer.bytes {
         Some(0) => "nothing to copy".to_owned(),
-        bytes => format!("{} of {}", size(moving.copied_bytes, false), size(bytes, moving.estimated)),
+        bytes => format!("{} of {}", size(transfer.copied_bytes, false), size(bytes, transfer.estimated)),
     }
 }
 
@@ -199,33 +203,33 @@ fn transfers_text(transfers: &Transfers, wide: bool) -> String {
     let mut text = match transfers.transfers.len() {
         0 => "Every partition is on its target nodes.\n".to_owned(),
         count => format!(
-            "{count} of {} partitions are on their way, with {} of {} copied.\n",
+            "{count} of {} partitions are in transfer, with {} of {} copied.\n",
             transfers.partitions,
             size(transfers.copied_bytes, false),
             size(transfers.bytes, transfers.estimated)
         ),
     };
     text += &named("leaving", &transfers.leaving);
-    text += &named("waiting to be let in", &transfers.waiting);
-    let under_way = transfers.transfers.iter().map(|moving| {
+    text += &named("waiting to be added", &transfers.waiting);
+    let under_way = transfers.transfers.iter().map(|transfer| {
         [
-            moving.partition.to_string(),
-            moving.config_version.clone(),
-            moving.from.join(" "),
-            moving.to.join(" "),
-            copied(moving),
-            state(moving),
+            transfer.partition.to_string(),
+            transfer.config_version.clone(),
+            transfer.from.join(" "),
+            transfer.to.join(" "),
+            copied(transfer),
+            state(transfer),
         ]
     });
-    let retired_replicas = transfers.retired_replicas.iter().map(|leaves| {
+    let retired_replicas = transfers.retired_replicas.iter().map(|replica| {
         let none = || "-".to_owned();
-        let state = waiting("handing over", &leaves.waits_for);
-        [leaves.partition.to_string(), none(), leaves.node.clone(), none(), none(), state]
+        let state = waiting("handing over", &replica.waits_for);
+        [replica.partition.to_string(), none(), replica.node.clone(), none(), none(), state]
     });
     if !transfers.transfers.is_empty() || !transfers.retired_replicas.is_empty() {
         let rows = under_way.chain(retired_replicas);
         let rows_and_header = if wide {
-            table(["PARTITION", "STEP", "FROM", "TO", "COPIED", "STATE"], rows)
+            table(["PARTITION", "CONFIG VERSION", "FROM", "TO", "COPIED", "STATE"], rows)
         } else {
             let rows = rows.map(|[partition, _, _, to, copied, state]| [partition, to, copied, state]);
             table(["PARTITION", "TO", "COPIED", "STATE"], rows)
@@ -241,7 +245,7 @@ mod tests {
 
     use super::*;
 
-    fn moving(partition: u32, state: &str, waits_for: &[&str]) -> Transfer {
+    fn transfer(partition: u32, state: &str, waits_for: &[&str]) -> Transfer {
         Transfer {
             partition,
             config_version: "0".to_owned(),
@@ -261,7 +265,11 @@ mod tests {
         Transfers {
             version: String::new(),
             partitions: 256,
-            transfers: vec![moving(1, "copying", &[]), moving(2, "joint", &[]), moving(3, "copying", &["node-2"])],
+            transfers: vec![
+                transfer(1, "copying", &[]),
+                transfer(2, "joint", &[]),
+                transfer(3, "copying", &["node-2"]),
+            ],
             bytes: Some(6_144),
             copied_bytes: Some(3_072),
             estimated: true,
@@ -279,12 +287,12 @@ mod tests {
     fn every_transfer_shows_its_state_and_the_nodes_it_waits_for() {
         let text = transfers_text(&transfers(), true);
         let line = |partition: &str| text.lines().find(|line| line.starts_with(partition)).unwrap();
-        assert!(line("3 of").ends_with("on their way, with 3.00 KiB of ~6.00 KiB copied."), "{text}");
+        assert!(line("3 of").ends_with("in transfer, with 3.00 KiB of ~6.00 KiB copied."), "{text}");
         assert!(line("1 ").ends_with("1.00 KiB of 2.00 KiB  copying"), "{text}");
         assert!(line("2 ").ends_with("joint"), "{text}");
         assert!(line("3  ").ends_with("copying, waiting for node-2 (down)"), "{text}");
         assert!(line("9 ").contains("b") && line("9 ").ends_with("handing over, waiting for node-2 (down)"), "{text}");
-        let unknown = Transfer { bytes: None, copied_bytes: None, ..moving(1, "copying", &[]) };
+        let unknown = Transfer { bytes: None, copied_bytes: None, ..transfer(1, "copying", &[]) };
         assert_eq!(copied(&unknown), "? of ?");
         assert_eq!(copied(&Transfer { bytes: Some(0), ..unknown }), "nothing to copy");
     }
@@ -316,6 +324,6 @@ mod tests {
         assert!(listed.starts_with(first), "{listed}");
         assert_eq!((listed.lines().count(), list(&transfers(), false).as_str()), (4, ""));
         let last = Transfers { transfers: vec![], retired_replicas: vec![], ..transfers() };
-        assert_eq!(states_text(&last), "; b hands over the last of what it holds");
+        assert_eq!(states_text(&last), "; b is handing over its last data");
     }
 }

@@ -21,7 +21,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// The number of log lines shown if a node fails to start.
 const TAIL_LINES: usize = 5;
 
-/// A node's process, alive or dead.
+/// A node's process, running or not.
 #[derive(Debug)]
 pub(super) struct Child {
     name: String,
@@ -30,12 +30,12 @@ pub(super) struct Child {
     process: process::Child,
     /// Held open while the node runs. It is taken out of `process`, because `wait` closes the standard input left there.
     _stdin: Option<ChildStdin>,
-    dead: bool,
+    has_exited: bool,
 }
 
 impl Child {
-    /// Starts `cartwheel serve` for a node. The flags in `moves` set its addresses if they have changed.
-    pub(super) fn start(node: &NodeDir, tuning: &Tuning, moves: &[String]) -> io::Result<Self> {
+    /// Starts `cartwheel serve` for a node, with more flags that set its addresses.
+    pub(super) fn start(node: &NodeDir, tuning: &Tuning, address_flags: &[String]) -> io::Result<Self> {
         let log = node.dir.join("log");
         let log_file = File::options().create(true).append(true).open(&log)?;
         let mut serve = Command::new(std::env::current_exe()?);
@@ -47,7 +47,7 @@ impl Child {
             .args(["serve", "--stop-with-stdin", "--dir"])
             .arg(&node.dir)
             .args(tuning.flags())
-            .args(moves)
+            .args(address_flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log_file)
@@ -56,7 +56,7 @@ impl Child {
             .kill_on_drop(true)
             .spawn()?;
         let (pid, stdin) = (process.id().unwrap_or_default(), process.stdin.take());
-        Ok(Self { name: node.member.name.clone(), pid, log, process, _stdin: stdin, dead: false })
+        Ok(Self { name: node.member.name.clone(), pid, log, process, _stdin: stdin, has_exited: false })
     }
 
     pub(super) const fn pid(&self) -> u32 {
@@ -67,7 +67,7 @@ impl Child {
         &self.log
     }
 
-    /// The error for a node that died before it was ready; `how` describes its end.
+    /// The error for a node that exited before it was ready; `how` says how.
     pub(super) fn unready(&self, how: String) -> DevError {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -76,33 +76,33 @@ impl Child {
         DevError::Unready { name: self.name.clone(), how, log: self.log.clone(), tail }
     }
 
-    async fn death(&mut self) -> String {
-        if self.dead {
+    async fn wait_for_exit(&mut self) -> String {
+        if self.has_exited {
             std::future::pending::<()>().await;
         }
         let status = self.process.wait().await;
-        self.dead = true;
-        format!("(PID {}) {}", self.pid, status.map_or_else(|error| format!("was lost: {error}"), how))
+        self.has_exited = true;
+        format!("(PID {}) {}", self.pid, status.map_or_else(|error| format!("cannot be waited for: {error}"), describe))
     }
 
     async fn stop(mut self) {
-        if self.dead {
+        if self.has_exited {
             return;
         }
         if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);
         }
         if tokio::time::timeout(STOP_WITHIN, self.process.wait()).await.is_err() {
-            output::say(format_args!("{} did not stop within {} s and is killed", self.name, STOP_WITHIN.as_secs()));
+            output::say(format_args!("killing {}, which did not stop within {} s", self.name, STOP_WITHIN.as_secs()));
             let _ = self.process.kill().await;
         }
     }
 }
 
-/// Waits until another of the `children` dies. Returns its index and a description of its end.
-pub(super) async fn first_death(children: &mut [Child]) -> (usize, String) {
-    let deaths = children.iter_mut().map(|child| Box::pin(child.death()));
-    let (how, at, _) = select_all(deaths).await;
+/// Waits until another of the `children` exits. Returns its index and how it exited.
+pub(super) async fn next_exit(children: &mut [Child]) -> (usize, String) {
+    let exits = children.iter_mut().map(|child| Box::pin(child.wait_for_exit()));
+    let (how, at, _) = select_all(exits).await;
     (at, how)
 }
 
@@ -111,10 +111,10 @@ pub(super) async fn stop_all(children: Vec<Child>) {
     futures_util::future::join_all(children.into_iter().map(Child::stop)).await;
 }
 
-fn how(status: ExitStatus) -> String {
+fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
-        (Some(code), _) => format!("ended with exit code {code}"),
+        (Some(code), _) => format!("exited with code {code}"),
         (None, Some(signal)) => format!("was killed by signal {signal}"),
-        (None, None) => "ended".to_owned(),
+        (None, None) => "exited".to_owned(),
     }
 }

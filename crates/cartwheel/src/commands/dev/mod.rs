@@ -21,21 +21,21 @@ use child::Child;
 /// The time in which the nodes must become ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// The limit of bytes read from an answer about readiness, above the size of any such answer.
-const ANSWER_BYTES_MAX: u64 = 4_096;
+/// The limit of bytes read from a response about readiness, above the size of any such response.
+const RESPONSE_BYTES_MAX: u64 = 4_096;
 
 /// The reasons why a cluster does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
     /// The cluster cannot be bootstrapped or opened.
     #[error(transparent)]
-    Found(#[from] BootstrapError),
+    Bootstrap(#[from] BootstrapError),
     /// A node's directory is missing, and a new one could not be created.
     #[error(transparent)]
     Renew(#[from] RenewError),
     /// A node's address is in use by another process.
     #[error(
-        "{name} cannot listen at {addr} ({source}): end what listens there, or choose other ports with {flag}. Nothing was {begun}"
+        "{name} cannot listen on {addr}: {source}; stop the process that uses the port, or choose other ports with {flag}; nothing was {begun}"
     )]
     PortTaken {
         /// The node's name.
@@ -44,13 +44,13 @@ pub enum DevError {
         addr: String,
         /// The flag that sets the port.
         flag: &'static str,
-        /// What did not happen: `founded` or `started`.
+        /// What did not happen: `bootstrapped` or `started`.
         begun: &'static str,
         /// The error of the operating system.
         source: std::io::Error,
     },
     /// A node's process could not be started.
-    #[error("cannot start {name}: {source}")]
+    #[error("cannot start the process of {name}: {source}")]
     Start {
         /// The node's name.
         name: String,
@@ -72,11 +72,11 @@ pub enum DevError {
     /// The nodes were not ready in time.
     #[error("the nodes were not ready within {} s: see the logs in {}", READY_WITHIN.as_secs(), .0.display())]
     Slow(PathBuf),
-    /// All nodes are dead.
-    #[error("all nodes are dead: see the logs in {0}")]
-    AllDead(PathBuf),
+    /// All nodes have ended.
+    #[error("all nodes have ended: see the logs in {0}")]
+    AllEnded(PathBuf),
     /// Signal handlers cannot be installed.
-    #[error("cannot listen to signals: {0}")]
+    #[error("cannot install signal handlers: {0}")]
     Signals(#[source] std::io::Error),
 }
 
@@ -98,23 +98,23 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
         // Checked before the bootstrap, which would fix these ports in the cluster's data.
         for number in 1..=args.nodes.unwrap_or(bootstrap::NODES_DEFAULT) {
             let Site { http_addr, peer_addr, .. } = args.ports().site(number)?;
-            check_free(&bootstrap::name_of(number), &http_addr, &peer_addr, "founded")?;
+            check_free(&bootstrap::name_of(number), &http_addr, &peer_addr, "bootstrapped")?;
         }
     }
     for name in renew::renew_missing(&args.dir)? {
         output::note(format_args!(
-            "note: {name} had no data directory any more: it begins a new incarnation, and its peers refill it"
+            "note: {name} had lost its data directory: created a new, empty incarnation, to which its peers copy the data"
         ));
     }
     let known = bootstrap::open_or_bootstrap(&args.dir, args.nodes, args.shards, args.ports())?;
-    let nodes = placed(args, &known)?;
+    let nodes = with_addresses(args, &known)?;
     for node in nodes.iter().filter(|_| !is_new) {
         check_free(&node.member.name, &node.member.http_addr, &node.member.peer_addr, "started")?;
     }
-    let moves = moves(&known, &nodes);
+    let flags = address_flags(&known, &nodes);
     let mut children = Vec::new();
-    for (node, moves) in nodes.iter().zip(moves) {
-        match Child::start(node, &args.tuning, &moves) {
+    for (node, flags) in nodes.iter().zip(flags) {
+        match Child::start(node, &args.tuning, &flags) {
             Ok(child) => children.push(child),
             Err(source) => {
                 child::stop_all(children).await;
@@ -122,7 +122,7 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
             }
         }
     }
-    let data = if is_new { "a new cluster in" } else { "using the data, founded earlier, in" };
+    let data = if is_new { "a new cluster in" } else { "the existing cluster in" };
     output::say(format_args!("{} nodes, {data} {}\n", nodes.len(), args.dir.display()));
     output::say(nodes_table(&nodes, &children).trim_end());
     let ended = tokio::select! {
@@ -147,8 +147,8 @@ fn check_free(name: &str, http_addr: &str, peer_addr: &str, begun: &'static str)
 }
 
 /// The nodes with their addresses: at the ports of the command line if given, otherwise at their earlier ports.
-fn placed(args: &DevArgs, known: &[NodeDir]) -> Result<Vec<NodeDir>, DevError> {
-    let placed = (1..).zip(known).map(|(number, node)| {
+fn with_addresses(args: &DevArgs, known: &[NodeDir]) -> Result<Vec<NodeDir>, DevError> {
+    let nodes = (1..).zip(known).map(|(number, node)| {
         let (site, mut node) = (args.ports().site(number)?, node.clone());
         if args.http_base.is_some() {
             node.member.http_addr = site.http_addr;
@@ -158,11 +158,11 @@ fn placed(args: &DevArgs, known: &[NodeDir]) -> Result<Vec<NodeDir>, DevError> {
         }
         Ok(node)
     });
-    placed.collect()
+    nodes.collect()
 }
 
 /// The flags that give each node its own new addresses and those of its peers; empty if no address has changed.
-fn moves(known: &[NodeDir], nodes: &[NodeDir]) -> Vec<Vec<String>> {
+fn address_flags(known: &[NodeDir], nodes: &[NodeDir]) -> Vec<Vec<String>> {
     let seeds: Vec<&str> = nodes.iter().map(|node| node.member.peer_addr.as_str()).collect();
     let flags = |node: &NodeDir| {
         let (http, peers) = (&node.member.http_addr, &node.member.peer_addr);
@@ -179,21 +179,21 @@ async fn watch(dir: &Path, nodes: &[NodeDir], children: &mut [Child]) -> Result<
         ready = tokio::time::timeout(READY_WITHIN, all_ready(&pids_by_addr)) => {
             ready.map_err(|_| DevError::Slow(dir.to_path_buf()))?;
         }
-        (at, how) = child::first_death(children) => return Err(children[at].unready(how)),
+        (at, how) = child::next_exit(children) => return Err(children[at].unready(how)),
     }
     print_examples(nodes);
     let mut alive = children.len();
     while alive > 0 {
-        let (at, how) = child::first_death(children).await;
+        let (at, how) = child::next_exit(children).await;
         alive -= 1;
         let node = &nodes[at];
         output::say(format_args!(
-            "{} {how}. Start it again with: cartwheel serve --dir {}",
+            "{} {how}. Restart it with: cartwheel serve --dir {}",
             node.member.name,
             node.dir.display()
         ));
     }
-    Err(DevError::AllDead(dir.to_path_buf()))
+    Err(DevError::AllEnded(dir.to_path_buf()))
 }
 
 async fn all_ready(pids_by_addr: &[(String, u32)]) {
@@ -214,10 +214,10 @@ async fn is_ready(addr: &str, pid: u32) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(addr).await?;
     let request = format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer);
-    Ok(answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("\"pid\":{pid}}}")))
+    let mut response = Vec::new();
+    stream.take(RESPONSE_BYTES_MAX).read_to_end(&mut response).await?;
+    let response = String::from_utf8_lossy(&response);
+    Ok(response.starts_with("HTTP/1.1 200") && response.contains(&format!("\"pid\":{pid}}}")))
 }
 
 fn nodes_table(nodes: &[NodeDir], children: &[Child]) -> String {
@@ -252,21 +252,21 @@ mod tests {
             let line = ["cartwheel", "dev", "--dir", dir.to_str().unwrap()];
             let Command::Dev(args) = Cli::parse_from(line.iter().chain(flags)).command else { panic!("not dev") };
             let known = bootstrap::open_or_bootstrap(&args.dir, args.nodes, args.shards, args.ports()).unwrap();
-            let nodes = placed(&args, &known).unwrap();
+            let nodes = with_addresses(&args, &known).unwrap();
             let member = nodes[1].member.clone();
-            (member.http_addr, member.peer_addr, moves(&known, &nodes)[1].join(" "))
+            (member.http_addr, member.peer_addr, address_flags(&known, &nodes)[1].join(" "))
         };
         let at = |http: u16, peers: u16| (format!("127.0.0.1:{http}"), format!("127.0.0.1:{peers}"));
-        let (http, peers, told) = begin(&["--nodes", "2", "--http-base", "20000"]);
-        assert_eq!(((http, peers), told.as_str()), (at(20_002, 7_402), ""), "it is new");
+        let (http, peers, flags) = begin(&["--nodes", "2", "--http-base", "20000"]);
+        assert_eq!(((http, peers), flags.as_str()), (at(20_002, 7_402), ""), "it is new");
         for flags in [&[][..], &["--http-base", "20000"]] {
-            let (http, peers, told) = begin(flags);
-            assert_eq!(((http, peers), told.as_str()), (at(20_002, 7_402), ""));
+            let (http, peers, flags) = begin(flags);
+            assert_eq!(((http, peers), flags.as_str()), (at(20_002, 7_402), ""));
         }
-        let (http, peers, told) = begin(&["--http-base", "21000", "--peer-base", "22000"]);
+        let (http, peers, flags) = begin(&["--http-base", "21000", "--peer-base", "22000"]);
         assert_eq!((http, peers), at(21_002, 22_002));
         assert_eq!(
-            told,
+            flags,
             "--http-listen=127.0.0.1:21002 --peer-listen=127.0.0.1:22002 --seed=127.0.0.1:22001,127.0.0.1:22002"
         );
     }

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::cli::{Endpoints, FormatArgs};
 
-/// The arguments of `load`.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct LoadArgs {
@@ -34,7 +33,6 @@ pub struct LoadArgs {
     /// By default it is application/json for JSON, and text/plain; charset=utf-8 for text.
     #[arg(long)]
     pub content_type: Option<String>,
-    /// The nodes of the cluster.
     #[command(flatten)]
     pub endpoints: Endpoints,
     /// Write without a read; existing values remain as siblings.
@@ -58,7 +56,6 @@ pub struct LoadArgs {
     /// The default is FILE.cartwheel-load. It is removed when the load is complete.
     #[arg(long, value_name = "PATH")]
     pub state: Option<PathBuf>,
-    /// The output format.
     #[command(flatten)]
     pub shown: FormatArgs,
 }
@@ -103,9 +100,9 @@ impl LoadArgs {
 }
 
 const EXAMPLES: &str = "Examples:
-  Each line as it is, under the text of its field id:
+  Store each line as a value; its field id is the key:
     cartwheel load users.jsonl --bucket users --key id
 
-  One column of a CSV file, through any of three nodes, into a bucket without those keys:
+  Store one column of a CSV file, through any of three nodes, into a bucket without those keys:
     cartwheel load prices.csv --bucket prices --key sku --value price --blind \\
       --node 127.0.0.1:8081,127.0.0.1:8082,127.0.0.1:8083";

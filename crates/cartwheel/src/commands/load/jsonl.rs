@@ -14,7 +14,6 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// The records of a file of JSON Lines.
 pub(super) struct JsonLines<R> {
     input: R,
     shape: Shape,
@@ -81,13 +80,14 @@ fn parse(line: &[u8], shape: &Shape, first: bool) -> Option<Result<Record, Strin
 fn record(text: &str, shape: &Shape) -> Result<Record, String> {
     let mut json = serde_json::Deserializer::from_str(text);
     let picked = Pick(shape).deserialize(&mut json).and_then(|picked| json.end().map(|()| picked));
-    let Picked { key, value } = picked.map_err(|error| what_is_wrong(&error))?;
-    let key = key.ok_or_else(|| format!("there is no field {:?} to be the key", shape.key))?;
-    let key = key_bytes(key).ok_or_else(|| format!("the key is {}: it must be a text or a number", clip(key.get())))?;
+    let Picked { key, value } = picked.map_err(|error| syntax_error(&error))?;
+    let key = key.ok_or_else(|| format!("no field {:?}, which --key names", shape.key))?;
+    let key =
+        key_bytes(key).ok_or_else(|| format!("the key is {}: it must be a string or a number", clip(key.get())))?;
     match &shape.value {
         None => shape.record(key, Bytes::copy_from_slice(text.as_bytes()), JSON),
         Some(name) => {
-            let value = value.ok_or_else(|| format!("there is no field {name:?} to be the value"))?;
+            let value = value.ok_or_else(|| format!("no field {name:?}, which --value names"))?;
             match serde_json::from_str::<String>(value.get()) {
                 Ok(text) => shape.record(key, text.into(), TEXT),
                 Err(_) => shape.record(key, Bytes::copy_from_slice(value.get().as_bytes()), JSON),
@@ -96,7 +96,7 @@ fn record(text: &str, shape: &Shape) -> Result<Record, String> {
     }
 }
 
-/// The bytes of a text, or the digits of a number as written.
+/// The bytes of a string, or the digits of a number as written.
 fn key_bytes(key: &RawValue) -> Option<Bytes> {
     match key.get().as_bytes().first()? {
         b'"' => serde_json::from_str::<String>(key.get()).ok().map(Bytes::from),
@@ -115,10 +115,10 @@ fn clip(text: &str) -> String {
 }
 
 /// The parser's message without its line number: the parser sees a single line, so the number would always be 1.
-fn what_is_wrong(error: &serde_json::Error) -> String {
+fn syntax_error(error: &serde_json::Error) -> String {
     let (text, column) = (error.to_string(), error.column());
     let what = text.strip_suffix(&format!(" at line {} column {column}", error.line())).unwrap_or(&text);
-    format!("the line is no JSON object: {what} at column {column}")
+    format!("the line is not a JSON object: {what} at column {column}")
 }
 
 /// Extracts two fields of an object, and checks that the rest is valid JSON.
@@ -155,7 +155,7 @@ impl<'de> Visitor<'de> for Pick<'_> {
             }
             let field = Some(map.next_value::<&RawValue>()?);
             if (is_key && picked.key.is_some()) || (is_value && picked.value.is_some()) {
-                return Err(A::Error::custom(format!("the field {name:?} is given twice")));
+                return Err(A::Error::custom(format!("the field {name:?} occurs twice")));
             }
             picked.key = if is_key { field } else { picked.key };
             picked.value = if is_value { field } else { picked.value };
@@ -208,10 +208,10 @@ mod tests {
             (b"{\"k\":[1]}", "the key is [1]"),
             (b"{\"k\":\"\"}", "the key is 0 bytes long"),
             (long_key.as_bytes(), "the key is 4097 bytes long"),
-            (b"{\"k\":\"a\",\"k\":\"b\"}", "given twice"),
-            (b"[1]", "no JSON object"),
-            (b"{\"k\":\"a\"", "no JSON object"),
-            (b"{\"k\":\"a\"} x", "no JSON object"),
+            (b"{\"k\":\"a\",\"k\":\"b\"}", "occurs twice"),
+            (b"[1]", "not a JSON object"),
+            (b"{\"k\":\"a\"", "not a JSON object"),
+            (b"{\"k\":\"a\"} x", "not a JSON object"),
             (b"{\"k\":\"\xff\"}", "not UTF-8"),
         ] {
             let found = items(&[bad, b"\n{\"k\":\"good\"}\n"].concat(), Shape::of("k", None));

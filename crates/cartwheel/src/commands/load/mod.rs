@@ -26,11 +26,11 @@ use std::time::{Duration, Instant};
 use cartwheel_core::value::key::{KeyError, check_bucket};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::terminal::exit::{Ending, Exit};
+use crate::terminal::exit::{Exit, ToExit};
 use crate::terminal::output::{self, formatted};
 use crate::terminal::signals;
 pub use args::{FileFormat, LoadArgs};
-use progress::Place;
+use progress::Checkpoint;
 use record::{Shape, Start};
 use report::LoadSummary;
 use source::Source;
@@ -39,7 +39,7 @@ use store::{RecordFailure, Store};
 
 /// The periods at which the progress is shown and saved.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
-const REMEMBER_EVERY: Duration = Duration::from_millis(500);
+const SAVE_EVERY: Duration = Duration::from_millis(500);
 
 /// The reasons why a file was not loaded completely.
 #[derive(Debug, thiserror::Error)]
@@ -51,33 +51,31 @@ pub enum LoadError {
     #[error(transparent)]
     Bucket(#[from] KeyError),
     /// The file's format is unknown.
-    #[error("{0} does not tell by its name what it is: give --format jsonl, csv or tsv")]
+    #[error("the name of {0} does not show its format: pass --format jsonl, csv or tsv")]
     Format(PathBuf),
     /// The file cannot be opened or read.
     #[error("cannot read {0}: {1}")]
     Read(PathBuf, std::io::Error),
     /// The file could not be read to its end.
-    #[error("cannot read on: {0}")]
+    #[error("cannot read the rest of the file: {0}")]
     ReadOn(std::io::Error),
     /// The path names no regular file.
-    #[error("{0} is a directory: give a file")]
+    #[error("{0} is a directory: pass a file")]
     Directory(PathBuf),
-    /// The file is no valid table.
+    /// The file is not a valid table.
     #[error("cannot load {0}: {1}")]
     Table(PathBuf, String),
     /// The state file cannot be used.
-    #[error("cannot keep the state of the load in {0}: {1}. Give another place with --state")]
+    #[error("cannot use the state file {0}: {1}; choose another path with --state")]
     State(PathBuf, std::io::Error),
     /// The state file belongs to another load.
     #[error(
-        "{0} is the state of another load, or the file has changed since: remove it to begin anew, or give --state"
+        "{0} is the state of another load, or the loaded file has changed: remove it to start over, or choose another path with --state"
     )]
     OtherLoad(PathBuf),
     /// Another process runs this load.
-    #[error(
-        "another load keeps its state in {0} and is under way: wait until it has ended, or give another place with --state"
-    )]
-    UnderWay(PathBuf),
+    #[error("another load is using the state file {0}: wait until it ends, or choose another path with --state")]
+    StateLocked(PathBuf),
     /// A record could not be loaded.
     #[error("line {line}: {why}. {after}")]
     Record {
@@ -91,25 +89,25 @@ pub enum LoadError {
         after: String,
     },
     /// The user stopped it.
-    #[error("stopped. {0}")]
+    #[error("interrupted. {0}")]
     Stopped(String),
-    /// The operating system gives no random numbers.
-    #[error("the operating system gave no random bytes: {0}")]
+    /// The operating system provides no random bytes.
+    #[error("cannot read random bytes from the operating system: {0}")]
     NoRandomness(#[from] getrandom::Error),
     /// Signal handlers cannot be installed, or the summary cannot be written.
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
     /// A task of the load panicked.
-    #[error("a task of the load broke down: report this as a bug")]
-    Broken,
+    #[error("a task of the load panicked: report this as a bug")]
+    Panicked,
 }
 
-impl Ending for LoadError {
+impl ToExit for LoadError {
     fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => error.exit(),
             Self::Record { exit, .. } => *exit,
-            Self::OtherLoad(_) | Self::UnderWay(_) => Exit::Refused,
+            Self::OtherLoad(_) | Self::StateLocked(_) => Exit::Refused,
             Self::Stopped(_) => Exit::Interrupted,
             Self::Bucket(_)
             | Self::Format(_)
@@ -118,7 +116,7 @@ impl Ending for LoadError {
             | Self::Directory(_)
             | Self::Table(..)
             | Self::State(..) => Exit::Usage,
-            Self::NoRandomness(_) | Self::Io(..) | Self::Broken => Exit::NotFound,
+            Self::NoRandomness(_) | Self::Io(..) | Self::Panicked => Exit::Negative,
         }
     }
 }
@@ -130,16 +128,16 @@ impl Ending for LoadError {
 pub async fn run(args: &LoadArgs) -> Result<ExitCode, LoadError> {
     check_bucket(args.bucket.as_bytes())?;
     let stopped =
-        signals::stop(signals::Parent::Unwatched).map_err(|error| LoadError::Io("listen to signals", error))?;
-    let Opened { source, identity, state, place, bytes } = open(args)?;
-    let store = Arc::new(Store::new(args, identity, place)?);
+        signals::stop(signals::Parent::Unwatched).map_err(|error| LoadError::Io("install signal handlers", error))?;
+    let Opened { source, identity, state, checkpoint, bytes } = open(args)?;
+    let store = Arc::new(Store::new(args, identity, checkpoint)?);
     if let Some(state) = &state {
         // Written at the start, so that a state file that cannot be written fails the load before it stores anything.
-        state.write(place)?;
-        if place.stored + place.skipped > 0 {
+        state.write(checkpoint)?;
+        if checkpoint.stored + checkpoint.skipped > 0 {
             output::note(format_args!(
-                "going on from line {}: what comes before it is stored or was skipped",
-                place.line
+                "resuming at line {}: all records before it are stored or skipped",
+                checkpoint.line
             ));
         }
     }
@@ -162,16 +160,16 @@ pub async fn run(args: &LoadArgs) -> Result<ExitCode, LoadError> {
     let failure = store.failure();
     let complete = ended.is_ok() && failure.is_none() && !interrupted;
     if let Some(state) = &state {
-        if complete { state.remove()? } else { state.write(store.place())? }
+        if complete { state.remove()? } else { state.write(store.checkpoint())? }
     }
-    print(args, &LoadSummary::new(args, &store, place, begun.elapsed(), complete))?;
+    print(args, &LoadSummary::new(args, &store, checkpoint, begun.elapsed(), complete))?;
     ended?;
     match failure {
         Some(RecordFailure { line, why, exit }) => {
-            Err(LoadError::Record { line, why, exit, after: after(args, store.place(), exit) })
+            Err(LoadError::Record { line, why, exit, after: after(args, store.checkpoint(), exit) })
         }
-        None if interrupted => Err(LoadError::Stopped(after(args, store.place(), Exit::Interrupted))),
-        None if store.place().skipped > 0 => Ok(Exit::Refused.into()),
+        None if interrupted => Err(LoadError::Stopped(after(args, store.checkpoint(), Exit::Interrupted))),
+        None if store.checkpoint().skipped > 0 => Ok(Exit::Refused.into()),
         None => Ok(Exit::Done.into()),
     }
 }
@@ -182,7 +180,7 @@ struct Opened {
     identity: Identity,
     /// None for standard input, which cannot be read again.
     state: Option<StateFile>,
-    place: Place,
+    checkpoint: Checkpoint,
     /// The size of the file; none for standard input.
     bytes: Option<u64>,
 }
@@ -190,10 +188,10 @@ struct Opened {
 fn open(args: &LoadArgs) -> Result<Opened, LoadError> {
     let format = args.format().ok_or_else(|| LoadError::Format(args.file.clone()))?;
     let shape = Shape::new(args);
-    let place = Place::before(Start::FILE);
+    let checkpoint = Checkpoint::before(Start::FILE);
     if args.is_stdin() {
         let source = Source::stdin(format, shape)?;
-        return Ok(Opened { source, identity: Identity::of_stream()?, state: None, place, bytes: None });
+        return Ok(Opened { source, identity: Identity::of_stream()?, state: None, checkpoint, bytes: None });
     }
     let cannot_read = |error| LoadError::Read(args.file.clone(), error);
     let metadata = fs::metadata(&args.file).map_err(cannot_read)?;
@@ -201,13 +199,21 @@ fn open(args: &LoadArgs) -> Result<Opened, LoadError> {
         return Err(LoadError::Directory(args.file.clone()));
     }
     if !metadata.is_file() {
-        return Err(cannot_read(std::io::Error::other("it is no plain file: pipe it in, and give - instead")));
+        return Err(cannot_read(std::io::Error::other(
+            "not a regular file: pipe it to standard input, and pass - as the file",
+        )));
     }
     let identity = Identity::of_file(args, format).map_err(cannot_read)?;
     let state = StateFile::new(&args.state_path(), identity.clone())?;
-    let known = state.read()?.filter(|place| place.offset > 0);
-    let source = Source::open(&args.file, format, shape, known.map(Place::start))?;
-    Ok(Opened { source, identity, state: Some(state), place: known.unwrap_or(place), bytes: Some(metadata.len()) })
+    let known = state.read()?.filter(|checkpoint| checkpoint.offset > 0);
+    let source = Source::open(&args.file, format, shape, known.map(Checkpoint::start))?;
+    Ok(Opened {
+        source,
+        identity,
+        state: Some(state),
+        checkpoint: known.unwrap_or(checkpoint),
+        bytes: Some(metadata.len()),
+    })
 }
 
 /// Shows the progress on a terminal and saves it to the state file. Returns only if the state file cannot be written.
@@ -219,21 +225,21 @@ async fn watch(store: &Store, state: Option<&StateFile>, bytes: Option<u64>) -> 
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = bytes.map_or_else(ProgressBar::new_spinner, ProgressBar::new).with_style(style);
     let _clear = Clear(&bar);
-    let begun = (Instant::now(), store.place());
-    let mut remembered = begun;
+    let begun = (Instant::now(), store.checkpoint());
+    let mut saved = begun;
     loop {
         tokio::time::sleep(SHOW_EVERY).await;
-        let place = store.place();
-        let rate = (place.stored - begun.1.stored) as f64 / begun.0.elapsed().as_secs_f64();
-        bar.set_position(place.offset);
-        bar.set_message(format!("{} records, {rate:.0}/s", place.stored));
-        if remembered.0.elapsed() > REMEMBER_EVERY && remembered.1 != place {
+        let checkpoint = store.checkpoint();
+        let rate = (checkpoint.stored - begun.1.stored) as f64 / begun.0.elapsed().as_secs_f64();
+        bar.set_position(checkpoint.offset);
+        bar.set_message(format!("{} records, {rate:.0}/s", checkpoint.stored));
+        if saved.0.elapsed() > SAVE_EVERY && saved.1 != checkpoint {
             if let Some(state) = state {
                 // A blocking write on purpose: on another thread it could finish after the load and leave an outdated state behind.
                 // The tasks that store records run on other threads.
-                state.write(place)?;
+                state.write(checkpoint)?;
             }
-            remembered = (Instant::now(), place);
+            saved = (Instant::now(), checkpoint);
         }
     }
 }
@@ -248,18 +254,16 @@ impl Drop for Clear<'_> {
 }
 
 /// A sentence about the stored records and how to resume after the load ended with `exit`.
-fn after(args: &LoadArgs, place: Place, exit: Exit) -> String {
-    let Place { line, stored, skipped, .. } = place;
-    let records = if stored == 1 { "record" } else { "records" };
-    let but = if skipped > 0 { format!(" but {skipped} skipped ones") } else { String::new() };
-    let there = format!("All before line {line} is stored{but}, {stored} {records} in all");
-    let skip = if exit == Exit::Refused { ", with --skip-bad without what is refused" } else { "" };
+fn after(args: &LoadArgs, checkpoint: Checkpoint, exit: Exit) -> String {
+    let Checkpoint { line, stored, skipped, .. } = checkpoint;
+    let done = format!("All records before line {line} are done: {stored} stored, {skipped} skipped");
+    let skip = if exit == Exit::Refused { ", with --skip-bad to skip refused records" } else { "" };
     if args.is_stdin() {
-        return format!("{there}; begin anew{skip}");
+        return format!("{done}; load the input again from its beginning{skip}");
     }
     let state: &Path = &args.state_path();
     format!(
-        "{there}; the same command goes on from there{skip} (if the file is changed, remove {} first)",
+        "{done}; run the same command to resume there{skip} (if you change the file, remove {} first)",
         state.display()
     )
 }

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::record::Start;
 
-/// A position in the file, and the number of records before it.
+/// A position in the file before which all records are done, and the number of these records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(super) struct Checkpoint {
     /// The position in bytes.
     pub(super) offset: u64,
     /// The line that begins at the position, counted from 1.
@@ -19,7 +19,7 @@ pub(super) struct Place {
     pub(super) skipped: u64,
 }
 
-impl Place {
+impl Checkpoint {
     /// The position before the first record.
     pub(super) fn before(start: Start) -> Self {
         Self { offset: start.offset, line: start.line, stored: 0, skipped: 0 }
@@ -34,11 +34,11 @@ impl Place {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct RecordIndex(u64);
 
-/// Tracks which records are done. Records finish in any order; the place is the position before the first unfinished one.
+/// Tracks which records are done. Records finish in any order; the checkpoint is before the first unfinished one.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
-    place: Place,
-    /// The id of the first record in `under_way`.
+    checkpoint: Checkpoint,
+    /// The index of the first record in `under_way`.
     first: u64,
     under_way: VecDeque<UnderWay>,
 }
@@ -46,43 +46,46 @@ pub(super) struct Progress {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct UnderWay {
     end: Start,
-    ended: Option<End>,
+    outcome: Option<RecordOutcome>,
 }
 
-/// The outcome of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum End {
+pub(super) enum RecordOutcome {
     Stored,
     Skipped,
 }
 
 impl Progress {
-    pub(super) fn from(place: Place) -> Self {
-        Self { place, first: 0, under_way: VecDeque::new() }
+    pub(super) fn from(checkpoint: Checkpoint) -> Self {
+        Self { checkpoint, first: 0, under_way: VecDeque::new() }
     }
 
     /// The position before which all records are done.
-    pub(super) fn place(&self) -> Place {
-        self.place
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        self.checkpoint
     }
 
     /// Adds the next record of the file, which ends at `end`.
     pub(super) fn begin(&mut self, end: Start) -> RecordIndex {
-        self.under_way.push_back(UnderWay { end, ended: None });
+        self.under_way.push_back(UnderWay { end, outcome: None });
         RecordIndex(self.first + self.under_way.len() as u64 - 1)
     }
 
     /// Marks a record as done.
-    pub(super) fn end(&mut self, index: RecordIndex, end: End) {
+    pub(super) fn end(&mut self, index: RecordIndex, outcome: RecordOutcome) {
         let at = index.0.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         if let Some(record) = at.and_then(|at| self.under_way.get_mut(at)) {
-            record.ended = Some(end);
+            record.outcome = Some(outcome);
         }
-        while let Some(UnderWay { end: Start { offset, line }, ended: Some(ended) }) = self.under_way.front().copied() {
-            let Place { stored, skipped, .. } = self.place;
-            let (stored, skipped) =
-                (stored + u64::from(ended == End::Stored), skipped + u64::from(ended == End::Skipped));
-            self.place = Place { offset, line, stored, skipped };
+        while let Some(UnderWay { end: Start { offset, line }, outcome: Some(outcome) }) =
+            self.under_way.front().copied()
+        {
+            let Checkpoint { stored, skipped, .. } = self.checkpoint;
+            let (stored, skipped) = (
+                stored + u64::from(outcome == RecordOutcome::Stored),
+                skipped + u64::from(outcome == RecordOutcome::Skipped),
+            );
+            self.checkpoint = Checkpoint { offset, line, stored, skipped };
             self.under_way.pop_front();
             self.first += 1;
         }
@@ -100,29 +103,29 @@ mod tests {
     }
 
     #[test]
-    fn the_place_stays_before_a_record_that_is_not_done() {
-        let mut progress = Progress::from(Place::before(Start::FILE));
-        let tickets: Vec<_> = (0..3).map(|number| progress.begin(end(number))).collect();
-        progress.end(tickets[2], End::Stored);
-        progress.end(tickets[1], End::Skipped);
-        assert_eq!(progress.place(), Place { offset: 0, line: 1, stored: 0, skipped: 0 });
-        progress.end(tickets[0], End::Stored);
-        assert_eq!(progress.place(), Place { offset: 30, line: 4, stored: 2, skipped: 1 });
+    fn the_checkpoint_stays_before_a_record_that_is_not_done() {
+        let mut progress = Progress::from(Checkpoint::before(Start::FILE));
+        let indexes: Vec<_> = (0..3).map(|number| progress.begin(end(number))).collect();
+        progress.end(indexes[2], RecordOutcome::Stored);
+        progress.end(indexes[1], RecordOutcome::Skipped);
+        assert_eq!(progress.checkpoint(), Checkpoint { offset: 0, line: 1, stored: 0, skipped: 0 });
+        progress.end(indexes[0], RecordOutcome::Stored);
+        assert_eq!(progress.checkpoint(), Checkpoint { offset: 30, line: 4, stored: 2, skipped: 1 });
     }
 
     proptest! {
         #[test]
-        fn the_place_is_before_the_first_unfinished_record(
+        fn the_checkpoint_is_before_the_first_unfinished_record(
             order in Just((0..20_u64).collect::<Vec<_>>()).prop_shuffle(), count in 0..20_usize,
         ) {
-            let mut progress = Progress::from(Place::before(Start::FILE));
-            let tickets: Vec<_> = (0..20).map(|number| progress.begin(end(number))).collect();
+            let mut progress = Progress::from(Checkpoint::before(Start::FILE));
+            let indexes: Vec<_> = (0..20).map(|number| progress.begin(end(number))).collect();
             for &number in &order[..count] {
-                progress.end(tickets[number as usize], End::Stored);
+                progress.end(indexes[number as usize], RecordOutcome::Stored);
             }
             let first = (0..20).find(|number| !order[..count].contains(number)).unwrap_or(20);
-            prop_assert_eq!(progress.place().stored, first);
-            prop_assert_eq!(progress.place().offset, first * 10);
+            prop_assert_eq!(progress.checkpoint().stored, first);
+            prop_assert_eq!(progress.checkpoint().offset, first * 10);
         }
     }
 }

@@ -10,7 +10,6 @@ pub(super) const RECORD_BYTES_MAX: u64 = 16 << 20;
 /// The error for a longer record.
 pub(super) const TOO_LONG: &str = "the record is longer than 16 MiB: a line end or a closing quote is missing";
 
-/// A key and its value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Record {
     pub(super) key: Bytes,
@@ -38,7 +37,6 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// The beginning of a file.
     pub(super) const FILE: Self = Self { offset: 0, line: 1 };
 }
 

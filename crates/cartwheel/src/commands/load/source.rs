@@ -9,10 +9,8 @@ use super::record::{Item, Shape, Start};
 use super::table::{Header, Table, TableError};
 use super::{FileFormat, LoadError};
 
-/// The bytes of a file or of standard input.
 type Input = BufReader<Box<dyn Read + Send>>;
 
-/// Records from a file or standard input.
 pub(super) enum Source {
     Lines(JsonLines<Input>),
     Table(Box<Table<Input>>),

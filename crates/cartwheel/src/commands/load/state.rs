@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::progress::Place;
+use super::progress::Checkpoint;
 use super::{FileFormat, LoadArgs, LoadError};
 
 const VERSION: u32 = 1;
@@ -38,7 +38,8 @@ struct Described<'a> {
 struct Form {
     version: u32,
     load: Identity,
-    place: Place,
+    #[serde(rename = "place")]
+    checkpoint: Checkpoint,
 }
 
 impl Identity {
@@ -69,7 +70,7 @@ impl Identity {
     }
 
     /// The idempotency key of the record that ends at `end`. It is the same for each attempt.
-    pub(super) fn write_name(&self, end: u64) -> String {
+    pub(super) fn idempotency_key(&self, end: u64) -> String {
         format!("load-{}", &blake3::hash(format!("{} {end}", self.0).as_bytes()).to_hex()[..32])
     }
 }
@@ -87,12 +88,12 @@ impl StateFile {
     pub(super) fn new(path: &Path, load: Identity) -> Result<Self, LoadError> {
         let cannot = |error| LoadError::State(path.to_path_buf(), error);
         let path = std::path::absolute(path).map_err(cannot)?;
-        let Some(lock) = Lock::take(&path).map_err(cannot)? else { return Err(LoadError::UnderWay(path)) };
+        let Some(lock) = Lock::take(&path).map_err(cannot)? else { return Err(LoadError::StateLocked(path)) };
         Ok(Self { path, load, _lock: lock })
     }
 
     /// Reads the progress; none if the load has not begun.
-    pub(super) fn read(&self) -> Result<Option<Place>, LoadError> {
+    pub(super) fn read(&self) -> Result<Option<Checkpoint>, LoadError> {
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -102,14 +103,13 @@ impl StateFile {
         let read = file.take(STATE_BYTES_MAX).read_to_end(&mut bytes);
         read.map_err(|error| LoadError::State(self.path.clone(), error))?;
         match serde_json::from_slice::<Form>(&bytes) {
-            Ok(form) if form.version == VERSION && form.load == self.load => Ok(Some(form.place)),
+            Ok(form) if form.version == VERSION && form.load == self.load => Ok(Some(form.checkpoint)),
             _ => Err(LoadError::OtherLoad(self.path.clone())),
         }
     }
 
-    /// Saves the progress.
-    pub(super) fn write(&self, place: Place) -> Result<(), LoadError> {
-        let form = Form { version: VERSION, load: self.load.clone(), place };
+    pub(super) fn write(&self, checkpoint: Checkpoint) -> Result<(), LoadError> {
+        let form = Form { version: VERSION, load: self.load.clone(), checkpoint };
         let written = serde_json::to_vec(&form).map_err(io::Error::from);
         written
             .and_then(|bytes| replace(&self.path, &bytes))
@@ -193,11 +193,11 @@ mod tests {
     proptest! {
         /// Arbitrary bytes, and a valid file with some of them inserted.
         #[test]
-        fn arbitrary_bytes_are_never_taken_for_a_place(noise in prop::collection::vec(any::<u8>(), 1..200), at in any::<prop::sample::Index>()) {
+        fn arbitrary_bytes_are_never_taken_for_a_checkpoint(noise in prop::collection::vec(any::<u8>(), 1..200), at in any::<prop::sample::Index>()) {
             let dir = tempfile::tempdir().unwrap();
             let state = state_file(dir.path(), "a");
-            let place = Place { offset: 10, line: 2, stored: 1, skipped: 0 };
-            state.write(place).unwrap();
+            let checkpoint = Checkpoint { offset: 10, line: 2, stored: 1, skipped: 0 };
+            state.write(checkpoint).unwrap();
             let mut bytes = fs::read(&state.path).unwrap();
             let at = at.index(bytes.len());
             bytes.splice(at..at, noise.iter().copied());
@@ -222,11 +222,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = state_file(dir.path(), "a");
         assert_eq!(state.read().unwrap(), None);
-        let place = Place { offset: 10, line: 2, stored: 1, skipped: 0 };
-        state.write(place).unwrap();
-        assert_eq!(state.read().unwrap(), Some(place));
+        let checkpoint = Checkpoint { offset: 10, line: 2, stored: 1, skipped: 0 };
+        state.write(checkpoint).unwrap();
+        assert_eq!(state.read().unwrap(), Some(checkpoint));
         let at_once = StateFile::new(&dir.path().join("state"), Identity("a".to_owned()));
-        assert!(matches!(at_once, Err(LoadError::UnderWay(_))));
+        assert!(matches!(at_once, Err(LoadError::StateLocked(_))));
         drop(state);
         assert!(matches!(state_file(dir.path(), "b").read(), Err(LoadError::OtherLoad(_))));
         let state = state_file(dir.path(), "a");
@@ -242,8 +242,8 @@ mod tests {
     #[test]
     fn a_record_has_one_idempotency_key_in_a_load() {
         let (a, b) = (Identity("a".to_owned()), Identity("b".to_owned()));
-        assert_eq!(a.write_name(10), a.write_name(10));
-        assert_ne!(a.write_name(10), a.write_name(11));
-        assert_ne!(a.write_name(10), b.write_name(10));
+        assert_eq!(a.idempotency_key(10), a.idempotency_key(10));
+        assert_ne!(a.idempotency_key(10), a.idempotency_key(11));
+        assert_ne!(a.idempotency_key(10), b.idempotency_key(10));
     }
 }

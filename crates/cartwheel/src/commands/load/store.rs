@@ -11,16 +11,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::terminal::exit::{Ending as _, Exit};
+use crate::terminal::exit::{Exit, ToExit as _};
 
-use super::progress::{End, Place, Progress, RecordIndex};
+use super::progress::{Checkpoint, Progress, RecordIndex, RecordOutcome};
 use super::record::{Item, RECORD_BYTES_MAX, Record, Start};
 use super::source::Source;
 use super::state::Identity;
 use super::{LoadArgs, LoadError};
 
-/// The maximum number of records that wait in one lane.
-const LANE_MAX: usize = 16;
+/// The maximum number of records that wait for one worker.
+const QUEUE_MAX: usize = 16;
 /// The maximum size of all waiting records, in KiB.
 const WAITING_KB_MAX: u32 = 64 << 10;
 const KB: u64 = 1 << 10;
@@ -43,7 +43,7 @@ pub(super) struct Store {
     patience: Duration,
     identity: Identity,
     progress: Mutex<Progress>,
-    bad: Mutex<Vec<Bad>>,
+    bad: Mutex<Vec<BadRecord>>,
     failure: Mutex<Option<RecordFailure>>,
     stop: CancellationToken,
     retries: AtomicU64,
@@ -52,7 +52,7 @@ pub(super) struct Store {
 
 /// A bad record, which was skipped.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
-pub(super) struct Bad {
+pub(super) struct BadRecord {
     pub(super) line: u64,
     pub(super) why: String,
 }
@@ -70,12 +70,12 @@ struct Job {
     end: u64,
     record: Record,
     index: RecordIndex,
-    /// The record's part of the memory for waiting records.
-    _room: OwnedSemaphorePermit,
+    /// The record's part of [`WAITING_KB_MAX`].
+    _memory: OwnedSemaphorePermit,
 }
 
 impl Store {
-    pub(super) fn new(args: &LoadArgs, identity: Identity, place: Place) -> Result<Self, LoadError> {
+    pub(super) fn new(args: &LoadArgs, identity: Identity, checkpoint: Checkpoint) -> Result<Self, LoadError> {
         Ok(Self {
             client: args.endpoints.client()?,
             bucket: args.bucket.clone(),
@@ -83,7 +83,7 @@ impl Store {
             skip_bad: args.skip_bad,
             patience: Duration::from_secs(args.patience),
             identity,
-            progress: Mutex::new(Progress::from(place)),
+            progress: Mutex::new(Progress::from(checkpoint)),
             bad: Mutex::default(),
             failure: Mutex::default(),
             stop: CancellationToken::new(),
@@ -92,20 +92,20 @@ impl Store {
         })
     }
 
-    /// Stores the records of `source`, at most `lanes` at the same time, until the source ends, a record fails, or the load is stopped.
+    /// Stores the records of `source`, at most `workers` at the same time, until the source ends, a record fails, or the load is stopped.
     ///
     /// # Errors
     /// If the source cannot be read.
-    pub(super) async fn run(self: &Arc<Self>, source: Source, lanes: usize) -> Result<(), LoadError> {
+    pub(super) async fn run(self: &Arc<Self>, source: Source, workers: usize) -> Result<(), LoadError> {
         // With all members known, the load survives the loss of the given nodes. A failure here is harmless: a node may answer later.
         let _ = self.client.learn_members().await;
         let mut tasks = JoinSet::new();
-        let mut senders = Vec::with_capacity(lanes);
-        for _ in 0..lanes {
-            let (sender, jobs) = mpsc::channel(LANE_MAX);
+        let mut senders = Vec::with_capacity(workers);
+        for _ in 0..workers {
+            let (sender, jobs) = mpsc::channel(QUEUE_MAX);
             senders.push(sender);
             let store = self.clone();
-            tasks.spawn(async move { store.run_lane(jobs).await });
+            tasks.spawn(async move { store.run_worker(jobs).await });
         }
         let (store, runtime) = (self.clone(), Handle::current());
         let (ended, read) = oneshot::channel();
@@ -113,12 +113,12 @@ impl Store {
         let reader = std::thread::Builder::new().name("load".to_owned()).spawn(body);
         reader.map_err(|error| LoadError::Io("start a thread", error))?;
         let read = tokio::select! {
-            read = read => read.map_err(|_| LoadError::Broken)?.map_err(LoadError::ReadOn),
+            read = read => read.map_err(|_| LoadError::Panicked)?.map_err(LoadError::ReadOn),
             // The reader may block on standard input without end, so a stopped load does not wait for it.
             () = self.stop.cancelled() => Ok(()),
         };
         while let Some(ended) = tasks.join_next().await {
-            ended.map_err(|_| LoadError::Broken)?;
+            ended.map_err(|_| LoadError::Panicked)?;
         }
         read
     }
@@ -128,13 +128,13 @@ impl Store {
         self.stop.cancel();
     }
 
-    fn stopped(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         self.stop.is_cancelled()
     }
 
     /// The position before which all records are done.
-    pub(super) fn place(&self) -> Place {
-        lock(&self.progress).place()
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        lock(&self.progress).checkpoint()
     }
 
     pub(super) fn failure(&self) -> Option<RecordFailure> {
@@ -142,11 +142,10 @@ impl Store {
     }
 
     /// The first bad records.
-    pub(super) fn bad(&self) -> Vec<Bad> {
+    pub(super) fn bad(&self) -> Vec<BadRecord> {
         lock(&self.bad).clone()
     }
 
-    /// The number of retries so far.
     pub(super) fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
     }
@@ -156,15 +155,15 @@ impl Store {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Reads the source and distributes its records to the lanes. All records of a key go to one lane, which keeps their order.
-    fn read(&self, mut source: Source, lanes: &[mpsc::Sender<Job>], runtime: &Handle) -> std::io::Result<()> {
-        let room = Arc::new(Semaphore::new(WAITING_KB_MAX as usize));
+    /// Reads the source and distributes its records to the workers. All records of a key go to one worker, which keeps their order.
+    fn read(&self, mut source: Source, workers: &[mpsc::Sender<Job>], runtime: &Handle) -> std::io::Result<()> {
+        let memory = Arc::new(Semaphore::new(WAITING_KB_MAX as usize));
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
-        while !self.stopped() {
+        while !self.is_stopped() {
             let Some(Item { line, next_line, end, record }) = source.next()? else { break };
             let index = lock(&self.progress).begin(Start { offset: end, line: next_line });
             match record {
-                Err(why) if self.skip_bad => self.skip(Bad { line, why }, index),
+                Err(why) if self.skip_bad => self.skip(BadRecord { line, why }, index),
                 Err(why) => {
                     // The records before the bad one are still stored.
                     self.note_failure(RecordFailure { line, why, exit: Exit::Refused });
@@ -172,10 +171,10 @@ impl Store {
                 }
                 Ok(record) => {
                     let kb = (record.value.len() as u64).div_ceil(KB).clamp(1, RECORD_BYTES_MAX / KB);
-                    let Ok(room) = runtime.block_on(room.clone().acquire_many_owned(kb as u32)) else { break };
-                    let lane = hasher.hash_one(&record.key) % lanes.len() as u64;
-                    let job = Job { line, end, record, index, _room: room };
-                    if lanes[lane as usize].blocking_send(job).is_err() {
+                    let Ok(memory) = runtime.block_on(memory.clone().acquire_many_owned(kb as u32)) else { break };
+                    let worker = hasher.hash_one(&record.key) % workers.len() as u64;
+                    let job = Job { line, end, record, index, _memory: memory };
+                    if workers[worker as usize].blocking_send(job).is_err() {
                         break;
                     }
                 }
@@ -184,7 +183,7 @@ impl Store {
         Ok(())
     }
 
-    async fn run_lane(&self, mut jobs: mpsc::Receiver<Job>) {
+    async fn run_worker(&self, mut jobs: mpsc::Receiver<Job>) {
         loop {
             let job = tokio::select! {
                 biased;
@@ -197,10 +196,10 @@ impl Store {
             match self.store(job.record, job.end).await {
                 Ok(()) => {
                     self.bytes.fetch_add(bytes, Ordering::Relaxed);
-                    lock(&self.progress).end(job.index, End::Stored);
+                    lock(&self.progress).end(job.index, RecordOutcome::Stored);
                 }
                 Err(ClientError::Refused { code, message }) if self.skip_bad && code == TOO_LARGE => {
-                    self.skip(Bad { line: job.line, why: format!("{message} ({code})") }, job.index);
+                    self.skip(BadRecord { line: job.line, why: format!("{message} ({code})") }, job.index);
                 }
                 Err(error) => self.fail(RecordFailure { line: job.line, why: error.to_string(), exit: error.exit() }),
             }
@@ -212,7 +211,7 @@ impl Store {
     async fn store(&self, record: Record, end: u64) -> Result<(), ClientError> {
         let Record { key, value, content_type } = record;
         let value = Value::new(value, content_type);
-        let options = Options { idempotency_key: Some(self.identity.write_name(end)), ..Options::default() };
+        let options = Options { idempotency_key: Some(self.identity.idempotency_key(end)), ..Options::default() };
         let mut tries = Tries::new(self.patience);
         let mut seen = self.read_key(&key, &mut tries).await?;
         let mut reads = 1;
@@ -243,8 +242,8 @@ impl Store {
 
     /// Waits before the next attempt. Returns the error if a retry cannot help, the load is stopped, or the time for retries is over.
     async fn pause(&self, tries: &mut Tries, error: ClientError) -> Result<(), ClientError> {
-        let may_pass = matches!(error, ClientError::Unavailable { .. });
-        if !may_pass || self.stopped() || tries.begun.elapsed() > tries.patience {
+        let is_temporary = matches!(error, ClientError::Unavailable { .. });
+        if !is_temporary || self.is_stopped() || tries.begun.elapsed() > tries.patience {
             return Err(error);
         }
         self.retries.fetch_add(1, Ordering::Relaxed);
@@ -253,12 +252,12 @@ impl Store {
         Ok(())
     }
 
-    fn skip(&self, bad: Bad, index: RecordIndex) {
+    fn skip(&self, bad: BadRecord, index: RecordIndex) {
         let mut shown = lock(&self.bad);
         if shown.len() < BAD_SHOWN_MAX {
             shown.push(bad);
         }
-        lock(&self.progress).end(index, End::Skipped);
+        lock(&self.progress).end(index, RecordOutcome::Skipped);
     }
 
     /// Notes a record that cannot be stored, and stops the load.

@@ -13,20 +13,18 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const READ_BYTES: usize = 64 << 10;
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// The reasons why a file is no valid table.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TableError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("there is no header: the first line must name the columns")]
+    #[error("no header: the first line must name the columns")]
     NoHeader,
     #[error("the header {0}")]
     BadHeader(String),
-    #[error("there is no column {name:?}: the header has {columns}")]
+    #[error("no column {name:?}: the header has {columns}")]
     NoColumn { name: String, columns: String },
 }
 
-/// The first line of a table.
 #[derive(Clone, Debug)]
 pub(super) struct Header {
     columns: Vec<String>,
@@ -36,7 +34,6 @@ pub(super) struct Header {
     pub(super) end: Start,
 }
 
-/// The records of a table.
 pub(super) struct Table<R> {
     rows: Rows<R>,
     shape: Shape,
@@ -84,7 +81,7 @@ impl<R: Read> Table<R> {
         let (row, header) = (&self.rows.fields, &self.header);
         if row.len() != header.columns.len() {
             let columns = header.columns.len();
-            return Err(format!("there are {} fields, and {columns} columns in the header", row.len()));
+            return Err(format!("{} fields, but {columns} columns in the header", row.len()));
         }
         let text = |at: usize| {
             std::str::from_utf8(row.get(at)).map_err(|_| format!("the field {:?} is not UTF-8", header.columns[at]))
@@ -291,15 +288,15 @@ impl<R: Read> Rows<R> {
     }
 }
 
-/// The reason why a row is invalid, and the line at fault.
+/// Why a row is invalid, and the line with the error.
 struct BadRow {
     line: u64,
     why: &'static str,
 }
 
-const NOT_CLOSED: &str = "a quote is opened and not closed";
-const NOT_CLOSED_SOON: &str = "a quote is opened and not closed within 16 MiB";
-const AFTER_QUOTE: &str = "something follows a closing quote: write a quote within quotes as \"\"";
+const NOT_CLOSED: &str = "a quote is not closed";
+const NOT_CLOSED_SOON: &str = "a quote is not closed within 16 MiB";
+const AFTER_QUOTE: &str = "text after a closing quote: write a quote inside a quoted field as \"\"";
 
 #[cfg(test)]
 mod tests {
@@ -342,9 +339,9 @@ mod tests {
     fn a_bad_row_is_reported_and_the_next_row_is_read() {
         let long_key = format!("{},1", "x".repeat(4_097));
         for (bad, why) in [
-            (&b"a"[..], "1 fields, and 2 columns"),
-            (b"a,1,2", "3 fields, and 2 columns"),
-            (b"\"a\"b,1", "something follows a closing quote"),
+            (&b"a"[..], "1 fields, but 2 columns"),
+            (b"a,1,2", "3 fields, but 2 columns"),
+            (b"\"a\"b,1", "text after a closing quote"),
             (b",1", "the key is 0 bytes long"),
             (long_key.as_bytes(), "the key is 4097 bytes long"),
             (b"a,\xff", "the field \"v\" is not UTF-8"),
@@ -364,7 +361,7 @@ mod tests {
             (b"k,v\r\na,1\r\nb,\"2\r\nc,3", 3, &["a", "c"]),
             // The next quote closes it at a position where no closing quote is valid.
             (b"k,v\na,\"1\nb,\"2\"\nc,3\n", 2, &["b", "c"]),
-            // Only the line of the row's last quote is at fault.
+            // Only the line of the row's last quote has the error.
             (b"k,v\n\"a\nb\",\"1\nc,3\n", 3, &["c"]),
             (b"k,v\ra,\"1\rb,2\r", 2, &["b"]),
         ] {
@@ -383,7 +380,7 @@ mod tests {
             (b"\n\n", "no header"),
             (b"a,b\n1,2\n", "no column \"k\": the header has a, b"),
             (b"k,a,a\n", "names the column \"a\" twice"),
-            (b"k,\"a\n1,2\n", "a quote is opened"),
+            (b"k,\"a\n1,2\n", "a quote is not closed"),
             (b"k,\xff\n", "not UTF-8"),
         ] {
             let said = items(text, &Shape::of("k", None)).unwrap_err().to_string();

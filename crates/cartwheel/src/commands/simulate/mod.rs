@@ -18,7 +18,7 @@ pub enum SimulateError {
     #[error(transparent)]
     Show(#[from] CommandError),
     /// A chart could not be written.
-    #[error("cannot write {}: {source}. Give a directory that can be written to with --svg-dir", path.display())]
+    #[error("cannot write {}: {source}; choose a writable directory with --svg-dir", path.display())]
     Svg {
         /// The path of the chart.
         path: PathBuf,

@@ -4,11 +4,9 @@ use clap::Args;
 
 use crate::cli::{Endpoints, FormatArgs};
 
-/// The arguments of `verify`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct VerifyArgs {
-    /// The nodes of the cluster.
     #[command(flatten)]
     pub endpoints: Endpoints,
     /// Require a cluster at rest.
@@ -28,12 +26,11 @@ pub struct VerifyArgs {
     /// The number of partitions to compare at the same time.
     #[arg(long, value_name = "PARTITIONS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
-    /// The output format.
     #[command(flatten)]
     pub format: FormatArgs,
 }
 
-const EXAMPLES: &str = "The exit status is 0 if every key is equal on all its replicas, and 1 if one is not, or if a replica could not be read.
+const EXAMPLES: &str = "The exit status is 0 if every key is equal on all its replicas, and 1 if a key differs or a replica could not be read.
 
 Examples:
   cartwheel verify

@@ -56,11 +56,10 @@ impl Held {
     }
 
     /// Whether the node answered and holds contents, readable or not.
-    pub(super) fn is_something(self) -> bool {
+    pub(super) fn has_contents(self) -> bool {
         !matches!(self, Self::Unreachable) && self.content() != Some(0)
     }
 
-    /// The text in reports.
     pub(super) fn text(self) -> String {
         match self {
             Self::Content(0) => "empty".to_owned(),

@@ -19,7 +19,7 @@ use futures_util::stream::{self as futures, StreamExt as _};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::terminal::error::CommandError;
-use crate::terminal::exit::{Ending, Exit};
+use crate::terminal::exit::{Exit, ToExit};
 use crate::terminal::output::show;
 use nodes::Nodes;
 use partition::Disagree;
@@ -45,13 +45,13 @@ pub enum VerifyError {
     Show(#[from] CommandError),
     /// The nodes still disagree on the ring after all attempts.
     #[error(
-        "the nodes have disagreed on the ring for ten seconds: {0}. Check with cartwheel cluster status that all are connected, then \
-         try again"
+        "the nodes still disagree on the ring after ten seconds: {0}; check with `cartwheel cluster status` that all are connected, \
+         then try again"
     )]
     Disagree(String),
 }
 
-impl Ending for VerifyError {
+impl ToExit for VerifyError {
     fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => error.exit(),
@@ -80,11 +80,11 @@ impl Shared {
         }
     }
 
-    fn keys_read(&self) {
+    fn count_key(&self) {
         self.keys.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn differs(&self) {
+    fn count_difference(&self) {
         self.differing.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -104,16 +104,22 @@ pub async fn run(args: &VerifyArgs) -> Result<ExitCode, VerifyError> {
         differing: AtomicU64::new(0),
     };
     let bar = progress_bar(ring.partitions);
-    let walked = walk(&shared, ring.partitions, usize::from(args.concurrency), &bar).await;
+    let verified = verify_all(&shared, ring.partitions, usize::from(args.concurrency), &bar).await;
     bar.finish_and_clear();
-    let summary = VerifySummary::new(walked?, &shared.nodes, ring.partitions, begun.elapsed(), args.settled);
+    let summary = VerifySummary::new(verified?, &shared.nodes, ring.partitions, begun.elapsed(), args.settled);
     show(args.format, &summary, |summary, _| summary.text())?;
     Ok(if summary.is_equal() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn walk(shared: &Shared, partitions: u32, concurrency: usize, bar: &ProgressBar) -> Result<Tally, VerifyError> {
+async fn verify_all(
+    shared: &Shared,
+    partitions: u32,
+    concurrency: usize,
+    bar: &ProgressBar,
+) -> Result<Tally, VerifyError> {
     let begun = Instant::now();
-    let mut tallies = futures::iter(0..partitions).map(|partition| verify(shared, partition)).buffered(concurrency);
+    let mut tallies =
+        futures::iter(0..partitions).map(|partition| verify_partition(shared, partition)).buffered(concurrency);
     let mut all = Tally::default();
     while let Some(tally) = tallies.next().await {
         all.add(tally?, shared.list);
@@ -124,12 +130,12 @@ async fn walk(shared: &Shared, partitions: u32, concurrency: usize, bar: &Progre
     Ok(all)
 }
 
-async fn verify(shared: &Shared, partition: u32) -> Result<Tally, VerifyError> {
+async fn verify_partition(shared: &Shared, partition: u32) -> Result<Tally, VerifyError> {
     let mut tries = 1;
     loop {
         match partition::verify(shared, partition).await {
             Ok(tally) => return Ok(tally),
-            Err(Disagree(how)) if tries == TRIES => return Err(VerifyError::Disagree(how)),
+            Err(Disagree(why)) if tries == TRIES => return Err(VerifyError::Disagree(why)),
             Err(Disagree(_)) => tokio::time::sleep(BETWEEN_TRIES).await,
         }
         tries += 1;

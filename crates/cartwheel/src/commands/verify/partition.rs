@@ -9,7 +9,7 @@ use super::Shared;
 use super::held::{Held, Verdict, compare};
 use super::report::Tally;
 use super::stream::Stream;
-use super::suspects::{Suspect, settle};
+use super::suspects::{Suspect, recheck};
 
 /// The number of differing keys to collect before they are re-read.
 const SUSPECTS_MAX: usize = 256;
@@ -36,27 +36,27 @@ pub(super) async fn verify(shared: &Shared, partition: u32) -> Result<Tally, Dis
         tally.records += held.iter().filter(|(_, n)| n.is_some()).count() as u64;
         let n = held.iter().find_map(|(_, n)| *n).unwrap_or(0);
         let homes: Vec<usize> = ring.walk.iter().copied().take(usize::from(n)).collect();
-        let away = (0..held.len()).filter(|at| !homes.contains(at));
-        tally.hints += away.filter(|&at| held[at].1.is_some() && held[at].0.is_something()).count() as u64;
+        let others = (0..held.len()).filter(|at| !homes.contains(at));
+        tally.hints += others.filter(|&at| held[at].1.is_some() && held[at].0.has_contents()).count() as u64;
         let held: Vec<Held> = homes.iter().map(|&at| held[at].0).collect();
         if count(&mut tally, &held, shared) {
-            let place = URL_SAFE_NO_PAD.encode(&storage_key);
-            suspects.push(Suspect { storage_key, place, homes, before: None, held });
+            let encoded_key = URL_SAFE_NO_PAD.encode(&storage_key);
+            suspects.push(Suspect { storage_key, encoded_key, homes, before: None, held });
         }
         if suspects.len() >= SUSPECTS_MAX {
-            settle(shared, partition, std::mem::take(&mut suspects), &mut tally).await;
+            recheck(shared, partition, std::mem::take(&mut suspects), &mut tally).await;
         }
     }
-    settle(shared, partition, suspects, &mut tally).await;
+    recheck(shared, partition, suspects, &mut tally).await;
     tally.under_replicated = ring.is_under_replicated.into();
     Ok(tally)
 }
 
 /// Counts a key by the contents of its homes. Returns whether they differ.
 fn count(tally: &mut Tally, held: &[Held], shared: &Shared) -> bool {
-    if held.iter().any(|held| held.is_something()) || compare(held) != Verdict::Equal {
+    if held.iter().any(|held| held.has_contents()) || compare(held) != Verdict::Equal {
         tally.keys += 1;
-        shared.keys_read();
+        shared.count_key();
     }
     match compare(held) {
         Verdict::Equal => false,
@@ -72,7 +72,7 @@ fn count(tally: &mut Tally, held: &[Held], shared: &Shared) -> bool {
 #[derive(Default)]
 struct AgreedRing {
     /// The node that reported the ring first, and the ring's version.
-    told: Option<(String, String)>,
+    first: Option<(String, String)>,
     /// The partition's preference list, as indexes of nodes. The first n are the homes of a key.
     walk: Vec<usize>,
     /// Whether every page so far showed fewer homes than the target.
@@ -82,19 +82,19 @@ struct AgreedRing {
 impl AgreedRing {
     fn agree(&mut self, shared: &Shared, page: DigestPage) -> Result<(), Disagree> {
         // A node with an outdated configuration of the partition must not raise an alarm, so all nodes must report too few homes.
-        self.is_under_replicated = page.homes < page.homes_target && (self.told.is_none() || self.is_under_replicated);
-        let Some((node, version)) = &self.told else {
-            let place = |name: &String| {
-                let stranger = || Disagree(format!("{} says that {name} is a member now", page.node));
-                shared.nodes.position(name).ok_or_else(stranger)
+        self.is_under_replicated = page.homes < page.homes_target && (self.first.is_none() || self.is_under_replicated);
+        let Some((node, version)) = &self.first else {
+            let position = |name: &String| {
+                let unknown = || Disagree(format!("{} has a new member, {name}", page.node));
+                shared.nodes.position(name).ok_or_else(unknown)
             };
-            self.walk = page.walk.iter().map(place).collect::<Result<_, _>>()?;
-            self.told = Some((page.node, page.ring_version));
+            self.walk = page.walk.iter().map(position).collect::<Result<_, _>>()?;
+            self.first = Some((page.node, page.ring_version));
             return Ok(());
         };
         if *version == page.ring_version {
             return Ok(());
         }
-        Err(Disagree(format!("{node} goes by version {version} and {} by {}", page.node, page.ring_version)))
+        Err(Disagree(format!("{node} has ring version {version}, and {} has {}", page.node, page.ring_version)))
     }
 }

@@ -13,7 +13,6 @@ use serde::Serialize;
 use super::held::Held;
 use super::nodes::Nodes;
 
-/// The counts so far.
 #[derive(Default, Debug)]
 pub(super) struct Tally {
     /// Keys with contents on some node.
@@ -66,11 +65,11 @@ struct ReplicaForm {
 impl Difference {
     pub(super) fn new(storage_key: &[u8], partition: u32, replicas: Vec<(String, Held)>) -> Self {
         let replicas = replicas.into_iter().map(|(node, held)| ReplicaForm { node, held }).collect();
-        Self { key: readable(storage_key), partition, replicas }
+        Self { key: display_key(storage_key), partition, replicas }
     }
 }
 
-fn readable(storage_key: &[u8]) -> String {
+fn display_key(storage_key: &[u8]) -> String {
     match Key::from_storage_key(&Bytes::copy_from_slice(storage_key)) {
         Ok(key) => kv_path(key.bucket(), key.name()).trim_start_matches("/v1/kv/").to_owned(),
         Err(_) => format!("(no key: {})", URL_SAFE_NO_PAD.encode(storage_key)),
@@ -88,7 +87,7 @@ pub(super) struct VerifySummary {
     differing: u64,
     differences: Vec<Difference>,
     unverified: u64,
-    unreachable: Vec<LostForm>,
+    unreachable: Vec<UnreachableForm>,
     in_motion: u64,
     hints: u64,
     /// Partitions with fewer homes than the largest n, or than the number of nodes that can hold data if that is smaller.
@@ -98,7 +97,7 @@ pub(super) struct VerifySummary {
 }
 
 #[derive(Debug, Serialize)]
-struct LostForm {
+struct UnreachableForm {
     node: String,
     why: String,
 }
@@ -106,8 +105,8 @@ struct LostForm {
 impl VerifySummary {
     pub(super) fn new(tally: Tally, nodes: &Nodes, partitions: u32, took: Duration, settled: bool) -> Self {
         let Tally { keys, records, differing, differences, unverified, in_motion, hints, under_replicated } = tally;
-        let lost = |(node, why): (&str, String)| LostForm { node: node.to_owned(), why };
-        let unreachable: Vec<_> = nodes.lost().map(lost).collect();
+        let form = |(node, why): (&str, String)| UnreachableForm { node: node.to_owned(), why };
+        let unreachable: Vec<_> = nodes.unreachable().map(form).collect();
         let unsettled = settled && in_motion + hints + under_replicated > 0;
         Self {
             equal: differing + unverified == 0 && unreachable.is_empty() && !unsettled,
@@ -131,7 +130,6 @@ impl VerifySummary {
         self.equal
     }
 
-    /// The report as text.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for Difference { key, partition, replicas } in &self.differences {
@@ -143,8 +141,8 @@ impl VerifySummary {
         if self.differing > self.differences.len() as u64 {
             let _ = writeln!(text, "... and {} more", self.differing - self.differences.len() as u64);
         }
-        for LostForm { node, why } in &self.unreachable {
-            let _ = writeln!(text, "{node} could not be read: {why}");
+        for UnreachableForm { node, why } in &self.unreachable {
+            let _ = writeln!(text, "cannot read {node}: {why}");
         }
         let _ = writeln!(
             text,
@@ -157,15 +155,15 @@ impl VerifySummary {
         );
         for (count, what) in [
             (self.differing, "not equal on all replicas"),
-            (self.unverified, "equal where it could be read, but not all replicas could be"),
-            (self.in_motion, "being written whenever it was read"),
+            (self.unverified, "equal on all reachable replicas, but some could not be read"),
+            (self.in_motion, "written to during each read"),
         ] {
             if count > 0 {
                 let _ = writeln!(text, "{}: {what}", counted(count, "key"));
             }
         }
         if self.hints > 0 {
-            let _ = writeln!(text, "{} held by stand-ins, to be handed over", counted(self.hints, "record"));
+            let _ = writeln!(text, "{} held by stand-ins, not handed over yet", counted(self.hints, "record"));
         }
         if self.under_replicated > 0 {
             let _ = writeln!(
@@ -177,7 +175,7 @@ impl VerifySummary {
         text.push_str(match (self.equal, self.in_motion) {
             (true, 0) => "EQUAL: every key is equal on all its replicas\n",
             (true, _) => "EQUAL: every other key is equal on all its replicas\n",
-            (false, _) => "NOT EQUAL, or not all could be read\n",
+            (false, _) => "NOT EQUAL: some replicas differ or could not be verified\n",
         });
         text
     }

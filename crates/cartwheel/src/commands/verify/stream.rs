@@ -9,7 +9,6 @@ use cartwheel_client::DigestPage;
 use super::held::Held;
 use super::nodes::Node;
 
-/// A record of one node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Entry {
     pub(super) storage_key: Vec<u8>,
@@ -17,7 +16,6 @@ pub(super) struct Entry {
     pub(super) held: Held,
 }
 
-/// The records of one node.
 pub(super) struct Stream<'a> {
     pub(super) node: &'a Node,
     partition: u32,
@@ -29,7 +27,7 @@ pub(super) struct Stream<'a> {
 
 /// The records after the entries in memory.
 enum Rest {
-    /// More pages, from this place on.
+    /// More pages, from this position on.
     From(Option<String>),
     /// No more pages. Every further key has this state: absent, unreadable or unreachable.
     Always(Held),
@@ -50,8 +48,8 @@ impl<'a> Stream<'a> {
                 self.rest = Rest::Always(Held::Unreachable);
                 break;
             };
-            if self.take_in(&mut page).is_none() {
-                self.node.lose::<()>("it tells of its records in a way that makes no sense".to_owned());
+            if self.add_page(&mut page).is_none() {
+                self.node.mark_unreachable::<()>("it sent a malformed page of records".to_owned());
                 self.rest = Rest::Always(Held::Unreachable);
                 self.entries.clear();
                 break;
@@ -61,7 +59,7 @@ impl<'a> Stream<'a> {
         fetched
     }
 
-    fn take_in(&mut self, page: &mut DigestPage) -> Option<()> {
+    fn add_page(&mut self, page: &mut DigestPage) -> Option<()> {
         for record in page.records.drain(..) {
             let entry = Entry {
                 storage_key: URL_SAFE_NO_PAD.decode(&record.storage_key).ok()?,
@@ -75,7 +73,7 @@ impl<'a> Stream<'a> {
             self.entries.push_back(entry);
         }
         self.rest = match page.next.take() {
-            // An empty page that refers to a next one could repeat for ever.
+            // An empty page that refers to a next one could repeat forever.
             Some(_) if self.entries.is_empty() => return None,
             Some(next) => Rest::From(Some(next)),
             None if page.unreadable => Rest::Always(Held::Unreadable),

@@ -21,7 +21,7 @@ const AT_ONCE: usize = 8;
 pub(super) struct Suspect {
     pub(super) storage_key: Vec<u8>,
     /// The storage key, encoded as nodes expect it.
-    pub(super) place: String,
+    pub(super) encoded_key: String,
     pub(super) homes: Vec<usize>,
     /// The contents of the homes at the read before the last.
     pub(super) before: Option<Vec<Held>>,
@@ -30,7 +30,7 @@ pub(super) struct Suspect {
 }
 
 /// Reads the keys again until they are equal or the time for re-reads is over.
-pub(super) async fn settle(shared: &Shared, partition: u32, mut suspects: Vec<Suspect>, tally: &mut Tally) {
+pub(super) async fn recheck(shared: &Shared, partition: u32, mut suspects: Vec<Suspect>, tally: &mut Tally) {
     let until = Instant::now() + shared.patience();
     let mut wait = WAIT;
     while !suspects.is_empty() && Instant::now() < until {
@@ -45,7 +45,7 @@ pub(super) async fn settle(shared: &Shared, partition: u32, mut suspects: Vec<Su
         if suspect.before.as_ref().is_some_and(|before| all_changed(before, &suspect.held)) {
             tally.in_motion += 1;
         } else {
-            shared.differs();
+            shared.count_difference();
             tally.differing += 1;
             if tally.differences.len() < shared.list {
                 tally.differences.push(difference(shared, partition, suspect));
@@ -55,16 +55,16 @@ pub(super) async fn settle(shared: &Shared, partition: u32, mut suspects: Vec<Su
 }
 
 async fn read_again(shared: &Shared, partition: u32, suspect: Suspect) -> Suspect {
-    let held = suspect.homes.iter().map(|&home| held_at(shared, home, partition, &suspect.place));
+    let held = suspect.homes.iter().map(|&home| held_at(shared, home, partition, &suspect.encoded_key));
     let held = join_all(held).await;
     Suspect { before: Some(suspect.held), held, ..suspect }
 }
 
-async fn held_at(shared: &Shared, home: usize, partition: u32, place: &str) -> Held {
+async fn held_at(shared: &Shared, home: usize, partition: u32, encoded_key: &str) -> Held {
     let node = &shared.nodes.all()[home];
-    let Some(page) = node.record(partition, place).await else { return Held::Unreachable };
+    let Some(page) = node.record(partition, encoded_key).await else { return Held::Unreachable };
     match page.records.first() {
-        Some(record) if record.storage_key == place => Held::of(record).unwrap_or(Held::Unreadable),
+        Some(record) if record.storage_key == encoded_key => Held::of(record).unwrap_or(Held::Unreadable),
         None if page.unreadable => Held::Unreadable,
         _ => Held::Absent,
     }
