@@ -17,7 +17,7 @@ use crate::wire::context::{ClusterKey, SINGLES_MAX};
 /// Intervals and delays of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// How long a read waits for the replicas it asked before it also asks another.
+    /// How long a read waits for responses before it sends a request to one more replica (hedging).
     pub hedge_after: Duration,
     /// How long a write waits for a replica before it sends again.
     pub resend_after: Duration,
@@ -61,7 +61,7 @@ pub struct Limits {
     pub sibling_bytes_max: usize,
     /// Single dots beyond gaps that a context may name ([`crate::wire::context::SINGLES_MAX`]).
     pub context_singles_max: usize,
-    /// Actors without a sibling that the record of a busy key may name. Above it, ended actors are forgotten one by one.
+    /// Actors without a sibling that the record of a busy key may name. Above it, ended actors are collected one by one.
     pub idle_actors_max: usize,
     /// Bytes of records kept for other nodes. At this size no more hints are accepted.
     pub hint_bytes_max: u64,

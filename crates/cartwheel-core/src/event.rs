@@ -109,6 +109,6 @@ pub enum Event {
     },
     /// A home has stored what this node kept for it.
     HintDelivered(NodeId),
-    /// A peer asked this node to read or store a key of which this node is neither a home nor the named stand-in. It was refused.
+    /// A peer's request for a key was refused: this node is neither a home of the key nor the named stand-in.
     NotAHome(NodeId),
 }

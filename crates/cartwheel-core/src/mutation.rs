@@ -16,11 +16,11 @@ pub enum Mutation {
     LwwInsideMerge,
     /// Merge drops a concurrent sibling.
     MergeDropsSibling,
-    /// A replica answers before its store has confirmed the write.
+    /// A replica responds before its store has confirmed the write.
     ReplyBeforeStored,
     /// A replica counts a write that its store has not synced.
     CountUnsynced,
-    /// A strong get answers after one round of write-back, whatever the replicas then hold.
+    /// A strong get replies after one round of write-back, whatever the replicas then hold.
     StrongGetUnchecked,
     /// A strong put does not read a majority first.
     StrongPutBlind,
@@ -72,7 +72,7 @@ pub enum Mutation {
     HintsOutliveEpochs,
     /// An expired value is collected as soon as the node's own clock says that it has expired.
     ExpiredByClock,
-    /// A stand-in answers before its hint is stored.
+    /// A stand-in responds before its hint is stored.
     HintBeforeStored,
     /// Answers of a syncing home count towards quorums.
     SyncingCounts,
@@ -102,7 +102,7 @@ pub enum Mutation {
     RefusedForwardTaken,
     /// A boot's timestamps begin ten seconds ahead of the wall clock.
     BootsLead,
-    /// At a restart a node forgets what it learnt of partitions in which it has no part, and a stand-in drops a hint although it knows no other
+    /// At a restart a node loses what it learned of partitions in which it has no part, and a stand-in drops a hint although it knows no other
     /// home to which it could be delivered. Either rule alone would keep the hint.
     DebtSettledWithoutHome,
     /// While a configuration is joint, a home of one list never stands in for a home of the other.

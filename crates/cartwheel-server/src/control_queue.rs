@@ -28,32 +28,32 @@ impl ControlHandle {
     /// Changes a bucket's settings.
     ///
     /// # Errors
-    /// If the node stops before it answers. The change may or may not have been made.
+    /// If the node stops before it responds. The change may or may not have been made.
     pub async fn change(&self, change: SettingsChange) -> Result<Result<Changed, Refusal>, Stopped> {
-        self.ask(|reply| Work::Change(change, reply), Err(Refusal::Overloaded)).await
+        self.request(|reply| Work::Change(change, reply), Err(Refusal::Overloaded)).await
     }
 
     /// Changes the members.
     ///
     /// # Errors
-    /// If the node stops before it answers. The change may or may not have been made.
+    /// If the node stops before it responds. The change may or may not have been made.
     pub async fn change_members(&self, change: MembersChange) -> Result<Result<MembersChanged, Refusal>, Stopped> {
-        self.ask(|reply| Work::Members(change, reply), Err(Refusal::Overloaded)).await
+        self.request(|reply| Work::Members(change, reply), Err(Refusal::Overloaded)).await
     }
 
     /// Asks nodes how much they hold. The result lacks those that do not answer in time.
     ///
     /// # Errors
-    /// If the node stops before it answers.
+    /// If the node stops before it responds.
     pub async fn survey(&self, survey: Survey) -> Result<Surveyed, Stopped> {
-        self.ask(|reply| Work::Survey(survey, reply), Surveyed::new()).await
+        self.request(|reply| Work::Survey(survey, reply), Surveyed::new()).await
     }
 
-    /// Sends `work` and waits for its answer; returns `overloaded` if the queue is full.
-    async fn ask<T>(&self, work: impl FnOnce(oneshot::Sender<T>) -> Work, overloaded: T) -> Result<T, Stopped> {
-        let (reply, answer) = oneshot::channel();
+    /// Sends `work` and waits for the response. Returns `overloaded` if the queue is full.
+    async fn request<T>(&self, work: impl FnOnce(oneshot::Sender<T>) -> Work, overloaded: T) -> Result<T, Stopped> {
+        let (reply, response) = oneshot::channel();
         match self.inbox.try_send(work(reply)) {
-            Ok(()) => answer.await.map_err(|_| Stopped),
+            Ok(()) => response.await.map_err(|_| Stopped),
             Err(mpsc::error::TrySendError::Full(_)) => Ok(overloaded),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
         }

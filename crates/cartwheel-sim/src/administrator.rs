@@ -12,7 +12,7 @@ use crate::run::Alarm;
 use crate::world::World;
 
 /// Changes R and W of a random bucket through a random node now and then, and in some runs n, up and down. R and W never fall below those of the
-/// run's options, so that the least number of replicas behind each answer stays known.
+/// run's options, so that the least number of replicas behind each response stays known.
 #[derive(Debug)]
 pub struct Administrator {
     rng: Rng,

@@ -1,4 +1,4 @@
-//! Clients: each makes one request at a time, remembers what it was shown, and records the answers in the history.
+//! Clients: each makes one request at a time, keeps the contexts that it was shown, and records the responses in the history.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::run::Alarm;
 use crate::workload;
 use crate::world::{Minted, World};
 
-/// How much later than its timeout a request may be answered: timers are exact here, and messages between clients and nodes take no time.
+/// How long after its timeout a response may come: timers are exact here, and messages between clients and nodes take no time.
 const SLACK_US: u64 = 1_000;
 
 /// The most attempts of one write.
@@ -58,21 +58,21 @@ pub(crate) struct Client {
 #[derive(Debug)]
 struct Pending {
     key: usize,
-    asked: Asked,
+    entry: HistoryEntry,
     request: Request,
     attempts: u32,
-    /// The attempt without an answer yet, and its node.
+    /// The unanswered attempt, and its node.
     attempt: Option<(ClientId, usize)>,
     sent_us: u64,
 }
 
 /// A request's entry in the history.
 #[derive(Clone, Debug)]
-pub(crate) enum Asked {
+pub(crate) enum HistoryEntry {
     /// A read; `refused` if its context is invalid.
     Read { invoked: Moment, r: u8, strong: bool, seen: WriteSet, seen_hlc: Hlc, refused: bool },
     /// A write, by its index in the history; `refused` if its context is invalid.
-    Write { place: usize, w: u8, refused: bool },
+    Write { index: usize, w: u8, refused: bool },
 }
 
 /// All clients of a run.
@@ -88,8 +88,8 @@ pub struct Clients {
     begun: usize,
     order: u64,
     failure: Option<Failure>,
-    /// The numbers of successful and of all answers.
-    answers: (u64, u64),
+    /// The numbers of successful and of all responses.
+    responses: (u64, u64),
 }
 
 impl Clients {
@@ -125,7 +125,7 @@ impl Clients {
             begun: 0,
             order: 0,
             failure: None,
-            answers: (0, 0),
+            responses: (0, 0),
         }
     }
 
@@ -134,12 +134,12 @@ impl Clients {
         self.clients.len() - 1
     }
 
-    /// The requests and answers so far, by key.
+    /// The requests and responses so far, by key.
     pub fn histories(&self) -> &[KeyHistory] {
         &self.histories
     }
 
-    /// The requests and answers of the whole run, by key.
+    /// The requests and responses of the run, by key.
     pub fn into_histories(self) -> Vec<KeyHistory> {
         self.histories
     }
@@ -163,7 +163,7 @@ impl Clients {
             write.latest = stored.and_then(Minted::latest);
             write.collected_from_us = write.id.and_then(|id| world.collected_from_us(id));
             write.forwards = stored.map_or(0, |stored| stored.forwards);
-            // The network may deliver a forwarded write twice. A refusal then concerns one delivery only.
+            // The network may deliver a forwarded write twice. A refusal is then about one delivery only.
             if write.forwards > 0 && write.fate == Fate::Refused {
                 write.fate = Fate::Unknown;
             }
@@ -174,9 +174,9 @@ impl Clients {
         &mut self.histories[key]
     }
 
-    /// The numbers of successful and of all answers.
-    pub const fn answers(&self) -> (u64, u64) {
-        self.answers
+    /// The numbers of successful and of all responses.
+    pub const fn responses(&self) -> (u64, u64) {
+        self.responses
     }
 
     /// Takes the first failure, if there is one.
@@ -234,8 +234,8 @@ impl Clients {
     }
 
     /// Sets a client's next request.
-    pub(crate) fn set_pending(&mut self, client: usize, key: usize, asked: Asked, request: Request) {
-        self.clients[client].pending = Some(Pending { key, asked, request, attempts: 0, attempt: None, sent_us: 0 });
+    pub(crate) fn set_pending(&mut self, client: usize, key: usize, entry: HistoryEntry, request: Request) {
+        self.clients[client].pending = Some(Pending { key, entry, request, attempts: 0, attempt: None, sent_us: 0 });
     }
 
     /// Sends a client's pending request to `node`, or to one that the client chooses.
@@ -258,8 +258,8 @@ impl Clients {
         pending.attempt = Some((id, node));
         pending.sent_us = world.now_us();
         let timeout_us = pending.request.timeout.as_micros() as u64;
-        if let Asked::Write { place, .. } = pending.asked {
-            let write = &mut self.histories[pending.key].writes[place];
+        if let HistoryEntry::Write { index, .. } = pending.entry {
+            let write = &mut self.histories[pending.key].writes[index];
             write.attempts = pending.attempts;
             if pending.attempts > 1 {
                 // The refusal of an earlier attempt does not apply to this one.
@@ -305,22 +305,22 @@ impl Clients {
         self.replied(world, id, Err(Refusal::Unavailable(short)));
     }
 
-    /// Handles the answer to a request.
+    /// Handles the response to a request.
     pub fn replied(&mut self, world: &mut World, id: ClientId, outcome: Outcome) {
         let Some(client) = self.waiting.remove(&id) else { return };
         let Some(pending) = self.clients[client].pending.take() else { return };
         let at = self.moment(world);
         let ok = outcome.is_ok();
-        self.answers.1 += 1;
-        self.answers.0 += u64::from(ok);
+        self.responses.1 += 1;
+        self.responses.0 += u64::from(ok);
         self.clients[client].succeeded = ok;
-        let retry = match pending.asked {
-            Asked::Read { .. } => {
+        let retry = match pending.entry {
+            HistoryEntry::Read { .. } => {
                 self.read_ended(client, &pending, at, outcome);
                 false
             }
-            Asked::Write { place, w, refused } => {
-                self.write_ended(client, &pending, (place, w, refused), at, outcome);
+            HistoryEntry::Write { index, w, refused } => {
+                self.write_ended(client, &pending, (index, w, refused), at, outcome);
                 !ok && !refused && client != self.extra() && self.may_retry(&pending)
             }
         };
@@ -339,12 +339,12 @@ impl Clients {
     }
 
     fn read_ended(&mut self, client: usize, pending: &Pending, answered: Moment, outcome: Outcome) {
-        let Asked::Read { invoked, r, strong, seen, seen_hlc, refused } = pending.asked else { return };
+        let HistoryEntry::Read { invoked, r, strong, seen, seen_hlc, refused } = pending.entry else { return };
         let got = match outcome {
             Ok(Reply::Got(got)) if !refused => got,
             Err(Refusal::BadContext(_)) if refused => return,
             Err(Refusal::Unavailable(_) | Refusal::Unverified(_) | Refusal::Overloaded) => return,
-            other => return self.wrong_answer(pending.key, answered, &other),
+            other => return self.wrong_response(pending.key, answered, &other),
         };
         if u32::from(r) > got.acks.home + got.acks.standin {
             let message = format!("a read that needs {r} homes was answered by {:?}", got.acks);
@@ -357,7 +357,7 @@ impl Clients {
         self.histories[pending.key].reads.push(Read { invoked, answered, r, strong, seen, seen_hlc, siblings });
     }
 
-    /// The context of an answer, and the writes that it covers.
+    /// The context of a response, and the writes that it covers.
     fn hold(&self, key: usize, got: &Got) -> Option<HeldContext> {
         let sealed = got.context.clone()?;
         let shown = self.histories[key].writes_of(&got.siblings);
@@ -370,7 +370,7 @@ impl Clients {
         self.fail(check, Some(key), at.at_us, message);
     }
 
-    fn wrong_answer(&mut self, key: usize, at: Moment, outcome: &Outcome) {
+    fn wrong_response(&mut self, key: usize, at: Moment, outcome: &Outcome) {
         let message = format!("a client got {outcome:?}");
         self.fail_at("a response matches its request", key, at, message);
     }
@@ -379,20 +379,20 @@ impl Clients {
         &mut self,
         client: usize,
         pending: &Pending,
-        (place, w, refused): (usize, u8, bool),
+        (index, w, refused): (usize, u8, bool),
         at: Moment,
         outcome: Outcome,
     ) {
-        let write = &mut self.histories[pending.key].writes[place];
+        let write = &mut self.histories[pending.key].writes[index];
         match outcome {
-            Ok(Reply::Put(done)) if !refused => self.write_done(client, pending, place, w, at, done),
+            Ok(Reply::Put(done)) if !refused => self.write_done(client, pending, index, w, at, done),
             Err(Refusal::BadContext(_)) if refused => {}
             Err(Refusal::Overloaded) => {
                 if pending.attempts == 1 {
                     write.fate = Fate::Refused;
                 }
             }
-            // The network may deliver a forwarded write twice. For a write with a name that is known; see `learn_minted`.
+            // The network may deliver a forwarded write twice. That shows only for a named write; see `learn_minted`.
             Err(Refusal::DiskFull) => {
                 if pending.attempts == 1 && write.id.is_some() {
                     write.fate = Fate::Refused;
@@ -408,18 +408,18 @@ impl Clients {
                     write.fate = Fate::Unknown;
                 }
             }
-            other => self.wrong_answer(pending.key, at, &other),
+            other => self.wrong_response(pending.key, at, &other),
         }
     }
 
-    fn write_done(&mut self, client: usize, pending: &Pending, place: usize, w: u8, at: Moment, done: PutDone) {
+    fn write_done(&mut self, client: usize, pending: &Pending, index: usize, w: u8, at: Moment, done: PutDone) {
         let key = pending.key;
         let Operation::Put(put) = &pending.request.operation else { return };
         let Some(sealed) = done.context else {
             if put.content != Content::Tombstone || put.context.is_some() {
-                self.fail_at("a stored write has a context", key, at, format!("w{place} has none"));
+                self.fail_at("a stored write has a context", key, at, format!("w{index} has none"));
             }
-            self.histories[key].writes[place].fate = Fate::FoundNothing { at };
+            self.histories[key].writes[index].fate = Fate::FoundNothing { at };
             return;
         };
         let context = match self.sealer.open(&sealed, &self.histories[key].key) {
@@ -430,7 +430,7 @@ impl Clients {
             let message = format!("a write that needs {w} homes was stored by {:?}", done.acks);
             return self.fail_at("an answer has enough acknowledgements", key, at, message);
         }
-        let write = &mut self.histories[key].writes[place];
+        let write = &mut self.histories[key].writes[index];
         // A write that was replaced before this attempt is not in the context of the attempt's reply.
         let hlc = match write.id {
             Some(id) => context.seen.ids.get(&id).copied(),
@@ -444,7 +444,7 @@ impl Clients {
         }
         let own = match write.shown {
             Shown::Writes(shown) => {
-                let shown = if hlc.is_some() { shown.union(WriteSet::of(place)) } else { shown };
+                let shown = if hlc.is_some() { shown.union(WriteSet::of(index)) } else { shown };
                 Some(HeldContext { sealed, shown, hlc: context.seen.hlc })
             }
             Shown::Names(_) | Shown::Unknown => None,
@@ -464,7 +464,7 @@ impl Clients {
     pub fn read_now(&mut self, world: &mut World, key: usize, node: usize, r: u8, consistency: Consistency) {
         let client = self.extra();
         workload::read(self, world, client, key, workload::Reading { consistency, r, seen: None, override_r: true });
-        self.patient(client);
+        self.extend_timeout(client);
         self.send(world, client, Some(node));
     }
 
@@ -473,11 +473,11 @@ impl Clients {
         let client = self.extra();
         let context = self.clients[client].memory[key].got.clone();
         workload::write(self, world, client, key, workload::Writing::plain(context, delete));
-        self.patient(client);
+        self.extend_timeout(client);
         self.send(world, client, Some(node));
     }
 
-    fn patient(&mut self, client: usize) {
+    fn extend_timeout(&mut self, client: usize) {
         if let Some(pending) = &mut self.clients[client].pending {
             pending.request.timeout = Duration::from_secs(5);
         }

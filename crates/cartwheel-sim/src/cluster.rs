@@ -193,8 +193,8 @@ impl Cluster {
     }
 
     fn ns_of(&self, key: &Key) -> (u8, u8) {
-        let place = self.spec.buckets.iter().position(|bucket| bucket.name.as_bytes() == key.bucket());
-        self.ns[place.expect("clients use only the run's buckets")]
+        let index = self.spec.buckets.iter().position(|bucket| bucket.name.as_bytes() == key.bucket());
+        self.ns[index.expect("clients use only the run's buckets")]
     }
 
     /// The range in which an administrator changes the n of each bucket.

@@ -198,7 +198,7 @@ impl Faults {
                 if is_orderly && !world.machine(victim).is_paused() {
                     let lost = world.stop(victim);
                     self.schedule_end(world, fault, Remedy::Start(victim));
-                    return places_of(world, keys, &lost);
+                    return indices_of(world, keys, &lost);
                 }
                 return self.crash(world, fault, victim, keys);
             }
@@ -237,7 +237,7 @@ impl Faults {
     fn crash(&mut self, world: &mut World, fault: Fault, victim: usize, keys: &[&Key]) -> Vec<usize> {
         let lost = world.crash(victim, least_survivors(world, victim));
         self.schedule_end(world, fault, Remedy::Start(victim));
-        places_of(world, keys, &lost)
+        indices_of(world, keys, &lost)
     }
 
     fn crash_all(&mut self, world: &mut World, keys: &[&Key]) -> Vec<usize> {
@@ -255,7 +255,7 @@ impl Faults {
             .iter()
             .flat_map(|&home| {
                 let lost = world.crash(home, least_survivors(world, home));
-                places_of(world, keys, &lost)
+                indices_of(world, keys, &lost)
             })
             .collect();
         self.schedule_end(world, Fault::StandIns, Remedy::Restart(others, up));
@@ -264,18 +264,18 @@ impl Faults {
 
     /// Restarts stand-ins in order, and then schedules the start of their homes.
     fn restart(&mut self, world: &mut World, stand_ins: &[usize], homes: &[usize], keys: &[&Key]) -> Vec<usize> {
-        let mut places = Vec::new();
+        let mut indices = Vec::new();
         for &node in stand_ins {
             if world.machine(node).is_up() && !world.machine(node).is_paused() {
                 let lost = world.stop(node);
-                places.extend(places_of(world, keys, &lost));
+                indices.extend(indices_of(world, keys, &lost));
                 world.start(node);
             }
         }
         for &node in homes {
             self.schedule_end(world, Fault::StandIns, Remedy::Start(node));
         }
-        places
+        indices
     }
 
     /// All links between two groups; sometimes only those in one direction.
@@ -302,11 +302,11 @@ impl Faults {
     }
 
     /// Ends a fault. Returns the same as [`Self::strike`].
-    pub fn end_fault(&mut self, world: &mut World, place: usize, keys: &[&Key]) -> Vec<usize> {
+    pub fn end_fault(&mut self, world: &mut World, index: usize, keys: &[&Key]) -> Vec<usize> {
         if self.over {
             return Vec::new();
         }
-        match self.remedies[place].take() {
+        match self.remedies[index].take() {
             Some(Remedy::Links(links)) => links.iter().for_each(|&(from, to)| world.heal_link(from, to)),
             Some(Remedy::Start(node)) if !world.machine(node).is_up() => world.start(node),
             Some(Remedy::Resume(node)) if world.machine(node).is_paused() => world.resume(node),
@@ -319,7 +319,7 @@ impl Faults {
     }
 
     /// Restores a copy of the disk of `victim`, if that loses no data. It also requires that since the copy was made no epoch has begun, the
-    /// node has made no promise, and no other node has heard of a loss: those would not count the node until its boots have come as far again,
+    /// node has made no promise, and no other node knows of a loss. Otherwise those would not count the node until its boots have come as far again,
     /// or the loss is forgotten. Returns the indexes of the keys that the node is a home of.
     fn restore_copy(&mut self, world: &mut World, victim: usize, keys: &[&Key]) -> Vec<usize> {
         let Some(copies) = self.copies.get(&victim).filter(|copies| !copies.is_empty()) else { return Vec::new() };
@@ -335,7 +335,7 @@ impl Faults {
         world.crash(victim, 0);
         world.restore_copy(victim, copy);
         self.schedule_end(world, Fault::HotCopy, Remedy::Start(victim));
-        (0..keys.len()).filter(|&place| world.homes(keys[place]).contains(&victim)).collect()
+        (0..keys.len()).filter(|&index| world.homes(keys[index]).contains(&victim)).collect()
     }
 
     /// A random offset of at most `max_ms` in either direction.
@@ -349,28 +349,28 @@ impl Faults {
         if !can_lose(world, victim, keys) {
             return Vec::new();
         }
-        let places = (0..keys.len()).filter(|&place| is_home(keys[place])).collect();
+        let indices = (0..keys.len()).filter(|&index| is_home(keys[index])).collect();
         world.crash(victim, 0);
         world.wipe(victim, Incarnation(self.wipe_rng.bits()), Rng::new(self.wipe_rng.bits(), Stream::Wipe));
         self.schedule_end(world, Fault::Wipe, Remedy::Start(victim));
-        places
+        indices
     }
 
     /// Damages a record of `victim` if that loses no data.
     fn damage(&mut self, world: &mut World, victim: usize, keys: &[&Key]) -> Option<usize> {
-        let place = self.rng.index(keys.len());
-        let key = keys[place];
+        let index = self.rng.index(keys.len());
+        let key = keys[index];
         if !can_spare(world, victim, key) {
             return None;
         }
         world.damage(victim, key);
-        Some(place)
+        Some(index)
     }
 }
 
 /// The indexes of the keys whose acknowledged writes may be among the lost changes.
-fn places_of(world: &World, keys: &[&Key], lost: &[Key]) -> Vec<usize> {
-    (0..keys.len()).filter(|&place| leaves_to_the_os(world, keys[place]) && lost.contains(keys[place])).collect()
+fn indices_of(world: &World, keys: &[&Key], lost: &[Key]) -> Vec<usize> {
+    (0..keys.len()).filter(|&index| leaves_to_the_os(world, keys[index]) && lost.contains(keys[index])).collect()
 }
 
 fn leaves_to_the_os(world: &World, key: &Key) -> bool {

@@ -1,4 +1,4 @@
-//! The requests and answers of clients, by key. This is the evidence that the oracle judges.
+//! The requests and responses of clients, by key. This is the evidence that the oracle judges.
 
 use bytes::Bytes;
 use cartwheel_core::cluster::membership::Conflict;
@@ -68,7 +68,7 @@ impl FromIterator<usize> for WriteSet {
 /// A point in a run. `order` decides between two in the same microsecond.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Moment {
-    /// The position among all requests and answers.
+    /// The position among all requests and responses.
     pub order: u64,
     /// The simulated time in microseconds.
     pub at_us: u64,
@@ -79,9 +79,9 @@ pub struct Moment {
 pub enum Shown {
     /// Exactly these: the client knew them.
     Writes(WriteSet),
-    /// The writes with these names. It was a delete without a context, which deletes what its coordinator sees, and it was answered.
+    /// The writes with these names. It was a delete without a context, which deletes what its coordinator sees, and it had a response.
     Names(Vec<WriteId>),
-    /// Not known: such a delete was not answered, or had more than one attempt.
+    /// Not known: such a delete had no response, or more than one attempt.
     Unknown,
 }
 
@@ -94,12 +94,12 @@ pub enum Fate {
     Refused,
     /// It was a delete and found nothing to delete.
     FoundNothing {
-        /// When the client got the answer.
+        /// When the client got the response.
         at: Moment,
     },
     /// It is stored.
     Acknowledged {
-        /// When the client got the answer.
+        /// When the client got the response.
         at: Moment,
         /// The number of home replicas that are known to have stored it.
         w: u8,
@@ -136,7 +136,7 @@ pub struct Write {
     pub collected_from_us: Option<u64>,
     /// Whether all its dots were made by homes of the key, and the homes never changed: then each had everything that all homes had acknowledged.
     pub made_at_homes: bool,
-    /// How often a node forwarded it to another. A write that was carried out more than once may have replaced more than its client was told. Only
+    /// How often a node forwarded it to another. A write that was carried out more than once may have replaced more than its client knows. Only
     /// the simulator can see that, not a client.
     pub forwards: usize,
 }
@@ -147,7 +147,7 @@ impl Write {
         self.attempts as usize
     }
 
-    /// When the client was told that it is done, if it was.
+    /// When the client got a successful response, if it did.
     pub const fn answered(&self) -> Option<Moment> {
         match self.fate {
             Fate::Acknowledged { at, .. } | Fate::FoundNothing { at } => Some(at),
@@ -169,14 +169,14 @@ impl Write {
     }
 }
 
-/// A read with an answer.
+/// A read with a response.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Read {
     /// When it was sent.
     pub invoked: Moment,
-    /// When it was answered.
+    /// When its response came.
     pub answered: Moment,
-    /// The number of home replicas that are known to have answered. The body that a put returns counts as a read with none.
+    /// The number of home replicas that are known to have responded. The body that a put returns counts as a read with none.
     pub r: u8,
     /// Whether it belongs to the key's linearizable history.
     pub strong: bool,
@@ -203,7 +203,7 @@ pub struct KeyHistory {
     pub replicas: u8,
     /// In the order of their first attempts.
     pub writes: Vec<Write>,
-    /// In the order of their answers.
+    /// In the order of their responses.
     pub reads: Vec<Read>,
     /// Whether one of its records was damaged or lost at some time.
     pub damaged: bool,
@@ -229,24 +229,24 @@ impl KeyHistory {
     }
 
     /// The value of the write with this index. It is unique in the run.
-    pub fn value(&self, place: usize) -> Bytes {
-        format!("k{}w{place}", self.number).into()
+    pub fn value(&self, index: usize) -> Bytes {
+        format!("k{}w{index}", self.number).into()
     }
 
     /// The write that a sibling shows; `None` if it was never written.
     pub fn write_of(&self, sibling: &Sibling) -> Option<usize> {
-        let place = match &sibling.content {
+        let index = match &sibling.content {
             Content::Value { bytes, .. } => {
-                let place = std::str::from_utf8(bytes).ok()?.strip_prefix(&format!("k{}w", self.number))?;
-                place.parse().ok()?
+                let index = std::str::from_utf8(bytes).ok()?.strip_prefix(&format!("k{}w", self.number))?;
+                index.parse().ok()?
             }
             Content::Tombstone => self.writes.iter().position(|write| write.id == Some(sibling.write_id))?,
         };
-        let write = self.writes.get(place)?;
+        let write = self.writes.get(index)?;
         let same = write.content == sibling.content
             && write.expires == sibling.expires
             && write.id.is_none_or(|id| id == sibling.write_id);
-        same.then_some(place)
+        same.then_some(index)
     }
 
     /// The writes that siblings show. Siblings that were never written are left out.
@@ -270,8 +270,8 @@ impl KeyHistory {
 
     /// A line for each write: what it had been shown, and how it ended.
     pub fn describe_writes(&self) -> String {
-        let line = |place: usize| {
-            let write = &self.writes[place];
+        let line = |index: usize| {
+            let write = &self.writes[index];
             let shown = match &write.shown {
                 Shown::Writes(shown) => self.names(*shown),
                 Shown::Names(names) => format!("{names:?}"),
@@ -288,7 +288,7 @@ impl KeyHistory {
             };
             format!(
                 "    {} {id}, shown {shown}, {} attempts, {} forwards: {fate}",
-                self.name(place),
+                self.name(index),
                 write.attempts,
                 write.forwards
             )

@@ -1,5 +1,5 @@
 //! A deterministic simulator of Cartwheel. It runs clusters of the real core over simulated networks, disks and clocks, and an oracle checks every
-//! answer that clients get.
+//! response that clients get.
 //!
 //! A run is a function of its seed: [`run::run`]. A phase of faults is followed by a phase of healing, in which the cluster must converge.
 //! [`placement`] is a simulation of another kind: it compares the paper's strategies of data placement, without messages or faults.
@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | [`run`], [`options`], [`rng`] | a run from begin to end, its options and its random streams, all drawn from the seed |
 //! | [`world`], [`machine`], [`network`], [`disk`], [`clock`], [`cluster`] | the simulated world |
-//! | [`client`], [`workload`], [`history`] | the clients, their requests, and the record of all answers |
+//! | [`client`], [`workload`], [`history`] | the clients, their requests, and the record of all responses |
 //! | [`administrator`], [`topology`], [`faults`] | changes of settings, changes of members, and faults |
 //! | [`oracle`], [`linear`], [`failure`] | the checks, the search for linear orders, and the result of a failed check |
 //! | [`trace`], [`show`], [`report`] | the trace of a run, its text, and the report on a failed seed |

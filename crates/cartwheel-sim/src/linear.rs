@@ -12,13 +12,13 @@ pub const OPERATIONS_MAX: usize = 256;
 pub trait Model {
     /// A state of the object.
     type State: Clone + Ord;
-    /// An operation together with its answer.
+    /// An operation together with its response.
     type Operation;
 
     /// The state before the first operation.
     fn initial(&self) -> Self::State;
 
-    /// The state after `operation`; `None` if `operation` cannot have had its answer in `state`.
+    /// The state after `operation`; `None` if `operation` cannot have had its response in `state`.
     fn apply(&self, state: &Self::State, operation: &Self::Operation) -> Option<Self::State>;
 }
 
@@ -27,7 +27,7 @@ pub trait Model {
 pub struct Interval<O> {
     /// When it was invoked.
     pub invoked: u64,
-    /// When it was answered. Without an answer, it takes effect at some time after it was invoked, or never.
+    /// When its response came. Without a response, it takes effect at some time after it was invoked, or never.
     pub answered: Option<u64>,
     /// The operation.
     pub operation: O,
@@ -78,9 +78,9 @@ struct Search<'a, M: Model> {
 impl<M: Model> Search<'_, M> {
     /// Places the remaining operations behind those that are `placed`.
     fn place(&mut self, placed: Placed, state: M::State) -> Linearity {
-        // An operation may not precede one that was answered before it was invoked.
+        // An operation may not precede one whose response came before it was invoked.
         let open = || self.history.iter().enumerate().filter(|(at, _)| !placed.contains(*at));
-        let Some(first_answer) = open().filter_map(|(_, interval)| interval.answered).min() else {
+        let Some(first_response) = open().filter_map(|(_, interval)| interval.answered).min() else {
             return Linearity::Linear;
         };
         if self.seen.len() >= self.configurations_max {
@@ -90,7 +90,7 @@ impl<M: Model> Search<'_, M> {
             return Linearity::NotLinear;
         }
         for (at, interval) in self.history.iter().enumerate() {
-            if placed.contains(at) || interval.invoked > first_answer {
+            if placed.contains(at) || interval.invoked > first_response {
                 continue;
             }
             if let Some(next) = self.model.apply(&state, &interval.operation) {
@@ -213,7 +213,7 @@ mod tests {
             accesses in prop::collection::vec((0_u64..12, 1_u64..8, any::<bool>(), any::<bool>(), 0_u8..3), 0..7)
         ) {
             let history: Vec<_> = accesses.iter().enumerate().map(|(at, &(from, length, answered, writes, value))| {
-                // All times must differ: an answer and an invocation at the same time have no order.
+                // All times must differ: a response and an invocation at the same time have no order.
                 let (invoked, end) = (from * 64 + 2 * at as u64, (from + length) * 64 + 2 * at as u64 + 1);
                 let operation = if writes { Write(value) } else { Read(value) };
                 Interval { invoked, answered: (answered || !writes).then_some(end), operation }

@@ -70,7 +70,7 @@ pub struct Machine {
     pub(crate) epoch_floor: Epoch,
     /// The boot of its incarnation since which it continues its actors.
     pub(crate) actors: ActorsSince,
-    /// Its store may lack records from before this; its next boot is told so.
+    /// Its store may lack records from before this; its next boot starts with this loss floor.
     pub(crate) loss_floor: Since,
     /// Whether its disk is a restored copy, which the node does not know.
     pub(crate) was_restored: bool,

@@ -125,7 +125,7 @@ pub struct Workload {
     pub keys: usize,
     /// The shortest and the longest timeout of a request.
     pub timeout: (Duration, Duration),
-    /// The mean time between an answer and the client's next request.
+    /// The mean time between a response and the client's next request.
     pub think_us: u64,
     /// The share of requests that go to the client's own node, in a thousand.
     pub sticky_per_mille: u32,
@@ -294,7 +294,7 @@ impl Options {
         self.topology = Some(TopologyOptions { every_us, removes });
     }
 
-    /// All clients use few keys, and reads or writes ask few homes: then it shows if a home lacks a write.
+    /// All clients use few keys, and reads or writes need few homes. Then it shows if a home lacks a write.
     fn crowd_few_keys(&mut self, rng: &mut Rng) {
         let nodes_len = (self.cluster.nodes.len() - self.cluster.spares) as u8;
         for bucket in &mut self.cluster.buckets {
@@ -346,7 +346,7 @@ impl Options {
         let rng = &mut Rng::new(seed, Stream::Days);
         let founders = options.cluster.nodes.len() - options.cluster.spares;
         options.cluster.nodes.truncate(founders.min(4));
-        // No request needs more answers than there are nodes.
+        // No request needs more responses than there are nodes.
         let nodes_len = options.cluster.nodes.len() as u8;
         for bucket in &mut options.cluster.buckets {
             (bucket.r, bucket.w) = (bucket.r.min(nodes_len), bucket.w.min(nodes_len));

@@ -1,4 +1,4 @@
-//! One run of a seed. In the first phase faults strike, and every answer must be correct. In the second phase all faults have ended, and the
+//! One run of a seed. In the first phase faults strike, and every response must be correct. In the second phase all faults have ended, and the
 //! cluster must converge.
 
 mod loss;
@@ -38,8 +38,8 @@ const WAIT_US: u64 = 5_000_000;
 /// How often [`WAIT_US`] is waited for until all partitions have their target configurations.
 const SETTLE_WAITS_MAX: u32 = 60;
 
-/// The number of rounds of reads of all keys after which replicas must be equal. Reads may fail in the first rounds: nodes must hear from each
-/// other that clocks agree again, and replicas must recover lost records.
+/// The number of rounds of reads of all keys after which replicas must be equal. Reads may fail in the first rounds: nodes must find
+/// that clocks agree again, and replicas must recover lost records.
 const ROUNDS_MAX: usize = 6;
 const ROUNDS_MAY_FAIL: usize = 3;
 
@@ -59,7 +59,7 @@ const DAYS_MAX_US: u64 = 96 * 3600 * 1_000_000;
 pub struct RunSettings {
     /// Keep the text of the trace.
     pub readable: bool,
-    /// Stop at this simulated time, in microseconds, to look at the stores.
+    /// Stop at this simulated time, in microseconds, to inspect the stores.
     pub until_us: Option<u64>,
     /// Slow everything down: the run lasts about a day of simulated time.
     pub takes_a_day: bool,
@@ -82,16 +82,16 @@ pub struct Report {
     pub trace: Trace,
     /// The records of the homes of each key at the end, as text; empty unless the trace's text is kept.
     pub holdings: Vec<(Key, String)>,
-    /// The requests and answers of clients, by key.
+    /// The requests and responses of clients, by key.
     pub histories: Vec<KeyHistory>,
 }
 
 /// The counts of one or more runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
-    /// Requests with a successful answer.
+    /// Requests with a successful response.
     pub succeeded: u64,
-    /// Requests with an answer.
+    /// Requests with a response.
     pub answered: u64,
     /// Messages sent.
     pub messages: u64,
@@ -120,7 +120,7 @@ impl Stats {
 pub enum Alarm {
     /// A client has finished thinking.
     Client(usize),
-    /// A request must have been answered.
+    /// A request must have had its response.
     Deadline(ClientId),
     /// A fault strikes.
     Fault(Fault),
@@ -143,7 +143,7 @@ impl Alarm {
             Self::Client(client) => (0, client as u64),
             Self::Deadline(id) => (1, id.0),
             Self::Fault(fault) => (2, fault as u64),
-            Self::EndFault(place) => (3, place as u64),
+            Self::EndFault(index) => (3, index as u64),
             Self::Phase => (4, 0),
             Self::Settings => (5, 0),
             Self::Topology => (6, 0),
@@ -333,10 +333,10 @@ impl Run {
 
     /// Deletes every key, and checks that no disk holds anything of them some minutes later.
     fn deletes_leave_no_records(&mut self) -> Result<(), Stop> {
-        for place in 0..self.keys().len() {
+        for index in 0..self.keys().len() {
             let node = self.any_member();
-            let replicas = self.world.cluster().replicas(&self.keys()[place]);
-            self.read(place, node, replicas, Consistency::Eventual)?;
+            let replicas = self.world.cluster().replicas(&self.keys()[index]);
+            self.read(index, node, replicas, Consistency::Eventual)?;
         }
         self.writes_succeed(true)?;
         self.quiet(COLLECTED_US)?;
@@ -412,10 +412,10 @@ impl Run {
         match alarm {
             Alarm::Client(client) => self.clients.wake(&mut self.world, client),
             Alarm::Deadline(id) => self.clients.check_deadline(&mut self.world, id),
-            Alarm::EndFault(place) => {
+            Alarm::EndFault(index) => {
                 let keys: Vec<&Key> = self.clients.histories().iter().map(|history| &history.key).collect();
-                for place in self.faults.end_fault(&mut self.world, place, &keys) {
-                    self.clients.history_mut(place).damaged = true;
+                for index in self.faults.end_fault(&mut self.world, index, &keys) {
+                    self.clients.history_mut(index).damaged = true;
                 }
             }
             Alarm::Phase => self.phase_over = true,
@@ -431,8 +431,8 @@ impl Run {
             }
             Alarm::Fault(fault) => {
                 let keys: Vec<&Key> = self.clients.histories().iter().map(|history| &history.key).collect();
-                for place in self.faults.strike(&mut self.world, fault, &keys) {
-                    self.clients.history_mut(place).damaged = true;
+                for index in self.faults.strike(&mut self.world, fault, &keys) {
+                    self.clients.history_mut(index).damaged = true;
                 }
             }
         }
@@ -475,18 +475,18 @@ impl Run {
     fn converge(&mut self) -> Result<Vec<State>, Stop> {
         let keys = self.keys();
         for round in 0..ROUNDS_MAX {
-            for (place, key) in keys.iter().enumerate() {
+            for (index, key) in keys.iter().enumerate() {
                 let node = self.any_member();
                 let replicas = self.replicas(key);
-                let answered = self.read(place, node, replicas, Consistency::Eventual)?;
-                if !answered && round >= ROUNDS_MAY_FAIL {
+                let succeeded = self.read(index, node, replicas, Consistency::Eventual)?;
+                if !succeeded && round >= ROUNDS_MAY_FAIL {
                     let message = format!("a get failed: {}", self.world.describe_members(node));
                     return Err(self.fail("a healed cluster answers", Some(key.clone()), message));
                 }
-                if !answered {
+                if !succeeded {
                     // A home that lost its record does not count until it has recovered it by a read of its own.
                     for home in self.world.homes(key) {
-                        self.read(place, home, replicas / 2 + 1, Consistency::Eventual)?;
+                        self.read(index, home, replicas / 2 + 1, Consistency::Eventual)?;
                     }
                 }
             }
@@ -510,18 +510,19 @@ impl Run {
     }
 
     /// Reads a key through a node, twice if necessary, and returns whether that succeeded.
-    fn read(&mut self, place: usize, node: usize, r: u8, consistency: Consistency) -> Result<bool, Stop> {
-        self.clients.read_now(&mut self.world, place, node, r, consistency);
-        if self.answer()? {
+    fn read(&mut self, index: usize, node: usize, r: u8, consistency: Consistency) -> Result<bool, Stop> {
+        self.clients.read_now(&mut self.world, index, node, r, consistency);
+        if self.has_succeeded()? {
             return Ok(true);
         }
         // The node may still be busy with repairs of earlier reads, and refuse more work.
         self.quiet(1_000_000)?;
-        self.clients.read_now(&mut self.world, place, node, r, consistency);
-        self.answer()
+        self.clients.read_now(&mut self.world, index, node, r, consistency);
+        self.has_succeeded()
     }
 
-    fn answer(&mut self) -> Result<bool, Stop> {
+    /// Waits for the extra client's request to end, and returns whether it succeeded.
+    fn has_succeeded(&mut self) -> Result<bool, Stop> {
         let client = self.clients.extra();
         while !self.clients.is_idle(client) {
             self.turn()?;
@@ -529,25 +530,25 @@ impl Run {
         Ok(self.clients.succeeded(client))
     }
 
-    /// Checks that every node answers every read, and that the answers agree with what the replicas hold.
+    /// Checks that reads succeed through every node, and agree with what the replicas hold.
     fn reads_agree(&mut self, states: &[State]) -> Result<(), Stop> {
-        for (place, key) in self.keys().iter().enumerate() {
+        for (index, key) in self.keys().iter().enumerate() {
             for node in self.world.members() {
                 let r = self.rng.range(1, u64::from(self.replicas(key))) as u8;
                 let consistency = *self.rng.pick(&[Consistency::Eventual, Consistency::Strong]);
-                if !self.read(place, node, r, consistency)? {
+                if !self.read(index, node, r, consistency)? {
                     let message = format!("a get with r={r} failed: {}", self.world.describe_members(node));
                     return Err(self.fail("a healed cluster answers", Some(key.clone()), message));
                 }
                 self.clients.learn_minted(&self.world);
-                let history = &self.clients.histories()[place];
+                let history = &self.clients.histories()[index];
                 let shown = history.reads.last().map(|read| history.writes_of(&read.siblings));
                 let held = match history.conflict {
-                    Conflict::Siblings => history.writes_of(states[place].distinct_siblings()),
-                    Conflict::Lww => history.writes_of(states[place].latest()),
+                    Conflict::Siblings => history.writes_of(states[index].distinct_siblings()),
+                    Conflict::Lww => history.writes_of(states[index].latest()),
                 };
                 let collected: WriteSet = (0..history.writes.len())
-                    .filter(|&place| history.writes[place].may_be_collected(u64::MAX))
+                    .filter(|&index| history.writes[index].may_be_collected(u64::MAX))
                     .collect();
                 if shown.map(|shown| shown.without(collected)) != Some(held.without(collected)) {
                     let message =
@@ -561,18 +562,18 @@ impl Run {
 
     /// Checks that every key with at least W replicas takes a write, or a delete, through any node.
     ///
-    /// A node remembers for a minute that its clock differed from its peers', and must hear from them to learn that it is right again. So a
+    /// A node remembers for a minute that its clock differed from its peers', and needs their messages to find that it is right again. So a
     /// failed write is tried again after some reads, a bounded number of times.
     fn writes_succeed(&mut self, delete: bool) -> Result<(), Stop> {
-        for (place, key) in self.keys().iter().enumerate() {
+        for (index, key) in self.keys().iter().enumerate() {
             if self.replicas(key) < self.world.cluster().bucket(key).w {
                 continue;
             }
             let node = self.any_member();
             let mut attempt = 1;
             loop {
-                self.clients.write_now(&mut self.world, place, node, delete);
-                if self.answer()? {
+                self.clients.write_now(&mut self.world, index, node, delete);
+                if self.has_succeeded()? {
                     break;
                 }
                 if attempt == WRITE_ATTEMPTS_MAX {
@@ -581,8 +582,8 @@ impl Run {
                 attempt += 1;
                 self.quiet(CLOCK_WINDOW_US)?;
                 for through in self.world.members() {
-                    for place in 0..self.clients.histories().len() {
-                        self.read(place, through, 1, Consistency::Eventual)?;
+                    for index in 0..self.clients.histories().len() {
+                        self.read(index, through, 1, Consistency::Eventual)?;
                     }
                 }
                 // Background repairs after the reads count as work of the nodes too.
@@ -622,7 +623,7 @@ impl Run {
         } else {
             Vec::new()
         };
-        let (succeeded, answered) = self.clients.answers();
+        let (succeeded, answered) = self.clients.responses();
         let stats = Stats {
             succeeded,
             answered,
@@ -645,11 +646,11 @@ impl Run {
     /// The first violation: the histories may show one that happened before `stopped` was found.
     fn earliest(&mut self, stopped: Failure) -> Failure {
         self.clients.learn_minted(&self.world);
-        let told = self
+        let violations = self
             .clients
             .histories()
             .iter()
             .filter_map(|history| oracle::judge(history, None).failure.map(|failure| *failure));
-        told.chain([stopped.clone()]).min_by_key(|failure| failure.at_us).unwrap_or(stopped)
+        violations.chain([stopped.clone()]).min_by_key(|failure| failure.at_us).unwrap_or(stopped)
     }
 }

@@ -149,7 +149,7 @@ struct Machine {
 struct World {
     scale: Scale,
     machines: Vec<Machine>,
-    places: BTreeMap<NodeId, usize>,
+    indices: BTreeMap<NodeId, usize>,
     events: BTreeMap<(u64, u64), Event>,
     scheduled: u64,
     now_us: u64,
@@ -174,8 +174,8 @@ pub fn run(scale: Scale) -> Figures {
     world.advance(warm_up_us);
     let mut figures = Figures { whole: world.measure(), ..Figures::default() };
     (figures.epochs, figures.epoch_turns_within) = world.epochs();
-    for place in (0..scale.nodes).filter(|place| place % 10 == 5) {
-        world.machines[place].up = false;
+    for index in (0..scale.nodes).filter(|index| index % 10 == 5) {
+        world.machines[index].up = false;
     }
     world.advance(scale.settle.as_micros() as u64);
     figures.undetected_per_mille = world.undetected_per_mille();
@@ -203,19 +203,19 @@ impl World {
     fn new(scale: Scale) -> Self {
         let members: Vec<Member> = (0..scale.nodes).map(member).collect();
         let partitions = Partitions::new(scale.partitions).expect("the number of partitions is valid");
-        let places = members.iter().enumerate().map(|(place, member)| (member.id, place)).collect();
+        let indices = members.iter().enumerate().map(|(index, member)| (member.id, index)).collect();
         let mut bootstrap = History::new();
         let (founder, strategy) = (members[0].id, Strategy::Balanced);
         let found = ChangeKind::Bootstrap { cluster: CLUSTER, partitions, strategy, members, name: String::new() };
         bootstrap.record(Hlc::at(WallMs(1)), founder, found);
         let views = SharedViews::default();
-        let control = |place: usize| {
+        let control = |index: usize| {
             let config = ControlConfig {
                 cluster: CLUSTER,
-                node: member(place).id,
-                incarnation: incarnation(place),
+                node: member(index).id,
+                incarnation: incarnation(index),
                 boot: 1,
-                seed: scale.seed << 32 | place as u64,
+                seed: scale.seed << 32 | index as u64,
                 epoch: Epoch::FIRST,
                 epoch_floor: Epoch::UNKNOWN,
                 shards: 1,
@@ -224,11 +224,11 @@ impl World {
             };
             Control::with_views(config, bootstrap.clone(), Box::new(views.clone())).expect("the history is valid")
         };
-        let machine = |place| Machine { control: control(place), up: true, wake_at_us: 0, sent: 0, received: 0 };
+        let machine = |index| Machine { control: control(index), up: true, wake_at_us: 0, sent: 0, received: 0 };
         let mut world = Self {
             scale,
             machines: (0..scale.nodes).map(machine).collect(),
-            places,
+            indices,
             events: BTreeMap::new(),
             scheduled: 0,
             now_us: 0,
@@ -239,11 +239,11 @@ impl World {
             finished_us: BTreeMap::new(),
             entered_us: BTreeMap::new(),
         };
-        for place in 0..scale.nodes {
+        for index in 0..scale.nodes {
             let start_us = world.rng.below(SECOND_US);
-            world.machines[place].wake_at_us = start_us;
-            world.schedule(start_us, Event::Tick(place));
-            world.finish_later(place, Epoch::FIRST);
+            world.machines[index].wake_at_us = start_us;
+            world.schedule(start_us, Event::Tick(index));
+            world.finish_later(index, Epoch::FIRST);
         }
         world
     }
@@ -253,9 +253,9 @@ impl World {
         self.events.insert((at_us, self.scheduled), event);
     }
 
-    fn finish_later(&mut self, place: usize, epoch: Epoch) {
+    fn finish_later(&mut self, index: usize, epoch: Epoch) {
         let at_us = self.now_us + self.rng.range(FINISH_US.0, FINISH_US.1);
-        self.schedule(at_us, Event::Input(place, ControlInput::Finished(0, epoch)));
+        self.schedule(at_us, Event::Input(index, ControlInput::Finished(0, epoch)));
     }
 
     fn advance(&mut self, us: u64) {
@@ -273,14 +273,14 @@ impl World {
                 self.machines[to].received += bytes;
                 self.input(to, ControlInput::Message(envelope));
             }
-            Event::Input(place, input) => {
+            Event::Input(index, input) => {
                 if let ControlInput::Finished(_, epoch) = input {
                     self.finished_us.insert(epoch, self.now_us);
                 }
-                self.input(place, input);
+                self.input(index, input);
             }
-            Event::Tick(place) if self.machines[place].wake_at_us == self.now_us => {
-                self.input(place, ControlInput::Tick);
+            Event::Tick(index) if self.machines[index].wake_at_us == self.now_us => {
+                self.input(index, ControlInput::Tick);
             }
             Event::Tick(_) => {}
         }
@@ -291,39 +291,39 @@ impl World {
         Now { instant: Instant(self.now_us), wall: WallMs(START_WALL_MS + self.now_us / 1_000) }
     }
 
-    fn input(&mut self, place: usize, input: ControlInput) {
+    fn input(&mut self, index: usize, input: ControlInput) {
         let now = self.now();
-        let machine = &mut self.machines[place];
+        let machine = &mut self.machines[index];
         if machine.up {
             let effects = machine.control.step(now, input);
-            self.carry_out(place, effects);
+            self.carry_out(index, effects);
         }
     }
 
-    fn carry_out(&mut self, place: usize, effects: ControlEffects) {
+    fn carry_out(&mut self, index: usize, effects: ControlEffects) {
         for (to, envelope) in effects.sends {
-            self.send(place, to, envelope);
+            self.send(index, to, envelope);
         }
         let save_us = self.now_us + self.rng.range(SAVE_US.0, SAVE_US.1);
         if effects.save.is_some() {
-            self.schedule(save_us, Event::Input(place, ControlInput::Saved(Ok(()))));
+            self.schedule(save_us, Event::Input(index, ControlInput::Saved(Ok(()))));
         }
         if effects.save_epoch.is_some() {
-            self.schedule(save_us, Event::Input(place, ControlInput::EpochSaved(Ok(()))));
+            self.schedule(save_us, Event::Input(index, ControlInput::EpochSaved(Ok(()))));
         }
         if let Some(epoch) = effects.epoch {
             let (count, last_us) = self.entered_us.entry(epoch).or_default();
             (*count, *last_us) = (*count + 1, self.now_us);
-            self.finish_later(place, epoch);
+            self.finish_later(index, epoch);
         }
         if effects.view.is_some_and(|view| view.ring.version() == self.latest) {
-            self.behind.remove(&place);
+            self.behind.remove(&index);
         }
         if let Some(wake_at) = effects.wake_at {
             let at_us = wake_at.0.max(self.now_us + 1);
-            if self.machines[place].wake_at_us != at_us {
-                self.machines[place].wake_at_us = at_us;
-                self.schedule(at_us, Event::Tick(place));
+            if self.machines[index].wake_at_us != at_us {
+                self.machines[index].wake_at_us = at_us;
+                self.schedule(at_us, Event::Tick(index));
             }
         }
     }
@@ -335,7 +335,7 @@ impl World {
         let delay_us = self.rng.range(DELAY_US.0, DELAY_US.1);
         let is_lost = self.rng.chance(LOST_PER_MILLE);
         // The change adds a member that is never started.
-        if let Some(&to) = self.places.get(&to).filter(|_| !is_lost) {
+        if let Some(&to) = self.indices.get(&to).filter(|_| !is_lost) {
             self.schedule(self.now_us + delay_us, Event::Arrives(to, Box::new(envelope), bytes));
         }
     }
@@ -377,8 +377,8 @@ impl World {
         Phase { up: self.up().count(), quiet, known_after, spreading: self.traffic(took_us) }
     }
 
-    /// Tells one node of the addition of a member, as another node would that an administrator has asked for it. It is the first to save the
-    /// change.
+    /// Sends one node the addition of a member, as the node that an administrator requested it from would. The receiver is the first to save
+    /// the change.
     fn change(&mut self) {
         let (first, sender) = (0, 1);
         let before = self.machines[first].control.history().clone();
@@ -386,7 +386,7 @@ impl World {
         let number = self.scale.nodes + before.len();
         after.record(Hlc::at(self.now().wall), member(first).id, ChangeKind::Add(member(number)));
         self.latest = after.version();
-        self.behind = (0..self.machines.len()).filter(|&place| self.machines[place].up).collect();
+        self.behind = (0..self.machines.len()).filter(|&index| self.machines[index].up).collect();
         let (since, version, changes) = (before.version(), self.latest, after.without(&before));
         let envelope = Envelope {
             cluster: CLUSTER,
@@ -414,7 +414,7 @@ impl World {
 
     fn undetected_per_mille(&self) -> u64 {
         let down: Vec<NodeId> =
-            (0..self.machines.len()).filter(|&place| !self.machines[place].up).map(|place| member(place).id).collect();
+            (0..self.machines.len()).filter(|&index| !self.machines[index].up).map(|index| member(index).id).collect();
         let seems_alive = |machine: &Machine| {
             let status = |&&node: &&NodeId| machine.control.liveness().status(node) == Status::Alive;
             down.iter().filter(status).count() as u64

@@ -92,36 +92,30 @@ fn request_id(request_id: RequestId) -> String {
 /// A message.
 pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
     match &envelope.message {
-        Message::Request(asked, what) => format!("{} {}", request_id(*asked), ask(names, what)),
-        Message::Response(asked, what) => format!("{} {}", request_id(*asked), answer(names, what)),
-        Message::Forward(asked, what, budget, _) => {
-            format!("{} forwards, {budget:?} left: {}", request_id(*asked), put_request(what))
+        Message::Request(id, what) => format!("{} {}", request_id(*id), request(names, what)),
+        Message::Response(id, what) => format!("{} {}", request_id(*id), response(names, what)),
+        Message::Forward(id, what, budget, _) => {
+            format!("{} forwards, {budget:?} left: {}", request_id(*id), put_request(what))
         }
-        Message::Forwarded(asked, how) => {
+        Message::Forwarded(id, how) => {
             let how = how.as_ref().map_or_else(refused, |done| put_done(names, done));
-            format!("{} forwarded: {how}", request_id(*asked))
+            format!("{} forwarded: {how}", request_id(*id))
         }
-        Message::Compare(asked, question) => format!("{} {question:?}", request_id(*asked)),
-        Message::Compared(asked, finding) => format!("{} {finding:?}", request_id(*asked)),
-        Message::Fetch(asked, fetch) => format!("{} {fetch:?}", request_id(*asked)),
-        Message::Fetched(asked, Fetched::Page(page)) => {
-            format!(
-                "{} {} records of {} bytes, then {:?}",
-                request_id(*asked),
-                page.records.len(),
-                page.bytes,
-                page.next
-            )
+        Message::Compare(id, question) => format!("{} {question:?}", request_id(*id)),
+        Message::Compared(id, finding) => format!("{} {finding:?}", request_id(*id)),
+        Message::Fetch(id, fetch) => format!("{} {fetch:?}", request_id(*id)),
+        Message::Fetched(id, Fetched::Page(page)) => {
+            format!("{} {} records of {} bytes, then {:?}", request_id(*id), page.records.len(), page.bytes, page.next)
         }
-        Message::Fetched(asked, Fetched::Refused(why)) => format!("{} {why:?}", request_id(*asked)),
-        Message::ClocksRequest(asked) => format!("{} asks for clocks", request_id(*asked)),
-        Message::Clocks(asked) => format!("{} sends its clocks", request_id(*asked)),
+        Message::Fetched(id, Fetched::Refused(why)) => format!("{} {why:?}", request_id(*id)),
+        Message::ClocksRequest(id) => format!("{} asks for clocks", request_id(*id)),
+        Message::Clocks(id) => format!("{} sends its clocks", request_id(*id)),
         Message::Reconfiguration(partition, message) => format!("{partition:?} {message:?}"),
         Message::Notice(notice) => format!("{notice:?}"),
     }
 }
 
-fn ask(names: &impl Naming, what: &ReplicaRequest) -> String {
+fn request(names: &impl Naming, what: &ReplicaRequest) -> String {
     match what {
         ReplicaRequest::Recover { key, home, .. } => format!("read {key:?} for the recovery of {:?}", home.node),
         ReplicaRequest::Read { key, want: Want::State, role } => format!("read {key:?}{}", as_role(*role)),
@@ -129,8 +123,8 @@ fn ask(names: &impl Naming, what: &ReplicaRequest) -> String {
         ReplicaRequest::Merge { key, state: sent, epoch, heals, confirm, stands_in_for } => {
             let exactly = if *confirm == Confirm::Exactly { ", confirm what is held" } else { "" };
             let heals = if heals.is_some() { ", it heals" } else { "" };
-            let place = stands_in_for.map_or(String::new(), |home| format!(" as a stand-in for {home}"));
-            format!("merge {key:?} {} epoch {}{heals}{exactly}{place}", state(names, sent), epoch.0)
+            let stand_in = stands_in_for.map_or(String::new(), |home| format!(" as a stand-in for {home}"));
+            format!("merge {key:?} {} epoch {}{heals}{exactly}{stand_in}", state(names, sent), epoch.0)
         }
     }
 }
@@ -142,7 +136,7 @@ const fn as_role(role: Role) -> &'static str {
     }
 }
 
-fn answer(names: &impl Naming, what: &ReplicaResponse) -> String {
+fn response(names: &impl Naming, what: &ReplicaResponse) -> String {
     let counting = |loss: Option<Loss>| if loss.is_none() { "" } else { " (does not count)" };
     match what {
         ReplicaResponse::State { state: held, epoch, loss } => {
@@ -159,8 +153,8 @@ fn answer(names: &impl Naming, what: &ReplicaResponse) -> String {
 }
 
 /// A client's request.
-pub fn operation(asked: &Operation) -> String {
-    match asked {
+pub fn operation(operation: &Operation) -> String {
+    match operation {
         Operation::Get(get) => {
             let r = get.r.map_or(String::new(), |r| format!(" r={r}"));
             let seen = if get.seen.is_some() { " with a seen context" } else { "" };

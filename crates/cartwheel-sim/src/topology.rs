@@ -11,7 +11,7 @@ use crate::world::World;
 /// The most changes in a run.
 pub const CHANGES_MAX: u32 = 12;
 
-/// The weights to choose from. The extreme ones ask for more, or less, than a node can hold.
+/// The weights to choose from. The extreme ones demand more, or less, than a node can hold.
 const WEIGHTS: [u32; 6] = [1, 50, 100, 200, 60_000, u32::MAX];
 
 /// Changes the members through a random node now and then, and sometimes makes two changes at once through two nodes.

@@ -37,7 +37,7 @@ pub enum TraceKind {
     Stored = 4,
     /// A client sends a request.
     Ask = 5,
-    /// A client gets an answer.
+    /// A client gets a response.
     Reply = 6,
     /// A fault strikes or ends.
     Fault = 7,

@@ -1,5 +1,5 @@
 //! Transcripts: small scripted scenarios as text that can be read and reviewed. Commands run on a small cluster without random faults, and the text
-//! shows the answers.
+//! shows the responses.
 //!
 //! A transcript is a text of blocks, as in data-driven tests: command lines, a line `----`, and the output up to an empty line. Lines that begin
 //! with `#` are comments.
@@ -9,7 +9,7 @@
 //! | `cluster n1[:ZONE] n2 n3 [n=3] [r=2] [w=2] [lww] [strict]` | makes a new cluster of these nodes, with one bucket |
 //! | `put NODE KEY VALUE [after NAME] [as NAME] [strong] [w=N]` | writes with the context NAME, and names the context of the reply |
 //! | `delete NODE KEY [after NAME] [as NAME] [strong] [w=N]` | deletes likewise |
-//! | `get NODE KEY [after NAME] [as NAME] [strong] [r=N]` | reads, with an answer that must cover the context NAME |
+//! | `get NODE KEY [after NAME] [as NAME] [strong] [r=N]` | reads; the response must cover the context NAME |
 //! | `cut n1 n2 \| n3` | cuts all links between the two sides |
 //! | `heal` | heals all links |
 //! | `crash NODE`, `start NODE` | stops a node, and starts it again with its disk |
@@ -56,8 +56,8 @@ pub fn replay(text: &str) -> Result<String, String> {
             continue;
         }
         for command in commands.drain(..).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let answer = run_command(&mut session, command).map_err(|why| format!("{command}: {why}"))?;
-            output.push_str(&answer);
+            let result = run_command(&mut session, command).map_err(|why| format!("{command}: {why}"))?;
+            output.push_str(&result);
         }
         // The old output ends at the next empty line.
         if lines.by_ref().any(str::is_empty) {
@@ -212,17 +212,17 @@ impl Session {
         }
     }
 
-    fn ask(&mut self, node: &str, operation: Operation) -> Result<Result<Reply, String>, String> {
+    fn submit(&mut self, node: &str, operation: Operation) -> Result<Result<Reply, String>, String> {
         let node = self.node(node)?;
-        let Some(asked) = self.world.submit(node, "client", Request { operation, timeout: TIMEOUT }) else {
+        let Some(request) = self.world.submit(node, "client", Request { operation, timeout: TIMEOUT }) else {
             return Ok(Err("connection refused".to_owned()));
         };
         loop {
             match self.world.advance() {
-                Some(WorldEvent::Replied(id, outcome)) if id == asked => {
+                Some(WorldEvent::Replied(id, outcome)) if id == request => {
                     return Ok(outcome.map_err(|refusal| show::refused(&refusal)));
                 }
-                Some(WorldEvent::Broken(id)) if id == asked => return Ok(Err("connection lost".to_owned())),
+                Some(WorldEvent::Broken(id)) if id == request => return Ok(Err("connection lost".to_owned())),
                 Some(_) => {}
                 None => return Err("there are no more events".to_owned()),
             }
@@ -233,7 +233,7 @@ impl Session {
         let key = key(BUCKET, name);
         let seen = self.context(how)?;
         let get = Get { key: key.clone(), consistency: how.consistency(), r: how.quorum, seen };
-        Ok(match self.ask(node, Operation::Get(get))? {
+        Ok(match self.submit(node, Operation::Get(get))? {
             Ok(Reply::Got(got)) => self.show_got(&key, how, &got),
             Ok(Reply::Put(_)) => return Err("a get was answered as a put".to_owned()),
             Err(why) => format!("{why}\n"),
@@ -245,7 +245,7 @@ impl Session {
         let content = value.map_or(Content::Tombstone, |value| Content::typed(value.to_owned(), "text/plain"));
         let (context, consistency, w) = (self.context(how)?, how.consistency(), how.quorum);
         let put = Put { context, consistency, w, ..Put::blind(key.clone(), content) };
-        Ok(match self.ask(node, Operation::Put(put))? {
+        Ok(match self.submit(node, Operation::Put(put))? {
             Ok(Reply::Put(done)) => {
                 let clock = self.remember(&key, how, done.context);
                 let standins = match done.acks.standin {

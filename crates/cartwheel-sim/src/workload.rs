@@ -9,7 +9,7 @@ use cartwheel_core::value::hlc::WallMs;
 use cartwheel_core::value::state::Content;
 use cartwheel_core::value::write_id::WriteId;
 
-use crate::client::{Asked, Clients, HeldContext};
+use crate::client::{Clients, HeldContext, HistoryEntry};
 use crate::clock::START_WALL_MS;
 use crate::history::{Fate, Shown, WRITES_MAX, Write};
 use crate::options::Shares;
@@ -39,7 +39,7 @@ enum Kind {
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) consistency: Consistency,
-    /// The number of homes that must answer.
+    /// The number of homes that must respond.
     pub(crate) r: u8,
     pub(crate) override_r: bool,
     pub(crate) seen: Option<(HeldContext, Good)>,
@@ -187,7 +187,7 @@ pub(crate) fn read(clients: &mut Clients, world: &World, client: usize, key: usi
         seen: how.seen.map(|(held, _)| held.sealed),
     };
     let request = Request { operation: Operation::Get(get), timeout: timeout(clients) };
-    clients.set_pending(client, key, Asked::Read { invoked, r, strong, seen, seen_hlc, refused }, request);
+    clients.set_pending(client, key, HistoryEntry::Read { invoked, r, strong, seen, seen_hlc, refused }, request);
 }
 
 fn put(
@@ -206,7 +206,7 @@ pub(crate) fn write(clients: &mut Clients, world: &World, client: usize, key: us
     let refused = matches!(how.context, Some((_, Good::No)));
     let consistency = draw_consistency(clients, key);
     let overrides = how.varied && clients.rng.chance(clients.options.override_per_mille);
-    // Deletes, and writes to buckets where the last write wins, cannot be told apart by their values alone, so they need a name.
+    // Deletes, and writes to buckets where the last write wins, cannot be distinguished by their values alone, so they need a name.
     let expires = draw_expiry(clients, world, &how);
     let is_kept = expires.is_none_or(|expires| expires == EXPIRES_LATE);
     let must_name = how.delete || !how.varied || !is_kept || clients.histories()[key].conflict == Conflict::Lww;
@@ -214,8 +214,8 @@ pub(crate) fn write(clients: &mut Clients, world: &World, client: usize, key: us
     let return_body = how.varied && clients.rng.chance(200);
     let (replicas, w) = (clients.histories()[key].replicas, clients.buckets[key].w);
     let w = if overrides { clients.rng.range(1, u64::from(replicas.min(clients.buckets[key].n))) as u8 } else { w };
-    let (place, content) = add_write(clients, world, key, &how, named, expires);
-    let name = clients.histories()[key].value(place);
+    let (index, content) = add_write(clients, world, key, &how, named, expires);
+    let name = clients.histories()[key].value(index);
     let put = Put {
         key: clients.histories()[key].key.clone(),
         content,
@@ -229,7 +229,7 @@ pub(crate) fn write(clients: &mut Clients, world: &World, client: usize, key: us
     };
     let request = Request { operation: Operation::Put(put), timeout: timeout(clients) };
     let w = effective(consistency, w, replicas, clients.buckets[key].n);
-    clients.set_pending(client, key, Asked::Write { place, w, refused }, request);
+    clients.set_pending(client, key, HistoryEntry::Write { index, w, refused }, request);
 }
 
 fn draw_expiry(clients: &mut Clients, world: &World, how: &Writing) -> Option<WallMs> {
@@ -254,8 +254,8 @@ fn add_write(
 ) -> (usize, Content) {
     let invoked = clients.moment(world);
     let history = clients.history_mut(key);
-    let place = history.writes.len();
-    let value = history.value(place);
+    let index = history.writes.len();
+    let value = history.value(index);
     let content = if how.delete { Content::Tombstone } else { Content::typed(value.clone(), "text/plain") };
     let sealed = how.context.as_ref().map(|(held, _)| held.sealed.as_ref());
     let id = named.then(|| WriteId::of_write(&value, &history.key, &content, sealed));
@@ -281,5 +281,5 @@ fn add_write(
         made_at_homes: false,
         forwards: 0,
     });
-    (place, content)
+    (index, content)
 }

@@ -1,4 +1,4 @@
-//! The simulated world: machines, links and time. It carries out what its driver asks for; the driver decides what happens, and what is right.
+//! The simulated world: machines, links and time. It carries out the driver's commands. The driver decides what happens, and what is correct.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -41,9 +41,9 @@ use controls::{Controls, MachineControl};
 /// An event that the world reports to its driver.
 #[derive(Debug)]
 pub enum WorldEvent {
-    /// A request was answered.
+    /// A request has its response.
     Replied(ClientId, Outcome),
-    /// The node of a request has crashed before it answered.
+    /// The node of a request has crashed before it responded.
     Broken(ClientId),
     /// An alarm is due.
     Alarm(u64),
@@ -62,9 +62,9 @@ enum Event {
     DeliverNotice { from: usize, to: usize, envelope: Box<Envelope> },
     /// A control's history has been saved, or not.
     SettingsSaved { machine: usize, boot: u32, history: Bytes, stored: bool, failed: bool },
-    /// A control hears the result of that.
+    /// A control gets the result of that.
     SettingsEnded { machine: usize, boot: u32, failed: bool },
-    /// An epoch has been saved, or not, and the control hears the result.
+    /// An epoch has been saved, or not, and the control gets the result.
     EpochSaved { machine: usize, boot: u32, epoch: Epoch, stored: bool, failed: bool },
     /// A tick of a control is due.
     ControlTick { machine: usize, boot: u32 },
@@ -507,15 +507,15 @@ impl World {
         let client = ClientId(self.clients);
         let cluster = &self.cluster;
         self.trace.note(self.now_us, TraceKind::Ask, &[&client.0.to_le_bytes(), &[index as u8]], || {
-            let asked = show::operation(&request.operation);
-            format!("{sender} asks {} q{}: {asked}, waits {:?}", cluster.name(index), client.0, request.timeout)
+            let what = show::operation(&request.operation);
+            format!("{sender} asks {} q{}: {what}, waits {:?}", cluster.name(index), client.0, request.timeout)
         });
         self.machines[index].unanswered.insert(client);
         self.input(index, Input::Client(client, request));
         Some(client)
     }
 
-    /// Whether a node has not yet answered a request.
+    /// Whether a node has not yet responded to a request.
     pub fn is_unanswered(&self, index: usize, client: ClientId) -> bool {
         self.machines[index].unanswered.contains(&client)
     }
@@ -548,7 +548,7 @@ impl World {
         self.machines[index].copy()
     }
 
-    /// Replaces the disk of a node that is down with a copy. The node is not told.
+    /// Replaces the disk of a node that is down with a copy. The node does not know.
     ///
     /// No protocol can know what the disk then lacks, so the node counts as one that knows of a loss. But it does not know when the copy was
     /// made, and its next boot has the number of an earlier one.
@@ -560,15 +560,15 @@ impl World {
         self.machines[index].restore_copy(copy);
     }
 
-    /// Whether another node has heard of a loss of `index` in a boot after this one.
+    /// Whether another node knows of a loss of `index` in a boot after this one.
     pub(crate) fn others_know_of_a_loss_after(&self, index: usize, boot: u32) -> bool {
         let (home, next) = (self.home(index), Since::boot(boot + 1));
-        let heard = |machine: &Machine| {
+        let knows = |machine: &Machine| {
             let saved = losses_in(machine.disk().current()).latest_of(home);
-            let told = machine.node().map(|node| node.losses().latest_of(home));
-            saved.max(told.unwrap_or_default()) > next
+            let known = machine.node().map(|node| node.losses().latest_of(home));
+            saved.max(known.unwrap_or_default()) > next
         };
-        self.machines.iter().any(heard)
+        self.machines.iter().any(knows)
     }
 
     /// The latest epoch on the disks of the others.
@@ -605,7 +605,7 @@ impl World {
             machine.actors = ActorsSince { boot: machine.start().boot, drawn: seed };
         }
         let start = machine.start();
-        // It may have been saved by a node that crashed before it heard of that.
+        // It may have been saved by a node that crashed before the save was reported.
         self.epochs.entry(start.epoch).or_insert(self.now_us);
         let Start { incarnation, boot, .. } = start;
         if std::mem::take(&mut machine.was_restored)
@@ -621,7 +621,7 @@ impl World {
         self.note(TraceKind::Fault, &[2, index as u8], |cluster| {
             format!("{} starts, boot {boot}", cluster.name(index))
         });
-        // The control must exist before the node's first input, to hear of its configurations.
+        // The control must exist before the node's first input, to receive its configurations.
         self.start_control(index);
         self.input(index, Input::Tick);
     }

@@ -83,15 +83,15 @@ const RATE_UNUSED_MAX: u64 = 1_024;
 const RATE_QUIET_MAX: u64 = 2 * RATE_MIN;
 /// The part of a second's allowance that may be used at once. More would be felt as a burst.
 const BURST: Duration = Duration::from_millis(50);
-/// The longest time for which work that began without asking may hold back the rest.
+/// The longest time for which work that began without admission may hold back the rest.
 const DEBT: Duration = Duration::from_secs(1);
 /// A second with fewer requests says nothing about latency.
 const REQUESTS_MIN: u64 = 20;
 /// With fewer requests the quiet latency is unknown.
 const QUIET_REQUESTS_MIN: u64 = 200;
-/// After a start, requests are slow for a while in any case. This many seconds with requests are not learnt from.
+/// After a start, requests are slow for a while in any case. This many seconds with requests are ignored.
 const SETTLING_SECONDS: u32 = 10;
-/// After this many quiet seconds, half of the quiet latencies are forgotten.
+/// After this many quiet seconds, half of the quiet latencies are dropped.
 const QUIET_SECONDS: u32 = 60;
 /// The least distance between the quiet latency and the limit, where an eighth is less. A shorter time is noise.
 const SLACK_MIN: Duration = Duration::from_millis(1);
@@ -120,7 +120,7 @@ pub struct Admission {
     /// Latencies in seconds with hardly any background work.
     quiet: Histogram,
     quiet_seconds: u32,
-    /// How many more seconds with requests are not learnt from, after the start.
+    /// How many more seconds with requests are ignored, after the start.
     settling: u32,
     /// The second of the node's clock that `window` is in.
     second: u64,
@@ -132,7 +132,7 @@ pub struct Admission {
     /// What each class may use now, in millionths of a unit. Negative: a debt.
     allowances: [i64; CLASSES],
     filled_at: Instant,
-    /// The classes that were told to wait.
+    /// The classes that wait for room.
     waiting: [bool; CLASSES],
     begun: [u64; CLASSES],
 }
@@ -219,7 +219,7 @@ impl Admission {
         Instant(self.filled_at.0.saturating_add((missing as u64).div_ceil(self.rate)))
     }
 
-    /// The earliest time at which a class that was told to wait has room.
+    /// The earliest time at which a waiting class has room.
     pub fn wake_at(&self) -> Option<Instant> {
         WorkClass::ALL.into_iter().filter(|&class| self.waiting[class as usize]).map(|class| self.next_at(class)).min()
     }

@@ -17,7 +17,7 @@ pub enum Side {
 /// The progress of one repair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RepairProgress {
-    /// Answers are missing.
+    /// Responses are missing.
     Waiting,
     /// The merges can be requested.
     Merge,
@@ -46,7 +46,7 @@ impl KeyRepair {
         Self { key, held: [None, None], epoch, merging: None }
     }
 
-    /// The unanswered requests. A read and a merge have different answers, so these cannot be mixed up.
+    /// The unanswered requests. A read and a merge have different responses, so these cannot be mixed up.
     pub fn requests(&self) -> Vec<(Side, ReplicaRequest)> {
         match &self.merging {
             None => {
@@ -71,9 +71,9 @@ impl KeyRepair {
         }
     }
 
-    /// Takes in an answer.
-    pub fn answered(&mut self, side: Side, answer: ReplicaResponse) -> RepairProgress {
-        match (&mut self.merging, answer) {
+    /// Takes in a response.
+    pub fn on_response(&mut self, side: Side, response: ReplicaResponse) -> RepairProgress {
+        match (&mut self.merging, response) {
             (_, ReplicaResponse::Failed(_)) => return RepairProgress::Failed,
             (None, ReplicaResponse::State { state, epoch, .. }) => {
                 self.epoch = self.epoch.min(epoch);

@@ -97,9 +97,9 @@ impl ExchangeContext<'_> {
     }
 
     /// Charges a scan that has ended to its class of background work, by the number of records read.
-    fn has_read(&mut self, slice: WorkClass, result: &StoreResult) {
+    fn charge_read(&mut self, class: WorkClass, result: &StoreResult) {
         if let StoreResult::Scanned(Ok(scanned)) = result {
-            self.admission.has_read(slice, scanned.records.len(), self.now.instant);
+            self.admission.has_read(class, scanned.records.len(), self.now.instant);
         }
     }
 }
@@ -124,7 +124,7 @@ pub struct ReplicaProof {
 
 /// The purpose of a store command under way.
 #[derive(Debug)]
-enum Own {
+enum StorePurpose {
     RecallProven,
     RecallRecovered,
     SaveProven,
@@ -142,7 +142,7 @@ pub struct Exchange {
     held: Arc<Holdings>,
     proofs: Proofs,
     sessions: BTreeMap<u64, Session>,
-    stores: BTreeMap<StoreId, Own>,
+    stores: BTreeMap<StoreId, StorePurpose>,
     /// Lost records that are being checked, by operation.
     checks: BTreeMap<u64, Key>,
     next_operation: u64,
@@ -239,21 +239,21 @@ impl Exchange {
     ) {
         let before = std::mem::replace(&mut self.held, held.clone());
         let is_all = self.trees.set_held(held, touched);
-        self.stay_recovered(cx, &before, touched);
+        self.inherit_recovered(cx, &before, touched);
         if !self.has_started {
             return;
         }
         if is_all {
-            self.go_by(cx);
-            self.recover_alone(cx);
+            self.adopt_holdings(cx);
+            self.check_all_recovered(cx);
         } else if !touched.is_empty() {
-            self.go_by_some(cx, touched);
+            self.adopt_partitions(cx, touched);
         }
         moved.iter().for_each(|&partition| self.proofs.hasten_partition(partition, cx.now.instant));
     }
 
     /// Keys that become a group of their own are recovered if the group that they were in was.
-    fn stay_recovered(&mut self, cx: &mut ExchangeContext<'_>, before: &Holdings, touched: &BTreeSet<PartitionId>) {
+    fn inherit_recovered(&mut self, cx: &mut ExchangeContext<'_>, before: &Holdings, touched: &BTreeSet<PartitionId>) {
         for &partition in touched {
             let (were, are) = (before.counts(partition), self.held.counts(partition));
             let others = TreeId { partition, group: were.others() };
@@ -303,10 +303,10 @@ impl Exchange {
         }
     }
 
-    fn go_by(&mut self, cx: &ExchangeContext<'_>) {
+    fn adopt_holdings(&mut self, cx: &ExchangeContext<'_>) {
         let Some(every) = self.every else { return };
         let within = self.first_within(every);
-        self.proofs.go_by(&self.held, &self.trees, cx.now.instant, every, within);
+        self.proofs.set_homes(&self.held, &self.trees, cx.now.instant, every, within);
         self.sessions.retain(|_, session| self.proofs.knows((session.tree, session.peer)));
     }
 
@@ -316,11 +316,11 @@ impl Exchange {
     }
 
     /// Adopts new homes or trees for these partitions only.
-    fn go_by_some(&mut self, cx: &mut ExchangeContext<'_>, touched: &BTreeSet<PartitionId>) {
+    fn adopt_partitions(&mut self, cx: &mut ExchangeContext<'_>, touched: &BTreeSet<PartitionId>) {
         let Some(every) = self.every else { return };
         let times = (every, self.first_within(every));
         for &partition in touched {
-            self.proofs.go_by_partition(&self.held, &self.trees, partition, cx.now.instant, times);
+            self.proofs.set_homes_of(&self.held, &self.trees, partition, cx.now.instant, times);
             let trees: Vec<TreeId> = self.trees.ids_of(partition).collect();
             trees.into_iter().for_each(|tree| self.check_recovered(cx, tree));
         }
@@ -328,7 +328,7 @@ impl Exchange {
     }
 
     /// A tree that has no other home to recover from counts as recovered.
-    fn recover_alone(&mut self, cx: &mut ExchangeContext<'_>) {
+    fn check_all_recovered(&mut self, cx: &mut ExchangeContext<'_>) {
         if self.loss_floor == Since(0) {
             return;
         }
@@ -372,7 +372,7 @@ impl Exchange {
         for id in woken {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             if cx.liveness.status(session.peer) == Status::Down || !session.wake(cx) {
-                self.give_up(cx, id);
+                self.fail(cx, id);
             }
         }
         self.begin_due(cx, every);
@@ -386,15 +386,15 @@ impl Exchange {
 
     fn start(&mut self, cx: &mut ExchangeContext<'_>) {
         self.has_started = true;
-        self.go_by(cx);
+        self.adopt_holdings(cx);
         self.next_save_at = cx.now.instant + SAVE_EVERY;
-        for (name, own) in [(PROVEN, Own::RecallProven), (RECOVERED, Own::RecallRecovered)] {
+        for (name, own) in [(PROVEN, StorePurpose::RecallProven), (RECOVERED, StorePurpose::RecallRecovered)] {
             let id = cx.store(StoreCommand::Recall { name: name.into() });
             self.stores.insert(id, own);
         }
         let replica = &mut *cx.replica;
         cx.out.stores.extend(self.trees.recall(|| replica.next_store()));
-        self.recover_alone(cx);
+        self.check_all_recovered(cx);
     }
 
     fn begin_due(&mut self, cx: &mut ExchangeContext<'_>, every: Duration) {
@@ -417,7 +417,7 @@ impl Exchange {
             let mut session = Session::new(id, tree, peer, cx.now);
             let next = session.advance(cx);
             self.sessions.insert(id, session);
-            self.go_on(cx, id, next);
+            self.handle_step(cx, id, next);
         }
     }
 
@@ -456,13 +456,13 @@ impl Exchange {
     fn advance(&mut self, cx: &mut ExchangeContext<'_>, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let next = session.advance(cx);
-        self.go_on(cx, id, next);
+        self.handle_step(cx, id, next);
     }
 
-    fn go_on(&mut self, cx: &mut ExchangeContext<'_>, id: u64, next: SessionStep) {
+    fn handle_step(&mut self, cx: &mut ExchangeContext<'_>, id: u64, next: SessionStep) {
         match next {
             SessionStep::Wait => {}
-            SessionStep::End { is_equal: false } => self.give_up(cx, id),
+            SessionStep::End { is_equal: false } => self.fail(cx, id),
             SessionStep::End { is_equal: true } => {
                 let Some(session) = self.sessions.remove(&id) else { return };
                 // Trees that were lost meanwhile prove nothing.
@@ -479,13 +479,13 @@ impl Exchange {
     }
 
     /// Ends this exchange and puts off the next: losses that the peer reported are not durable here yet.
-    pub fn begin_anew(&mut self, cx: &mut ExchangeContext<'_>, id: u64) {
+    pub fn postpone(&mut self, cx: &mut ExchangeContext<'_>, id: u64) {
         if let Some(session) = self.sessions.remove(&id) {
             self.proofs.put_off((session.tree, session.peer), cx.now.instant + ANEW_AFTER);
         }
     }
 
-    fn give_up(&mut self, cx: &mut ExchangeContext<'_>, id: u64) {
+    fn fail(&mut self, cx: &mut ExchangeContext<'_>, id: u64) {
         let Some(session) = self.sessions.remove(&id) else { return };
         cx.out.events.push(Event::ExchangeFailed(session.tree, session.peer));
         if let Some(every) = self.every {
@@ -493,8 +493,14 @@ impl Exchange {
         }
     }
 
-    /// A peer's exchange asks for sums or keys.
-    pub fn asked(&mut self, cx: &mut ExchangeContext<'_>, from: NodeId, request_id: RequestId, question: Question) {
+    /// Handles a peer's request for sums or keys.
+    pub fn on_question(
+        &mut self,
+        cx: &mut ExchangeContext<'_>,
+        from: NodeId,
+        request_id: RequestId,
+        question: Question,
+    ) {
         let partition = question.partition();
         let refused = match question {
             Question::Nodes { tree, level, nodes } => match self.sums(from, tree, level, &nodes) {
@@ -507,7 +513,7 @@ impl Exchange {
             Question::Keys { tree, range } => match self.may_list(cx, from, tree, &range) {
                 Ok(range) => {
                     let id = cx.store(list::scan(&range));
-                    self.stores.insert(id, Own::ListFor(from, request_id, tree, range));
+                    self.stores.insert(id, StorePurpose::ListFor(from, request_id, tree, range));
                     return;
                 }
                 Err(refused) => refused,
@@ -520,7 +526,7 @@ impl Exchange {
     }
 
     fn sums(&self, from: NodeId, tree: TreeId, level: u8, nodes: &[u32]) -> Result<Finding, Refused> {
-        self.shares(from, tree)?;
+        self.check_shared(from, tree)?;
         let width = 1_u64 << (u32::from(level.min(DEPTH_MAX)) * FANOUT_BITS);
         if level > DEPTH_MAX || nodes.len() > NODES_MAX || nodes.iter().any(|&node| u64::from(node) >= width) {
             return Err(Refused::Nonsense);
@@ -529,7 +535,7 @@ impl Exchange {
         let sums = nodes.iter().map(|&node| held.node(level, node)).collect::<Option<_>>();
         Ok(Finding::Sums {
             depth: held.depth(),
-            is_recovered: self.counts_entirely(tree),
+            is_recovered: self.all_records_count(tree),
             sums: sums.ok_or(Refused::NotReady)?,
         })
     }
@@ -542,7 +548,7 @@ impl Exchange {
         tree: TreeId,
         range: &KeyRange,
     ) -> Result<KeyRange, Refused> {
-        self.shares(from, tree)?;
+        self.check_shared(from, tree)?;
         let all_keys = self.trees.grid(tree.partition).ok_or(Refused::NotAHome)?.whole();
         if !all_keys.covers(range) {
             return Err(Refused::Nonsense);
@@ -550,20 +556,20 @@ impl Exchange {
         if self.trees.get(tree).is_none() {
             return Err(Refused::NotReady);
         }
-        let lists = self.stores.values().filter(|own| matches!(own, Own::ListFor(..))).count();
+        let lists = self.stores.values().filter(|own| matches!(own, StorePurpose::ListFor(..))).count();
         let may_begin = lists < LISTS_MAX
             && cx.admission.next_at(WorkClass::Repair) <= cx.now.instant
             && cx.admission.may_begin(WorkClass::List, cx.now.instant);
         if may_begin { Ok(range.clone()) } else { Err(Refused::Busy) }
     }
 
-    fn shares(&self, from: NodeId, tree: TreeId) -> Result<(), Refused> {
+    fn check_shared(&self, from: NodeId, tree: TreeId) -> Result<(), Refused> {
         if self.every.is_none() || !self.has_started {
             return Err(Refused::NotReady);
         }
-        // A node that is yet to become a home cannot answer. A node that was a home may still ask for as long as it
-        // needs to.
-        let partition_state = self.held.partition_state(tree.partition).filter(|_| self.trees.keeps(tree));
+        // A node that is yet to become a home cannot serve an exchange. A node that was a home may still begin one
+        // for as long as it needs to.
+        let partition_state = self.held.partition_state(tree.partition).filter(|_| self.trees.contains(tree));
         let is_shared = |partition_state: &Arc<PartitionState>| {
             partition_state.shares(self.held.me(), tree.group) && self.held.view().member(from).is_some()
         };
@@ -571,13 +577,13 @@ impl Exchange {
     }
 
     /// Whether every record of a tree counts, absent ones included.
-    fn counts_entirely(&self, tree: TreeId) -> bool {
+    fn all_records_count(&self, tree: TreeId) -> bool {
         let is_syncing = self.held.config_stamp_of(tree).is_syncing;
         let is_unharmed = self.trees.losses(tree.partition).is_some_and(|losses| losses.is_empty());
         self.is_recovered(tree) && is_unharmed && !is_syncing
     }
 
-    /// A peer has answered a request of an exchange.
+    /// Takes in a peer's response to a question of an exchange.
     pub fn on_finding(
         &mut self,
         cx: &mut ExchangeContext<'_>,
@@ -588,20 +594,20 @@ impl Exchange {
     ) {
         let id = request_id.operation;
         let Some(session) = self.sessions.get_mut(&id).filter(|session| session.peer == from) else { return };
-        // Later answers of the peer carry no earlier configuration stamp.
+        // Later responses of the peer carry no earlier configuration stamp.
         session.config_stamp.get_or_insert(config_stamp);
-        let heard = session.heard(cx, &self.trees, request_id.round, finding);
+        let range = session.on_finding(cx, &self.trees, request_id.round, finding);
         if !session.is_recovered {
             // The peer has lost something, so its proof no longer holds.
             let pair = (session.tree, session.peer);
             self.proofs.disprove(pair);
             self.proven_dirty = true;
         }
-        match heard {
+        match range {
             Ok(None) => self.advance(cx, id),
             Ok(Some(range)) => {
                 let store = cx.store(list::scan(&range));
-                self.stores.insert(store, Own::ListHere(id, range));
+                self.stores.insert(store, StorePurpose::ListHere(id, range));
             }
             Err(broken) => self.broken(cx, id, from, broken),
         }
@@ -611,27 +617,27 @@ impl Exchange {
         if broken == session::SessionError::Nonsense {
             cx.out.events.push(Event::ExchangeRefused(peer));
         }
-        self.give_up(cx, id);
+        self.fail(cx, id);
     }
 
-    /// A replica has answered.
-    pub fn answered(
+    /// Takes in a replica's response.
+    pub fn on_response(
         &mut self,
         cx: &mut ExchangeContext<'_>,
         from: NodeId,
         request_id: RequestId,
-        answer: ReplicaResponse,
+        response: ReplicaResponse,
     ) {
         if from == cx.me
             && let Some(key) = self.checks.remove(&request_id.operation)
         {
             // The loss of all writes before the floor is recovered partition by partition, not record by record.
-            let loss = answer.loss().filter(|&loss| Some(loss) != self.floor_loss);
+            let loss = response.loss().filter(|&loss| Some(loss) != self.floor_loss);
             cx.out.calls.heals.extend(loss.map(|loss| (key, loss)));
             return;
         }
         let Some(session) = self.sessions.get_mut(&request_id.operation) else { return };
-        session.answered(cx, from, request_id.round, answer);
+        session.on_response(cx, from, request_id.round, response);
         cx.out.calls.heals.retain(|(_, loss)| Some(*loss) != self.floor_loss);
         self.advance(cx, request_id.operation);
     }
@@ -645,7 +651,7 @@ impl Exchange {
     pub fn stored(&mut self, cx: &mut ExchangeContext<'_>, id: StoreId, result: StoreResult) {
         match self.stores.remove(&id) {
             None => {
-                cx.has_read(WorkClass::Scan, &result);
+                cx.charge_read(WorkClass::Scan, &result);
                 let found = self.trees.stored(cx.now.instant, id, result, cx.replica.being_written());
                 found.lost.into_iter().for_each(|key| self.check(cx, key));
                 if let Some(partition) = found.wrong {
@@ -653,12 +659,12 @@ impl Exchange {
                     cx.out.events.push(Event::TreeWrong(partition));
                 }
             }
-            Some(Own::RecallProven) => {
+            Some(StorePurpose::RecallProven) => {
                 if let StoreResult::Read(Ok(Some(bytes))) = result {
                     self.proofs.remember(&bytes, self.loss_floor);
                 }
             }
-            Some(Own::RecallRecovered) => {
+            Some(StorePurpose::RecallRecovered) => {
                 if let StoreResult::Read(Ok(Some(bytes))) = result {
                     for tree in proofs::decode_recovered(&bytes, self.loss_floor) {
                         self.recovered.insert(tree);
@@ -666,14 +672,14 @@ impl Exchange {
                     }
                 }
             }
-            Some(Own::SaveProven) => self.proven_dirty |= result != StoreResult::Written(Ok(())),
-            Some(Own::SaveRecovered) => self.recovered_dirty |= result != StoreResult::Written(Ok(())),
-            Some(Own::ListHere(id, range)) => {
-                cx.has_read(WorkClass::List, &result);
+            Some(StorePurpose::SaveProven) => self.proven_dirty |= result != StoreResult::Written(Ok(())),
+            Some(StorePurpose::SaveRecovered) => self.recovered_dirty |= result != StoreResult::Written(Ok(())),
+            Some(StorePurpose::ListHere(id, range)) => {
+                cx.charge_read(WorkClass::List, &result);
                 self.listed_here(cx, id, &range, result);
             }
-            Some(Own::ListFor(peer, request_id, tree, range)) => {
-                cx.has_read(WorkClass::List, &result);
+            Some(StorePurpose::ListFor(peer, request_id, tree, range)) => {
+                cx.charge_read(WorkClass::List, &result);
                 self.listed_for(cx, peer, request_id, tree, &range, result);
             }
         }
@@ -681,10 +687,10 @@ impl Exchange {
 
     fn listed_here(&mut self, cx: &mut ExchangeContext<'_>, id: u64, range: &KeyRange, result: StoreResult) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let StoreResult::Scanned(Ok(scanned)) = result else { return self.give_up(cx, id) };
+        let StoreResult::Scanned(Ok(scanned)) = result else { return self.fail(cx, id) };
         let (page, damaged) = list::page(&self.trees, session.tree, range, &scanned, cx.replica.being_written());
         let peer = session.peer;
-        let listed = session.own(cx, &self.trees, page);
+        let listed = session.on_own_keys(cx, &self.trees, page);
         damaged.into_iter().for_each(|key| self.check(cx, key));
         match listed {
             Ok(()) => self.advance(cx, id),
@@ -706,7 +712,7 @@ impl Exchange {
                 let (page, damaged) = list::page(&self.trees, tree, range, &scanned, cx.replica.being_written());
                 damaged.into_iter().for_each(|key| self.check(cx, key));
                 cx.out.events.push(Event::DigestsSent(page.entries.len()));
-                Finding::Keys { is_recovered: self.counts_entirely(tree), page }
+                Finding::Keys { is_recovered: self.all_records_count(tree), page }
             }
             _ => Finding::Refused(Refused::NotReady),
         };
@@ -717,8 +723,8 @@ impl Exchange {
     fn check(&mut self, cx: &mut ExchangeContext<'_>, key: Key) {
         if self.checks.len() < CHECKS_MAX {
             let operation = self.number();
-            let ask = ReplicaRequest::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
-            cx.out.requests.push((cx.me, RequestId { requester: Requester::Exchange, operation, round: 0 }, ask));
+            let request = ReplicaRequest::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
+            cx.out.requests.push((cx.me, RequestId { requester: Requester::Exchange, operation, round: 0 }, request));
             self.checks.insert(operation, key);
         }
     }
@@ -748,12 +754,13 @@ impl Exchange {
     }
 
     fn save(&mut self, cx: &mut ExchangeContext<'_>) {
-        let is_under_way = self.stores.values().any(|own| matches!(own, Own::SaveRecovered | Own::RecallRecovered));
+        let is_under_way =
+            self.stores.values().any(|own| matches!(own, StorePurpose::SaveRecovered | StorePurpose::RecallRecovered));
         if self.recovered_dirty && !is_under_way {
             self.recovered_dirty = false;
             let value = proofs::encode_recovered(&self.recovered, self.loss_floor);
             let id = cx.store(StoreCommand::Remember { name: RECOVERED.into(), value });
-            self.stores.insert(id, Own::SaveRecovered);
+            self.stores.insert(id, StorePurpose::SaveRecovered);
         }
         if self.proven_dirty && cx.now.instant >= self.next_save_at {
             self.save_proven(cx);
@@ -765,7 +772,7 @@ impl Exchange {
         self.next_save_at = cx.now.instant + SAVE_EVERY;
         let value = self.proofs.encode(self.loss_floor);
         let id = cx.store(StoreCommand::Remember { name: PROVEN.into(), value });
-        self.stores.insert(id, Own::SaveProven);
+        self.stores.insert(id, StorePurpose::SaveProven);
     }
 
     /// The node stops in order: saves trees and proofs.

@@ -43,7 +43,7 @@ pub struct Compared {
     pub begun: Instant,
     /// Whether every record of the peer's counts, absent ones included.
     pub is_recovered: bool,
-    /// The configuration stamp of the peer's first answer. Later answers carried no earlier one.
+    /// The configuration stamp of the peer's first response. Later responses carried no earlier one.
     pub config_stamp: ConfigStamp,
 }
 
@@ -59,14 +59,14 @@ pub struct Proofs {
 impl Proofs {
     /// Adopts new homes. Regular turns are spread evenly over `every`, and the first exchanges of new pairs over
     /// `within`, a shorter time.
-    pub fn go_by(&mut self, held: &Holdings, trees: &Trees, now: Instant, every: Duration, within: Duration) {
+    pub fn set_homes(&mut self, held: &Holdings, trees: &Trees, now: Instant, every: Duration, within: Duration) {
         let others = |id: TreeId| held.homes(id.partition, id.group).without(held.me().node).all();
         let wanted: Vec<Pair> = trees.ids().flat_map(|id| others(id).into_iter().map(move |peer| (id, peer))).collect();
         let mut before = std::mem::take(&mut self.pairs);
         let count = wanted.len().max(1) as u32;
-        for (place, pair) in wanted.into_iter().enumerate() {
-            let in_its_place = |time: Duration| now + time / count * place as u32;
-            let (due, turn) = (in_its_place(within), in_its_place(every));
+        for (index, pair) in wanted.into_iter().enumerate() {
+            let at_turn = |time: Duration| now + time / count * index as u32;
+            let (due, turn) = (at_turn(within), at_turn(every));
             let new = PairState { due, turn, proven: None, begun: None, compared: None, last: None };
             self.pairs.insert(pair, before.remove(&pair).unwrap_or(new));
         }
@@ -75,7 +75,7 @@ impl Proofs {
     }
 
     /// The same for one partition. Pairs that stay keep their turns; a hash decides the turn of a new one.
-    pub fn go_by_partition(
+    pub fn set_homes_of(
         &mut self,
         held: &Holdings,
         trees: &Trees,
@@ -146,8 +146,8 @@ impl Proofs {
     pub fn hasten(&mut self, peer: NodeId, now: Instant, within: Duration) {
         let pairs: Vec<Pair> = self.pairs.keys().copied().filter(|&(_, other)| other == peer).collect();
         let count = pairs.len().max(1) as u32;
-        for (place, pair) in (0..).zip(pairs) {
-            let soon = now + within / count * place;
+        for (index, pair) in (0..).zip(pairs) {
+            let soon = now + within / count * index;
             if self.pairs.get(&pair).is_some_and(|pair_state| pair_state.due > soon) {
                 self.put_off(pair, soon);
             }

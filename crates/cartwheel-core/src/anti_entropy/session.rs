@@ -23,7 +23,7 @@ use crate::value::dot::NodeId;
 use crate::value::key::Key;
 use crate::value::time::{Instant, Now};
 
-/// How many sums one request asks for at most.
+/// How many sums one request may list at most.
 pub const NODES_MAX: usize = 256;
 /// How many keys of one exchange are repaired at once.
 const REPAIRS_MAX: usize = 16;
@@ -42,16 +42,16 @@ pub struct Session {
     pub peer: NodeId,
     /// When it began.
     pub begun: Now,
-    /// Whether all records of the peer's replica count, as far as its answers say.
+    /// Whether all records of the peer's replica count, as far as its responses say.
     pub is_recovered: bool,
-    /// The configuration stamp of the peer's first answer.
+    /// The configuration stamp of the peer's first response.
     pub config_stamp: Option<ConfigStamp>,
     failed: bool,
     /// Tree nodes to compare, by level and index.
     nodes: VecDeque<(u8, u32)>,
     /// Ranges whose keys are to be listed.
     ranges: VecDeque<KeyRange>,
-    asked: Option<(u32, Question)>,
+    pending: Option<(u32, Question)>,
     /// A range whose keys the peer has listed, while this node lists its own.
     listed: Option<(KeyRange, ListPage)>,
     differing: VecDeque<Key>,
@@ -75,7 +75,7 @@ pub enum SessionStep {
 }
 
 impl Session {
-    /// An exchange that has not asked for anything yet.
+    /// An exchange that has sent no request yet.
     pub fn new(id: u64, tree: TreeId, peer: NodeId, begun: Now) -> Self {
         Self {
             id,
@@ -87,7 +87,7 @@ impl Session {
             failed: false,
             nodes: VecDeque::from([(0, 0)]),
             ranges: VecDeque::new(),
-            asked: None,
+            pending: None,
             listed: None,
             differing: VecDeque::new(),
             repairs: BTreeMap::new(),
@@ -107,7 +107,7 @@ impl Session {
         {
             self.begin_repair(cx, key);
         }
-        if self.asked.is_some() || self.listed.is_some() || !self.differing.is_empty() {
+        if self.pending.is_some() || self.listed.is_some() || !self.differing.is_empty() {
             return SessionStep::Wait;
         }
         let tree = self.tree;
@@ -120,12 +120,12 @@ impl Session {
                 nodes.push(index);
                 self.nodes.pop_front();
             }
-            self.ask(cx, Question::Nodes { tree, level, nodes });
+            self.send_question(cx, Question::Nodes { tree, level, nodes });
         } else if !self.ranges.is_empty() {
             if cx.admission.may_begin(WorkClass::List, now)
                 && let Some(range) = self.ranges.pop_front()
             {
-                self.ask(cx, Question::Keys { tree, range });
+                self.send_question(cx, Question::Keys { tree, range });
             }
         } else if self.repairs.is_empty() {
             return SessionStep::End { is_equal: !self.failed };
@@ -136,7 +136,7 @@ impl Session {
     /// Whether only admission of more background work keeps it from going on.
     pub fn is_kept_waiting(&self) -> bool {
         let is_due = if self.differing.is_empty() { !self.ranges.is_empty() } else { self.repairs.len() < REPAIRS_MAX };
-        is_due && self.asked.is_none() && self.listed.is_none()
+        is_due && self.pending.is_none() && self.listed.is_none()
     }
 
     fn round(&mut self) -> u32 {
@@ -144,10 +144,10 @@ impl Session {
         self.rounds
     }
 
-    fn ask(&mut self, cx: &mut ExchangeContext<'_>, question: Question) {
+    fn send_question(&mut self, cx: &mut ExchangeContext<'_>, question: Question) {
         let round = self.round();
         cx.send(self.peer, self.tree.partition, Message::Compare(self.request_id(round), question.clone()));
-        self.asked = Some((round, question));
+        self.pending = Some((round, question));
         self.progress(cx);
     }
 
@@ -174,11 +174,11 @@ impl Session {
         if self.tries > TRIES_MAX {
             return false;
         }
-        if let Some((round, question)) = &self.asked {
+        if let Some((round, question)) = &self.pending {
             cx.send(self.peer, self.tree.partition, Message::Compare(self.request_id(*round), question.clone()));
         }
         for (&round, repair) in &self.repairs {
-            self.ask_repair(cx, round, repair);
+            self.send_repair(cx, round, repair);
         }
         self.wait(cx);
         true
@@ -188,35 +188,35 @@ impl Session {
         // A read and the merge that follows it have a round each.
         let (round, _) = (self.round(), self.round());
         let repair = KeyRepair::new(key, cx.epoch);
-        self.ask_repair(cx, round, &repair);
+        self.send_repair(cx, round, &repair);
         self.repairs.insert(round, repair);
         self.progress(cx);
     }
 
-    fn ask_repair(&self, cx: &mut ExchangeContext<'_>, round: u32, repair: &KeyRepair) {
-        for (side, ask) in repair.requests() {
+    fn send_repair(&self, cx: &mut ExchangeContext<'_>, round: u32, repair: &KeyRepair) {
+        for (side, request) in repair.requests() {
             let to = if side == Side::Here { cx.me } else { self.peer };
-            let merges = u32::from(matches!(ask, ReplicaRequest::Merge { .. }));
-            cx.out.requests.push((to, self.request_id(round.wrapping_add(merges)), ask));
+            let merges = u32::from(matches!(request, ReplicaRequest::Merge { .. }));
+            cx.out.requests.push((to, self.request_id(round.wrapping_add(merges)), request));
         }
     }
 
-    /// A replica has answered.
-    pub fn answered(&mut self, cx: &mut ExchangeContext<'_>, from: NodeId, round: u32, answer: ReplicaResponse) {
+    /// Takes in a replica's response.
+    pub fn on_response(&mut self, cx: &mut ExchangeContext<'_>, from: NodeId, round: u32, response: ReplicaResponse) {
         let side = match from {
             from if from == cx.me => Side::Here,
             from if from == self.peer => Side::There,
             _ => return,
         };
-        // The answers to a merge carry the round after that of the read.
+        // The responses to a merge carry the round after that of the read.
         let round = if self.repairs.contains_key(&round) { round } else { round.wrapping_sub(1) };
         let Some(repair) = self.repairs.get_mut(&round) else { return };
         if side == Side::Here
-            && let Some(loss) = answer.loss()
+            && let Some(loss) = response.loss()
         {
             cx.out.calls.heals.push((repair.key.clone(), loss));
         }
-        match repair.answered(side, answer) {
+        match repair.on_response(side, response) {
             RepairProgress::Waiting => {}
             RepairProgress::Merge => {
                 let repair = &self.repairs[&round];
@@ -224,7 +224,7 @@ impl Session {
                     let behind = if side == Side::Here { cx.me } else { self.peer };
                     cx.out.events.push(Event::Repaired(repair.key.clone(), behind, Repair::Exchange));
                 }
-                self.ask_repair(cx, round, repair);
+                self.send_repair(cx, round, repair);
             }
             RepairProgress::Done => drop(self.repairs.remove(&round)),
             RepairProgress::Failed => {
@@ -235,22 +235,22 @@ impl Session {
         self.progress(cx);
     }
 
-    /// The peer has answered. Returns a range whose keys the caller lists here and passes to [`Self::own`].
+    /// Takes in the peer's finding. Returns a range whose keys the caller lists here and passes to [`Self::on_own_keys`].
     ///
     /// # Errors
     /// If the comparison cannot go on.
-    pub fn heard(
+    pub fn on_finding(
         &mut self,
         cx: &mut ExchangeContext<'_>,
         trees: &Trees,
         round: u32,
         finding: Finding,
     ) -> Result<Option<KeyRange>, SessionError> {
-        let Some((_, question)) = self.asked.take_if(|(asked, _)| *asked == round) else { return Ok(None) };
+        let Some((_, question)) = self.pending.take_if(|(pending, _)| *pending == round) else { return Ok(None) };
         match (question, finding) {
             (question, Finding::Refused(Refused::Busy)) => {
                 // Handled as if the request had been lost.
-                self.asked = Some((round, question));
+                self.pending = Some((round, question));
                 Ok(None)
             }
             (_, Finding::Refused(_)) => Err(SessionError::Refused),
@@ -279,10 +279,10 @@ impl Session {
             (Question::Keys { range, .. }, Finding::Keys { is_recovered, page }) => {
                 self.progress(cx);
                 self.is_recovered &= is_recovered;
-                let goes_on = page.next.as_ref().is_none_or(|next| *next > range.from && range.ends_after(next));
+                let advances = page.next.as_ref().is_none_or(|next| *next > range.from && range.ends_after(next));
                 let end = page.next.clone().or_else(|| range.upto.clone());
                 let part = KeyRange { from: range.from.clone(), upto: end };
-                if !goes_on || !page.entries.keys().all(|key| part.contains(key)) {
+                if !advances || !page.entries.keys().all(|key| part.contains(key)) {
                     return Err(SessionError::Nonsense);
                 }
                 self.listed = Some((range, page));
@@ -305,7 +305,12 @@ impl Session {
     ///
     /// # Errors
     /// If the peer's keys make no sense.
-    pub fn own(&mut self, cx: &mut ExchangeContext<'_>, trees: &Trees, own: ListPage) -> Result<(), SessionError> {
+    pub fn on_own_keys(
+        &mut self,
+        cx: &mut ExchangeContext<'_>,
+        trees: &Trees,
+        own: ListPage,
+    ) -> Result<(), SessionError> {
         let Some((range, theirs)) = self.listed.take() else { return Ok(()) };
         let bound = own.next.iter().chain(&theirs.next).min().cloned();
         let both = KeyRange { from: range.from, upto: bound.clone() };
@@ -331,7 +336,7 @@ impl Session {
 pub enum SessionError {
     /// One of the two nodes has no tree that is ready, or is no longer a home.
     Refused,
-    /// The peer's answer makes no sense.
+    /// The peer's response makes no sense.
     Nonsense,
 }
 

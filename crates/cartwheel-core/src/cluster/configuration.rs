@@ -88,7 +88,7 @@ impl Configuration {
     }
 
     /// The position of a home, from 0.
-    pub fn place(&self, home: Home) -> Option<usize> {
+    pub fn position(&self, home: Home) -> Option<usize> {
         self.homes.iter().position(|&other| other == home)
     }
 

@@ -90,10 +90,10 @@ impl Holdings {
             view.ring.partitions().iter().map(partition_state).collect();
         let mut known = KnownCounts::default();
         for (partition, partition_state) in saved {
-            if let Some(place) = partition_states.get_mut(partition.index()).filter(|place| place.is_some()) {
+            if let Some(entry) = partition_states.get_mut(partition.index()).filter(|entry| entry.is_some()) {
                 let mut partition_state = partition_state.with_unknown_counts(view.first_counts());
                 partition_state.share_counts(&mut known);
-                *place = Some(Arc::new(partition_state));
+                *entry = Some(Arc::new(partition_state));
             }
         }
         Self { me, view, partition_states: PartitionStates::new(partition_states), known }
@@ -234,7 +234,7 @@ impl Holdings {
     }
 
     /// Whether this node knows no other node for which it could keep its hint of `key` in place of `home`: it knows no other home and is none
-    /// itself, or it has forgotten the configurations. A hint is kept only for a node that some configuration has named. So if the known
+    /// itself, or it has lost track of the configurations. A hint is kept only for a node that some configuration has named. So if the known
     /// configuration is the bootstrap's and does not name `home`, a later one did.
     pub fn knows_no_home_instead_of(&self, key: &Key, home: NodeId) -> bool {
         let others = self.homes_of(key).without(self.me.node);
@@ -262,7 +262,7 @@ impl Holdings {
     }
 
     /// Whether this node is a home of a partition now and is none in the next configuration.
-    pub fn goes(&self, partition: PartitionId) -> bool {
+    pub fn is_leaving(&self, partition: PartitionId) -> bool {
         let next = self.phase(partition).and_then(ConfigPhase::next);
         next.is_some_and(|next| !next.has(self.me))
     }

@@ -14,7 +14,7 @@ pub enum Status {
     /// There is no sign of a failure.
     #[default]
     Alive,
-    /// It may be dead, paused, slow or unreachable. It is asked only if no better node is there.
+    /// It may be dead, paused, slow or unreachable. It is sent requests only if no better node is available.
     Suspect,
     /// No node has heard from it for some time.
     Down,

@@ -135,8 +135,8 @@ impl PartitionState {
             return None;
         }
         // At its earliest place in a list it was a home of all keys with the default n, if it was that anywhere.
-        let first = before.iter().min_by_key(|before| before.place(me))?;
-        let n = first.place(me).map_or(0, |place| place + 1) as u8;
+        let first = before.iter().min_by_key(|before| before.position(me))?;
+        let n = first.position(me).map_or(0, |position| position + 1) as u8;
         let counts = phase.counts();
         let counts = counts.with(|bucket, _| if was_home(counts.group_of(bucket)) { n } else { 0 });
         Some(Configuration { counts, ..Configuration::clone(first) })

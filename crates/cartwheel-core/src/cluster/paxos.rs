@@ -2,7 +2,7 @@
 //! those of the configuration's homes that choose ([`Configuration::choosers`]). Pure bookkeeping: it sends nothing, stores nothing and reads no
 //! clock.
 //!
-//! Whatever an acceptor answers must be durable before it is sent.
+//! Every response of an acceptor must be durable before it is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,14 +25,14 @@ pub type Accepted = (Ballot, Configuration);
 /// The state of an acceptor.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Acceptor {
-    /// The greatest ballot it has promised. It answers no lesser ballot.
+    /// The greatest ballot it has promised. It rejects lesser ballots.
     pub promised: Option<Ballot>,
     /// The proposal that it accepted last.
     pub accepted: Option<Accepted>,
 }
 
 impl Acceptor {
-    /// Promises to answer no lesser ballot, and returns what it has accepted.
+    /// Promises to reject lesser ballots, and returns what it has accepted.
     ///
     /// # Errors
     /// The greater ballot that it has already promised, if there is one.
@@ -75,7 +75,7 @@ pub struct Proposer {
 /// The next action of a proposer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Proposed {
-    /// Wait for more answers.
+    /// Wait for more responses.
     Waiting,
     /// Ask the acceptors to accept this.
     Accept(Configuration),
@@ -151,7 +151,7 @@ mod tests {
         Configuration { number: 1, homes: vec![home(home_of)], choosers: 1, counts: ReplicaCounts::default() }
     }
 
-    /// A possible event: a proposer begins anew, or a message of its latest attempt reaches an acceptor and the answer arrives or is lost.
+    /// A possible event: a proposer begins anew, or a message of its latest attempt reaches an acceptor and the response arrives or is lost.
     #[derive(Clone, Debug)]
     enum Act {
         Begin(usize),

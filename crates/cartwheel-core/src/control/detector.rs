@@ -47,10 +47,10 @@ use crate::value::time::{Instant, Now};
 
 /// How often a node probes another.
 pub const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// How long a probe waits for its answer before others are asked to probe too. An answer may be queued behind a large
+/// How long a probe waits for its response before other nodes probe too. A response may be queued behind a large
 /// value.
-const ANSWER_WITHIN: Duration = Duration::from_millis(300);
-/// How many others are asked to probe.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(300);
+/// How many other nodes probe as well (SWIM's indirect probes).
 const HELPERS: usize = 3;
 /// How long a suspect has to refute in a cluster of less than a hundred nodes; as long again for each further digit of
 /// their number. The suspicion must reach it and its refutation must reach others, and gossip takes longer in a larger
@@ -58,12 +58,12 @@ const HELPERS: usize = 3;
 const CONFIRM_AFTER: Duration = Duration::from_secs(4);
 /// How often an update is passed on.
 const TRANSMISSIONS: u8 = 10;
-/// How often a node re-probes nodes that owe it an answer, in addition to its regular probes, and how many at once.
+/// How often a node re-probes nodes that owe it a response, in addition to its regular probes, and how many at once.
 const REPROBE_EVERY: Duration = Duration::from_secs(1);
 const REPROBES: usize = 3;
-/// How many nodes it introduces itself to at once, as often as that. In a large cluster each answer has a cost.
+/// How many nodes it introduces itself to at once, as often as that. In a large cluster each response has a cost.
 const INTRODUCTIONS: usize = 32;
-/// How many nodes the answer to an introduction lists. Their boots must be heard from themselves, so more would be of
+/// How many nodes the response to an introduction lists. Their boots must be heard from themselves, so more would be of
 /// little use.
 const FEED_MAX: usize = 8;
 /// How often a node takes a new identity. Another process with the same node id and a later boot would otherwise make
@@ -180,7 +180,7 @@ impl Detector {
     }
 
     /// Takes in a packet of this boot of a node; false if it makes no sense.
-    pub(super) fn heard(
+    pub(super) fn on_packet(
         &mut self,
         now: Now,
         sender: (NodeId, Incarnation, u32),
@@ -199,7 +199,7 @@ impl Detector {
         }
         self.verdicts.edit(now.instant, from.node, |peer| peer.heard = true);
         if message == Message::Announce {
-            // The answer introduces this node.
+            // The response introduces this node.
             self.strangers.remove(&from.node);
         }
         let own = *self.swim.identity();
@@ -229,9 +229,9 @@ impl Detector {
         } else {
             self.drive_unchanged(now, output, |swim, out| swim.handle_data(&bytes, out));
         }
-        let is_answer = matches!(message, Message::Ack(_) | Message::IndirectAck { .. } | Message::Feed);
-        if is_answer && self.current(from.node) == Some(from) {
-            self.answered(now.instant, from);
+        let is_response = matches!(message, Message::Ack(_) | Message::IndirectAck { .. } | Message::Feed);
+        if is_response && self.current(from.node) == Some(from) {
+            self.on_response(now.instant, from);
         }
         true
     }
@@ -243,14 +243,14 @@ impl Detector {
         !all_known || packet.header.message == Message::TurnUndead
     }
 
-    /// An answer shows that both directions of the link work.
-    fn answered(&mut self, now: Instant, from: Identity) {
+    /// A response shows that both directions of the link work.
+    fn on_response(&mut self, now: Instant, from: Identity) {
         if let Some(probe) = &mut self.probe
             && probe.of == from
         {
             probe.answered = true;
         }
-        self.verdicts.edit(now, from.node, Verdict::answered);
+        self.verdicts.edit(now, from.node, Verdict::on_response);
     }
 
     /// A connection to a node was made, or broke, or cannot be made.
@@ -297,7 +297,7 @@ impl Detector {
         let late = now.since(first);
         if late > STOOD_STILL {
             let timers = std::mem::take(&mut self.timers);
-            let later = |((at, number), timer)| ((at + late + ANSWER_WITHIN, number), timer);
+            let later = |((at, number), timer)| ((at + late + PROBE_TIMEOUT, number), timer);
             self.timers = timers.into_iter().map(later).collect();
         }
     }
@@ -355,7 +355,7 @@ impl Detector {
             if matches!(message, Message::Ping(_)) {
                 probe = Some(Probe { of: to, answered: false });
             }
-            // SWIM may still address a former identity of this node.
+            // SWIM may still address an earlier identity of this node.
             if to.node != self.me() {
                 let is_feed = message == Message::Feed;
                 output.sends.push((to.node, if is_feed { shortened(&bytes).unwrap_or(bytes) } else { bytes }));
@@ -378,7 +378,7 @@ impl Detector {
         }
     }
 
-    /// Keeps the timers, and returns the node whose probe has failed.
+    /// Sets SWIM's timers, and returns the node whose probe has failed.
     fn set_timers(&mut self, now: Instant, out: &mut Runtime) -> Option<Identity> {
         let mut failed = None;
         while let Some((after, timer)) = out.to_schedule() {
@@ -393,9 +393,9 @@ impl Detector {
 
     /// Adopts SWIM's changes of members' states into the verdicts.
     fn adopt_states(&mut self, now: Instant, changed: &[(Listed, Listed)], is_hearsay: bool) {
-        for &((former, was), (id, state)) in changed {
+        for &((previous, was), (id, state)) in changed {
             self.verdicts.edit(now, id.node, |peer| {
-                if former != id {
+                if previous != id {
                     peer.restarted();
                 }
                 match (was, state) {
@@ -405,7 +405,9 @@ impl Detector {
                         peer.down = Some(if own { Why::SuspicionConfirmed } else { Why::DeclaredDownByOthers });
                     }
                     // It has refuted the suspicion.
-                    (State::Suspect, State::Alive) if peer.suspicion != Some(Why::OnlyOthersReachIt) => peer.answered(),
+                    (State::Suspect, State::Alive) if peer.suspicion != Some(Why::OnlyOthersReachIt) => {
+                        peer.on_response()
+                    }
                     _ => {}
                 }
             });
@@ -432,10 +434,10 @@ impl Detector {
     }
 
     fn wants_to_reprobe(&self) -> bool {
-        self.verdicts.len() > 0 && (!self.probes || self.verdicts.any_owing())
+        self.verdicts.len() > 0 && (!self.probes || self.verdicts.any_unresponsive())
     }
 
-    /// The next nodes to re-probe: those that owe an answer, or any while this node does not probe; each in turn. In a
+    /// The next nodes to re-probe: those that owe a response, or any while this node does not probe; each in turn. In a
     /// large cluster a node that only others suspect is left to them: otherwise all members would probe it at once.
     fn next_to_reprobe(&mut self) -> Vec<Identity> {
         let is_large = self.verdicts.len() > SMALL_CLUSTER_MAX;
@@ -492,7 +494,7 @@ fn confirm_after(members: usize) -> Duration {
 fn swim_config(confirm_after: Duration) -> Config {
     Config {
         probe_period: PROBE_EVERY,
-        probe_rtt: ANSWER_WITHIN,
+        probe_rtt: PROBE_TIMEOUT,
         num_indirect_probes: NonZeroUsize::new(HELPERS).expect("not zero"),
         max_transmissions: NonZeroU8::new(TRANSMISSIONS).expect("not zero"),
         suspect_to_down_after: confirm_after,

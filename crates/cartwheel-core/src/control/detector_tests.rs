@@ -273,7 +273,7 @@ fn a_node_that_was_never_there_is_down() {
 #[test]
 fn a_paused_node_is_down_and_returns_without_suspecting_others() {
     let mut lan = Lan::new(5);
-    // In some rounds it is waiting for an answer when it is paused.
+    // In some rounds it is waiting for a response when it is paused.
     lan.slow_ms.insert(4, 250);
     for _ in 0..8 {
         lan.pass(60_130);
@@ -305,7 +305,7 @@ fn a_link_cut_in_one_direction_makes_suspect_not_down() {
         let peer_status = lan.peer_status(0, 1);
         assert_eq!((peer_status.status, peer_status.why), (Status::Suspect, Why::OnlyOthersReachIt));
         assert!((2..5).all(|at| lan.status(at, 0) == Status::Alive && lan.status(at, 1) == Status::Alive));
-        // None of its own probes is answered either, because its probes or their answers do not arrive.
+        // None of its own probes is answered either, because its probes or their responses do not arrive.
         assert_ne!(lan.status(1, 0), Status::Down);
     }
     lan.cuts.clear();

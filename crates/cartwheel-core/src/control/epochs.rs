@@ -124,7 +124,7 @@ impl Epochs {
     }
 
     /// Takes in a member's report.
-    pub(super) fn heard(&mut self, from: NodeId, incarnation: Incarnation, notice: &EpochNotice) {
+    pub(super) fn on_notice(&mut self, from: NodeId, incarnation: Incarnation, notice: &EpochNotice) {
         let EpochNotice { epoch, finished, members, .. } = *notice;
         let is_old = |report: &PeerEpoch| report.incarnation == incarnation && report.epoch > epoch;
         if self.reports.get(&from).is_none_or(|report| !is_old(report)) {
@@ -135,25 +135,25 @@ impl Epochs {
         if members != self.member_list.digest || epoch == Epoch::UNKNOWN {
             return;
         }
-        if let Some(place) = self.member_list.place(from, incarnation) {
-            self.mark(place, finished);
+        if let Some(position) = self.member_list.position(from, incarnation) {
+            self.mark(position, finished);
         }
         // Members are never further apart than one epoch, so such a report is wrong.
         if epoch.0.abs_diff(self.epoch.0) > 1 {
             return;
         }
-        for place in 0..self.finished.len() {
-            if notice.done.has(place) {
-                self.mark(place, epoch);
-            } else if notice.done_before.has(place) {
-                self.mark(place, before(epoch));
+        for position in 0..self.finished.len() {
+            if notice.done.has(position) {
+                self.mark(position, epoch);
+            } else if notice.done_before.has(position) {
+                self.mark(position, before(epoch));
             }
         }
     }
 
     /// Marks that the member at this position has finished an epoch.
-    fn mark(&mut self, place: usize, epoch: Epoch) {
-        if let Some(finished) = self.finished.get_mut(place)
+    fn mark(&mut self, position: usize, epoch: Epoch) {
+        if let Some(finished) = self.finished.get_mut(position)
             && *finished < epoch
         {
             *finished = epoch;
@@ -162,7 +162,7 @@ impl Epochs {
     }
 
     /// Adopts the members of a view, and what this node itself has finished.
-    fn go_by(&mut self, me: NodeId, incarnation: Incarnation, view: &Arc<View>) {
+    fn adopt_view(&mut self, me: NodeId, incarnation: Incarnation, view: &Arc<View>) {
         if self.of.as_ref().is_none_or(|of| !Arc::ptr_eq(of, view)) {
             self.of = Some(view.clone());
             let member_list = MemberList::of(view);
@@ -178,9 +178,9 @@ impl Epochs {
         }
         if self.has_changed
             && self.epoch != Epoch::UNKNOWN
-            && let Some(place) = self.member_list.place(me, incarnation)
+            && let Some(position) = self.member_list.position(me, incarnation)
         {
-            self.mark(place, self.own());
+            self.mark(position, self.own());
         }
         if std::mem::take(&mut self.has_changed) {
             self.behind = self.finished.iter().filter(|&&finished| finished < self.epoch).count();
@@ -265,13 +265,13 @@ impl Control {
     }
 
     /// Gives the epochs the members of the view.
-    pub(super) fn go_by_members(&mut self) {
-        self.epochs.go_by(self.config.node, self.config.incarnation, &self.view);
+    pub(super) fn adopt_members(&mut self) {
+        self.epochs.adopt_view(self.config.node, self.config.incarnation, &self.view);
     }
 
     /// Enters the next epoch if all members have finished this one, and sends changes to the others.
     pub(super) fn turn_epoch(&mut self, now: Now, effects: &mut ControlEffects) {
-        self.go_by_members();
+        self.adopt_members();
         if self.epochs.saving.is_none() && now.instant >= self.epochs.next_save {
             self.epochs.saving = self.epochs.next(self.config.node);
             effects.save_epoch = self.epochs.saving;

@@ -29,7 +29,7 @@ impl MemberList {
     }
 
     /// The position of an incarnation of a node.
-    pub(super) fn place(&self, node: NodeId, incarnation: Incarnation) -> Option<usize> {
+    pub(super) fn position(&self, node: NodeId, incarnation: Incarnation) -> Option<usize> {
         self.members.binary_search(&(node, incarnation)).ok()
     }
 }

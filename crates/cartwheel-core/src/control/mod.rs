@@ -5,7 +5,7 @@
 //! has seen survives a crash of this node.
 //!
 //! **Gossip.** Every second a node sends its version of the history to one random member. A member that has had this
-//! version replies with the changes since; one that has not asks for what it lacks. Then both hold the union, because
+//! version replies with the changes since; one that has not requests what it lacks. Then both hold the union, because
 //! histories merge as sets. A new change is sent to all members at once, or, in a large cluster, to a few, which send
 //! it to a few each. The node that added a member may die before it has spread that change. So a new member sends the
 //! change that added it to members that do not answer, and this is the one message that is accepted from a non-member.
@@ -78,7 +78,7 @@ pub enum ControlInput {
     Change(ClientId, SettingsChange),
     /// An administrator changes members.
     ChangeMembers(ClientId, MembersChange),
-    /// An administrator asks how much nodes hold.
+    /// An administrator surveys how much nodes hold.
     Survey(ClientId, Survey),
     /// The shards of this node have adopted these phases.
     Phases(Vec<(PartitionId, ConfigPhase)>),
@@ -86,7 +86,7 @@ pub enum ControlInput {
     Drained(u32, bool),
     /// A peer's message has arrived.
     Message(Box<Envelope>),
-    /// The shards' reply to one of [`ControlEffects::inquiries`]; none if they cannot answer.
+    /// The shards' reply to one of [`ControlEffects::inquiries`]; none if they cannot report.
     Report(InquiryId, Option<NodeSizes>),
     /// A connection to a node was made.
     Reachable(NodeId),
@@ -159,7 +159,7 @@ pub struct ControlConfig {
     pub shards: u32,
     /// How many changes the history holds before a snapshot replaces them ([`SNAPSHOT_AFTER`]).
     pub snapshot_after: usize,
-    /// The protocol rule that is broken on purpose; none, except in tests of the tests.
+    /// The protocol rule that is broken on purpose, to test the tests; otherwise none.
     pub broken: Broken,
 }
 
@@ -248,7 +248,7 @@ impl Control {
     pub fn step(&mut self, now: Now, input: ControlInput) -> ControlEffects {
         let mut effects = ControlEffects::default();
         self.detect_members(now, &mut effects);
-        self.go_by_members();
+        self.adopt_members();
         match input {
             ControlInput::Change(client, change) => self.change(now, client, change, &mut effects),
             ControlInput::ChangeMembers(client, change) => self.change_members(now, client, change, &mut effects),
@@ -299,8 +299,8 @@ impl Control {
         if self.others.is_empty() {
             return;
         }
-        let place = self.random_below(self.others.len());
-        let peer = self.others[place];
+        let index = self.random_below(self.others.len());
+        let peer = self.others[index];
         self.send(now, peer, self.greeting(peer), effects);
         self.resend_epoch(now, peer, effects);
         self.send_phases_digest(now, peer, effects);
@@ -319,28 +319,34 @@ impl Control {
         }
         if self.view.member(from).is_none() {
             if let Notice::Changes(Changes { changes, .. }) = notice {
-                self.heard_from_stranger(Home { node: from, incarnation: envelope.from_incarnation }, &changes);
+                self.on_stranger(Home { node: from, incarnation: envelope.from_incarnation }, &changes);
             }
             return;
         }
         match notice {
-            Notice::Epoch(notice) => self.epochs.heard(from, envelope.from_incarnation, &notice),
-            Notice::Swim(packet) => self.hear(now, sender, &packet, effects),
-            Notice::Phases(notice) => self.heard_phases(now, from, notice, effects),
-            Notice::Drained(incarnation, version) => self.has_drained(now, from, incarnation, version, effects),
-            Notice::Have(version) => self.peer_has(now, from, version, effects),
-            Notice::Want(had) => self.wanted_by(now, from, &had, effects),
-            Notice::Changes(changes) => self.changes_came(now, from, changes, effects),
-            Notice::History(history) => self.history_came(now, from, &history, effects),
+            Notice::Epoch(notice) => self.epochs.on_notice(from, envelope.from_incarnation, &notice),
+            Notice::Swim(packet) => self.on_swim_packet(now, sender, &packet, effects),
+            Notice::Phases(notice) => self.on_phases(now, from, notice, effects),
+            Notice::Drained(incarnation, version) => self.on_drained(now, from, incarnation, version, effects),
+            Notice::Have(version) => self.on_version(now, from, version, effects),
+            Notice::Want(had) => self.on_want(now, from, &had, effects),
+            Notice::Changes(changes) => self.on_changes(now, from, changes, effects),
+            Notice::History(history) => self.on_history(now, from, &history, effects),
             Notice::Complement(history) => drop(self.learn_all(now, from, &history, effects)),
-            Notice::Inquiry(inquiry) => self.inquiries.asked(from, inquiry, effects),
-            Notice::Report(id, report) => self.surveyed(from, id, report),
+            Notice::Inquiry(inquiry) => self.inquiries.on_inquiry(from, inquiry, effects),
+            Notice::Report(id, report) => self.on_report(from, id, report),
         }
     }
 
-    fn hear(&mut self, now: Now, sender: (NodeId, Incarnation, u32), packet: &[u8], effects: &mut ControlEffects) {
+    fn on_swim_packet(
+        &mut self,
+        now: Now,
+        sender: (NodeId, Incarnation, u32),
+        packet: &[u8],
+        effects: &mut ControlEffects,
+    ) {
         let mut output = DetectorOutput::default();
-        if !self.detector.heard(now, sender, packet, &mut output) {
+        if !self.detector.on_packet(now, sender, packet, &mut output) {
             effects.nonsense += 1;
         }
         self.send_packets(now, output, effects);

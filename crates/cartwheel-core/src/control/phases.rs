@@ -58,7 +58,7 @@ impl Phases {
     }
 
     /// Whether a partition names this incarnation of a node as a home of any key.
-    fn name(&self, home: Home) -> bool {
+    fn names(&self, home: Home) -> bool {
         self.by_partition.iter().any(|phase| phase.is_home_of_any(home))
     }
 }
@@ -106,7 +106,7 @@ impl Control {
     }
 
     /// A peer reports phases.
-    pub(super) fn heard_phases(&mut self, now: Now, from: NodeId, notice: PhasesNotice, effects: &mut ControlEffects) {
+    pub(super) fn on_phases(&mut self, now: Now, from: NodeId, notice: PhasesNotice, effects: &mut ControlEffects) {
         match notice {
             PhasesNotice::Digest { digest, asks } if digest == self.phases.digest => {
                 self.phases.compared.insert(from);
@@ -148,7 +148,7 @@ impl Control {
         }
     }
 
-    /// Sends a peer the digest of the known phases, and asks for its own if it has not reported it in this boot.
+    /// Sends a peer the digest of the known phases, and requests its own if it has not reported it in this boot.
     pub(super) fn send_phases_digest(&self, now: Now, to: NodeId, effects: &mut ControlEffects) {
         let (digest, asks) = (self.phases.digest, !self.phases.compared.contains(&to));
         self.send(now, to, Notice::Phases(PhasesNotice::Digest { digest, asks }), effects);
@@ -162,7 +162,7 @@ impl Control {
     fn unnamed(&self) -> Vec<Home> {
         let leaving = self.view.members().filter(|known| known.leaving && !self.is_placed(known.member.id));
         let homes = leaving.map(|known| Home { node: known.member.id, incarnation: known.member.incarnation });
-        homes.filter(|&home| !self.phases.name(home)).collect()
+        homes.filter(|&home| !self.phases.names(home)).collect()
     }
 
     /// Whether this node may record changes. A leaving node may not: they could be lost with it.
@@ -194,7 +194,7 @@ impl Control {
     }
 
     /// A node reports that this incarnation of it holds nothing any more, and which version of the history it has.
-    pub(super) fn has_drained(
+    pub(super) fn on_drained(
         &mut self,
         now: Now,
         from: NodeId,
@@ -210,7 +210,7 @@ impl Control {
             self.record_left(now, from, incarnation);
         } else {
             // The node reports again, and by then this node has learned the rest.
-            self.peer_has(now, from, version, effects);
+            self.on_version(now, from, version, effects);
         }
     }
 

@@ -19,7 +19,7 @@ use crate::value::time::Now;
 pub(super) const LEARNT_MAX: usize = 100_000;
 /// In a cluster of up to this many members, a change is sent to all at once.
 pub(super) const SMALL_CLUSTER_MAX: usize = 32;
-/// How many of its former versions a node remembers, and how many changes since.
+/// How many of its previous versions a node remembers, and how many changes since.
 const STEPS_MAX: usize = 64;
 const STEP_CHANGES_MAX: usize = 256;
 /// The versions that this node has had lately, and the changes since.
@@ -43,9 +43,9 @@ impl Recent {
 
     /// The changes since a version; none if it is not remembered.
     fn since(&self, version: RingVersion) -> Option<History> {
-        let place = self.steps.iter().position(|(former, _)| *former == version)?;
+        let position = self.steps.iter().position(|(previous, _)| *previous == version)?;
         let mut came = History::new();
-        for (_, step) in self.steps.range(place..) {
+        for (_, step) in self.steps.range(position..) {
             came.merge(step);
         }
         Some(came)
@@ -77,7 +77,7 @@ impl Control {
 
     /// Whether this node has, or has had, a version, and so knows all its changes.
     pub(super) fn has_had(&self, version: RingVersion) -> bool {
-        version == self.version() || self.recent.steps.iter().any(|&(former, _)| former == version)
+        version == self.version() || self.recent.steps.iter().any(|&(previous, _)| previous == version)
     }
 
     /// The notice that members are sent now and then. A member that does not answer may not know that this node is a
@@ -93,14 +93,14 @@ impl Control {
     }
 
     /// A non-member sends changes. They are accepted if one of them adds it.
-    pub(super) fn heard_from_stranger(&mut self, stranger: Home, changes: &History) {
+    pub(super) fn on_stranger(&mut self, stranger: Home, changes: &History) {
         if changes.changes().any(|change| change.what.lets_in(stranger)) {
             self.learn(changes);
         }
     }
 
     /// A member reports its version.
-    pub(super) fn peer_has(&mut self, now: Now, from: NodeId, version: RingVersion, effects: &mut ControlEffects) {
+    pub(super) fn on_version(&mut self, now: Now, from: NodeId, version: RingVersion, effects: &mut ControlEffects) {
         self.peers.insert(from, version);
         if version == self.version() {
             return;
@@ -111,15 +111,15 @@ impl Control {
         }
     }
 
-    /// Asks a member for the changes that this node lacks.
+    /// Requests from a member the changes that this node lacks.
     fn want(&self, now: Now, from: NodeId, effects: &mut ControlEffects) {
-        let former = self.recent.steps.iter().rev().map(|&(version, _)| version);
-        let versions = [self.version()].into_iter().chain(former).take(WANT_MAX).collect();
+        let previous = self.recent.steps.iter().rev().map(|&(version, _)| version);
+        let versions = [self.version()].into_iter().chain(previous).take(WANT_MAX).collect();
         self.send(now, from, Notice::Want(versions), effects);
     }
 
-    /// A member that has had these versions (the first is its current one) asks for the changes that it lacks.
-    pub(super) fn wanted_by(&mut self, now: Now, from: NodeId, had: &[RingVersion], effects: &mut ControlEffects) {
+    /// A member that has had these versions (the first is its current one) requests the changes that it lacks.
+    pub(super) fn on_want(&mut self, now: Now, from: NodeId, had: &[RingVersion], effects: &mut ControlEffects) {
         if let Some(&version) = had.first() {
             self.peers.insert(from, version);
         }
@@ -139,28 +139,28 @@ impl Control {
     }
 
     /// A member sends the changes since a version.
-    pub(super) fn changes_came(&mut self, now: Now, from: NodeId, notice: Changes, effects: &mut ControlEffects) {
+    pub(super) fn on_changes(&mut self, now: Now, from: NodeId, notice: Changes, effects: &mut ControlEffects) {
         let Changes { since, version, changes, is_answer } = notice;
         self.peers.insert(from, version);
         if version == self.version() {
-            // Both have the same version now, and this tells the peer so.
+            // Both have the same version now. This reports it to the peer.
             return self.send(now, from, Notice::Have(version), effects);
         }
         let Some(ours) = self.since(since) else {
             // Either of the two may be far behind.
-            return self.peer_has(now, from, version, effects);
+            return self.on_version(now, from, version, effects);
         };
         if self.learn(&changes) && !is_answer {
             let lacking = ours.without(&changes);
             if !lacking.is_empty() {
-                let answer = Changes { since, version: self.version(), changes: lacking, is_answer: true };
-                self.send(now, from, Notice::Changes(answer), effects);
+                let reply = Changes { since, version: self.version(), changes: lacking, is_answer: true };
+                self.send(now, from, Notice::Changes(reply), effects);
             }
         }
     }
 
     /// A member sends its whole history.
-    pub(super) fn history_came(&mut self, now: Now, from: NodeId, history: &History, effects: &mut ControlEffects) {
+    pub(super) fn on_history(&mut self, now: Now, from: NodeId, history: &History, effects: &mut ControlEffects) {
         if self.learn_all(now, from, history, effects) && !self.history.is_within(history) {
             self.send(now, from, Notice::Complement(self.history.clone()), effects);
         }
@@ -179,7 +179,7 @@ impl Control {
         }
         self.peers.insert(from, history.version());
         if *history == self.history {
-            // Both have the same history now, and this tells the peer so.
+            // Both have the same history now. This reports it to the peer.
             self.send(now, from, Notice::Have(self.version()), effects);
         }
         true
@@ -226,8 +226,8 @@ impl Control {
     /// Sends a member the changes since the version that it probably has.
     fn send_latest(&self, now: Now, peer: NodeId, effects: &mut ControlEffects) {
         let theirs = self.peers.get(&peer).and_then(|&version| Some((version, self.since(version)?)));
-        let former = || self.recent.steps.back().cloned();
-        if let Some((since, changes)) = theirs.or_else(former) {
+        let previous = || self.recent.steps.back().cloned();
+        if let Some((since, changes)) = theirs.or_else(previous) {
             self.send_changes(now, peer, since, changes, effects);
         }
     }

@@ -1,4 +1,4 @@
-//! Surveys: how much nodes hold of partitions, as they report it when an administrator asks.
+//! Surveys: how much nodes hold of partitions, as they report it to an administrator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,12 +7,12 @@ use super::{Control, ControlEffects, Inquiry, InquiryId, PENDING_MAX};
 use crate::cluster::liveness::Status;
 use crate::cluster::sizes::NodeSizes;
 use crate::message::client::ClientId;
-use crate::message::gossip::ASKED_MAX;
+use crate::message::gossip::INQUIRY_PARTITIONS_MAX;
 use crate::ring::PartitionId;
 use crate::value::dot::NodeId;
 use crate::value::time::{Instant, Now};
 
-/// The nodes and partitions that an administrator asks about.
+/// The nodes and partitions to survey.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Survey {
     /// The partitions, by node.
@@ -21,7 +21,7 @@ pub struct Survey {
     pub timeout: Duration,
 }
 
-/// The answers, by node.
+/// The responses, by node.
 pub type Surveyed = BTreeMap<NodeId, NodeSizes>;
 
 /// A survey under way.
@@ -40,7 +40,7 @@ impl Surveying {
         self.until
     }
 
-    /// The answers of nodes that have answered all their requests.
+    /// The responses of nodes that have responded to all their inquiries.
     fn end(mut self) -> (ClientId, Surveyed) {
         for silent in self.open.values() {
             self.found.remove(silent);
@@ -59,23 +59,24 @@ impl Control {
             let is_member = self.view.member(node).is_some();
             is_member && (node == self.config.node || self.liveness().status(node) != Status::Down)
         };
-        let asked: Vec<_> = survey.of.into_iter().filter(|&(node, _)| is_reachable(node)).collect();
+        let reachable: Vec<_> = survey.of.into_iter().filter(|&(node, _)| is_reachable(node)).collect();
         let mut open = BTreeMap::new();
-        for (node, partitions) in asked {
+        for (node, partitions) in reachable {
             let partitions: Vec<PartitionId> = partitions.into_iter().collect();
-            // A node that is asked about no partitions still reports what it must hand over.
-            let parts = if partitions.is_empty() { vec![&[][..]] } else { partitions.chunks(ASKED_MAX).collect() };
+            // A node that gets an inquiry about no partitions still reports what it must hand over.
+            let parts =
+                if partitions.is_empty() { vec![&[][..]] } else { partitions.chunks(INQUIRY_PARTITIONS_MAX).collect() };
             for part in parts {
                 let id = self.inquiries.next_id();
                 open.insert(id, node);
-                self.ask(now, node, Inquiry { id, partitions: part.to_vec() }, effects);
+                self.send_inquiry(now, node, Inquiry { id, partitions: part.to_vec() }, effects);
             }
         }
         self.surveys.push(Surveying { client, open, found: Surveyed::new(), until: now.instant + survey.timeout });
     }
 
-    /// A node has answered.
-    pub(super) fn surveyed(&mut self, from: NodeId, id: InquiryId, sizes: NodeSizes) {
+    /// Takes in a node's report.
+    pub(super) fn on_report(&mut self, from: NodeId, id: InquiryId, sizes: NodeSizes) {
         let Some(survey) = self.surveys.iter_mut().find(|survey| survey.open.get(&id) == Some(&from)) else { return };
         survey.open.remove(&id);
         survey.found.entry(from).or_default().merge(sizes);

@@ -32,7 +32,7 @@ impl SwimMembers {
         self.known.get(&listed.0.node) == Some(&listed)
     }
 
-    /// All members that SWIM knows, by node. They may include a former identity of this node.
+    /// All members that SWIM knows, by node. They may include an earlier identity of this node.
     pub(super) fn iter(&self) -> impl Iterator<Item = Identity> + '_ {
         self.known.values().map(|&(id, _)| id)
     }

@@ -9,7 +9,7 @@ use crate::cluster::counts::Group;
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::{BadSettings, Change, ChangeKind, Member, SettingsPatch, Strategy};
 use crate::cluster::sizes::{NodeSizes, Size, TreeId};
-use crate::message::gossip::{ASKED_MAX, EpochNotice, Marks, MembersDigest};
+use crate::message::gossip::{EpochNotice, INQUIRY_PARTITIONS_MAX, Marks, MembersDigest};
 use crate::ring::Partitions;
 use crate::value::hlc::{Hlc, WallMs};
 
@@ -108,7 +108,7 @@ impl Mesh {
         }
     }
 
-    /// Makes the first control ask nodes for the sizes of the first so many partitions.
+    /// Makes the first control survey nodes for the sizes of their first partitions.
     fn survey(&mut self, of: &[(usize, u32)]) {
         let node = |at: usize| self.controls[at].config.node;
         let of = of.iter().map(|&(at, count)| (node(at), (0..count).map(PartitionId).collect())).collect();
@@ -165,7 +165,7 @@ fn n(n: u8) -> SettingsPatch {
 }
 
 #[test]
-fn a_change_reaches_all_members_before_it_is_answered() {
+fn a_change_reaches_all_members_before_the_reply() {
     let mut mesh = Mesh::new();
     mesh.change(1, w(3));
     let [Ok(changed)] = mesh.replies[..] else { panic!("{:?}", mesh.replies) };
@@ -480,7 +480,7 @@ fn a_survey_has_the_sizes_of_the_nodes_that_answer() {
     mesh.tick(200);
     let surveyed = mesh.surveyed.remove(0);
     assert_eq!(surveyed.keys().copied().collect::<Vec<_>>(), [mesh.controls[1].config.node]);
-    // A node that is known to be down is not asked, so the survey does not wait for it.
+    // A node that is known to be down gets no inquiry, so the survey does not wait for it.
     mesh.tick(20_000);
     mesh.survey(&[(1, 1), (2, 8)]);
     assert_eq!(mesh.surveyed.remove(0).len(), 1);
@@ -490,12 +490,12 @@ fn a_survey_has_the_sizes_of_the_nodes_that_answer() {
 fn a_node_that_has_answered_half_of_its_requests_is_left_out() {
     let mut mesh = Mesh::new();
     let node = mesh.controls[1].config.node;
-    let of = BTreeMap::from([(node, (0..2 * ASKED_MAX as u32).map(PartitionId).collect())]);
+    let of = BTreeMap::from([(node, (0..2 * INQUIRY_PARTITIONS_MAX as u32).map(PartitionId).collect())]);
     let now = Now { instant: Instant(2_000_000), wall: WallMs(2_000) };
     let survey = Survey { of, timeout: Duration::from_secs(1) };
     let control = &mut mesh.controls[0];
-    let asked = control.step(now, ControlInput::Survey(ClientId(1), survey)).sends;
-    let ids: Vec<InquiryId> = asked
+    let sends = control.step(now, ControlInput::Survey(ClientId(1), survey)).sends;
+    let ids: Vec<InquiryId> = sends
         .iter()
         .filter_map(|(_, envelope)| match &envelope.message {
             Message::Notice(Notice::Inquiry(inquiry)) => Some(inquiry.id),
@@ -508,7 +508,7 @@ fn a_node_that_has_answered_half_of_its_requests_is_left_out() {
         from: node,
         from_incarnation: Incarnation(2),
         message: Message::Notice(report),
-        ..asked[0].1.clone()
+        ..sends[0].1.clone()
     };
     let effects = control.step(now, ControlInput::Message(Box::new(envelope)));
     assert!(effects.surveyed.is_empty());

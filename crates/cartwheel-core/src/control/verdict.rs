@@ -10,8 +10,8 @@ use crate::value::time::{Instant, Now};
 const FAILURES_FREE: u32 = 2;
 /// How many failures are counted at most.
 const FAILURES_MAX: u32 = 6;
-/// How long it takes until one failure is forgotten.
-const FAILURE_FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+/// How long it takes until one failure no longer counts.
+const FAILURE_EXPIRES_AFTER: Duration = Duration::from_secs(30);
 /// How long a node that answers again stays suspect after its third failure. Each further failure doubles it.
 const HOLD: Duration = Duration::from_secs(2);
 
@@ -59,19 +59,19 @@ impl Verdict {
         }
     }
 
-    /// The node has answered.
-    pub(super) const fn answered(&mut self) {
+    /// The node has responded.
+    pub(super) const fn on_response(&mut self) {
         self.suspicion = None;
     }
 
-    /// The node has restarted: the evidence against its former boot no longer counts.
+    /// The node has restarted: the evidence against its earlier boot no longer counts.
     pub(super) const fn restarted(&mut self) {
         self.suspicion = None;
         self.down = None;
     }
 
     /// Whether it must answer before it counts as alive again.
-    pub(super) const fn owes_an_answer(&self) -> bool {
+    pub(super) const fn is_unresponsive(&self) -> bool {
         self.down.is_some() || self.suspicion.is_some()
     }
 
@@ -109,8 +109,8 @@ impl Verdict {
     }
 
     fn count_failure(&mut self, now: Instant) {
-        let forgotten = now.since(self.counted_at).as_micros() / FAILURE_FORGOTTEN_AFTER.as_micros();
-        self.failures = self.failures.saturating_sub(forgotten.min(u128::from(FAILURES_MAX)) as u32);
+        let expired = now.since(self.counted_at).as_micros() / FAILURE_EXPIRES_AFTER.as_micros();
+        self.failures = self.failures.saturating_sub(expired.min(u128::from(FAILURES_MAX)) as u32);
         self.failures = (self.failures + 1).min(FAILURES_MAX);
         self.counted_at = now;
     }
@@ -134,7 +134,7 @@ mod tests {
     fn flap(verdict: &mut Verdict, seconds: u64) -> PeerStatus {
         verdict.suspect(at(seconds).instant, Why::ProbeUnanswered);
         assert_eq!(verdict.judge(at(seconds)).status, Status::Suspect);
-        verdict.answered();
+        verdict.on_response();
         verdict.judge(at(seconds + 1))
     }
 

@@ -19,7 +19,7 @@ const FIRST_HEARD_REPORTED_WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct Verdicts {
     peers: BTreeMap<NodeId, Verdict>,
     /// The nodes that must answer before they count as alive again.
-    owing: BTreeSet<NodeId>,
+    unresponsive: BTreeSet<NodeId>,
     /// When changes are evaluated.
     judge_at: Option<Instant>,
     /// When the first hold of a flapping node ends.
@@ -46,7 +46,7 @@ impl Verdicts {
     /// Adds a node of which nothing is known yet.
     pub(super) fn insert(&mut self, now: Now, node: NodeId) {
         self.peers.insert(node, Verdict::new(now.wall));
-        self.owing.remove(&node);
+        self.unresponsive.remove(&node);
         self.judge_at = Some(now.instant);
     }
 
@@ -55,7 +55,7 @@ impl Verdicts {
         let before = self.peers.len();
         self.peers.retain(|&node, _| is_member(node));
         if self.peers.len() < before {
-            self.owing.retain(|node| self.peers.contains_key(node));
+            self.unresponsive.retain(|node| self.peers.contains_key(node));
             self.judge_at = Some(now.instant);
         }
     }
@@ -68,10 +68,10 @@ impl Verdicts {
         if *peer == before {
             return;
         }
-        if peer.owes_an_answer() {
-            self.owing.insert(node);
+        if peer.is_unresponsive() {
+            self.unresponsive.insert(node);
         } else {
-            self.owing.remove(&node);
+            self.unresponsive.remove(&node);
         }
         let mut heard = before;
         heard.heard = true;
@@ -80,17 +80,17 @@ impl Verdicts {
         self.judge_at = Some(self.judge_at.map_or(judge_at, |at| at.min(judge_at)));
     }
 
-    /// Whether any node owes an answer.
-    pub(super) fn any_owing(&self) -> bool {
-        !self.owing.is_empty()
+    /// Whether any node owes a response.
+    pub(super) fn any_unresponsive(&self) -> bool {
+        !self.unresponsive.is_empty()
     }
 
-    /// The nodes that owe an answer, or all nodes, in the order of ids, beginning after a node.
+    /// The nodes that owe a response, or all nodes, in the order of ids, beginning after a node.
     pub(super) fn in_turn(&self, after: NodeId, all: bool) -> impl Iterator<Item = NodeId> + '_ {
         let turn = (Bound::Excluded(after), Bound::Unbounded);
-        let owing = self.owing.range(turn).chain(self.owing.range(..=after)).copied();
+        let unresponsive = self.unresponsive.range(turn).chain(self.unresponsive.range(..=after)).copied();
         let all_nodes = self.peers.range(turn).chain(self.peers.range(..=after)).map(|(&node, _)| node);
-        owing.filter(move |_| !all).chain(all_nodes.filter(move |_| all))
+        unresponsive.filter(move |_| !all).chain(all_nodes.filter(move |_| all))
     }
 
     /// When the verdicts are evaluated next without a further change.

@@ -1,8 +1,8 @@
-//! The second half of a strong get: a majority must hold exactly what is answered.
+//! The second half of a strong get: a majority must hold exactly what is returned.
 //!
 //! Joining a majority's states is not enough. Of two concurrent gets, one may have read write x and not y, the other y
-//! and not x, and no order of the writes explains both. If each answers only what a majority held *exactly*, some
-//! replica held first one answer and then the other. A replica's state only grows, so one answer includes the other.
+//! and not x, and no order of the writes explains both. If each returns only what a majority held *exactly*, some
+//! replica held first one response and then the other. A replica's state only grows, so one response includes the other.
 //!
 //! Homes collect tombstones, each at its own epoch change, and a home that has collected a key does not accept its
 //! tombstones again. So take a join of nothing but tombstones that some home may have collected: those due in the epoch
@@ -48,9 +48,9 @@ impl Agreement {
     /// The homes known to hold exactly the join, or to have collected it.
     pub fn agreeing(&self) -> BTreeSet<NodeId> {
         let kept = gc::without_due(&self.joined.state, &self.rules);
-        let forgotten = kept.filter(|kept| kept.siblings().len() == 0).map(|_| StateDigest::of(&State::default()));
+        let collected = kept.filter(|kept| kept.siblings().len() == 0).map(|_| StateDigest::of(&State::default()));
         let exactly =
-            |(_, digest): &(&NodeId, &StateDigest)| **digest == self.joined.digest || Some(**digest) == forgotten;
+            |(_, digest): &(&NodeId, &StateDigest)| **digest == self.joined.digest || Some(**digest) == collected;
         self.held.iter().filter(exactly).map(|(&node, _)| node).collect()
     }
 
@@ -60,7 +60,7 @@ impl Agreement {
         self.homes = homes;
     }
 
-    /// Drops what homes said that they hold before they lost records. These homes are asked again.
+    /// Drops reports that homes sent before they lost records. These homes are sent the join again.
     pub fn drop_lost(&mut self, losses: &Losses) {
         let memories = &self.joined.memories;
         let memory = |node: &NodeId| memories.get(node).copied().unwrap_or_default();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_majority_must_hold_exactly_what_is_answered() {
+    fn a_majority_must_hold_exactly_what_is_returned() {
         let mut agreement = begun();
         assert!(!agreement.is_reached());
         assert!(!holds(&mut agreement, 1, &state(&[1, 2]), true));

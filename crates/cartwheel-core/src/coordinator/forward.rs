@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Next, OperationContext, OperationEvent, Own, ReplyTo};
+use super::{Next, OperationContext, OperationEvent, OwnFailure, ReplyTo};
 use crate::cluster::membership::Conflict;
 use crate::message::client::{Consistency, Put, PutDone, Refusal, Reply, Shortfall};
 use crate::message::{RequestId, Requester};
@@ -11,7 +11,7 @@ use crate::value::dot::NodeId;
 use crate::value::hlc::{Hlc, WallMs};
 use crate::value::time::Instant;
 
-/// The forwarding node waits this many times as long for a coordinator as for a replica's answer, before it tries
+/// The forwarding node waits this many times as long for a coordinator as for a replica's response, before it tries
 /// another.
 const FORWARD_PATIENCE: u32 = 8;
 
@@ -86,11 +86,11 @@ impl ForwardOp {
     }
 
     /// A put that this node has tried to carry out itself, and how that failed.
-    pub(super) fn after(mut self, own: Own) -> Self {
+    pub(super) fn after(mut self, own: OwnFailure) -> Self {
         match own {
-            Own::Uncertain => self.shortfall = Some(unknown()),
-            Own::DiskFull => self.disk_full = true,
-            Own::NoHome => {}
+            OwnFailure::Uncertain => self.shortfall = Some(unknown()),
+            OwnFailure::DiskFull => self.disk_full = true,
+            OwnFailure::NoHome => {}
         }
         self
     }
@@ -152,7 +152,7 @@ impl ForwardOp {
     /// Sends the write to the same coordinator again, with a timestamp above what that one holds.
     fn raise(&mut self, cx: &mut OperationContext<'_>, from: NodeId, held: Hlc) -> Next {
         if self.put.stamp.is_some_and(|stamp| stamp > held) {
-            // The refusal answers an earlier attempt.
+            // The refusal is of an earlier attempt.
             return self.wait();
         }
         self.out.remove(&from);
@@ -205,8 +205,8 @@ impl ForwardOp {
         cx.out.calls.forwards.push((home, request_id, self.put.clone(), budget, cx.begun));
     }
 
-    /// A request or its answer may have been lost, so it is sent again. A coordinator that still works on the write
-    /// ignores the repeat, and one that has ended it answers again, as the write's name tells it the outcome. Mostly
+    /// A request or its response may have been lost, so it is sent again. A coordinator that still works on the write
+    /// ignores the repeat, and one that has ended it replies again: the write's name identifies the outcome. Mostly
     /// nothing was lost, so the interval doubles each time.
     fn resend(&mut self, cx: &mut OperationContext<'_>) -> Next {
         if cx.now.instant >= self.resend_at {

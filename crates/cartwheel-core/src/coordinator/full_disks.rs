@@ -8,7 +8,7 @@ use crate::message::{Failure, ReplicaResponse};
 use crate::value::dot::NodeId;
 use crate::value::time::Instant;
 
-/// How long a report of a full disk is believed. Then the node is asked again.
+/// How long a report of a full disk is believed. Then the node is tried again.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
 
 /// The members that have lately reported a full disk.
@@ -16,9 +16,9 @@ const BELIEVED_FOR: Duration = Duration::from_secs(1);
 pub struct FullDisks(BTreeMap<NodeId, Instant>);
 
 impl FullDisks {
-    /// Takes in a replica's answer, which may show that its disk is full or has room again.
-    pub fn heard(&mut self, from: NodeId, answer: &ReplicaResponse, now: Instant) {
-        match answer {
+    /// Takes in a replica's response, which may show that its disk is full or has room again.
+    pub fn on_response(&mut self, from: NodeId, response: &ReplicaResponse, now: Instant) {
+        match response {
             ReplicaResponse::Failed(Failure::DiskFull) => self.note(from, now),
             ReplicaResponse::Stored => {
                 self.0.remove(&from);
@@ -53,13 +53,13 @@ mod tests {
         let homes = [1, 2, 3].map(NodeId::new);
         let (now, later) = (Instant::default(), Instant::default() + BELIEVED_FOR);
         let mut full = FullDisks::default();
-        full.heard(homes[0], &ReplicaResponse::Failed(Failure::DiskFull), now);
+        full.on_response(homes[0], &ReplicaResponse::Failed(Failure::DiskFull), now);
         assert!(!full.leave_too_few(&homes, 2, None, now), "two are left");
         assert!(full.leave_too_few(&homes, 3, None, now));
         assert!(!full.leave_too_few(&homes, 3, Some(homes[0]), now), "it may try itself");
         assert!(!full.leave_too_few(&homes, 3, None, later));
         assert!(!full.leave_too_few(&homes, 4, None, later), "there are too few anyway, and no disk is to blame");
-        full.heard(homes[0], &ReplicaResponse::Stored, now);
+        full.on_response(homes[0], &ReplicaResponse::Stored, now);
         assert!(!full.leave_too_few(&homes, 3, None, now));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::agreement::Agreement;
-use super::read_round::{Joined, Progress, Questions, ReadRound};
+use super::read_round::{Joined, Progress, ReadRequests, ReadRound};
 use super::{Next, OperationContext, OperationEvent, ReplyTo, quorum};
 use crate::cluster::configuration::ConfigStamp;
 use crate::cluster::membership::{BucketSettings, Conflict};
@@ -24,10 +24,10 @@ use crate::value::time::Instant;
 pub(super) const READ: u32 = 1;
 /// The round of a strong get's write-back.
 const WRITE_BACK: u32 = 2;
-/// The round of repairs, whose answers no operation waits for.
+/// The round of repairs, whose responses no operation waits for.
 pub(super) const REPAIR: u32 = u32::MAX;
 
-/// How many hedging delays an answered get lingers, to repair homes that answer late.
+/// How many hedging delays a get lingers after its reply, to repair homes that answer late.
 const LINGER: u32 = 4;
 
 /// A get under way.
@@ -38,7 +38,7 @@ pub(super) struct GetOp {
     key: Key,
     settings: BucketSettings,
     consistency: Consistency,
-    /// What the answer must cover, so that it is no older than what the client has seen.
+    /// What the response must cover, so that it is no older than what the client has seen.
     seen: Clock,
     /// Every home has held what the client has seen for so long that reads need not check it. A stand-in may still lack
     /// it.
@@ -49,13 +49,13 @@ pub(super) struct GetOp {
 
 enum GetPhase {
     Reading,
-    /// A strong get is making a majority hold exactly what it will answer.
+    /// A strong get is making a majority hold exactly what it will return.
     Agreeing {
         agreement: Box<Agreement>,
         /// The homes that have stored any join of this get.
         confirmed: BTreeSet<NodeId>,
     },
-    /// The client has its answer. Homes that answer late are still repaired.
+    /// The client has its response. Homes that answer late are still repaired.
     Lingering {
         joined: Box<Joined>,
         until: Instant,
@@ -86,7 +86,7 @@ impl GetOp {
         Ok(Self { id, reply_to, deadline, key, settings, consistency, seen, is_seen_by_homes, round, phase })
     }
 
-    /// Whether the client has its answer.
+    /// Whether the client has its response.
     pub(super) const fn has_replied(&self) -> bool {
         matches!(self.phase, GetPhase::Lingering { .. })
     }
@@ -94,8 +94,8 @@ impl GetOp {
     pub(super) fn on_event(&mut self, cx: &mut OperationContext<'_>, event: OperationEvent) -> Next {
         match event {
             OperationEvent::Begin => self.advance(cx),
-            OperationEvent::Response(from, round, config_stamp, answer) => {
-                self.answered(cx, from, round, config_stamp, answer)
+            OperationEvent::Response(from, round, config_stamp, response) => {
+                self.on_response(cx, from, round, config_stamp, response)
             }
             OperationEvent::Moved => self.moved(cx),
             OperationEvent::Timer => self.woken(cx),
@@ -117,21 +117,21 @@ impl GetOp {
         }
     }
 
-    fn answered(
+    fn on_response(
         &mut self,
         cx: &mut OperationContext<'_>,
         from: NodeId,
         round: u32,
         config_stamp: ConfigStamp,
-        answer: ReplicaResponse,
+        response: ReplicaResponse,
     ) -> Next {
         match (&mut self.phase, round) {
             (GetPhase::Reading, READ) => {
-                self.round.heard(from, config_stamp, answer);
+                self.round.heard(from, config_stamp, response);
                 self.advance(cx)
             }
             (GetPhase::Agreeing { agreement, confirmed }, WRITE_BACK) => {
-                if let ReplicaResponse::Holds { digest, state, loss } = answer {
+                if let ReplicaResponse::Holds { digest, state, loss } = response {
                     confirmed.insert(from);
                     if agreement.holds(from, config_stamp, digest, state.as_ref(), loss.is_none()) {
                         self.write_back(cx);
@@ -139,26 +139,26 @@ impl GetOp {
                 }
                 self.settle(cx)
             }
-            (GetPhase::Lingering { .. }, READ) => self.heard_late(cx, from, config_stamp, answer),
+            (GetPhase::Lingering { .. }, READ) => self.on_late_response(cx, from, config_stamp, response),
             _ => self.wait(cx),
         }
     }
 
-    /// A replica has answered after the client got its answer. A home that is behind is repaired. If it holds more, the
+    /// A replica has responded after the client got its response. A home that is behind is repaired. If it holds more, the
     /// other homes get that.
-    fn heard_late(
+    fn on_late_response(
         &mut self,
         cx: &mut OperationContext<'_>,
         from: NodeId,
         config_stamp: ConfigStamp,
-        answer: ReplicaResponse,
+        response: ReplicaResponse,
     ) -> Next {
         let is_home = cx.homes(&self.key).contains(from);
         let GetPhase::Lingering { joined, .. } = &mut self.phase else { return self.wait(cx) };
-        match &answer {
+        match &response {
             ReplicaResponse::Digest { digest, .. } if *digest != joined.digest && is_home => {
-                self.round.ask_for_state(from);
-                send_questions(cx, self.id, &self.key, vec![(from, Role::Home, Want::State)]);
+                self.round.request_state(from);
+                send_reads(cx, self.id, &self.key, vec![(from, Role::Home, Want::State)]);
                 return self.wait(cx);
             }
             ReplicaResponse::State { state, epoch, .. } => {
@@ -179,7 +179,7 @@ impl GetOp {
             | ReplicaResponse::Holds { .. }
             | ReplicaResponse::Failed(_) => {}
         }
-        self.round.heard(from, config_stamp, answer);
+        self.round.heard(from, config_stamp, response);
         if self.round.is_waiting() { self.wait(cx) } else { Next::End }
     }
 
@@ -189,8 +189,8 @@ impl GetOp {
         }
         match &self.phase {
             GetPhase::Reading => {
-                let questions = self.round.hedge();
-                send_questions(cx, self.id, &self.key, questions);
+                let requests = self.round.hedge();
+                send_reads(cx, self.id, &self.key, requests);
                 self.advance(cx)
             }
             GetPhase::Agreeing { .. } => {
@@ -218,12 +218,12 @@ impl GetOp {
     fn advance(&mut self, cx: &mut OperationContext<'_>) -> Next {
         loop {
             match self.round.progress() {
-                Progress::Wait(questions) => {
-                    send_questions(cx, self.id, &self.key, questions);
+                Progress::Wait(requests) => {
+                    send_reads(cx, self.id, &self.key, requests);
                     return self.wait(cx);
                 }
                 Progress::Short => return self.refuse(cx, "too few replicas can be reached"),
-                // An answer has reported a newer configuration: the nodes that count may be no quorum of that one.
+                // A response has reported a newer configuration: the nodes that count may be no quorum of that one.
                 Progress::Enough(_) if cx.is_behind(&self.key) => return self.wait(cx),
                 // Only homes can say that the key does not exist.
                 Progress::Enough(joined) if !self.shows_anything(cx, &joined.state) && self.round.require_homes() => {}
@@ -283,7 +283,7 @@ impl GetOp {
         let GetPhase::Agreeing { agreement, .. } = &self.phase else { return };
         let joined = agreement.joined();
         for node in agreement.behind() {
-            let ask = ReplicaRequest::Merge {
+            let request = ReplicaRequest::Merge {
                 key: self.key.clone(),
                 state: joined.state.clone(),
                 epoch: cx.stamp(joined.epoch),
@@ -294,7 +294,7 @@ impl GetOp {
             cx.out.requests.push((
                 node,
                 RequestId { requester: Requester::Coordinator, operation: self.id, round: WRITE_BACK },
-                ask,
+                request,
             ));
         }
     }
@@ -346,24 +346,28 @@ impl GetOp {
             why: why.to_owned(),
         };
         let nothing =
-            self.consistency == Consistency::Eventual && self.seen.is_empty() && !self.round.has_heard_of_writes();
+            self.consistency == Consistency::Eventual && self.seen.is_empty() && !self.round.has_seen_writes();
         let refusal = if nothing { Refusal::Unverified(short) } else { Refusal::Unavailable(short) };
         cx.out.calls.replies.push((self.reply_to, Err(refusal)));
         Next::End
     }
 }
 
-pub(super) fn send_questions(cx: &mut OperationContext<'_>, id: u64, key: &Key, questions: Questions) {
-    for (node, role, want) in questions {
-        let ask = ReplicaRequest::Read { key: key.clone(), want, role };
-        cx.out.requests.push((node, RequestId { requester: Requester::Coordinator, operation: id, round: READ }, ask));
+pub(super) fn send_reads(cx: &mut OperationContext<'_>, id: u64, key: &Key, requests: ReadRequests) {
+    for (node, role, want) in requests {
+        let request = ReplicaRequest::Read { key: key.clone(), want, role };
+        cx.out.requests.push((
+            node,
+            RequestId { requester: Requester::Coordinator, operation: id, round: READ },
+            request,
+        ));
     }
 }
 
 /// Sends the join to a home that was behind (read repair).
 pub(super) fn repair(cx: &mut OperationContext<'_>, id: u64, key: &Key, joined: &Joined, node: NodeId) {
     cx.out.events.push(Event::Repaired(key.clone(), node, Repair::Read));
-    let ask = ReplicaRequest::Merge {
+    let request = ReplicaRequest::Merge {
         key: key.clone(),
         state: joined.state.clone(),
         epoch: cx.stamp(joined.epoch),
@@ -371,7 +375,11 @@ pub(super) fn repair(cx: &mut OperationContext<'_>, id: u64, key: &Key, joined: 
         confirm: Confirm::Stored,
         stands_in_for: None,
     };
-    cx.out.requests.push((node, RequestId { requester: Requester::Coordinator, operation: id, round: REPAIR }, ask));
+    cx.out.requests.push((
+        node,
+        RequestId { requester: Requester::Coordinator, operation: id, round: REPAIR },
+        request,
+    ));
 }
 
 /// What a client sees of `state`, under the bucket's conflict policy.

@@ -39,7 +39,7 @@ impl HandOverOp {
                 if from == cx.me && self.sent.is_none() =>
             {
                 self.sent = Some(StateDigest::of(&state));
-                let ask = ReplicaRequest::Merge {
+                let request = ReplicaRequest::Merge {
                     key: self.key.clone(),
                     state,
                     epoch: cx.stamp(Some(epoch)),
@@ -50,7 +50,7 @@ impl HandOverOp {
                 cx.out.requests.push((
                     self.to,
                     RequestId { requester: Requester::Coordinator, operation: self.id, round: DELIVER },
-                    ask,
+                    request,
                 ));
                 Next::Until(self.deadline)
             }
@@ -82,11 +82,11 @@ impl HandOverOp {
             self.ended(cx, None);
             return Next::End;
         }
-        let ask = ReplicaRequest::Read { key: self.key.clone(), want: Want::State, role: Role::StandIn };
+        let request = ReplicaRequest::Read { key: self.key.clone(), want: Want::State, role: Role::StandIn };
         cx.out.requests.push((
             cx.me,
             RequestId { requester: Requester::Coordinator, operation: self.id, round: READ },
-            ask,
+            request,
         ));
         Next::Until(self.deadline)
     }

@@ -26,7 +26,7 @@ const RECORDS_IN_A_READ: usize = 2;
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How often the index is checked for a home without known hints: a store write that was reported as failed may have
 /// been carried out.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// The next task of hinted handoff.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub enum HandoffTask {
 
 /// The purpose of the store command under way.
 #[derive(Clone, Debug)]
-enum Asked {
+enum Pending {
     /// To list the next entries, for the count of this number.
     ToCount(u64),
     /// To read the record of an entry, for the count of this number.
@@ -80,7 +80,7 @@ impl Idle {
 /// The state of hinted handoff on one shard.
 #[derive(Debug, Default)]
 pub struct Handoff {
-    asked: Option<Asked>,
+    pending: Option<Pending>,
     waiting_for: Option<StoreId>,
     /// Entries whose records are to be read, for the count of number `uncounted_in`.
     uncounted: VecDeque<Bytes>,
@@ -112,11 +112,11 @@ impl Handoff {
     /// The member list has changed.
     pub fn members_changed(&mut self) {
         self.members_known = false;
-        self.look_again();
+        self.recheck_homes();
     }
 
-    /// A home may have become reachable or due.
-    pub fn look_again(&mut self) {
+    /// Checks all homes again: one may have become reachable or due.
+    pub fn recheck_homes(&mut self) {
         self.idle = None;
     }
 
@@ -153,13 +153,13 @@ impl Handoff {
         if let Some(idle) = &self.idle
             && idle.until.is_none_or(|until| now < until)
         {
-            // At most one home a step is asked for: a positive answer of `at_once` counts as an attempt.
+            // At most one home is tried in a step: a positive result of `at_once` counts as an attempt.
             let mut unreachable = idle.unreachable.iter().map(|&home| (home, at_once(home)));
             let Some((home, entries_max)) = unreachable.find(|&(_, entries_max)| entries_max > 0) else {
                 self.wake_at = idle.wake_at(now);
                 return None;
             };
-            return self.look_at(home, entries_max);
+            return self.list_home(home, entries_max);
         }
         if !self.members_known {
             self.members_known = true;
@@ -181,11 +181,11 @@ impl Handoff {
         {
             // The count must get past an entry that is not a hint, too. It names no key, so the read finds nothing.
             let storage_key = hint::parse(&entry).map_or_else(|| entry.clone(), |(_, storage_key)| storage_key);
-            self.asked = Some(Asked::Size(number, entry));
+            self.pending = Some(Pending::Size(number, entry));
             return HandoffTask::Count(StoreCommand::Read { storage_key }, RECORDS_IN_A_READ);
         }
         self.uncounted.clear();
-        self.asked = Some(Asked::ToCount(number));
+        self.pending = Some(Pending::ToCount(number));
         HandoffTask::Count(StoreCommand::ScanIndex { from, upto: hint::all().1, entries_max: PAGE }, PAGE)
     }
 
@@ -200,13 +200,13 @@ impl Handoff {
             self.idle = Some(idle);
             return None;
         };
-        self.look_at(node, entries_max)
+        self.list_home(node, entries_max)
     }
 
     /// Lists the next entries of a home.
-    fn look_at(&mut self, node: NodeId, entries_max: usize) -> Option<HandoffTask> {
+    fn list_home(&mut self, node: NodeId, entries_max: usize) -> Option<HandoffTask> {
         let (from, upto) = (self.homes.get(&node)?.from.clone(), hint::end(node));
-        self.asked = Some(Asked::Owed(node, entries_max));
+        self.pending = Some(Pending::Owed(node, entries_max));
         Some(HandoffTask::Store(StoreCommand::ScanIndex { from, upto, entries_max }))
     }
 
@@ -222,29 +222,29 @@ impl Handoff {
             return Some(result);
         }
         self.waiting_for = None;
-        self.look_again();
-        match (self.asked.take(), result) {
+        self.recheck_homes();
+        match (self.pending.take(), result) {
             // A result for a count that was broken off means nothing.
-            (Some(Asked::ToCount(number) | Asked::Size(number, _)), _) if number != book.count_number() => {}
-            (Some(Asked::ToCount(number)), StoreResult::Listed(Ok(entries))) => {
+            (Some(Pending::ToCount(number) | Pending::Size(number, _)), _) if number != book.count_number() => {}
+            (Some(Pending::ToCount(number)), StoreResult::Listed(Ok(entries))) => {
                 if entries.is_empty() {
                     book.all_counted();
                 }
                 (self.uncounted, self.uncounted_in) = (entries.into(), number);
             }
             // A damaged record is lost, so it is owed to no home. A record that cannot be read now is read again later.
-            (Some(Asked::Size(_, entry)), StoreResult::Read(Err(ReadFailed::Unreadable))) => {
+            (Some(Pending::Size(_, entry)), StoreResult::Read(Err(ReadFailed::Unreadable))) => {
                 self.uncounted.push_front(entry);
                 self.pause_until = now + AGAIN_AFTER;
             }
-            (Some(Asked::Size(_, entry)), StoreResult::Read(read)) => {
+            (Some(Pending::Size(_, entry)), StoreResult::Read(read)) => {
                 let bytes = read.ok().flatten();
                 let since = bytes.as_ref().and_then(|bytes| owed_since(bytes, &entry));
                 book.count(&entry, since.map(|since| (bytes.map_or(0, |bytes| bytes.len()), since)));
             }
-            (Some(Asked::Owed(node, page)), StoreResult::Listed(Ok(entries))) => {
+            (Some(Pending::Owed(node, page)), StoreResult::Listed(Ok(entries))) => {
                 let again =
-                    if entries.is_empty() && book.owed_to(node).records == 0 { LOOK_EVERY } else { AGAIN_AFTER };
+                    if entries.is_empty() && book.owed_to(node).records == 0 { CHECK_EVERY } else { AGAIN_AFTER };
                 self.listed(now + again, node, page, &entries);
             }
             _ => self.pause_until = now + AGAIN_AFTER,

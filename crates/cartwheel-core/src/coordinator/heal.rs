@@ -5,7 +5,7 @@
 //! note the loss first ([`crate::store::loss_book`]).
 
 use super::get::{READ, REPAIR};
-use super::read_round::{Joined, Progress, Questions, ReadRound};
+use super::read_round::{Joined, Progress, ReadRequests, ReadRound};
 use super::{Next, OperationContext, OperationEvent};
 use crate::cluster::configuration::Home;
 use crate::cluster::losses::{Loss, Memory};
@@ -54,14 +54,14 @@ impl HealOp {
             OperationEvent::Begin => self.advance(cx),
             // The next report of the loss starts another heal.
             OperationEvent::Moved => Next::End,
-            OperationEvent::Response(from, READ, config_stamp, answer) => {
-                self.round.heard(from, config_stamp, answer);
+            OperationEvent::Response(from, READ, config_stamp, response) => {
+                self.round.heard(from, config_stamp, response);
                 self.advance(cx)
             }
             OperationEvent::Timer if cx.now.instant >= self.deadline => Next::End,
             OperationEvent::Timer => {
-                let questions = self.round.hedge();
-                self.send(cx, questions);
+                let requests = self.round.hedge();
+                self.send(cx, requests);
                 self.advance(cx)
             }
             OperationEvent::Response(..) | OperationEvent::Minted(_) | OperationEvent::Forwarded(..) => self.wait(cx),
@@ -70,14 +70,14 @@ impl HealOp {
 
     /// Each home that is read notes the loss first. Coordinators that hear from it later no longer count what the lost
     /// record held.
-    fn send(&self, cx: &mut OperationContext<'_>, questions: Questions) {
+    fn send(&self, cx: &mut OperationContext<'_>, requests: ReadRequests) {
         let home = Home { node: self.node, incarnation: self.memory.incarnation };
-        for (node, ..) in questions {
-            let ask = ReplicaRequest::Recover { key: self.key.clone(), home, since: self.memory.since };
+        for (node, ..) in requests {
+            let request = ReplicaRequest::Recover { key: self.key.clone(), home, since: self.memory.since };
             cx.out.requests.push((
                 node,
                 RequestId { requester: Requester::Coordinator, operation: self.id, round: READ },
-                ask,
+                request,
             ));
         }
     }
@@ -95,8 +95,8 @@ impl HealOp {
             return self.heal(cx, joined);
         }
         match self.round.progress() {
-            Progress::Wait(questions) => {
-                self.send(cx, questions);
+            Progress::Wait(requests) => {
+                self.send(cx, requests);
                 self.wait(cx)
             }
             Progress::Enough(joined) => self.heal(cx, *joined),
@@ -106,7 +106,7 @@ impl HealOp {
 
     fn heal(&self, cx: &mut OperationContext<'_>, joined: Joined) -> Next {
         cx.out.events.push(Event::Repaired(self.key.clone(), self.node, Repair::Heal));
-        let ask = ReplicaRequest::Merge {
+        let request = ReplicaRequest::Merge {
             key: self.key.clone(),
             epoch: cx.stamp(joined.epoch),
             state: joined.state,
@@ -117,7 +117,7 @@ impl HealOp {
         cx.out.requests.push((
             self.node,
             RequestId { requester: Requester::Coordinator, operation: self.id, round: REPAIR },
-            ask,
+            request,
         ));
         Next::End
     }

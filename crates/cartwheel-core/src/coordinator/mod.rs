@@ -101,7 +101,7 @@ pub struct OperationContext<'a> {
     pub held: &'a Holdings,
     /// The latest configuration version of the key's partition that a response to the operation reported. The operation does not end while
     /// this is later than the version in force here.
-    pub heard_of: ConfigVersion,
+    pub reported_version: ConfigVersion,
     /// The losses of the key's homes that responses to the operation reported. What those homes said before no longer counts.
     pub losses: Losses,
     /// The boot since which this node has lost no record.
@@ -161,10 +161,10 @@ impl OperationContext<'_> {
         self.timing.resend_after + Duration::from_micros(bytes as u64 / SENT_BYTES_IN_1_US)
     }
 
-    /// Whether an answer has reported a newer configuration of the key's partition than this node knows. The replicas
+    /// Whether a response has reported a newer configuration of the key's partition than this node knows. The replicas
     /// that the operation has counted may not be a quorum of that one.
     fn is_behind(&self, key: &Key) -> bool {
-        let is_behind = self.heard_of > self.held.version(self.held.partition_of(key));
+        let is_behind = self.reported_version > self.held.version(self.held.partition_of(key));
         is_behind && !self.broken.is(Mutation::StaleStepAccepted)
     }
 
@@ -201,7 +201,7 @@ impl OperationContext<'_> {
         node == self.me && self.held.is_home(key)
     }
 
-    /// The nodes that a read asks, in this order: reachable homes, this node first; then stand-ins, if the request may
+    /// The nodes that a read sends requests to, in this order: reachable homes, this node first; then stand-ins, if the request may
     /// use them; then the other homes.
     fn readers(&self, key: &Key, consistency: Consistency) -> Vec<(NodeId, Role)> {
         let (near, far): (Vec<_>, Vec<_>) = self.own_first(key).into_iter().partition(|&home| self.is_reachable(home));
@@ -210,7 +210,7 @@ impl OperationContext<'_> {
         as_homes(near).chain(stand_ins.into_iter().map(|node| (node, Role::StandIn))).chain(as_homes(far)).collect()
     }
 
-    /// The replicas behind an answer, as the client sees them. `at_home` of them count as homes (the fewest in any
+    /// The replicas behind a response, as the client sees them. `at_home` of them count as homes (the fewest in any
     /// configuration), the others as stand-ins.
     fn acks<'n>(
         &self,
@@ -249,7 +249,7 @@ impl OperationContext<'_> {
 enum OperationEvent {
     /// The operation begins.
     Begin,
-    /// A replica has answered the request of this round; the stamp says under which configuration.
+    /// A replica has responded to the request of this round; the stamp says under which configuration.
     Response(NodeId, u32, ConfigStamp, ReplicaResponse),
     /// The homes of the key have changed.
     Moved,
@@ -257,7 +257,7 @@ enum OperationEvent {
     Minted(Result<Minted, MintRefused>),
     /// Another coordinator has ended the write.
     Forwarded(NodeId, Result<PutDone, Refusal>),
-    /// The time that the operation asked for has come.
+    /// The operation's timer is due.
     Timer,
 }
 
@@ -269,9 +269,9 @@ enum Next {
     End,
     /// The delete now has its context, and a home is to coordinate it.
     Place(Box<Put>),
-    /// This node cannot carry out the write, and another home is to coordinate it. [`Own`] says whether this node may
+    /// This node cannot carry out the write, and another home is to coordinate it. [`OwnFailure`] says whether this node may
     /// have stored it.
-    Reroute(Box<Put>, Own),
+    Reroute(Box<Put>, OwnFailure),
     /// No home has carried out the write, so this node coordinates it as a stand-in. True if a home that has not
     /// answered may have stored it.
     StandIn(Box<Put>, bool),
@@ -279,7 +279,7 @@ enum Next {
 
 /// How a write failed on this node's own replica.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Own {
+enum OwnFailure {
     /// The store failed, and may have stored the write.
     Uncertain,
     /// The disk is full. Nothing was stored.
@@ -330,9 +330,9 @@ struct Running {
     is_foreground: bool,
     /// The epoch in which it began, here or on the node that forwarded it.
     begun: Epoch,
-    /// The newest configuration version of the key's partition that an answer has reported.
-    heard_of: ConfigVersion,
-    /// The losses of the key's homes that answers have reported.
+    /// The newest configuration version of the key's partition that a response has reported.
+    reported_version: ConfigVersion,
+    /// The losses of the key's homes that responses have reported.
     losses: Losses,
 }
 
@@ -354,8 +354,8 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// The coordinator of one boot of an incarnation ([`crate::value::dot::Incarnation::first_operation`]). Operation
-    /// numbers never repeat across boots, so a late answer to an operation of an earlier boot is not taken for an
-    /// answer to one of this boot. The shards of a node use disjoint numbers.
+    /// numbers never repeat across boots, so a late response to an operation of an earlier boot is not taken for one
+    /// to an operation of this boot. The shards of a node use disjoint numbers.
     pub const fn new(first_operation: u64, shard_id: ShardId, operations_max: usize) -> Self {
         Self {
             running: BTreeMap::new(),
@@ -437,30 +437,34 @@ impl Coordinator {
         Ok(Kind::Forward(if may_stand_in { forward.or_here() } else { forward }))
     }
 
-    /// Takes in a replica's answer.
-    pub fn answered(
+    /// Takes in a replica's response.
+    pub fn on_response(
         &mut self,
         cx: &mut OperationContext<'_>,
         from: NodeId,
         request_id: RequestId,
         (config_stamp, losses): (ConfigStamp, &Losses),
-        answer: ReplicaResponse,
+        response: ReplicaResponse,
     ) {
-        cx.full.heard(from, &answer, cx.now.instant);
-        if let Some(loss) = answer.loss() {
+        cx.full.on_response(from, &response, cx.now.instant);
+        if let Some(loss) = response.loss() {
             self.heal(cx, from, request_id, (loss, config_stamp.memory));
         }
         if let Some(running) = self.running.get_mut(&request_id.operation) {
-            running.heard_of = running.heard_of.max(config_stamp.version);
+            running.reported_version = running.reported_version.max(config_stamp.version);
             running.note(cx, losses);
         }
-        self.deliver(cx, request_id.operation, OperationEvent::Response(from, request_id.round, config_stamp, answer));
+        self.deliver(
+            cx,
+            request_id.operation,
+            OperationEvent::Response(from, request_id.round, config_stamp, response),
+        );
     }
 
-    /// Begins to heal a loss that a home has reported in answer to an operation that still runs.
+    /// Begins to heal a loss that a home has reported to an operation that still runs.
     fn heal(&mut self, cx: &mut OperationContext<'_>, node: NodeId, request_id: RequestId, loss: (Loss, Memory)) {
-        if let Some(asked) = self.running.get(&request_id.operation) {
-            self.heal_key(cx, asked.key.clone(), node, loss);
+        if let Some(running) = self.running.get(&request_id.operation) {
+            self.heal_key(cx, running.key.clone(), node, loss);
         }
     }
 
@@ -534,14 +538,15 @@ impl Coordinator {
         request_id: RequestId,
         result: Result<PutDone, Refusal>,
     ) {
-        cx.reach.answered(from, request_id, cx.now.instant);
+        cx.reach.on_response(from, request_id, cx.now.instant);
         self.deliver(cx, request_id.operation, OperationEvent::Forwarded(from, result));
     }
 
     /// The homes of these partitions have changed.
     pub fn moved(&mut self, cx: &mut OperationContext<'_>, partitions: &BTreeSet<PartitionId>) {
-        let is_meant = |running: &Running| partitions.contains(&cx.held.partition_of(&running.key));
-        let moved: Vec<u64> = self.running.iter().filter(|(_, running)| is_meant(running)).map(|(&id, _)| id).collect();
+        let is_affected = |running: &Running| partitions.contains(&cx.held.partition_of(&running.key));
+        let moved: Vec<u64> =
+            self.running.iter().filter(|(_, running)| is_affected(running)).map(|(&id, _)| id).collect();
         moved.into_iter().for_each(|id| self.deliver(cx, id, OperationEvent::Moved));
     }
 
@@ -564,7 +569,7 @@ impl Coordinator {
     }
 
     fn drive(&mut self, cx: &mut OperationContext<'_>, id: u64, mut running: Running, event: OperationEvent) {
-        (cx.begun, cx.heard_of, cx.losses) = (running.begun, running.heard_of, running.losses.clone());
+        (cx.begun, cx.reported_version, cx.losses) = (running.begun, running.reported_version, running.losses.clone());
         let mut next = running.kind.on_event(cx, event);
         loop {
             running.kind = match next {
@@ -573,14 +578,14 @@ impl Coordinator {
                     running.is_foreground = running.kind.is_foreground();
                     // Under overload, operations that nothing waits for are dropped first.
                     if !running.is_foreground && self.running.len() >= 2 * self.operations_max + BACKGROUND_MAX {
-                        return self.forget(&running.kind);
+                        return self.drop_target(&running.kind);
                     }
                     self.foreground += usize::from(running.is_foreground);
                     self.timers.insert((wake_at, id));
                     self.running.insert(id, running);
                     return;
                 }
-                Next::End => return self.forget(&running.kind),
+                Next::End => return self.drop_target(&running.kind),
                 Next::Place(put) => match Self::place_put(cx, id, running.reply_to, running.deadline, *put) {
                     Ok(kind) => kind,
                     Err(refusal) => {
@@ -613,7 +618,7 @@ impl Coordinator {
         }
     }
 
-    fn forget(&mut self, ended: &Kind) {
+    fn drop_target(&mut self, ended: &Kind) {
         match ended {
             Kind::Heal(heal) => drop(self.healing.remove(&heal.target())),
             Kind::HandOver(hand_over) => drop(self.handing_over.remove(&hand_over.target())),
@@ -626,12 +631,12 @@ impl Coordinator {
 /// serve must not wait for a dead one.
 fn probe_late_homes(cx: &mut OperationContext<'_>, id: u64, key: &Key) {
     for home in cx.own_first(key) {
-        if cx.reach.is_late(home, cx.now.instant) && cx.reach.may_ask(home, cx.now.instant) {
-            let ask = ReplicaRequest::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
+        if cx.reach.is_late(home, cx.now.instant) && cx.reach.may_send(home, cx.now.instant) {
+            let request = ReplicaRequest::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
             cx.out.requests.push((
                 home,
                 RequestId { requester: Requester::Coordinator, operation: id, round: PROBE },
-                ask,
+                request,
             ));
         }
     }
@@ -658,7 +663,7 @@ fn coordinators(cx: &OperationContext<'_>, checked: &put::Checked, may_stand_in:
 }
 
 impl Running {
-    /// Merges the losses of homes that an answer reports.
+    /// Merges the losses of homes that a response reports.
     fn note(&mut self, cx: &OperationContext<'_>, losses: &Losses) {
         if !losses.is_empty() && !cx.broken.is(Mutation::CountLost) {
             self.losses.merge(losses);
@@ -666,12 +671,12 @@ impl Running {
     }
 
     fn new(kind: Kind, key: Key, reply_to: ReplyTo, deadline: Instant, begun: Epoch) -> Self {
-        let (wake_at, is_foreground, heard_of, losses) = (deadline, false, ConfigVersion(0), Losses::NONE);
-        Self { kind, key, reply_to, deadline, wake_at, is_foreground, begun, heard_of, losses }
+        let (wake_at, is_foreground, reported_version, losses) = (deadline, false, ConfigVersion(0), Losses::NONE);
+        Self { kind, key, reply_to, deadline, wake_at, is_foreground, begun, reported_version, losses }
     }
 }
 
-/// The number of replicas that a request asks for, checked against the bucket's n.
+/// The quorum that a request demands, checked against the bucket's n.
 fn quorum(letter: char, wanted: Option<u8>, default: u8, settings: &BucketSettings) -> Result<usize, Refusal> {
     let quorum = wanted.unwrap_or(default);
     if quorum == 0 || quorum > settings.n {

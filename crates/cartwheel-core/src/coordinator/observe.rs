@@ -1,9 +1,9 @@
 //! Deletes without a context: they delete what a get sees.
 //!
 //! The node that took the request reads once what there is to delete. If each coordinator that the delete is tried on
-//! read for itself, a late attempt would delete what was written after the client had its answer.
+//! read for itself, a late attempt would delete what was written after the client had its response.
 
-use super::get::{READ, context_of, dots_of, send_questions, show};
+use super::get::{READ, context_of, dots_of, send_reads, show};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::{Next, OperationContext, OperationEvent, ReplyTo, quorum};
 use crate::cluster::membership::BucketSettings;
@@ -44,8 +44,8 @@ impl ObserveOp {
     pub(super) fn on_event(&mut self, cx: &mut OperationContext<'_>, event: OperationEvent) -> Next {
         match event {
             OperationEvent::Begin => self.advance(cx),
-            OperationEvent::Response(from, READ, config_stamp, answer) => {
-                self.round.heard(from, config_stamp, answer);
+            OperationEvent::Response(from, READ, config_stamp, response) => {
+                self.round.heard(from, config_stamp, response);
                 self.advance(cx)
             }
             OperationEvent::Moved => {
@@ -55,8 +55,8 @@ impl ObserveOp {
             }
             OperationEvent::Timer if cx.now.instant >= self.deadline => self.refuse(cx),
             OperationEvent::Timer => {
-                let questions = self.round.hedge();
-                send_questions(cx, self.id, &self.put.key, questions);
+                let requests = self.round.hedge();
+                send_reads(cx, self.id, &self.put.key, requests);
                 self.advance(cx)
             }
             OperationEvent::Response(..) | OperationEvent::Minted(_) | OperationEvent::Forwarded(..) => self.wait(cx),
@@ -69,8 +69,8 @@ impl ObserveOp {
 
     fn advance(&mut self, cx: &mut OperationContext<'_>) -> Next {
         match self.round.progress() {
-            Progress::Wait(questions) => {
-                send_questions(cx, self.id, &self.put.key, questions);
+            Progress::Wait(requests) => {
+                send_reads(cx, self.id, &self.put.key, requests);
                 self.wait(cx)
             }
             Progress::Short => self.refuse(cx),

@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use super::forward::is_tried_once;
-use super::get::{READ, context_of, dots_of, send_questions, show};
+use super::get::{READ, context_of, dots_of, send_reads, show};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::write_round::{StandIn, WriteRound};
-use super::{Next, OperationContext, OperationEvent, Own, ReplyTo, quorum};
+use super::{Next, OperationContext, OperationEvent, OwnFailure, ReplyTo, quorum};
 use crate::cluster::configuration::{ConfigStamp, Homes};
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::{BucketSettings, Conflict};
@@ -38,7 +38,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(super) struct Checked {
     pub(super) put: Put,
     homes: Homes,
-    /// All homes, in the order in which they are asked.
+    /// All homes, in the order in which they are tried.
     order: Vec<NodeId>,
     settings: BucketSettings,
     context: Option<Context>,
@@ -104,7 +104,7 @@ impl Checked {
             return Vec::new();
         }
         let (late, now) = (cx.late_stand_ins(&self.put.key), cx.now.instant);
-        late.into_iter().filter(|&node| cx.reach.may_ask(node, now)).take(count).collect()
+        late.into_iter().filter(|&node| cx.reach.may_send(node, now)).take(count).collect()
     }
 
     /// The home for which this node stands in as coordinator, if it is not a home itself: an unreachable one if there
@@ -128,8 +128,8 @@ enum Sending {
 }
 
 /// Whether to send to a home now. A late home that a stand-in can replace is tried only now and then.
-fn may_ask(cx: &mut OperationContext<'_>, round: &WriteRound, home: NodeId) -> bool {
-    !round.may_stand_in(home) && !round.has_stand_in(home) || cx.reach.may_ask(home, cx.now.instant)
+fn may_send(cx: &mut OperationContext<'_>, round: &WriteRound, home: NodeId) -> bool {
+    !round.may_stand_in(home) && !round.has_stand_in(home) || cx.reach.may_send(home, cx.now.instant)
 }
 
 /// A put under way, coordinated by a home of the key or by a stand-in for one.
@@ -159,7 +159,7 @@ enum PutPhase {
         sent_at: Instant,
         /// When unanswered requests are sent again.
         resend_at: Instant,
-        /// Set once the client has its answer: until then the put keeps sending to homes that have not stored it.
+        /// Set once the client has its response: until then the put keeps sending to homes that have not stored it.
         lingers_until: Option<Instant>,
     },
 }
@@ -177,7 +177,7 @@ impl PutOp {
         Self { may_be_stored, ..self }
     }
 
-    /// Whether the client has its answer.
+    /// Whether the client has its response.
     pub(super) const fn has_replied(&self) -> bool {
         matches!(self.phase, PutPhase::Writing { lingers_until: Some(_), .. })
     }
@@ -188,8 +188,8 @@ impl PutOp {
                 Some(_) => self.read(cx),
                 None => self.mint(cx, None),
             },
-            OperationEvent::Response(from, round, config_stamp, answer) => {
-                self.answered(cx, from, round, config_stamp, answer)
+            OperationEvent::Response(from, round, config_stamp, response) => {
+                self.on_response(cx, from, round, config_stamp, response)
             }
             OperationEvent::Moved => self.moved(cx),
             OperationEvent::Minted(result) => self.minted(cx, result),
@@ -215,17 +215,17 @@ impl PutOp {
         }
     }
 
-    fn answered(
+    fn on_response(
         &mut self,
         cx: &mut OperationContext<'_>,
         from: NodeId,
         round: u32,
         config_stamp: ConfigStamp,
-        answer: ReplicaResponse,
+        response: ReplicaResponse,
     ) -> Next {
-        match (&mut self.phase, round, answer) {
-            (PutPhase::Reading(reading), READ, answer) => {
-                reading.heard(from, config_stamp, answer);
+        match (&mut self.phase, round, response) {
+            (PutPhase::Reading(reading), READ, response) => {
+                reading.heard(from, config_stamp, response);
                 self.read(cx)
             }
             (PutPhase::Writing { round: writing, .. }, WRITE, ReplicaResponse::Stored) => {
@@ -258,8 +258,8 @@ impl PutOp {
         }
         match &mut self.phase {
             PutPhase::Reading(reading) => {
-                let questions = reading.hedge();
-                send_questions(cx, self.id, &self.checked.put.key, questions);
+                let requests = reading.hedge();
+                send_reads(cx, self.id, &self.checked.put.key, requests);
                 self.read(cx)
             }
             PutPhase::Minting { .. } => self.wait(cx),
@@ -305,8 +305,8 @@ impl PutOp {
     fn read(&mut self, cx: &mut OperationContext<'_>) -> Next {
         let PutPhase::Reading(reading) = &mut self.phase else { return self.wait(cx) };
         match reading.progress() {
-            Progress::Wait(questions) => {
-                send_questions(cx, self.id, &self.checked.put.key, questions);
+            Progress::Wait(requests) => {
+                send_reads(cx, self.id, &self.checked.put.key, requests);
                 self.wait(cx)
             }
             Progress::Short => self.refuse(cx, "too few replicas can be reached; nothing was written"),
@@ -330,7 +330,7 @@ impl PutOp {
         let stands_in_for = self.checked.stands_in_for(cx);
         if stands_in_for.is_some() && !self.checked.may_use_stand_ins(cx) {
             // It was a home when the put began. What it stored now would count for no home.
-            return Next::Reroute(Box::new(put.clone()), Own::NoHome);
+            return Next::Reroute(Box::new(put.clone()), OwnFailure::NoHome);
         }
         let mint = Mint {
             key: put.key.clone(),
@@ -404,7 +404,7 @@ impl PutOp {
             Err(MintRefused::Failed(_))
                 if matches!(self.reply_to, ReplyTo::Client(_)) && !is_tried_once(cx, &self.checked.put) =>
             {
-                Next::Reroute(Box::new(self.checked.put.clone()), Own::Uncertain)
+                Next::Reroute(Box::new(self.checked.put.clone()), OwnFailure::Uncertain)
             }
             Err(MintRefused::Failed(_)) => {
                 self.refuse(cx, "the coordinator's own store failed; the write may yet appear")
@@ -420,7 +420,7 @@ impl PutOp {
         if too_few || !matches!(self.reply_to, ReplyTo::Client(_)) {
             return self.refuse_as_full(cx);
         }
-        let own = if self.may_be_stored { Own::Uncertain } else { Own::DiskFull };
+        let own = if self.may_be_stored { OwnFailure::Uncertain } else { OwnFailure::DiskFull };
         Next::Reroute(Box::new(self.checked.put.clone()), own)
     }
 
@@ -481,8 +481,8 @@ impl PutOp {
                 continue;
             }
             let is_avoided = round.may_stand_in(home) && cx.liveness.status(home) == Status::Down;
-            let is_asked = sending != Sending::ToStandIns && !is_avoided && may_ask(cx, round, home);
-            if is_asked {
+            let is_sent = sending != Sending::ToStandIns && !is_avoided && may_send(cx, round, home);
+            if is_sent {
                 receivers.push((home, WRITE, None));
             }
             let is_late = !cx.is_reachable(home) || cx.now.instant >= *sent_at + cx.reach.patience(home);
@@ -498,10 +498,10 @@ impl PutOp {
         if !cx.broken.is(Mutation::VacantPlacesStayEmpty) {
             stand_ins.extend(std::iter::from_fn(|| round.fill(sending == Sending::Again)).take(N_MAX));
         }
-        let in_place = |place: &StandIn| (place.node, STAND_IN + place.choice, Some(place.home));
-        receivers.extend(stand_ins.iter().map(in_place));
+        let addressed = |stand_in: &StandIn| (stand_in.node, STAND_IN + stand_in.choice, Some(stand_in.home));
+        receivers.extend(stand_ins.iter().map(addressed));
         for (node, round, stands_in_for) in receivers {
-            let ask = ReplicaRequest::Merge {
+            let request = ReplicaRequest::Merge {
                 key: self.checked.put.key.clone(),
                 state: minted.state.clone(),
                 epoch: cx.stamp(Some(minted.epoch)),
@@ -512,7 +512,7 @@ impl PutOp {
             cx.out.requests.push((
                 node,
                 RequestId { requester: Requester::Coordinator, operation: self.id, round },
-                ask,
+                request,
             ));
         }
     }
@@ -521,7 +521,7 @@ impl PutOp {
     fn settle(&mut self, cx: &mut OperationContext<'_>) -> Next {
         let PutPhase::Writing { round, lingers_until, .. } = &mut self.phase else { return self.wait(cx) };
         round.drop_lost(&cx.losses);
-        // An answer has reported a newer configuration: the nodes that count may be no quorum of that one.
+        // A response has reported a newer configuration: the nodes that count may be no quorum of that one.
         if !round.is_enough() || lingers_until.is_none() && cx.is_behind(&self.checked.put.key) {
             return self.wait(cx);
         }

@@ -1,7 +1,7 @@
 //! Response times of a node's peers, as its own requests see them, and which peers have stopped answering.
 //!
 //! Failure detection takes seconds to tell a dead node from a slow one, and a request cannot wait for that. A peer that
-//! is silent for longer than its answers usually take is avoided at once, and probed now and then until it answers
+//! is silent for longer than its responses usually take is avoided at once, and probed now and then until it answers
 //! again.
 
 use std::collections::BTreeMap;
@@ -27,17 +27,17 @@ pub struct Reach(BTreeMap<NodeId, Peer>);
 #[derive(Debug)]
 struct Peer {
     /// The mean response time and its mean deviation (Jacobson's algorithm), in microseconds; none before the first
-    /// answer.
+    /// response.
     round_trip_us: Option<(u64, u64)>,
     /// The first request since the peer last answered.
-    asked: Option<(RequestId, Instant)>,
+    unanswered: Option<(RequestId, Instant)>,
     probe_at: Instant,
     probe_after: Duration,
 }
 
 impl Default for Peer {
     fn default() -> Self {
-        Self { round_trip_us: None, asked: None, probe_at: Instant::default(), probe_after: PROBE_AFTER }
+        Self { round_trip_us: None, unanswered: None, probe_at: Instant::default(), probe_after: PROBE_AFTER }
     }
 }
 
@@ -48,7 +48,7 @@ impl Peer {
     }
 
     fn is_late(&self, now: Instant) -> bool {
-        self.asked.is_some_and(|(_, at)| now.since(at) > self.patience())
+        self.unanswered.is_some_and(|(_, at)| now.since(at) > self.patience())
     }
 
     fn learn(&mut self, took: Duration) {
@@ -62,22 +62,22 @@ impl Peer {
 
 impl Reach {
     /// Records a request to `node`.
-    pub fn asked(&mut self, node: NodeId, request_id: RequestId, now: Instant) {
-        self.0.entry(node).or_default().asked.get_or_insert((request_id, now));
+    pub fn on_request(&mut self, node: NodeId, request_id: RequestId, now: Instant) {
+        self.0.entry(node).or_default().unanswered.get_or_insert((request_id, now));
     }
 
-    /// Records an answer of `node`, to any request.
-    pub fn answered(&mut self, node: NodeId, request_id: RequestId, now: Instant) {
+    /// Records a response of `node`, to any request.
+    pub fn on_response(&mut self, node: NodeId, request_id: RequestId, now: Instant) {
         let Some(peer) = self.0.get_mut(&node) else { return };
-        if let Some((asked, at)) = peer.asked.take()
-            && asked == request_id
+        if let Some((unanswered, at)) = peer.unanswered.take()
+            && unanswered == request_id
         {
             peer.learn(now.since(at));
         }
         peer.probe_after = PROBE_AFTER;
     }
 
-    /// How long an answer of `node` is worth waiting for: its mean response time and four times the deviation, within
+    /// How long a response of `node` is worth waiting for: its mean response time and four times the deviation, within
     /// bounds.
     pub fn patience(&self, node: NodeId) -> Duration {
         self.0.get(&node).map_or(PATIENCE, Peer::patience)
@@ -89,7 +89,7 @@ impl Reach {
     }
 
     /// Whether to send to `node` now. A late node is sent a request only now and then, to see whether it answers again.
-    pub fn may_ask(&mut self, node: NodeId, now: Instant) -> bool {
+    pub fn may_send(&mut self, node: NodeId, now: Instant) -> bool {
         let Some(peer) = self.0.get_mut(&node).filter(|peer| peer.is_late(now)) else { return true };
         if now < peer.probe_at {
             return false;
@@ -118,28 +118,28 @@ mod tests {
     #[test]
     fn a_peer_that_does_not_answer_is_avoided_and_probed_until_it_does() {
         let mut reach = Reach::default();
-        reach.asked(PEER, request_id(1), at(0));
+        reach.on_request(PEER, request_id(1), at(0));
         assert!(!reach.is_late(PEER, at(50)));
         assert!(reach.is_late(PEER, at(51)));
-        let asked: Vec<u64> = (51..1_000).filter(|&ms| reach.may_ask(PEER, at(ms))).collect();
-        assert_eq!(asked, [51, 151, 351, 751]);
-        reach.answered(PEER, request_id(9), at(1_000));
-        assert!(!reach.is_late(PEER, at(2_000)), "any answer shows that it is alive");
+        let probes: Vec<u64> = (51..1_000).filter(|&ms| reach.may_send(PEER, at(ms))).collect();
+        assert_eq!(probes, [51, 151, 351, 751]);
+        reach.on_response(PEER, request_id(9), at(1_000));
+        assert!(!reach.is_late(PEER, at(2_000)), "any response shows that it is alive");
     }
 
     #[test]
-    fn patience_follows_the_times_that_answers_take() {
+    fn patience_follows_response_times() {
         let mut reach = Reach::default();
         for number in 0..100 {
-            reach.asked(PEER, request_id(number), at(100 * number));
-            reach.answered(PEER, request_id(number), at(100 * number + 20));
+            reach.on_request(PEER, request_id(number), at(100 * number));
+            reach.on_response(PEER, request_id(number), at(100 * number + 20));
         }
         assert!((20..25).contains(&(reach.patience(PEER).as_millis() as u64)), "{:?}", reach.patience(PEER));
-        reach.asked(PEER, request_id(100), at(20_000));
-        reach.answered(PEER, request_id(7), at(30_000));
+        reach.on_request(PEER, request_id(100), at(20_000));
+        reach.on_response(PEER, request_id(7), at(30_000));
         assert!(
             reach.patience(PEER) < Duration::from_millis(25),
-            "an answer to another request says nothing about the time"
+            "a response to another request says nothing about the time"
         );
     }
 }

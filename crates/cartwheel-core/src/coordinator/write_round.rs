@@ -18,12 +18,12 @@ pub struct WriteRound {
     needed: Quorum,
     /// The nodes that have stored it, each with the time since which it had lost no record when it said so.
     stored: BTreeMap<NodeId, Memory>,
-    /// The nodes whose disks were full when they last answered.
+    /// The nodes whose disks were full when they last responded.
     full: BTreeSet<NodeId>,
-    /// The nodes that may stand in for a home and do not yet, in the order in which they are asked.
+    /// The nodes that may stand in for a home and do not yet, in the order in which they are tried.
     spare: VecDeque<NodeId>,
-    /// The stand-ins. A home may have several, if the first did not answer.
-    standing_in: Vec<StandIn>,
+    /// The stand-ins. A home may have several, if the first did not respond.
+    stand_ins: Vec<StandIn>,
     /// Whether a node that counts in one list may stand in for a home of the other.
     may_cross: bool,
     /// How many stand-ins were chosen so far.
@@ -37,7 +37,7 @@ pub struct StandIn {
     pub node: NodeId,
     /// The home.
     pub home: NodeId,
-    /// The number of this choice, from 1. A node may be chosen for a home of each list; this tells its two answers
+    /// The number of this choice, from 1. A node may be chosen for a home of each list; this tells its two responses
     /// apart.
     pub choice: u32,
     /// It was not sent the write for any other reason, so it adds a copy.
@@ -64,7 +64,7 @@ impl WriteRound {
             stored: BTreeMap::new(),
             full: BTreeSet::new(),
             spare: spare.into(),
-            standing_in: Vec::new(),
+            stand_ins: Vec::new(),
             may_cross: false,
             choices: 0,
         }
@@ -83,7 +83,7 @@ impl WriteRound {
         self.full.retain(|&node| homes.is_as_before(node, &self.homes));
         self.homes = homes;
         let homes = &self.homes;
-        self.standing_in.retain(|place| homes.may_stand_in(place.node, place.home));
+        self.stand_ins.retain(|stand_in| homes.may_stand_in(stand_in.node, stand_in.home));
         self.drop_hints_of_lost();
         self.refill(spare);
     }
@@ -95,10 +95,10 @@ impl WriteRound {
     }
 
     fn stands_in_somewhere(&self, node: NodeId) -> bool {
-        self.standing_in.iter().any(|place| place.node == node)
+        self.stand_ins.iter().any(|stand_in| stand_in.node == node)
     }
 
-    /// Adds possible stand-ins, to be asked after the others.
+    /// Adds possible stand-ins, to be tried after the others.
     pub fn add_spare(&mut self, late: Vec<NodeId>) {
         let others: Vec<NodeId> = self.spare.drain(..).collect();
         self.refill([others, late].concat());
@@ -114,20 +114,20 @@ impl WriteRound {
     /// `memory`.
     pub fn hint_stored(&mut self, node: NodeId, choice: u32, memory: Memory) {
         self.stored(node, memory);
-        let meant = self.standing_in.iter_mut().find(|place| (place.node, place.choice) == (node, choice));
-        meant.into_iter().for_each(|place| place.has_hint = true);
+        let confirmed = self.stand_ins.iter_mut().find(|stand_in| (stand_in.node, stand_in.choice) == (node, choice));
+        confirmed.into_iter().for_each(|stand_in| stand_in.has_hint = true);
     }
 
     /// `node` has durably stored the write, and has lost no record since `memory`.
     pub fn stored(&mut self, node: NodeId, memory: Memory) {
-        if self.is_asked(node) {
+        if self.is_receiver(node) {
             let known = self.stored.entry(node).or_insert(memory);
             *known = if known.incarnation == memory.incarnation { memory.max(*known) } else { memory };
             self.full.remove(&node);
         }
     }
 
-    /// Drops the answers that nodes gave before they lost records. These nodes are asked again.
+    /// Drops the responses that nodes sent before they lost records. These nodes are sent the write again.
     pub fn drop_lost(&mut self, losses: &Losses) {
         self.stored.retain(|&node, &mut memory| !losses.outdate(node, memory));
         self.drop_hints_of_lost();
@@ -135,23 +135,23 @@ impl WriteRound {
 
     fn drop_hints_of_lost(&mut self) {
         let stored = &self.stored;
-        self.standing_in.iter_mut().for_each(|place| place.has_hint &= stored.contains_key(&place.node));
+        self.stand_ins.iter_mut().for_each(|stand_in| stand_in.has_hint &= stored.contains_key(&stand_in.node));
     }
 
     /// `node` has no room for the write. A later attempt may succeed.
     pub fn full(&mut self, node: NodeId) {
-        let lacks_a_hint = self.standing_in.iter().any(|place| place.node == node && !place.has_hint);
-        if self.is_asked(node) && (lacks_a_hint || !self.stored.contains_key(&node)) {
+        let lacks_a_hint = self.stand_ins.iter().any(|stand_in| stand_in.node == node && !stand_in.has_hint);
+        if self.is_receiver(node) && (lacks_a_hint || !self.stored.contains_key(&node)) {
             self.full.insert(node);
         }
     }
 
-    /// Whether `node` last answered that it has no room.
+    /// Whether `node` last reported that it has no room.
     pub fn is_full(&self, node: NodeId) -> bool {
         self.full.contains(&node)
     }
 
-    fn is_asked(&self, node: NodeId) -> bool {
+    fn is_receiver(&self, node: NodeId) -> bool {
         self.homes.contains(node) || self.stands_in_somewhere(node)
     }
 
@@ -160,7 +160,7 @@ impl WriteRound {
         let has_room = |node: &NodeId| self.stored.contains_key(node) || !self.full.contains(node);
         let elsewhere = if self.may_cross { self.homes.all() } else { Vec::new() };
         let may_count = |list: &[NodeId]| {
-            let stand_ins = self.spare.iter().copied().chain(self.standing_in.iter().map(|place| place.node));
+            let stand_ins = self.spare.iter().copied().chain(self.stand_ins.iter().map(|stand_in| stand_in.node));
             let nodes: BTreeSet<NodeId> = list.iter().copied().chain(stand_ins).chain(elsewhere.clone()).collect();
             nodes.iter().filter(|node| has_room(node)).count()
         };
@@ -174,11 +174,11 @@ impl WriteRound {
 
     /// The stand-ins that have not confirmed the write, for homes that have not confirmed it either.
     pub fn missing_stand_ins(&self) -> Vec<StandIn> {
-        let is_missing = |place: &&StandIn| {
-            let is_wanted = place.fills_vacancy || !self.stored.contains_key(&place.home);
-            !place.has_hint && is_wanted && !self.full.contains(&place.node)
+        let is_missing = |stand_in: &&StandIn| {
+            let is_wanted = stand_in.fills_vacancy || !self.stored.contains_key(&stand_in.home);
+            !stand_in.has_hint && is_wanted && !self.full.contains(&stand_in.node)
         };
-        self.standing_in.iter().filter(is_missing).copied().collect()
+        self.stand_ins.iter().filter(is_missing).copied().collect()
     }
 
     /// Whether `home` has no stand-in and a possible one is left.
@@ -194,15 +194,15 @@ impl WriteRound {
 
     /// Chooses a node to fill a vacant place (the incarnation of its home is over) of a list that has too few homes
     /// without it. The node keeps the write for another home of that list. With `again`, chosen nodes that have not
-    /// answered do not count: they may be down.
+    /// responded do not count: they may be down.
     pub fn fill(&mut self, again: bool) -> Option<StandIn> {
         let (home, list) = self.vacancies(again).next()?;
         let counts_elsewhere = |node: &NodeId| !self.counts_in(&list, *node, |_| true) && !self.full.contains(node);
         let crossing = || self.stored.keys().copied().find(counts_elsewhere).filter(|_| self.may_cross);
         let node = self.spare.front().copied().or_else(crossing)?;
         self.spare.retain(|&spare| spare != node);
-        let place = self.choose(node, home, !self.stored.contains_key(&node));
-        let chosen = self.standing_in.last_mut().filter(|chosen| chosen.choice == place.choice)?;
+        let stand_in = self.choose(node, home, !self.stored.contains_key(&node));
+        let chosen = self.stand_ins.last_mut().filter(|chosen| chosen.choice == stand_in.choice)?;
         chosen.fills_vacancy = true;
         Some(*chosen)
     }
@@ -210,10 +210,10 @@ impl WriteRound {
     /// The vacant places that are needed and not filled: for each, a home of the list to keep the write for, and the
     /// list.
     fn vacancies(&self, again: bool) -> impl Iterator<Item = (NodeId, Vec<NodeId>)> + '_ {
-        let may_do = move |place: &&StandIn| place.has_hint || !again && !self.full.contains(&place.node);
+        let may_do = move |stand_in: &&StandIn| stand_in.has_hint || !again && !self.full.contains(&stand_in.node);
         self.homes.needs(self.needed).zip(self.homes.vacant).flat_map(move |((list, needed), vacant)| {
-            let fills = |place: &&StandIn| place.fills_vacancy && list.contains(&place.home);
-            let filled = self.standing_in.iter().filter(fills).filter(may_do).count();
+            let fills = |stand_in: &&StandIn| stand_in.fills_vacancy && list.contains(&stand_in.home);
+            let filled = self.stand_ins.iter().filter(fills).filter(may_do).count();
             let wanted = needed.saturating_sub(list.len()).min(vacant).saturating_sub(filled);
             list.first().into_iter().cycle().take(wanted).map(|&home| (home, list.to_vec()))
         })
@@ -233,7 +233,7 @@ impl WriteRound {
 
     fn crosses(&self, home: NodeId) -> Option<NodeId> {
         // Stand-ins already chosen will be enough, if they have room.
-        let is_likely = |place: &StandIn| place.has_hint || !self.full.contains(&place.node);
+        let is_likely = |stand_in: &StandIn| stand_in.has_hint || !self.full.contains(&stand_in.node);
         if !self.may_cross || self.stored.len() < self.needed() || !self.is_short_if(is_likely) {
             return None;
         }
@@ -244,23 +244,23 @@ impl WriteRound {
 
     fn choose(&mut self, node: NodeId, home: NodeId, adds_copy: bool) -> StandIn {
         self.choices += 1;
-        let place = StandIn { node, home, choice: self.choices, adds_copy, fills_vacancy: false, has_hint: false };
-        self.standing_in.push(place);
-        place
+        let stand_in = StandIn { node, home, choice: self.choices, adds_copy, fills_vacancy: false, has_hint: false };
+        self.stand_ins.push(stand_in);
+        stand_in
     }
 
     /// `node`, which need not be a possible stand-in, has durably stored the write for `home`, and has lost no record
     /// since `memory`.
     pub fn stored_for(&mut self, node: NodeId, home: NodeId, memory: Memory) {
         self.spare.retain(|&spare| spare != node);
-        let place = self.choose(node, home, true);
-        self.hint_stored(node, place.choice, memory);
+        let stand_in = self.choose(node, home, true);
+        self.hint_stored(node, stand_in.choice, memory);
     }
 
-    /// Whether a node that may have room was asked to stand in for `home`.
+    /// Whether a node that may have room was chosen to stand in for `home`.
     pub fn has_stand_in(&self, home: NodeId) -> bool {
-        let may_have_room = |place: &StandIn| place.has_hint || !self.full.contains(&place.node);
-        self.standing_in.iter().any(|place| place.is_for(home) && place.adds_copy && may_have_room(place))
+        let may_have_room = |stand_in: &StandIn| stand_in.has_hint || !self.full.contains(&stand_in.node);
+        self.stand_ins.iter().any(|stand_in| stand_in.is_for(home) && stand_in.adds_copy && may_have_room(stand_in))
     }
 
     /// Whether every home, or a stand-in for it, has the write.
@@ -270,12 +270,12 @@ impl WriteRound {
 
     /// Whether a stand-in for `home` has the write.
     pub fn is_covered(&self, home: NodeId) -> bool {
-        self.standing_in.iter().any(|place| place.is_for(home) && place.has_hint)
+        self.stand_ins.iter().any(|stand_in| stand_in.is_for(home) && stand_in.has_hint)
     }
 
     /// Whether the write has its quorum in every list.
     pub fn is_enough(&self) -> bool {
-        !self.is_short_if(|place| place.has_hint)
+        !self.is_short_if(|stand_in| stand_in.has_hint)
     }
 
     /// Whether some list is below its quorum, if the stand-ins selected by `is_in` count.
@@ -295,7 +295,7 @@ impl WriteRound {
 
     /// How many nodes count, in the configuration in which the fewest do. A node counts at most once in each.
     pub fn acknowledged(&self) -> usize {
-        self.homes.lists().map(|list| self.acknowledged_of(list, |place| place.has_hint)).min().unwrap_or(0)
+        self.homes.lists().map(|list| self.acknowledged_of(list, |stand_in| stand_in.has_hint)).min().unwrap_or(0)
     }
 
     fn acknowledged_of(&self, list: &[NodeId], is_in: impl Fn(&StandIn) -> bool) -> usize {
@@ -304,8 +304,8 @@ impl WriteRound {
 
     /// Whether a node that has the write counts in a list: as a home of it, or as a stand-in for one (`is_in`).
     fn counts_in(&self, list: &[NodeId], node: NodeId, is_in: impl Fn(&StandIn) -> bool) -> bool {
-        let stands_in = |place: &StandIn| place.node == node && list.contains(&place.home) && is_in(place);
-        list.contains(&node) || self.standing_in.iter().any(stands_in)
+        let stands_in = |stand_in: &StandIn| stand_in.node == node && list.contains(&stand_in.home) && is_in(stand_in);
+        list.contains(&node) || self.stand_ins.iter().any(stands_in)
     }
 
     /// How many homes have the write, in the configuration in which the fewest do.
@@ -366,7 +366,7 @@ mod tests {
         round.stored(b, memory(1));
         round.drop_lost(&[(Home { node: a, incarnation: Incarnation(1) }, Since(2))].into_iter().collect());
         assert_eq!((round.is_enough(), round.missing()), (false, vec![a]));
-        // A late answer from before the loss does not count; an answer from after it does.
+        // A late response from before the loss does not count; a response from after it does.
         for (since, is_enough) in [(1, false), (2, true)] {
             round.stored(a, memory(since));
             round.drop_lost(&[(Home { node: a, incarnation: Incarnation(1) }, Since(2))].into_iter().collect());
@@ -394,12 +394,12 @@ mod tests {
         round.stored(a, Memory::default());
         round.stored(d, Memory::default());
         assert!(!round.is_enough(), "it was not chosen as a stand-in yet");
-        assert_eq!(round.stand_in(b).map(|place| place.node), Some(d));
+        assert_eq!(round.stand_in(b).map(|stand_in| stand_in.node), Some(d));
         round.full(d);
         assert!(!round.has_stand_in(b) && !round.is_blocked());
-        let place = round.stand_in(b).unwrap();
-        assert_eq!((place.node, place.home, &round.missing_stand_ins()[..]), (e, b, &[place][..]));
-        round.hint_stored(e, place.choice, Memory::default());
+        let stand_in = round.stand_in(b).unwrap();
+        assert_eq!((stand_in.node, stand_in.home, &round.missing_stand_ins()[..]), (e, b, &[stand_in][..]));
+        round.hint_stored(e, stand_in.choice, Memory::default());
         assert!(round.is_enough() && !round.is_complete());
         assert_eq!(round.stand_ins_stored().collect::<Vec<_>>(), [&e]);
         round.stored(c, Memory::default());

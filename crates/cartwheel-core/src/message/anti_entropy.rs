@@ -39,10 +39,10 @@ impl Question {
     }
 }
 
-/// The answer to a [`Question`]. Everything in it is durable.
+/// The response to a [`Question`]. Everything in it is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Finding {
-    /// The sums asked for, in that order.
+    /// The requested sums, in order.
     Sums {
         /// The depth of the tree.
         depth: u8,
@@ -58,7 +58,7 @@ pub enum Finding {
         /// The keys.
         page: ListPage,
     },
-    /// The home does not answer.
+    /// The home refuses.
     Refused(Refused),
 }
 
@@ -71,7 +71,7 @@ pub struct ListPage {
     pub next: Option<Bytes>,
 }
 
-/// Why a home refuses to answer.
+/// Why a home refuses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
     /// Sender and receiver are not both homes of the partition.

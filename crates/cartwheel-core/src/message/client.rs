@@ -13,7 +13,7 @@ use crate::value::write_id::WriteId;
 /// The guarantee that a request asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Consistency {
-    /// R and W replicas, whichever answer first.
+    /// The first R or W replicas that respond.
     #[default]
     Eventual,
     /// Majorities of the home replicas: linearizable per key, if all writes of the key are strong.
@@ -57,7 +57,7 @@ pub struct Get {
     pub consistency: Consistency,
     /// The number of replicas that must answer, instead of the bucket's r.
     pub r: Option<u8>,
-    /// A sealed context that the answer must cover.
+    /// A sealed context that the response must cover.
     pub seen: Option<Bytes>,
 }
 
@@ -132,7 +132,7 @@ pub struct Got {
     pub siblings: Vec<Sibling>,
     /// The sealed context of the siblings; `None` if the key was never written.
     pub context: Option<Bytes>,
-    /// The replicas behind the answer.
+    /// The replicas behind the response.
     pub acks: Acks,
 }
 
@@ -150,11 +150,11 @@ pub struct PutDone {
     pub context: Option<Bytes>,
     /// The replicas that stored the write.
     pub acks: Acks,
-    /// The key as it is now, if the request asked for it.
+    /// The key as it is now, if the request wants the body.
     pub body: Option<Got>,
 }
 
-/// The replicas behind an answer.
+/// The replicas behind a response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Acks {
     /// Home replicas that answered. While a partition's configuration is joint, a write counts those of the list of homes that has fewer.

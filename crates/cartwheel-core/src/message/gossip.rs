@@ -14,17 +14,17 @@ use crate::value::epoch::Epoch;
 pub enum Notice {
     /// The version of the sender's history.
     Have(RingVersion),
-    /// The versions that the sender has had, its present one first. The receiver answers with what the sender lacks.
+    /// The versions that the sender has had, its present one first. The receiver replies with what the sender lacks.
     Want(Vec<RingVersion>),
     /// The changes of the sender's history since a version.
     Changes(Changes),
-    /// The sender's whole history. The receiver answers with its own, if that has more.
+    /// The sender's whole history. The receiver replies with its own, if that has more.
     History(History),
-    /// The sender's whole history, in answer to [`Notice::History`].
+    /// The sender's whole history, in reply to [`Notice::History`].
     Complement(History),
     /// A request for the sizes of the receiver's shards.
     Inquiry(Inquiry),
-    /// The answer to [`Notice::Inquiry`].
+    /// The response to [`Notice::Inquiry`].
     Report(InquiryId, NodeSizes),
     /// The state of partitions' configurations.
     Phases(PhasesNotice),
@@ -61,12 +61,12 @@ pub struct Changes {
     pub version: RingVersion,
     /// The changes since.
     pub changes: History,
-    /// Whether this answers another [`Changes`]. Then the receiver does not answer in turn.
+    /// Whether this is the reply to another [`Changes`]. Then the receiver does not reply in turn.
     pub is_answer: bool,
 }
 
 /// The most partitions in one inquiry.
-pub(crate) const ASKED_MAX: usize = 4_096;
+pub(crate) const INQUIRY_PARTITIONS_MAX: usize = 4_096;
 
 /// The most partitions in one [`PhasesNotice::Hold`].
 pub(crate) const PHASES_MAX: usize = 4_096;
@@ -78,10 +78,10 @@ pub enum PhasesNotice {
     Digest {
         /// The digest.
         digest: u64,
-        /// Whether the receiver answers even if its digest is equal.
+        /// Whether the receiver replies even if its digest is equal.
         asks: bool,
     },
-    /// The configuration version that the sender knows of each partition, because the digests differ. If the flag is false, the receiver answers
+    /// The configuration version that the sender knows of each partition, because the digests differ. If the flag is false, the receiver replies
     /// with its own.
     Steps(Vec<ConfigVersion>, bool),
     /// The current configuration of these partitions.

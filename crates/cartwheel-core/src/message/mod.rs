@@ -59,15 +59,15 @@ pub enum Message {
     Forwarded(RequestId, Result<PutDone, Refusal>),
     /// A home's question in an exchange of a partition.
     Compare(RequestId, Question),
-    /// The answer to it.
+    /// The response to it.
     Compared(RequestId, Finding),
     /// A syncing home fetches records of an existing home.
     Fetch(RequestId, Fetch),
-    /// The home's answer.
+    /// The home's response.
     Fetched(RequestId, Fetched),
     /// A node whose wall clock has jumped asks for other nodes' clocks.
     ClocksRequest(RequestId),
-    /// The answer: the clocks are in the envelope.
+    /// The response: the clocks are in the envelope.
     Clocks(RequestId),
     /// A message about the configurations of a partition.
     Reconfiguration(PartitionId, ReconfigurationMessage),
@@ -113,10 +113,10 @@ pub enum ReplicaRequest {
         key: Key,
         /// The whole state, or only its digest.
         want: Want,
-        /// The role in which the replica is asked. As a home, it refuses if it is none.
+        /// The role that the replica must have. As a home, it refuses if it is none.
         role: Role,
     },
-    /// Note durably that a home has lost records before a time, then return the state: the home recovers from the answer.
+    /// Note durably that a home has lost records before a time, then return the state: the home recovers from the response.
     Recover {
         /// The key.
         key: Key,
@@ -135,7 +135,7 @@ pub enum ReplicaRequest {
         epoch: Epoch,
         /// Set if the state holds what enough other homes held after this loss for the replica to count again.
         heals: Option<Loss>,
-        /// What to answer.
+        /// What to return.
         confirm: Confirm,
         /// The home for which the receiver stands in, if it does: it keeps a hint for that home until the home has the state.
         stands_in_for: Option<NodeId>,
@@ -222,14 +222,14 @@ impl ReplicaResponse {
     }
 }
 
-/// Why a replica did not do what it was asked.
+/// Why a replica did not carry out a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failure {
     /// Its store failed. A write may have been stored or not.
     Storage,
     /// It has reached its limit of tasks. Nothing was done.
     Overloaded,
-    /// It was asked about a key of which it is not a home.
+    /// It is not a home of the key.
     NotAHome,
     /// Its disk is full. Nothing was written.
     DiskFull,

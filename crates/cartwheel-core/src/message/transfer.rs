@@ -20,7 +20,7 @@ pub struct Fetch {
     pub range: KeyRange,
 }
 
-/// The answer to [`Fetch`].
+/// The response to [`Fetch`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fetched {
     /// The first records of the range.

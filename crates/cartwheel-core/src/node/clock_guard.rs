@@ -137,12 +137,12 @@ impl ClockGuard {
     /// agrees with this one.
     pub fn judgement(&mut self, now: Now, members: usize, status: impl Fn(NodeId) -> Status) -> Judgement {
         let own_ms = own_ms(now);
-        let stands = |judged: &Judged| {
+        let is_valid = |judged: &Judged| {
             judged.members == members
                 && now.instant.since(judged.at) < JUDGED_EVERY
                 && own_ms.abs_diff(judged.own_ms) <= ROUNDING_MS
         };
-        if let Some(judged) = self.judged.filter(stands) {
+        if let Some(judged) = self.judged.filter(is_valid) {
             return judged.judgement;
         }
         let judgement = self.judge(now, members, status);
@@ -334,8 +334,8 @@ mod tests {
     #[test]
     fn a_jump_is_noticed_once() {
         let mut clock_guard = ClockGuard::default();
-        let looks = [(1, 1_000), (2, 2_000), (3, 3_101), (4, 4_101), (5, 90_000), (6, 91_000), (7, 8_000)];
-        let jumps = looks.map(|(seconds, wall_ms)| clock_guard.has_jumped(now(seconds, wall_ms)));
+        let readings = [(1, 1_000), (2, 2_000), (3, 3_101), (4, 4_101), (5, 90_000), (6, 91_000), (7, 8_000)];
+        let jumps = readings.map(|(seconds, wall_ms)| clock_guard.has_jumped(now(seconds, wall_ms)));
         assert_eq!(jumps, [false, false, true, false, true, false, true]);
     }
 

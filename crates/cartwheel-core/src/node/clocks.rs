@@ -21,7 +21,7 @@ impl Node {
             step.effects.events.push(Event::TimestampsAhead { ahead_ms: if is_ahead { ahead_ms } else { 0 } });
         }
         if has_ended {
-            self.replica.forget_ahead();
+            self.replica.reset_ahead();
             self.next_check = step.now.instant + CHECK_EVERY;
         }
     }
@@ -29,13 +29,13 @@ impl Node {
     /// Compares the wall clock with the peers', and reports a change of the result.
     pub(super) fn check_clock(&mut self, step: &mut Step) {
         if self.clock_guard.has_jumped(step.now) {
-            self.ask_clocks(step);
+            self.request_clocks(step);
         }
         let members = self.held.view().members().len();
         let Judgement { alarm: off, borne_out } =
             self.clock_guard.judgement(step.now, members, |peer| self.liveness.status(peer));
-        let told = |off: Option<Comparison>| off.map(|off| off.refuses);
-        if told(off) != told(self.clock_off) {
+        let refuses = |off: Option<Comparison>| off.map(|off| off.refuses);
+        if refuses(off) != refuses(self.clock_off) {
             let now = off.unwrap_or(Comparison { offset_ms: 0, refuses: false });
             step.effects.events.push(Event::ClockOff { offset_ms: now.offset_ms, refuses: now.refuses });
         }
@@ -44,7 +44,7 @@ impl Node {
     }
 
     /// Asks every peer for its clock: if all clocks jumped together, the readings from before would make this one seem off.
-    pub(super) fn ask_clocks(&self, step: &mut Step) {
+    pub(super) fn request_clocks(&self, step: &mut Step) {
         let request_id = RequestId {
             requester: Requester::Coordinator,
             operation: self.config.shard_id.first_operation(0),

@@ -20,7 +20,7 @@ impl Node {
             me: self.config.node,
             view: self.held.view(),
             held: &self.held,
-            heard_of: ConfigVersion::default(),
+            reported_version: ConfigVersion::default(),
             losses: Losses::NONE,
             memory: self.replica.memory(),
             liveness: &self.liveness,

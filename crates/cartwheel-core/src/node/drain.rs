@@ -38,7 +38,7 @@ impl Node {
                 _ if held.view().member(node).is_none() => PAGE,
                 Status::Down => 0,
                 Status::Alive | Status::Suspect if !reach.is_late(node, now) => PAGE,
-                Status::Alive | Status::Suspect => usize::from(reach.may_ask(node, now)),
+                Status::Alive | Status::Suspect => usize::from(reach.may_send(node, now)),
             };
             let others = held.view().members().map(|known| known.member.id).filter(|&id| id != config.node);
             let may_count = || admission.room(WorkClass::Count, now) > 0;

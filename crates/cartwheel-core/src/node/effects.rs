@@ -51,7 +51,7 @@ pub struct Effects {
     pub sends: Vec<(NodeId, Envelope)>,
     /// Replies to clients; each request gets exactly one.
     pub replies: Vec<(ClientId, Outcome)>,
-    /// Commands for the store; each is answered by exactly one [`Input::Stored`].
+    /// Commands for the store; each ends with exactly one [`Input::Stored`].
     pub stores: Vec<(StoreId, StoreCommand)>,
     /// What an operator or a metric should know.
     pub events: Vec<Event>,
@@ -59,7 +59,7 @@ pub struct Effects {
     pub finished: Option<Epoch>,
     /// Set when it changes: whether the shard of a leaving node has handed everything over.
     pub drained: Option<bool>,
-    /// Configurations that are in force from now on, to be told to other nodes.
+    /// Configurations that are in force from now on, to be sent to other nodes.
     pub phases: Vec<(PartitionId, ConfigPhase)>,
     /// When the node wants an [`Input::Tick`] at the latest. It replaces the time that the step before returned.
     pub wake_at: Option<Instant>,

@@ -89,20 +89,20 @@ impl Node {
         self.clock_guard.heard(from, (envelope.from_incarnation, envelope.from_boot), envelope.sent, step.now);
         let (config_stamp, losses) = (envelope.config_stamp, envelope.losses);
         match envelope.message {
-            Message::Request(request_id, ask) => {
-                let partition = self.held.partition_of(ask.key());
+            Message::Request(request_id, request) => {
+                let partition = self.held.partition_of(request.key());
                 self.with_reconfiguration(step, |reconfiguration, cx| {
-                    reconfiguration.heard_of(cx, from, partition, config_stamp)
+                    reconfiguration.on_config_stamp(cx, from, partition, config_stamp)
                 });
-                self.asked(step, from, request_id, ask);
+                self.on_request(step, from, request_id, request);
             }
-            Message::Response(request_id, answer) => {
+            Message::Response(request_id, response) => {
                 if let Some(partition) = self.partition_of(request_id) {
                     self.with_reconfiguration(step, |reconfiguration, cx| {
-                        reconfiguration.heard_of(cx, from, partition, config_stamp)
+                        reconfiguration.on_config_stamp(cx, from, partition, config_stamp)
                     });
                 }
-                self.answered(step, from, request_id, (config_stamp, &losses), answer);
+                self.on_response(step, from, request_id, (config_stamp, &losses), response);
             }
             Message::Forward(request_id, put, budget, begun) => {
                 self.take_over(step, (from, request_id), put, budget, begun)
@@ -115,7 +115,7 @@ impl Node {
             }
             Message::Compare(request_id, question) => {
                 self.with_reconfiguration(step, |reconfiguration, cx| {
-                    reconfiguration.heard_of(cx, from, question.partition(), config_stamp)
+                    reconfiguration.on_config_stamp(cx, from, question.partition(), config_stamp)
                 });
                 self.compare(
                     step,
@@ -128,21 +128,21 @@ impl Node {
             Message::Compared(request_id, finding) => {
                 if let Some(partition) = self.partition_of(request_id) {
                     self.with_reconfiguration(step, |reconfiguration, cx| {
-                        reconfiguration.heard_of(cx, from, partition, config_stamp)
+                        reconfiguration.on_config_stamp(cx, from, partition, config_stamp)
                     });
                 }
                 self.compared(step, from, request_id, (config_stamp, &losses), finding);
             }
             Message::Fetch(request_id, fetch) => {
                 self.with_reconfiguration(step, |reconfiguration, cx| {
-                    reconfiguration.heard_of(cx, from, fetch.partition, config_stamp)
+                    reconfiguration.on_config_stamp(cx, from, fetch.partition, config_stamp)
                 });
-                self.with_transfers(step, |transfers, cx| transfers.asked(cx, from, request_id, fetch));
+                self.with_transfers(step, |transfers, cx| transfers.on_fetch(cx, from, request_id, fetch));
             }
             Message::Fetched(request_id, fetched) => {
                 if let Some(partition) = self.partition_of(request_id) {
                     self.with_reconfiguration(step, |reconfiguration, cx| {
-                        reconfiguration.heard_of(cx, from, partition, config_stamp)
+                        reconfiguration.on_config_stamp(cx, from, partition, config_stamp)
                     });
                 }
                 self.with_transfers(step, |transfers, cx| transfers.on_fetched(cx, from, request_id, fetched));
@@ -169,7 +169,7 @@ impl Node {
     ) {
         let (peer, request_id) = from;
         if self.begun.contains_key(&ReplyTo::Peer(peer, request_id)) {
-            // A repeat of a write under way. It is answered once.
+            // A repeat of a write under way, which gets one reply.
             return;
         }
         if let Some(refusal) = self.refused_forwards.refusal(peer, request_id)
@@ -204,35 +204,35 @@ impl Node {
     }
 
     /// Passes a replica's response to the part that sent the request.
-    pub(super) fn answered(
+    pub(super) fn on_response(
         &mut self,
         step: &mut Step,
         from: NodeId,
         request_id: RequestId,
         config_stamp: (ConfigStamp, &Losses),
-        answer: ReplicaResponse,
+        response: ReplicaResponse,
     ) {
-        // Whichever part asked: the peer is reachable, and not late.
-        self.reach.answered(from, request_id, step.now.instant);
+        // Whichever part sent the request: the peer is reachable, and not late.
+        self.reach.on_response(from, request_id, step.now.instant);
         match request_id.requester {
             Requester::Coordinator => self.with_coordinator(step, |coordinator, cx| {
-                coordinator.answered(cx, from, request_id, config_stamp, answer)
+                coordinator.on_response(cx, from, request_id, config_stamp, response)
             }),
             Requester::Exchange => {
-                self.with_exchange(step, |exchange, cx| exchange.answered(cx, from, request_id, answer))
+                self.with_exchange(step, |exchange, cx| exchange.on_response(cx, from, request_id, response))
             }
             Requester::Transfer if from == self.config.node => {
-                self.with_transfers(step, |transfers, cx| transfers.answered(cx, request_id, &answer));
+                self.with_transfers(step, |transfers, cx| transfers.on_response(cx, request_id, &response));
             }
             // Transfers make requests to this node's replica only.
             Requester::Transfer => {}
         }
     }
 
-    pub(super) fn asked(&mut self, step: &mut Step, from: NodeId, request_id: RequestId, ask: ReplicaRequest) {
-        let (key, tree) = (ask.key(), self.held.tree_of(ask.key()));
+    pub(super) fn on_request(&mut self, step: &mut Step, from: NodeId, request_id: RequestId, request: ReplicaRequest) {
+        let (key, tree) = (request.key(), self.held.tree_of(request.key()));
         let TreeId { partition, group } = tree;
-        // A retired replica answers the homes until they have taken over what it holds.
+        // A retired replica serves the homes until they have taken over what it holds.
         let is_left = || {
             let leaves = self
                 .held
@@ -240,7 +240,7 @@ impl Node {
                 .is_some_and(|partition_state| partition_state.leaves(self.held.me(), group));
             leaves && request_id.requester == Requester::Exchange
         };
-        let is_ours = match &ask {
+        let is_ours = match &request {
             ReplicaRequest::Read { role: Role::StandIn, .. } => true,
             ReplicaRequest::Merge { stands_in_for: Some(home), .. } => self.held.has_home(key, *home),
             ReplicaRequest::Read { .. } | ReplicaRequest::Recover { .. } | ReplicaRequest::Merge { .. } => {
@@ -251,7 +251,7 @@ impl Node {
         if request_id.requester == Requester::Exchange {
             self.admission.begin(WorkClass::Repair, step.now.instant);
         }
-        let stamp = match &ask {
+        let stamp = match &request {
             ReplicaRequest::Merge { epoch, .. } => Some(*epoch),
             ReplicaRequest::Read { .. } | ReplicaRequest::Recover { .. } => None,
         };
@@ -263,7 +263,7 @@ impl Node {
                 Message::Response(request_id, ReplicaResponse::Failed(Failure::WrongEpoch)),
             );
         } else if is_ours {
-            self.ask_own(step, Caller::Peer(from, request_id, tree), ask);
+            self.request_own_replica(step, Caller::Peer(from, request_id, tree), request);
         } else {
             step.effects.events.push(Event::NotAHome(from));
             self.send_about(
@@ -295,13 +295,13 @@ impl Node {
 
     pub(super) fn done(&mut self, step: &mut Step, done: Done) {
         match done {
-            Done::Response(Caller::Local(request_id), answer) => {
+            Done::Response(Caller::Local(request_id), response) => {
                 let (config_stamp, losses) = self.own_config_stamp(request_id);
-                self.answered(step, self.config.node, request_id, (config_stamp, &losses), answer);
+                self.on_response(step, self.config.node, request_id, (config_stamp, &losses), response);
             }
-            Done::Response(Caller::Peer(peer, request_id, tree), answer) => {
+            Done::Response(Caller::Peer(peer, request_id, tree), response) => {
                 let losses = self.losses.of(tree.partition, self.replica.epoch());
-                self.send_on(step, peer, (self.config_stamp_of(tree), losses), Message::Response(request_id, answer));
+                self.send_on(step, peer, (self.config_stamp_of(tree), losses), Message::Response(request_id, response));
             }
             Done::Mint(request_id, result) => {
                 let (_, losses) = self.own_config_stamp(request_id);
@@ -335,7 +335,7 @@ impl Node {
                 self.refused_forwards.refused(step.now.instant, peer, request_id, &refusal);
                 self.send(step, peer, Message::Forwarded(request_id, Err(refusal)));
             }
-            // Only writes are forwarded, and the node's own operations are not answered.
+            // Only writes are forwarded, and the node's own operations get no reply.
             (ReplyTo::Peer(..), Ok(Reply::Got(_))) | (ReplyTo::Internal, _) => {}
         }
     }

@@ -38,7 +38,7 @@ use crate::message::Message;
 use crate::mutation::Mutation;
 use crate::node::clock_guard::{ClockGuard, Comparison};
 use crate::node::refused_forwards::RefusedForwards;
-use crate::node::waiting::WaitingQuestions;
+use crate::node::waiting::WaitingRequests;
 use crate::outbox::Outbox;
 use crate::reconfiguration::transfer::{TransferCalls, Transfers};
 use crate::reconfiguration::{Reconfiguration, ReconfigurationCalls};
@@ -68,7 +68,7 @@ pub struct Node {
     reconfiguration: Reconfiguration,
     losses: LossBook,
     /// Requests that wait until a loss that they report is durable.
-    waiting: WaitingQuestions,
+    waiting: WaitingRequests,
     full: FullDisks,
     reach: Reach,
     handoff: Handoff,
@@ -116,7 +116,7 @@ impl Node {
             transfers: Transfers::new(&config),
             reconfiguration: Reconfiguration::new(me, config.partition_states.iter().map(|(partition, _)| *partition)),
             losses: std::mem::take(&mut config.losses),
-            waiting: WaitingQuestions::default(),
+            waiting: WaitingRequests::default(),
             full: FullDisks::default(),
             reach: Reach::default(),
             handoff: Handoff::default(),
@@ -187,7 +187,7 @@ impl Node {
     ///
     /// 1. The wall clock is checked, before anything gets a timestamp, and the admission controller learns the time.
     /// 2. The input goes to the part that handles it.
-    /// 3. The outboxes are emptied until nothing is left in them (`settle`): the replica on this node is asked like any other.
+    /// 3. The outboxes are emptied until nothing is left in them (`settle`): the replica on this node gets requests like any other.
     /// 4. Hints are handed over and garbage is collected, as far as admission allows.
     /// 5. Anti-entropy continues, and its outbox is emptied.
     /// 6. Reconfiguration continues, then the transfers that it steers, and their outboxes are emptied.
@@ -225,7 +225,7 @@ impl Node {
                     false => held,
                 };
                 let held = Arc::new(held);
-                self.go_by(step, held, &BTreeSet::new(), &BTreeSet::new());
+                self.adopt_holdings(step, held, &BTreeSet::new(), &BTreeSet::new());
                 self.handoff.members_changed();
                 if !is_placed_alike {
                     self.reconfiguration.review(now.instant, &self.held);
@@ -240,7 +240,7 @@ impl Node {
             }
             Input::Liveness(liveness) => {
                 self.exchange.liveness_changed(now.instant, &self.liveness, &liveness);
-                self.handoff.look_again();
+                self.handoff.recheck_homes();
                 self.liveness = liveness;
             }
             Input::Epoch(epoch) => {
@@ -289,15 +289,15 @@ impl Node {
             self.settle_reconfiguration(step);
             self.settle_exchange(step);
             self.settle_transfers(step);
-            for (to, request_id, ask) in std::mem::take(&mut step.coordinator.requests) {
+            for (to, request_id, request) in std::mem::take(&mut step.coordinator.requests) {
                 if to != self.config.node {
-                    self.reach.asked(to, request_id, step.now.instant);
+                    self.reach.on_request(to, request_id, step.now.instant);
                 }
                 if to == self.config.node {
-                    self.ask_own(step, Caller::Local(request_id), ask);
+                    self.request_own_replica(step, Caller::Local(request_id), request);
                 } else {
-                    let partition = self.held.partition_of(ask.key());
-                    self.send_about(step, to, partition, Message::Request(request_id, ask));
+                    let partition = self.held.partition_of(request.key());
+                    self.send_about(step, to, partition, Message::Request(request_id, request));
                 }
             }
             for (request_id, mint) in std::mem::take(&mut step.coordinator.calls.mints) {
@@ -315,7 +315,7 @@ impl Node {
             }
         }
         for (to, request_id, put, budget, begun) in std::mem::take(&mut step.coordinator.calls.forwards) {
-            self.reach.asked(to, request_id, step.now.instant);
+            self.reach.on_request(to, request_id, step.now.instant);
             self.send(step, to, Message::Forward(request_id, put, budget, begun));
         }
         for (reply_to, outcome) in std::mem::take(&mut step.coordinator.calls.replies) {
@@ -327,7 +327,7 @@ impl Node {
     }
 
     /// Puts other settings or partition states in force: those of the `touched` partitions, of which the `moved` have another configuration.
-    fn go_by(
+    fn adopt_holdings(
         &mut self,
         step: &mut Step,
         held: Arc<Holdings>,
@@ -368,7 +368,7 @@ impl Node {
                 held.take(partition, partition_state);
                 self.reconfiguration.attend_soon(step.now.instant, partition);
             }
-            self.go_by(step, Arc::new(held), &touched, &moved);
+            self.adopt_holdings(step, Arc::new(held), &touched, &moved);
         }
     }
 
@@ -396,8 +396,8 @@ impl Node {
     /// Empties the outbox of the transfers.
     fn settle_transfers(&mut self, step: &mut Step) {
         let Outbox { requests, sends, stores, events, calls } = std::mem::take(&mut step.transfers);
-        for (_, request_id, ask) in requests {
-            self.replica.ask(step.now, Caller::Local(request_id), ask, &mut step.replica);
+        for (_, request_id, request) in requests {
+            self.replica.take_request(step.now, Caller::Local(request_id), request, &mut step.replica);
         }
         step.effects.stores.extend(stores);
         step.effects.events.extend(events);

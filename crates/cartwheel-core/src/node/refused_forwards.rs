@@ -11,21 +11,21 @@ use crate::value::time::Instant;
 /// How many refusals are remembered. With a longest reason each, they take a few megabytes.
 const REFUSALS_MAX: usize = 16_384;
 
-/// What this boot has told other nodes of their forwarded writes, where it said that nothing was written and nothing will be.
+/// This boot's final refusals of forwarded writes: each says that nothing was written and nothing will be.
 ///
 /// A forward that is delivered again, by its sender or by the network, is refused again: by then the key may have room for it, but the
-/// client has been told that it was refused.
+/// client has its refusal.
 #[derive(Debug, Default)]
 pub(super) struct RefusedForwards {
     refusals: BTreeMap<(NodeId, RequestId), Refusal>,
-    /// The same in the order in which they were refused, and when each may be forgotten.
+    /// The same in the order in which they were refused, and when each expires.
     order: VecDeque<(Instant, NodeId, RequestId)>,
 }
 
 impl RefusedForwards {
-    /// This node refuses what `peer` has forwarded.
+    /// Records the refusal of a forward of `peer`.
     pub(super) fn refused(&mut self, now: Instant, peer: NodeId, request_id: RequestId, refusal: &Refusal) {
-        self.forget(now);
+        self.drop_expired(now);
         if !is_final(refusal) || self.refusals.insert((peer, request_id), refusal.clone()).is_some() {
             return;
         }
@@ -35,13 +35,13 @@ impl RefusedForwards {
         }
     }
 
-    /// How this node has refused what `peer` forwards now.
+    /// The refusal of a forward that `peer` repeats, if this node has refused it.
     pub(super) fn refusal(&self, peer: NodeId, request_id: RequestId) -> Option<&Refusal> {
         self.refusals.get(&(peer, request_id))
     }
 
     /// Drops refusals that no client waits for.
-    fn forget(&mut self, now: Instant) {
+    fn drop_expired(&mut self, now: Instant) {
         while self.order.front().is_some_and(|&(until, ..)| until <= now) {
             self.drop_oldest();
         }
@@ -54,7 +54,7 @@ impl RefusedForwards {
     }
 }
 
-/// Whether a client that is told so takes it that the write is not and will not be there.
+/// Whether the refusal says that the write is not and will not be stored.
 fn is_final(refusal: &Refusal) -> bool {
     !matches!(refusal, Refusal::Unavailable(_) | Refusal::Overloaded)
 }

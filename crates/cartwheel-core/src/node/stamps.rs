@@ -1,4 +1,4 @@
-//! The configuration stamp that goes with each message, and the losses that are saved before a request is answered.
+//! The configuration stamp that goes with each message, and the losses that are saved before the response to a request.
 
 use super::waiting::Waiting;
 use super::{Node, Step};
@@ -50,18 +50,18 @@ impl Node {
     }
 
     /// Passes a request to this node's replica. A request to recover from a loss waits until the loss is durable here.
-    pub(super) fn ask_own(&mut self, step: &mut Step, caller: Caller, ask: ReplicaRequest) {
-        if let ReplicaRequest::Recover { key, home, since } = &ask {
+    pub(super) fn request_own_replica(&mut self, step: &mut Step, caller: Caller, request: ReplicaRequest) {
+        if let ReplicaRequest::Recover { key, home, since } = &request {
             let partition = self.held.partition_of(key);
             if !self.losses.has_room(partition, *home) {
                 // The peer repeats the request.
                 return;
             }
             if !self.losses.note(partition, *home, *since, self.replica.epoch()) {
-                return self.waiting.push(self.losses.version(), Waiting::Ask(caller, ask));
+                return self.waiting.push(self.losses.version(), Waiting::Request(caller, request));
             }
         }
-        self.replica.ask(step.now, caller, ask, &mut step.replica);
+        self.replica.take_request(step.now, caller, request, &mut step.replica);
     }
 
     /// Passes a peer's question to anti-entropy. If the peer is recovering from a loss, the question waits until that loss is durable here.
@@ -81,10 +81,10 @@ impl Node {
         if is_noted && !self.losses.note(partition, from, config_stamp.memory.since, epoch) {
             return self.waiting.push(self.losses.version(), Waiting::Compare(from.node, request_id, question));
         }
-        self.with_exchange(step, |exchange, cx| exchange.asked(cx, from.node, request_id, question));
+        self.with_exchange(step, |exchange, cx| exchange.on_question(cx, from.node, request_id, question));
     }
 
-    /// Passes a peer's answer to anti-entropy. A new home takes over the losses that the peer knows, which must be durable before the
+    /// Passes a peer's response to anti-entropy. A new home takes over the losses that the peer knows, which must be durable before the
     /// comparison counts.
     pub(super) fn compared(
         &mut self,
@@ -105,7 +105,7 @@ impl Node {
         if is_durable {
             self.with_exchange(step, |exchange, cx| exchange.on_finding(cx, from, request_id, config_stamp, finding));
         } else {
-            self.with_exchange(step, |exchange, cx| exchange.begin_anew(cx, request_id.operation));
+            self.with_exchange(step, |exchange, cx| exchange.postpone(cx, request_id.operation));
         }
     }
 
@@ -116,14 +116,16 @@ impl Node {
         step.effects.stores.extend(losses.save(step.now.instant, epoch, || replica.next_store()));
     }
 
-    /// Answers the requests that waited for that.
+    /// Carries out the requests that waited for the save.
     pub(super) fn losses_saved(&mut self, step: &mut Step, result: &StoreResult) {
         let Some(version) = self.losses.stored(step.now.instant, result) else { return };
         for waiting in self.waiting.ready(version) {
             match waiting {
-                Waiting::Ask(caller, ask) => self.replica.ask(step.now, caller, ask, &mut step.replica),
+                Waiting::Request(caller, request) => {
+                    self.replica.take_request(step.now, caller, request, &mut step.replica)
+                }
                 Waiting::Compare(from, request_id, question) => {
-                    self.with_exchange(step, |exchange, cx| exchange.asked(cx, from, request_id, question));
+                    self.with_exchange(step, |exchange, cx| exchange.on_question(cx, from, request_id, question));
                 }
             }
         }

@@ -12,16 +12,16 @@ const WAITING_MAX: usize = 1_024;
 #[derive(Clone, Debug)]
 pub enum Waiting {
     /// A request to the replica.
-    Ask(Caller, ReplicaRequest),
+    Request(Caller, ReplicaRequest),
     /// A question to anti-entropy.
     Compare(NodeId, RequestId, Question),
 }
 
 /// The requests that wait, each with the version of the loss book in which its loss is ([`crate::store::loss_book`]).
 #[derive(Debug, Default)]
-pub struct WaitingQuestions(Vec<(u64, Waiting)>);
+pub struct WaitingRequests(Vec<(u64, Waiting)>);
 
-impl WaitingQuestions {
+impl WaitingRequests {
     /// Keeps a request until this version of the book is durable.
     pub fn push(&mut self, version: u64, waiting: Waiting) {
         if self.0.len() < WAITING_MAX {

@@ -26,7 +26,7 @@ impl Reconfiguration {
     /// Does what is due.
     pub fn tick(&mut self, cx: &mut ReconfigurationContext<'_>) {
         self.unsaved.due(cx.now).into_iter().for_each(|partition| self.save(cx, partition));
-        self.pending_versions.due(cx.now).into_iter().for_each(|partition| self.ask(cx, partition));
+        self.pending_versions.due(cx.now).into_iter().for_each(|partition| self.query(cx, partition));
         let (mut busy, every) = (None, self.turn_every());
         for partition in self.attended.due(cx.now) {
             let Some(turn) = self.attended.get_mut(partition) else { continue };
@@ -70,7 +70,7 @@ impl Reconfiguration {
         let latest = partition_state.phase.latest();
         let is_awaited = partition_state.phase.next().is_some() || latest.is_force_recovered();
         if is_turn && is_awaited && latest.has(self.me) && partition_state.is_synced_in(latest.number) {
-            self.say(cx, partition, self.synced_messages(&partition_state.phase));
+            self.deliver(cx, partition, self.synced_messages(&partition_state.phase));
         }
         match &partition_state.phase {
             // In a force-recovered configuration, not every majority holds everything from the start.
@@ -80,7 +80,7 @@ impl Reconfiguration {
             ConfigPhase::Joint(_, next) => {
                 self.complete(cx, partition, &partition_state, next);
                 if cx.broken.is(Mutation::ReplacedHomePurges)
-                    && cx.held.goes(partition)
+                    && cx.held.is_leaving(partition)
                     && !partition_state.has_stale_data
                 {
                     return self.change(
@@ -172,8 +172,8 @@ impl Reconfiguration {
         let number = only.number.saturating_add(1);
         let reports = self.reports.entry(partition).or_default();
         let has_copied = |home: Home| {
-            let said = reports.copied.get(&home);
-            let is_ready = said.is_some_and(|&(of, at)| of == number && at + COPIED_FOR > cx.now);
+            let report = reports.copied.get(&home);
+            let is_ready = report.is_some_and(|&(of, at)| of == number && at + COPIED_FOR > cx.now);
             is_ready && is_reachable(cx, home)
         };
         let target = cx.held.view().target(partition);
@@ -182,7 +182,7 @@ impl Reconfiguration {
         next.filter(|next| newcomers(only, next).into_iter().all(has_copied))
     }
 
-    /// The messages that report to all homes that this one is synced.
+    /// The reports to all homes that this one is synced.
     fn synced_messages(&self, phase: &ConfigPhase) -> Vec<(NodeId, ReconfigurationMessage)> {
         let others = phase.nodes().into_iter().filter(|&node| node != self.me.node);
         others.map(|node| (node, ReconfigurationMessage::Synced(phase.latest().number))).collect()
@@ -212,8 +212,8 @@ impl Reconfiguration {
     ) -> bool {
         let number = latest.number;
         let is_own = latest.has(self.me) && partition_state.is_synced_in(number);
-        let has_said = |home: &Home| self.reports.get(&partition)?.synced.get(home);
-        let is_synced = |home: Home| has_said(&home) == Some(&number) || is_own && home == self.me;
+        let reported = |home: &Home| self.reports.get(&partition)?.synced.get(home);
+        let is_synced = |home: Home| reported(&home) == Some(&number) || is_own && home == self.me;
         latest.counts.ns().into_iter().all(|n| {
             let homes = latest.of(n);
             let synced = homes.iter().filter(|&&home| is_synced(home)).count();

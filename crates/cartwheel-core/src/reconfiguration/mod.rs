@@ -1,5 +1,5 @@
 //! Reconfiguration: changes a partition's configuration step by step until it equals the target. The paper's section
-//! 4.9 hands key ranges over; this module also decides when the new homes may answer for them.
+//! 4.9 hands key ranges over; this module also decides when the new homes may serve them.
 //!
 //! 1. A node that the target makes a home copies what the homes hold, as a *candidate*.
 //! 2. The homes choose the next configuration among themselves ([`paxos`](crate::cluster::paxos)). It differs from the
@@ -19,9 +19,9 @@
 //! ([`ConfigPhase::force_recovered`]), and each of them first merges what the others hold. This keeps the data that is
 //! left, but no guarantee.
 //!
-//! No acknowledged write is missed. Each answer carries the newest configuration version that the answering replica
-//! knows, and no operation ends while its coordinator knows less than a replica that answered it. Take a quorum of the
-//! current configuration. If no exchange of point 3 had reached any of its nodes when they answered, the exchanges find
+//! No acknowledged write is missed. Each response carries the newest configuration version that the replica
+//! knows, and no operation ends while its coordinator knows less than a replica that responded. Take a quorum of the
+//! current configuration. If no exchange of point 3 had reached any of its nodes when they responded, the exchanges find
 //! what it stored. If one had, its coordinator must go on to both configurations.
 
 mod agenda;
@@ -65,15 +65,15 @@ const ATTEND_EVERY: Duration = Duration::from_millis(500);
 /// often than [`COPIED_FOR`] that it has copied.
 const ATTEND_EACH: Duration = Duration::from_micros(500);
 const ATTEND_EVERY_MAX: Duration = Duration::from_secs(4);
-/// How long a proposer waits for answers before it tries again. Up to twice that at random, so that two proposers do
+/// How long a proposer waits for responses before it tries again. Up to twice that at random, so that two proposers do
 /// not outbid each other forever.
 const PROPOSE_FOR: Duration = Duration::from_millis(800);
 /// How long an acceptor that has accepted a configuration leaves it to others to have one chosen; up to twice that.
 const DECIDE_AFTER: Duration = Duration::from_secs(3);
 /// How long a candidate's report that it has copied is valid. The candidate repeats it.
 const COPIED_FOR: Duration = Duration::from_secs(10);
-/// How long a node waits before it asks again for a newer configuration that it has heard of.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// How long a node waits before it repeats its query for a newer configuration that a peer has reported.
+const QUERY_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// How soon a peer that is behind is sent the newer configuration again.
 const NOTIFY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// How long a node waits before it saves a partition state again after a failure.
@@ -139,7 +139,7 @@ pub struct ReconfigurationContext<'a> {
 /// What the reconfiguration wants other parts of the node to do.
 #[derive(Debug, Default)]
 pub struct ReconfigurationCalls {
-    /// Partition states that are durable: the node goes by them from now on.
+    /// Partition states that are durable: they are in force on this node from now on.
     pub adopted: Vec<(PartitionId, PartitionState)>,
     /// Records that the replica is to drop, unless they are owed to another node.
     pub drops: Vec<Key>,
@@ -207,7 +207,7 @@ pub struct Reconfiguration {
     stores: BTreeMap<StoreId, PartitionId>,
     proposals: BTreeMap<PartitionId, Proposal>,
     reports: BTreeMap<PartitionId, Reports>,
-    /// When a node that knows a newer version is asked for it again.
+    /// When the query to a node that knows a newer version is repeated.
     pending_versions: Agenda<PendingVersion>,
     notified: BTreeMap<(NodeId, PartitionId), Instant>,
     /// When entries of `notified` that have expired are dropped next.
@@ -334,8 +334,8 @@ impl Reconfiguration {
             .filter(|force_recovered| force_recovered.has(self.me))
     }
 
-    /// The newest partition state, saved or about to be.
-    fn wanted<'a>(&'a self, held: &'a Holdings, partition: PartitionId) -> Option<&'a PartitionState> {
+    /// The newest partition state, saved or being saved.
+    fn newest<'a>(&'a self, held: &'a Holdings, partition: PartitionId) -> Option<&'a PartitionState> {
         self.saves
             .get(&partition)
             .map(|save| &save.partition_state)
@@ -350,18 +350,18 @@ impl Reconfiguration {
         change: impl FnOnce(&mut PartitionState) -> R,
         after: Vec<(NodeId, ReconfigurationMessage)>,
     ) {
-        let Some(mut partition_state) = self.wanted(cx.held, partition).cloned() else { return };
+        let Some(mut partition_state) = self.newest(cx.held, partition).cloned() else { return };
         change(&mut partition_state);
         self.begin_attending(cx.now, partition);
         // What it has learned about others' configurations is saved too. Otherwise, after a restart, it would owe its
         // hints to the homes of the bootstrap.
-        let is_forgotten = cx.broken.is(Mutation::DebtSettledWithoutHome)
+        let is_dropped = cx.broken.is(Mutation::DebtSettledWithoutHome)
             && !partition_state.is_involved(self.me)
             && !self.saved.contains(&partition)
             && !self.saves.contains_key(&partition);
-        if is_forgotten || cx.broken.is(Mutation::StepsUnsaved) {
+        if is_dropped || cx.broken.is(Mutation::StepsUnsaved) {
             cx.out.calls.adopted.push((partition, partition_state));
-            return self.say(cx, partition, after);
+            return self.deliver(cx, partition, after);
         }
         let new = Save { partition_state: partition_state.clone(), after: Vec::new(), in_flight: None, try_at: cx.now };
         let save = self.saves.entry(partition).or_insert(new);
@@ -403,7 +403,7 @@ impl Reconfiguration {
                 self.saves.remove(&partition);
             }
             cx.out.calls.adopted.push((partition, partition_state));
-            self.say(cx, partition, messages);
+            self.deliver(cx, partition, messages);
         } else {
             // The state may be on the disk or not, and what it promised stays promised.
             messages.append(&mut save.after);
@@ -413,7 +413,7 @@ impl Reconfiguration {
         self.save(cx, partition);
     }
 
-    fn say(
+    fn deliver(
         &mut self,
         cx: &mut ReconfigurationContext<'_>,
         partition: PartitionId,
@@ -429,8 +429,8 @@ impl Reconfiguration {
     }
 
     /// A peer has reported its configuration stamp. A peer that is behind is sent the newer configuration; one that is
-    /// ahead is asked for it.
-    pub fn heard_of(
+    /// ahead is sent a query for it.
+    pub fn on_config_stamp(
         &mut self,
         cx: &mut ReconfigurationContext<'_>,
         from: NodeId,
@@ -461,17 +461,17 @@ impl Reconfiguration {
                     PendingVersion { version: config_stamp.version, from },
                 ),
             }
-            self.ask(cx, partition);
+            self.query(cx, partition);
         }
     }
 
-    fn ask(&mut self, cx: &mut ReconfigurationContext<'_>, partition: PartitionId) {
+    fn query(&mut self, cx: &mut ReconfigurationContext<'_>, partition: PartitionId) {
         let own = cx.held.version(partition);
         let Some(&PendingVersion { version, from }) = self.pending_versions.get(partition) else { return };
         if version <= own {
             self.pending_versions.remove(partition);
         } else if self.pending_versions.due_at(partition).is_some_and(|at| at <= cx.now) {
-            self.pending_versions.put_off(partition, cx.now + ASK_AGAIN_AFTER);
+            self.pending_versions.put_off(partition, cx.now + QUERY_AGAIN_AFTER);
             cx.send(from, partition, ReconfigurationMessage::Query(own));
         }
     }
@@ -484,7 +484,7 @@ impl Reconfiguration {
         partition: PartitionId,
         message: ReconfigurationMessage,
     ) {
-        let Some(partition_state) = self.wanted(cx.held, partition) else { return };
+        let Some(partition_state) = self.newest(cx.held, partition) else { return };
         match message {
             ReconfigurationMessage::Query(version) => {
                 if let Some(phase) = cx.held.phase(partition).filter(|phase| phase.version() > version) {
@@ -499,14 +499,14 @@ impl Reconfiguration {
                     return;
                 };
                 let next = proposal.proposer.promised(from, ballot, accepted);
-                self.go_on(cx, partition, next);
+                self.handle_proposed(cx, partition, next);
             }
             ReconfigurationMessage::Accepted(number, ballot) => {
                 let Some(proposal) = self.proposals.get_mut(&partition).filter(|known| known.number == number) else {
                     return;
                 };
                 let next = proposal.proposer.accepted(from, ballot);
-                self.go_on(cx, partition, next);
+                self.handle_proposed(cx, partition, next);
             }
             ReconfigurationMessage::Outbid(number, ballot, promised) => {
                 let is_ours = |known: &&Proposal| {
@@ -542,7 +542,7 @@ impl Reconfiguration {
         partition: PartitionId,
         phase: ConfigPhase,
     ) {
-        let Some(partition_state) = self.wanted(cx.held, partition) else { return };
+        let Some(partition_state) = self.newest(cx.held, partition) else { return };
         if !phase.is_sound() {
             return;
         }
@@ -559,7 +559,7 @@ impl Reconfiguration {
     /// Whether this node takes part in choosing the configuration of this number. If the proposer is ahead, this node
     /// asks it for the newer phase; if it is behind, this node sends it the newer one.
     fn may_choose(&self, cx: &mut ReconfigurationContext<'_>, from: Home, partition: PartitionId, number: u64) -> bool {
-        let Some(partition_state) = self.wanted(cx.held, partition) else { return false };
+        let Some(partition_state) = self.newest(cx.held, partition) else { return false };
         let ConfigPhase::Stable(only) = &partition_state.phase else { return false };
         if only.number.saturating_add(1) < number {
             cx.send(from.node, partition, ReconfigurationMessage::Query(partition_state.phase.version()));
@@ -606,7 +606,7 @@ impl Reconfiguration {
         });
     }
 
-    /// Answers a proposer. A promise or acceptance is sent once it is durable, a refusal at once.
+    /// Responds to a proposer. A promise or acceptance is sent once it is durable, a refusal at once.
     fn choose(
         &mut self,
         cx: &mut ReconfigurationContext<'_>,
@@ -614,7 +614,7 @@ impl Reconfiguration {
         partition: PartitionId,
         choose: impl FnOnce(&mut Acceptor) -> Result<ReconfigurationMessage, ReconfigurationMessage>,
     ) {
-        let Some(partition_state) = self.wanted(cx.held, partition) else { return };
+        let Some(partition_state) = self.newest(cx.held, partition) else { return };
         let mut acceptor = partition_state.acceptor.clone();
         match choose(&mut acceptor) {
             Ok(message) => self.change(
@@ -623,7 +623,7 @@ impl Reconfiguration {
                 |partition_state| partition_state.acceptor = acceptor,
                 vec![(from.node, message)],
             ),
-            Err(message) => self.say(cx, partition, vec![(from.node, message)]),
+            Err(message) => self.deliver(cx, partition, vec![(from.node, message)]),
         }
     }
 
@@ -645,7 +645,7 @@ impl Reconfiguration {
             let messages = messages.filter(|(node, _)| *node != me.node).collect();
             return self.change(cx, partition, |partition_state| partition_state.advance(me, phase), messages);
         }
-        let Some(partition_state) = self.wanted(cx.held, partition) else { return };
+        let Some(partition_state) = self.newest(cx.held, partition) else { return };
         let highest = partition_state.acceptor.promised.map_or(0, |promised| promised.round);
         let ballot = Ballot { round: highest.saturating_add(1), node: self.me.node };
         let mut acceptor = partition_state.acceptor.clone();
@@ -661,7 +661,7 @@ impl Reconfiguration {
         self.change(cx, partition, |partition_state| partition_state.acceptor = acceptor, messages);
     }
 
-    fn go_on(&mut self, cx: &mut ReconfigurationContext<'_>, partition: PartitionId, next: Proposed) {
+    fn handle_proposed(&mut self, cx: &mut ReconfigurationContext<'_>, partition: PartitionId, next: Proposed) {
         let Some(proposal) = self.proposals.get(&partition) else { return };
         match next {
             Proposed::Waiting => {}
@@ -671,12 +671,12 @@ impl Reconfiguration {
                 let messages = choosers
                     .iter()
                     .map(|home| (home.node, ReconfigurationMessage::Accept(ballot, configuration.clone())));
-                self.say(cx, partition, messages.collect());
+                self.deliver(cx, partition, messages.collect());
             }
             Proposed::Chosen(configuration) => {
                 self.proposals.remove(&partition);
                 let Some(ConfigPhase::Stable(only)) =
-                    self.wanted(cx.held, partition).map(|partition_state| partition_state.phase.clone())
+                    self.newest(cx.held, partition).map(|partition_state| partition_state.phase.clone())
                 else {
                     return;
                 };
@@ -689,7 +689,7 @@ impl Reconfiguration {
 
     /// Adopts a later phase, and sends it to all homes.
     fn enter(&mut self, cx: &mut ReconfigurationContext<'_>, partition: PartitionId, phase: ConfigPhase) {
-        let Some(before) = self.wanted(cx.held, partition).map(|partition_state| partition_state.phase.clone()) else {
+        let Some(before) = self.newest(cx.held, partition).map(|partition_state| partition_state.phase.clone()) else {
             return;
         };
         let others = &(&before.nodes() | &phase.nodes()) - &BTreeSet::from([self.me.node]);
@@ -725,7 +725,7 @@ fn is_reachable(cx: &ReconfigurationContext<'_>, home: Home) -> bool {
     home == cx.held.me() || !is_gone(cx, home) && cx.liveness.status(home.node) != Status::Down
 }
 
-/// Whether a home is not expected back: it is lost, or is removed and does not answer.
+/// Whether a home is not expected back: it is lost, or is removed and down.
 fn is_gone(cx: &ReconfigurationContext<'_>, home: Home) -> bool {
     is_lost(cx, home) || cx.held.view().is_removed(home) && cx.liveness.status(home.node) == Status::Down
 }

@@ -25,7 +25,7 @@ const RECORDS_IN_A_REMOVAL: usize = 4;
 pub(super) struct Purge {
     waiting_for: Option<StoreId>,
     /// The records that are being removed.
-    going: BTreeSet<Key>,
+    removing: BTreeSet<Key>,
     /// Where the scan goes on; none once it has reached the end.
     next: Option<Bytes>,
     /// Whether anything was found since the scan last began at the start.
@@ -38,9 +38,9 @@ impl Purge {
     }
 }
 
-fn keeps(cx: &ReconfigurationContext<'_>, partition: PartitionId, group: Group) -> bool {
-    let forgets = cx.broken.is(Mutation::ReplacedHomePurges) && cx.held.goes(partition);
-    !forgets && cx.held.keeps(partition, group)
+fn must_keep(cx: &ReconfigurationContext<'_>, partition: PartitionId, group: Group) -> bool {
+    let drops_all = cx.broken.is(Mutation::ReplacedHomePurges) && cx.held.is_leaving(partition);
+    !drops_all && cx.held.keeps(partition, group)
 }
 
 impl Reconfiguration {
@@ -56,15 +56,19 @@ impl Reconfiguration {
     /// Begins a purge, or goes on with it. Each page waits for the admission controller: a partition may hold millions
     /// of records.
     pub(super) fn purge(&mut self, cx: &mut ReconfigurationContext<'_>, partition: PartitionId) {
-        if cx.held.groups(partition).into_iter().all(|group| keeps(cx, partition, group)) {
+        if cx.held.groups(partition).into_iter().all(|group| must_keep(cx, partition, group)) {
             self.purges.remove(&partition);
             return self.change(cx, partition, |partition_state| partition_state.has_stale_data = false, Vec::new());
         }
-        let whole = Grid::of(cx.held.view().ring.partitions(), partition).whole();
-        let begin =
-            || Purge { waiting_for: None, going: BTreeSet::new(), next: Some(whole.from.clone()), found: false };
+        let full_range = Grid::of(cx.held.view().ring.partitions(), partition).whole();
+        let begin = || Purge {
+            waiting_for: None,
+            removing: BTreeSet::new(),
+            next: Some(full_range.from.clone()),
+            found: false,
+        };
         let purge = self.purges.entry(partition).or_insert_with(begin);
-        if purge.waiting_for.is_some() || !purge.going.is_empty() {
+        if purge.waiting_for.is_some() || !purge.removing.is_empty() {
             return;
         }
         match purge.next.take() {
@@ -77,11 +81,11 @@ impl Reconfiguration {
                 purge.next = Some(from.clone());
                 purge.waiting_for = Some(id);
                 self.stores.insert(id, partition);
-                cx.out.stores.push((id, StoreCommand::Scan { from, upto: whole.upto, at_most: PAGE }));
+                cx.out.stores.push((id, StoreCommand::Scan { from, upto: full_range.upto, at_most: PAGE }));
             }
             None if purge.found => {
                 // Records that the store failed to remove are still there: scan again.
-                (purge.next, purge.found) = (Some(whole.from), false);
+                (purge.next, purge.found) = (Some(full_range.from), false);
                 self.purge(cx, partition);
             }
             None => {
@@ -108,20 +112,20 @@ impl Reconfiguration {
         let StoreResult::Scanned(Ok(scanned)) = result else { return };
         purge.next = scanned.next();
         cx.admission.has_read(WorkClass::Purge, scanned.records.len(), cx.now);
-        let may_go = |(storage_key, record): &(Bytes, Bytes)| {
+        let may_remove = |(storage_key, record): &(Bytes, Bytes)| {
             Record::decode(record, storage_key).map_or(true, |record| record.header.owed.is_empty())
         };
-        let keys = scanned.records.iter().filter(|found| may_go(found)).map(|(key, _)| key).chain(&scanned.damaged);
-        purge.going.extend(keys.filter_map(|key| Key::from_storage_key(key).ok()));
+        let keys = scanned.records.iter().filter(|found| may_remove(found)).map(|(key, _)| key).chain(&scanned.damaged);
+        purge.removing.extend(keys.filter_map(|key| Key::from_storage_key(key).ok()));
         let is_kept = |key: &Key| {
             let (partition, group) = cx.held.group_of(key);
-            keeps(cx, partition, group)
+            must_keep(cx, partition, group)
         };
-        purge.going.retain(|key| !is_kept(key));
-        purge.found |= !purge.going.is_empty();
-        cx.admission.has_read(WorkClass::Purge, RECORDS_IN_A_REMOVAL * purge.going.len(), cx.now);
-        cx.out.calls.drops.extend(purge.going.iter().cloned());
-        if purge.going.is_empty() {
+        purge.removing.retain(|key| !is_kept(key));
+        purge.found |= !purge.removing.is_empty();
+        cx.admission.has_read(WorkClass::Purge, RECORDS_IN_A_REMOVAL * purge.removing.len(), cx.now);
+        cx.out.calls.drops.extend(purge.removing.iter().cloned());
+        if purge.removing.is_empty() {
             self.purge(cx, partition);
         }
     }
@@ -130,7 +134,7 @@ impl Reconfiguration {
     pub fn dropped(&mut self, cx: &mut ReconfigurationContext<'_>, key: &Key) {
         let partition = cx.held.partition_of(key);
         let Some(purge) = self.purges.get_mut(&partition) else { return };
-        if purge.going.remove(key) && purge.going.is_empty() {
+        if purge.removing.remove(key) && purge.removing.is_empty() {
             self.purge(cx, partition);
         }
     }

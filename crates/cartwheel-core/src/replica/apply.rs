@@ -51,7 +51,7 @@ impl Replica {
         match task {
             Task::Read { caller, want } => Done::Response(caller, self.holds(record, want)),
             Task::Merge { caller, state, heals, confirm, stands_in_for } => {
-                let home = self.to_be_owed(key, stands_in_for);
+                let home = self.hint_home(key, stands_in_for);
                 if home.is_some() && record.header.owed.is_empty() && self.hints.takes_no_more() {
                     return Done::Response(caller, ReplicaResponse::Failed(Failure::HintsFull));
                 }
@@ -60,11 +60,11 @@ impl Replica {
                 Done::Response(caller, confirmation(record, &state, confirm))
             }
             Task::Mint { request_id, mint } => {
-                let home = self.to_be_owed(key, mint.stands_in_for);
+                let home = self.hint_home(key, mint.stands_in_for);
                 if home.is_some() && record.header.owed.is_empty() && self.hints.takes_no_more() {
                     return Done::Mint(request_id, Err(MintRefused::Failed(Failure::HintsFull)));
                 }
-                let made = self.give_dot(now, record, *mint, changed, out);
+                let made = self.mint_dot(now, record, *mint, changed, out);
                 if made.is_ok() {
                     *changed |= self.owe(record, home);
                 }
@@ -103,7 +103,7 @@ impl Replica {
     ) -> bool {
         let kept = if self.broken.is(Mutation::DueStored) { None } else { gc::without_due(state, &self.rules(key)) };
         if record.state.is_empty() && heals.is_none() && kept.as_ref().is_some_and(|kept| kept.siblings().len() == 0) {
-            // Every replica forgets the tombstones now, and they would replace nothing here.
+            // Every replica collects the tombstones now, and they would replace nothing here.
             return false;
         }
         let state = kept.as_ref().unwrap_or(state);
@@ -120,7 +120,7 @@ impl Replica {
         merged.changed || healed
     }
 
-    pub(super) fn give_dot(
+    pub(super) fn mint_dot(
         &mut self,
         now: Now,
         record: &mut Record,

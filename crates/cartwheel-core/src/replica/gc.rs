@@ -1,4 +1,4 @@
-//! The rules of garbage collection: what a replica forgets of a key, and when.
+//! The rules of garbage collection: what a replica collects of a key, and when.
 //!
 //! A tombstone is collected [`KEPT_FOR`](crate::value::epoch::KEPT_FOR) epochs after it was made. An expired value is collected as many epochs
 //! after this replica first found it expired. Notes of replaced writes, and clock entries without siblings, are collected once the record has
@@ -73,7 +73,7 @@ pub fn collect(record: &mut Record, minter: &Minter, wall: Option<WallMs>, rules
     }
     let deleted = (before - record.state.siblings().len()) as u64;
     let mut any = tombstones || deleted > 0;
-    if record.header.changed.is_over(now, broken) && record.state.forget_replaced() {
+    if record.header.changed.is_over(now, broken) && record.state.collect_replaced() {
         // Dots that no clock contains any more must not be made again.
         let clock = record.state.clock();
         record.header.own = record.header.own.filter(|&own| clock.highest(minter.actor(own)) > 0);
@@ -92,20 +92,20 @@ fn collect_idle(record: &mut Record, minter: &Minter, rules: &Rules) {
     let &Rules { now, broken, idle_max, .. } = rules;
     let mut idle = record.state.idle();
     let mut notes = record.header.idle.take().unwrap_or_default();
-    let mut going = idle.actors_within(&notes.gone);
+    let mut ended = idle.actors_within(&notes.gone);
     if notes.since.is_over(now, broken) {
         let noted = std::mem::take(&mut notes.noted);
-        going.extend(idle.actors_within(&noted));
+        ended.extend(idle.actors_within(&noted));
         notes.gone = noted;
-        idle.retain_actors(|actor| !going.contains(&actor));
+        idle.retain_actors(|actor| !ended.contains(&actor));
         if idle.actors_len() > idle_max {
             notes.noted = idle;
         }
         notes.since = now;
     }
-    record.state.forget_actors(&going);
+    record.state.collect_actors(&ended);
     // Dots that no clock contains any more must not be made again.
-    record.header.own = record.header.own.filter(|&own| !going.contains(&minter.actor(own)));
+    record.header.own = record.header.own.filter(|&own| !ended.contains(&minter.actor(own)));
     record.header.idle = Some(notes).filter(|notes| !notes.noted.is_empty() || !notes.gone.is_empty());
 }
 
@@ -138,7 +138,7 @@ pub fn next_due(record: &Record, now: Epoch) -> Option<GcDue> {
     let (header, state) = (&record.header, &record.state);
     let tombstones = state.siblings().filter(|held| held.content == Content::Tombstone);
     let is_bare = state.siblings().len() == 0;
-    let has_old = header.recovering.is_some() || is_bare || state.remembers_replaced();
+    let has_old = header.recovering.is_some() || is_bare || state.has_replaced();
     let expired = header.expired_since.map(Epoch::end);
     let ends = tombstones.map(|held| held.epoch.end()).chain(has_old.then(|| header.changed.end())).chain(expired);
     // Not before the next epoch.
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn ended_actors_of_a_constantly_changing_record_are_forgotten() {
+    fn ended_actors_of_a_constantly_changing_record_are_collected() {
         let mut record = changing(6);
         record.header.own = Some(crate::store::record::OwnActor { since: Since(3), count: 2 });
         let sweep = |record: &mut Record, epoch: u64| {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_actor_makes_no_more_dots() {
+    fn a_collected_actor_makes_no_more_dots() {
         let own = minter();
         let mut record = changing(6);
         let mine = crate::store::record::OwnActor { since: Since(1), count: 1 };

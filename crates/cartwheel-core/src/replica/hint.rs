@@ -111,8 +111,8 @@ pub struct HintBook {
     /// The number of hints by the epoch since which they are kept.
     since: BTreeMap<Epoch, u64>,
     /// The backlogs last reported.
-    told: BTreeMap<NodeId, Backlog>,
-    told_full: bool,
+    reported: BTreeMap<NodeId, Backlog>,
+    reported_full: bool,
     /// Whether anything may have changed since the last report.
     has_news: bool,
 }
@@ -130,8 +130,8 @@ impl HintBook {
             skipped: BTreeSet::new(),
             under_way: BTreeSet::new(),
             since: BTreeMap::new(),
-            told: BTreeMap::new(),
-            told_full: false,
+            reported: BTreeMap::new(),
+            reported_full: false,
             has_news: true,
         }
     }
@@ -181,19 +181,19 @@ impl HintBook {
             return Vec::new();
         }
         let mut news = Vec::new();
-        let homes: BTreeSet<NodeId> = self.told.keys().chain(self.owed.keys()).copied().collect();
+        let homes: BTreeSet<NodeId> = self.reported.keys().chain(self.owed.keys()).copied().collect();
         for home in homes {
-            let (before, now) = (self.told.get(&home).copied().unwrap_or_default(), self.owed_to(home));
+            let (before, now) = (self.reported.get(&home).copied().unwrap_or_default(), self.owed_to(home));
             if before != now && (now.records > before.records || self.counted_upto.is_none()) {
                 news.push(Event::HintsHeld { home, before, now });
-                self.told.insert(home, now);
+                self.reported.insert(home, now);
             }
         }
-        self.told.retain(|_, backlog| *backlog != Backlog::default());
+        self.reported.retain(|_, backlog| *backlog != Backlog::default());
         // The alarm ends only once there is some space, not whenever a record comes or goes.
-        let is_full = self.is_full() || (self.told_full && self.bytes() > self.bytes_max - self.bytes_max / 8);
-        if is_full != self.told_full {
-            self.told_full = is_full;
+        let is_full = self.is_full() || (self.reported_full && self.bytes() > self.bytes_max - self.bytes_max / 8);
+        if is_full != self.reported_full {
+            self.reported_full = is_full;
             news.push(Event::HintsFull { is_full, bytes_max: self.bytes_max });
         }
         news
@@ -495,7 +495,7 @@ mod tests {
     }
 
     impl Counting {
-        fn go_on(&mut self, disk: &Disk, book: &mut HintBook) {
+        fn advance(&mut self, disk: &Disk, book: &mut HintBook) {
             if self.number != book.count_number() {
                 *self = Self { number: book.count_number(), ..Self::default() };
             }
@@ -544,7 +544,7 @@ mod tests {
                         let writing = disk.writing[key].take();
                         writing.into_iter().for_each(|writing| book.unchanged(writing.change));
                     }
-                    Act::Count => counting.go_on(&disk, &mut book),
+                    Act::Count => counting.advance(&disk, &mut book),
                     Act::Recount => book.recount(),
                     Act::Begin(..) | Act::End(_) | Act::Refuse(_) => {}
                 }

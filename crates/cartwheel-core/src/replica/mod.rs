@@ -164,7 +164,7 @@ pub struct Replica {
     durability: Durability,
     held: Arc<Holdings>,
     clock: HlcClock,
-    /// The greatest lead in milliseconds of a write's timestamp over the wall clock, since the last [`Self::forget_ahead`].
+    /// The greatest lead in milliseconds of a write's timestamp over the wall clock, since the last [`Self::reset_ahead`].
     ahead_ms: u64,
     epoch: Epoch,
     all_speak: Protocol,
@@ -211,13 +211,13 @@ impl Replica {
         &mut self.clock
     }
 
-    /// The greatest lead of a write's timestamp over the wall clock, in milliseconds, since the last [`Self::forget_ahead`].
+    /// The greatest lead of a write's timestamp over the wall clock, in milliseconds, since the last [`Self::reset_ahead`].
     pub const fn ahead_ms(&self) -> u64 {
         self.ahead_ms
     }
 
     /// Resets [`Self::ahead_ms`].
-    pub const fn forget_ahead(&mut self) {
+    pub const fn reset_ahead(&mut self) {
         self.ahead_ms = 0;
     }
 
@@ -284,17 +284,17 @@ impl Replica {
     }
 
     /// Takes a request.
-    pub fn ask(&mut self, now: Now, caller: Caller, ask: ReplicaRequest, out: &mut Outbox<ReplicaCalls>) {
+    pub fn take_request(&mut self, now: Now, caller: Caller, request: ReplicaRequest, out: &mut Outbox<ReplicaCalls>) {
         if self.tasks >= self.tasks_max {
             out.calls.done.push(Done::Response(caller, ReplicaResponse::Failed(Failure::Overloaded)));
             return;
         }
-        match ask {
-            ReplicaRequest::Read { key, want, role: _ } => self.take_on(key, Task::Read { caller, want }, out),
-            ReplicaRequest::Recover { key, .. } => self.take_on(key, Task::Read { caller, want: Want::State }, out),
+        match request {
+            ReplicaRequest::Read { key, want, role: _ } => self.enqueue(key, Task::Read { caller, want }, out),
+            ReplicaRequest::Recover { key, .. } => self.enqueue(key, Task::Read { caller, want: Want::State }, out),
             ReplicaRequest::Merge { key, state, epoch: _, heals, confirm, stands_in_for } => {
                 self.clock.observe(state.hlc(), now.wall);
-                self.take_on(key, Task::Merge { caller, state, heals, confirm, stands_in_for }, out);
+                self.enqueue(key, Task::Merge { caller, state, heals, confirm, stands_in_for }, out);
             }
         }
     }
@@ -305,17 +305,17 @@ impl Replica {
             out.calls.done.push(Done::Mint(request_id, Err(MintRefused::Failed(Failure::Overloaded))));
             return;
         }
-        self.take_on(mint.key.clone(), Task::Mint { request_id, mint: Box::new(mint) }, out);
+        self.enqueue(mint.key.clone(), Task::Mint { request_id, mint: Box::new(mint) }, out);
     }
 
     /// Takes the result of a hand-over.
     pub fn handed_over(&mut self, handed: HandedOver, out: &mut Outbox<ReplicaCalls>) {
-        self.take_on(handed.key.clone(), Task::HandedOver(handed), out);
+        self.enqueue(handed.key.clone(), Task::HandedOver(handed), out);
     }
 
     /// Removes a record, unless it is kept as a hint.
     pub fn drop_record(&mut self, key: Key, out: &mut Outbox<ReplicaCalls>) {
-        self.take_on(key, Task::Drop, out);
+        self.enqueue(key, Task::Drop, out);
     }
 
     /// The partitions with a record that is being read or written.
@@ -325,7 +325,7 @@ impl Replica {
 
     /// Collects the garbage of a record, for this entry of the index.
     pub fn collect(&mut self, key: Key, entry: Bytes, out: &mut Outbox<ReplicaCalls>) {
-        self.take_on(key, Task::Collect { entry, deleted: 0 }, out);
+        self.enqueue(key, Task::Collect { entry, deleted: 0 }, out);
     }
 
     /// The hints kept here.
@@ -356,8 +356,8 @@ impl Replica {
     /// Whether this node keeps its record of `key` even if it is not a hint.
     fn keeps(&self, key: &Key) -> bool {
         let partition = self.held.partition_of(key);
-        let forgets = self.broken.is(Mutation::ReplacedHomePurges) && self.held.goes(partition);
-        !forgets && self.held.keeps(partition, self.held.group(partition, key.bucket()))
+        let drops_all = self.broken.is(Mutation::ReplacedHomePurges) && self.held.is_leaving(partition);
+        !drops_all && self.held.keeps(partition, self.held.group(partition, key.bucket()))
     }
 
     /// The share of a stored record in its Merkle tree.

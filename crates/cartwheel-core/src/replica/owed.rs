@@ -31,7 +31,7 @@ pub(super) fn gc_due_changes(
 
 impl Replica {
     /// The home for which a write must be kept here, if any. A home of every list needs no hint, because it takes part in exchanges.
-    pub(super) fn to_be_owed(&self, key: &Key, stands_in_for: Option<NodeId>) -> Option<NodeId> {
+    pub(super) fn hint_home(&self, key: &Key, stands_in_for: Option<NodeId>) -> Option<NodeId> {
         stands_in_for.filter(|&home| !self.is_home(key) || self.held.may_stand_in(key, home))
     }
 

@@ -140,7 +140,7 @@ pub(super) fn read_again(done: &Done) -> Option<Task> {
 }
 
 impl Replica {
-    pub(super) fn take_on(&mut self, key: Key, task: Task, out: &mut Outbox<ReplicaCalls>) {
+    pub(super) fn enqueue(&mut self, key: Key, task: Task, out: &mut Outbox<ReplicaCalls>) {
         self.tasks += 1;
         match self.turns.entry(key) {
             Entry::Occupied(mut turn) => {

@@ -178,7 +178,7 @@ impl Ring {
     }
 
     /// The whole preference list: `n` homes (at most [`N_MAX`]), then every other node of weight above 0 as a stand-in, in the order in which
-    /// they are asked.
+    /// they are tried.
     ///
     /// Up to [`N_MAX`] entries are read from a table. Reading further walks the ring once.
     pub fn preference_list(&self, partition: PartitionId, n: usize) -> impl Iterator<Item = PreferenceEntry> + '_ {

@@ -1,4 +1,4 @@
-//! The clockwise walk from a partition: the order in which nodes are asked to hold its keys (paper, section 4.3).
+//! The clockwise walk from a partition: the order in which nodes are chosen to hold its keys (paper, section 4.3).
 //!
 //! Each node occurs once. A zone or a host repeats only when no new one is left. The next node is one whose zone was used least so far, among
 //! those one whose host was used least, and among those the one that the walk meets first.

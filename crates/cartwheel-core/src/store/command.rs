@@ -104,14 +104,14 @@ pub enum StoreResult {
     Scanned(Result<Scanned, ReadFailed>),
     /// The entries of the index, in order.
     Listed(Result<Vec<Bytes>, ReadFailed>),
-    /// The write is stored, and synced if that was asked.
+    /// The write is stored, and synced if the command says so.
     Written(Result<(), WriteFailed>),
 }
 
 /// Why the store could not read a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReadFailed {
-    /// The store does not answer. A later read may succeed.
+    /// The store could not be read. A later read may succeed.
     Unreadable,
     /// The stored record is damaged. It is lost, like a record whose own checksum does not match.
     Damaged,

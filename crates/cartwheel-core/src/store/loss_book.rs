@@ -1,4 +1,4 @@
-//! The losses of other nodes that a node has been told of.
+//! The losses that other nodes have reported to a node.
 
 use std::collections::BTreeMap;
 

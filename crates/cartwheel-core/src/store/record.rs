@@ -27,9 +27,9 @@ pub struct Record {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LocalHeader {
     /// The actor under which this node writes the key, and its latest counter. `None` before the first write, and whenever the node's memory of
-    /// the key may have a hole. The actor ends when the node cannot tell any more that it remembers everything ([`ActorsSince`]).
+    /// the key may have a hole. The actor ends when the node can no longer prove that it knows all its writes ([`ActorsSince`]).
     pub own: Option<OwnActor>,
-    /// Set while this node has lost what it held of the key and has not recovered it, so that its answers do not count.
+    /// Set while this node has lost what it held of the key and has not recovered it, so that its responses do not count.
     pub recovering: Option<Loss>,
     /// The epoch in which the record's siblings last changed.
     pub changed: Epoch,
@@ -49,14 +49,14 @@ pub struct LocalHeader {
     pub content: Option<ContentDigest>,
 }
 
-/// Actors without a sibling, which are forgotten one by one ([`crate::replica::gc`]).
+/// Actors without a sibling, which are collected one by one ([`crate::replica::gc`]).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Idle {
     /// The epoch in which they were noted.
     pub since: Epoch,
     /// All their dots at that time.
     pub noted: Clock,
-    /// The dots of those forgotten last. They may come back from homes that have not forgotten them yet.
+    /// The dots of those collected last. They may come back from homes that have not collected them yet.
     pub gone: Clock,
 }
 
@@ -194,7 +194,7 @@ impl Minter {
         Actor { node: self.node, incarnation: self.named, since: own.since }
     }
 
-    /// Ends the record's actor if `clock` knows a later dot of it than the record does: then this node has forgotten some of its own writes.
+    /// Ends the record's actor if `clock` knows a later dot of it than the record does: then this node has lost some of its own writes.
     pub fn check_memory(&self, record: &mut Record, clock: &Clock) {
         if let Some(own) = record.header.own
             && clock.highest(self.actor(own)) > own.count

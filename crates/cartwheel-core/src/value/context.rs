@@ -20,8 +20,8 @@ pub struct Context {
     /// The epoch in which it was shown.
     pub epoch: Epoch,
     /// The dots that a state must contain to be no older than what was shown, as long as that is not on every home ([`Epoch::is_everywhere`]).
-    /// These are the dots of the siblings shown, or of the write that the context answers. A state with these dots knows everything that they
-    /// replaced, which may be forgotten earlier than they are.
+    /// These are the dots of the siblings shown, or of the write that returned the context. A state with these dots knows everything that they
+    /// replaced, which may be collected earlier than they are.
     pub needs: Clock,
 }
 

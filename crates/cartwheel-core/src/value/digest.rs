@@ -50,7 +50,7 @@ impl fmt::Debug for StateDigest {
 
 /// A digest of a key's contents, by which replicas are proven equal and from which Merkle leaves are summed.
 ///
-/// It covers the key and its siblings, and nothing that may differ between replicas that answer alike. Clock, notes and epochs are forgotten by
+/// It covers the key and its siblings, and nothing that may differ between replicas with the same content. Clock, notes and epochs are collected by
 /// each replica in its own time; the local header belongs to one replica; and expiry depends on the reader's clock. A key without siblings has
 /// the digest of a key that was never written: [`Self::NONE`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

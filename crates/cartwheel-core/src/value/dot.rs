@@ -48,7 +48,7 @@ pub struct Incarnation(pub u64);
 
 impl Incarnation {
     /// A mark of 23 bits that distinguishes a boot's operations from those of all other boots of the incarnation. It hardly ever equals a mark
-    /// of another incarnation, whose boots begin at 1 again: a late answer to one must not pass for an answer to the other.
+    /// of another incarnation, whose boots begin at 1 again: a late response to one must not pass for a response to the other.
     pub const fn mark_of_boot(self, boot: u32) -> u64 {
         self.0.wrapping_add(boot as u64) & 0x7f_ffff
     }

@@ -26,7 +26,7 @@ impl Broken {
             clock.insert_run(&Run { actor: dot.actor, upto: dot.counter, beyond: vec![] });
             *state = State::from_parts(clock, state.siblings().cloned().collect::<Vec<_>>(), state.notes().clone());
         }
-        self.forget_notes(state);
+        self.drop_notes(state);
     }
 
     /// Spoils a state into which `incoming` was merged.
@@ -39,10 +39,10 @@ impl Broken {
             let theirs = incoming.siblings().next().map(|held| held.dot);
             keep_only(state, theirs);
         }
-        self.forget_notes(state);
+        self.drop_notes(state);
     }
 
-    fn forget_notes(self, state: &mut State) {
+    fn drop_notes(self, state: &mut State) {
         if self.is(Mutation::RetryResurrects) {
             let siblings: Vec<_> = state.siblings().cloned().collect();
             *state = State::from_parts(state.clock().clone(), siblings, Notes::new());

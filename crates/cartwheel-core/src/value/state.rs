@@ -259,20 +259,20 @@ impl State {
         self.siblings.len() < before
     }
 
-    /// Forgets what only keeps replaced writes away: notes, and the dots of actors without a sibling. Returns true if there was any. Call it
+    /// Drops the notes and the dots of actors without a sibling, which only keep replaced writes away. Returns true if there were any. Call it
     /// only when nothing can bring those writes back ([`crate::value::epoch`]).
-    pub fn forget_replaced(&mut self) -> bool {
-        let remembers = self.remembers_replaced();
-        if remembers {
+    pub fn collect_replaced(&mut self) -> bool {
+        let has_replaced = self.has_replaced();
+        if has_replaced {
             let siblings = &self.siblings;
             self.clock.retain_actors(|actor| siblings.iter().any(|held| held.dot.actor == actor));
             self.notes = Notes::new();
         }
-        remembers
+        has_replaced
     }
 
-    /// Whether [`Self::forget_replaced`] would forget anything.
-    pub fn remembers_replaced(&self) -> bool {
+    /// Whether [`Self::collect_replaced`] would collect anything.
+    pub fn has_replaced(&self) -> bool {
         let has_sibling = |actor| self.siblings.iter().any(|held| held.dot.actor == actor);
         !self.notes.is_empty() || self.clock.actors().any(|actor| !has_sibling(actor))
     }
@@ -284,8 +284,8 @@ impl State {
         idle
     }
 
-    /// Forgets the dots of these actors, which have no sibling. Call it only when nothing can bring their writes back.
-    pub fn forget_actors(&mut self, actors: &[Actor]) {
+    /// Drops the dots of these actors, which have no sibling. Call it only when nothing can bring their writes back.
+    pub fn collect_actors(&mut self, actors: &[Actor]) {
         self.clock.retain_actors(|actor| !actors.contains(&actor));
     }
 

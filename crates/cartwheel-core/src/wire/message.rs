@@ -24,7 +24,7 @@ use crate::cluster::membership::History;
 use crate::cluster::sizes::{NodeSizes, Size, TreeId};
 use crate::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use crate::message::gossip::{
-    ASKED_MAX, Changes, EpochNotice, Inquiry, InquiryId, Marks, MembersDigest, Notice, WANT_MAX,
+    Changes, EpochNotice, INQUIRY_PARTITIONS_MAX, Inquiry, InquiryId, Marks, MembersDigest, Notice, WANT_MAX,
 };
 use crate::message::{
     Confirm, Envelope, Failure, Message, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, StateDigest, Want,
@@ -626,7 +626,7 @@ fn history_from_pb(bytes: &[u8]) -> Result<History, WireError> {
 }
 
 fn sizes_inquiry_from_pb(inquiry: PbSizesInquiry) -> Result<Inquiry, WireError> {
-    if inquiry.partitions.len() > ASKED_MAX {
+    if inquiry.partitions.len() > INQUIRY_PARTITIONS_MAX {
         return Err(WireError::Field("partitions"));
     }
     let partitions = inquiry.partitions.into_iter().map(PartitionId).collect();

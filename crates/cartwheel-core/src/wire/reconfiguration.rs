@@ -138,7 +138,7 @@ pub(super) struct PbPhases {
     /// The configurations of `partitions`.
     #[prost(message, repeated, tag = "5")]
     phases: Vec<PbPhase>,
-    /// Belongs to `digest`. A build that does not know this field answers only if its own digest differs.
+    /// Belongs to `digest`. A build that does not know this field replies only if its own digest differs.
     #[prost(bool, tag = "6")]
     asks: bool,
     /// The tables of the configurations in `phases`, each once, since most are equal.

@@ -57,7 +57,7 @@ impl Record {
 
 /// The checksum detects damage by a disk, not forgery. A cryptographic hash at each read would cost more for no benefit.
 ///
-/// In every version it follows the first byte and covers everything after it, so that a record of a newer build can be told from a damaged one.
+/// In every version it follows the first byte and covers everything after it, so that a record of a newer build can be distinguished from a damaged one.
 /// It also covers every version but the one in which it was introduced.
 fn checksum(version: u8, storage_key: &[u8], contents: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let seed = xxh3_64(storage_key).wrapping_add(u64::from(version.wrapping_sub(VERSION)));

@@ -26,12 +26,12 @@ pub(super) struct PbFetch {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PbFetched {
-    #[prost(oneof = "PbAnswer", tags = "1, 2")]
-    answer: Option<PbAnswer>,
+    #[prost(oneof = "PbFetchResult", tags = "1, 2")]
+    result: Option<PbFetchResult>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-enum PbAnswer {
+enum PbFetchResult {
     #[prost(message, tag = "1")]
     Page(PbChecked),
     #[prost(uint32, tag = "2")]
@@ -78,17 +78,17 @@ pub(super) fn fetch_from_pb(fetch: PbFetch) -> Fetch {
 }
 
 pub(super) fn fetched_to_pb(fetched: &Fetched) -> PbFetched {
-    let answer = match fetched {
-        Fetched::Page(page) => PbAnswer::Page(page_to_pb(page)),
-        Fetched::Refused(why) => PbAnswer::Refused(refused_to_pb(*why)),
+    let result = match fetched {
+        Fetched::Page(page) => PbFetchResult::Page(page_to_pb(page)),
+        Fetched::Refused(why) => PbFetchResult::Refused(refused_to_pb(*why)),
     };
-    PbFetched { answer: Some(answer) }
+    PbFetched { result: Some(result) }
 }
 
 pub(super) fn fetched_from_pb(fetched: PbFetched) -> Result<Fetched, WireError> {
-    Ok(match fetched.answer.ok_or(WireError::Field("answer"))? {
-        PbAnswer::Page(page) => Fetched::Page(page_from_pb(page)?),
-        PbAnswer::Refused(why) => Fetched::Refused(refused_from_pb(why)?),
+    Ok(match fetched.result.ok_or(WireError::Field("result"))? {
+        PbFetchResult::Page(page) => Fetched::Page(page_from_pb(page)?),
+        PbFetchResult::Refused(why) => Fetched::Refused(refused_from_pb(why)?),
     })
 }
 

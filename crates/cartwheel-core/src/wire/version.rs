@@ -13,7 +13,7 @@ use super::WireError;
 /// The latest version of the protocol between nodes, and of everything that they store.
 ///
 /// 2: a replica or coordinator may report a full disk. 3: notes are one field of a state; digests have another form. 4: nodes probe each other;
-/// homes compare their Merkle trees; a node may be asked to stand in for a home. 5: nodes send the changes of the history since a version, and
+/// homes compare their Merkle trees; a node may be requested to stand in for a home. 5: nodes send the changes of the history since a version, and
 /// epochs with a digest of the members and marks for them; partitions have configurations, and messages carry a configuration stamp; a syncing
 /// home fetches records in pages. 6: messages, records and configurations carry more of what an acknowledgement depends on, so nodes of earlier
 /// builds are refused.

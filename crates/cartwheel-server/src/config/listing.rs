@@ -56,8 +56,8 @@ pub fn list(flags: Settings, path: Option<PathBuf>, environment: &Environment) -
     let sources =
         [(flags, From::Flag), (variables, From::Environment), (file, From::File), (defaults(), From::Default)];
     let listed = |name: &'static str| {
-        let said = sources.iter().find_map(|(settings, from)| Some((settings.text(name)?, *from)));
-        let (value, from) = said.map_or((None, From::Default), |(value, from)| (Some(value), from));
+        let given = sources.iter().find_map(|(settings, from)| Some((settings.text(name)?, *from)));
+        let (value, from) = given.map_or((None, From::Default), |(value, from)| (Some(value), from));
         Listed { name, value, from }
     };
     Ok(NAMES.into_iter().map(listed).collect())
@@ -114,10 +114,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings { dir: Some(dir.path().to_path_buf()), ..Settings::default() };
         let listed = list(settings, None, &Environment::default()).unwrap();
-        let said = listed
+        let given = listed
             .iter()
             .filter_map(|one| Some((format!("CARTWHEEL_{}", one.name.to_uppercase()), one.value.clone()?.into())));
-        let again = list(Settings::default(), None, &said.collect()).unwrap();
+        let again = list(Settings::default(), None, &given.collect()).unwrap();
         let values = |listed: &[Listed]| listed.iter().map(|one| one.value.clone()).collect::<Vec<_>>();
         assert_eq!(values(&again), values(&listed));
     }

@@ -44,11 +44,11 @@ impl LivenessMetrics {
     /// Counts the changes of status.
     pub(crate) fn changed(&self, before: &Liveness, now: &Liveness) {
         for status in Status::ALL {
-            let members = now.iter().filter(|(_, standing)| standing.status == status).count();
+            let members = now.iter().filter(|(_, peer_status)| peer_status.status == status).count();
             self.members.get_or_create(&Labels::of(status)).set(members as i64);
         }
-        for (_, standing) in now.iter().filter(|&(node, standing)| before.status(node) != standing.status) {
-            self.changes.get_or_create(&Labels::of(standing.status)).inc();
+        for (_, peer_status) in now.iter().filter(|&(node, peer_status)| before.status(node) != peer_status.status) {
+            self.changes.get_or_create(&Labels::of(peer_status.status)).inc();
         }
     }
 

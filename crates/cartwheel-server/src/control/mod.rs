@@ -34,7 +34,7 @@ pub use liveness_metrics::LivenessMetrics;
 pub struct Dependencies {
     /// The file of the history.
     pub file: HistoryFile,
-    /// They go by the view, and know which buckets hold data.
+    /// They follow the view, and know which buckets hold data.
     pub shards: Shards,
     /// This node.
     pub own: NodeId,
@@ -50,7 +50,7 @@ pub struct Dependencies {
     pub metrics: LivenessMetrics,
     /// The file of the epoch.
     pub epoch_file: EpochFile,
-    /// An epoch that the cluster had reached when the directory was made, as the file says.
+    /// An epoch that the cluster had reached when the directory was made, as the file records it.
     pub reached: Epoch,
     /// What each shard reports.
     pub reports: Vec<ShardReports>,
@@ -73,30 +73,30 @@ pub struct Dependencies {
 
 /// Runs a control until `stop` is true.
 pub async fn run(control: Control, inbox: ControlInbox, deps: Dependencies, mut stop: watch::Receiver<bool>) {
-    let (answers, answered) = mpsc::channel(INBOX_MAX);
+    let (results, results_inbox) = mpsc::channel(INBOX_MAX);
     for (node, connection) in deps.peers.connections() {
-        tokio::spawn(watch_connection(node, connection, answers.clone()));
+        tokio::spawn(watch_connection(node, connection, results.clone()));
     }
     for (shard_id, reports) in (0..).zip(deps.reports.clone()) {
         tokio::spawn(watch_shard(
             reports.finished,
             move |epoch| ControlInput::Finished(shard_id, epoch),
-            answers.clone(),
+            results.clone(),
         ));
         let drained = move |is_drained| ControlInput::Drained(shard_id, is_drained);
-        let (mut unserved, told) = (deps.unserved.clone(), answers.clone());
+        let (mut unserved, control_inbox) = (deps.unserved.clone(), results.clone());
         tokio::spawn(async move {
             if unserved.wait_for(|unserved| *unserved).await.is_ok() {
-                watch_shard(reports.drained, drained, told).await;
+                watch_shard(reports.drained, drained, control_inbox).await;
             }
         });
-        tokio::spawn(watch_phases(reports.phases, answers.clone()));
+        tokio::spawn(watch_phases(reports.phases, results.clone()));
     }
-    tokio::spawn(tell_shards(deps.shards.clone(), deps.liveness.subscribe()));
+    tokio::spawn(publish_to_shards(deps.shards.clone(), deps.liveness.subscribe()));
     let running = Running {
         control,
         deps,
-        answers,
+        results,
         clients: Waiting::default(),
         administrators: Waiting::default(),
         surveyors: Waiting::default(),
@@ -105,7 +105,7 @@ pub async fn run(control: Control, inbox: ControlInbox, deps: Dependencies, mut 
         held_at: tokio::time::Instant::now() + EPOCH_HELD_AFTER,
     };
     tokio::select! {
-        () = running.serve(inbox.0, answered) => {}
+        () = running.serve(inbox.0, results_inbox) => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }
@@ -114,7 +114,7 @@ struct Running {
     control: Control,
     deps: Dependencies,
     /// Results of work that was begun outside the state machine.
-    answers: mpsc::Sender<ControlInput>,
+    results: mpsc::Sender<ControlInput>,
     clients: Waiting<Result<Changed, Refusal>>,
     administrators: Waiting<Result<MembersChanged, Refusal>>,
     surveyors: Waiting<Surveyed>,
@@ -124,7 +124,7 @@ struct Running {
     held_at: tokio::time::Instant,
 }
 
-/// Clients that wait for one kind of answer.
+/// Clients that wait for one kind of result.
 struct Waiting<T>(BTreeMap<ClientId, oneshot::Sender<T>>);
 
 impl<T> Default for Waiting<T> {
@@ -142,7 +142,7 @@ impl<T> Waiting<T> {
         client
     }
 
-    fn answer(&mut self, replies: Vec<(ClientId, T)>) {
+    fn reply(&mut self, replies: Vec<(ClientId, T)>) {
         for (client, reply) in replies {
             if let Some(client) = self.0.remove(&client) {
                 // The client may have gone away.
@@ -156,12 +156,12 @@ impl<T> Waiting<T> {
 const EPOCH_HELD_AFTER: Duration = Duration::from_secs(5 * 60);
 
 impl Running {
-    async fn serve(mut self, mut inbox: mpsc::Receiver<Work>, mut answered: mpsc::Receiver<ControlInput>) {
+    async fn serve(mut self, mut inbox: mpsc::Receiver<Work>, mut results_inbox: mpsc::Receiver<ControlInput>) {
         self.step(ControlInput::Tick).await;
         loop {
             let patience = self.wake_at.map(|at| at.since(self.deps.clock.instant()));
             let input = tokio::select! {
-                Some(answer) = answered.recv() => answer,
+                Some(result) = results_inbox.recv() => result,
                 Some(work) = inbox.recv() => self.take(work),
                 () = sleep(patience) => ControlInput::Tick,
             };
@@ -218,21 +218,21 @@ impl Running {
     /// Dials members that are new or have moved.
     fn dial_members(&self, view: &View) {
         let peers = &self.deps.peers;
-        let new = peers.go_by(other_members(view, self.deps.own));
+        let new = peers.set_peers(other_members(view, self.deps.own));
         for (node, connection) in peers.connections().into_iter().filter(|(node, _)| new.contains(node)) {
-            tokio::spawn(watch_connection(node, connection, self.answers.clone()));
+            tokio::spawn(watch_connection(node, connection, self.results.clone()));
         }
     }
 
     fn save_epoch(&self, epoch: Epoch) {
-        let (file, answers) = (self.deps.epoch_file.clone(), self.answers.clone());
+        let (file, results) = (self.deps.epoch_file.clone(), self.results.clone());
         let saved = SavedEpoch { epoch, reached: self.deps.reached };
         tokio::task::spawn_blocking(move || {
             let saved = file.save(saved).map_err(|error| {
                 error!(%error, "cannot save the epoch; retrying, and no garbage of deletes is collected until then");
                 WriteFailed::Uncertain
             });
-            let _ = answers.blocking_send(ControlInput::EpochSaved(saved));
+            let _ = results.blocking_send(ControlInput::EpochSaved(saved));
         });
     }
 
@@ -279,8 +279,8 @@ impl Running {
         if phases_changed {
             self.deps.phases.send_replace(Arc::new(self.control.phases().to_vec()));
         }
-        self.administrators.answer(member_replies);
-        self.surveyors.answer(surveyed);
+        self.administrators.reply(member_replies);
+        self.surveyors.reply(surveyed);
         self.deps.metrics.refused(nonsense);
         if let Some(liveness) = liveness {
             self.publish_liveness(liveness);
@@ -300,22 +300,22 @@ impl Running {
         for (to, envelope) in sends {
             self.deps.peers.send(to, &[envelope]);
         }
-        self.clients.answer(replies);
+        self.clients.reply(replies);
         if let Some(history) = save {
-            let (file, answers) = (self.deps.file.clone(), self.answers.clone());
+            let (file, results) = (self.deps.file.clone(), self.results.clone());
             tokio::task::spawn_blocking(move || {
                 let saved = file.save(&history).map_err(|error| {
                     error!(%error, "cannot save a change of the cluster; retrying");
                     WriteFailed::Uncertain
                 });
-                let _ = answers.blocking_send(ControlInput::Saved(saved));
+                let _ = results.blocking_send(ControlInput::Saved(saved));
             });
         }
         for Inquiry { id, partitions } in inquiries {
-            let (shards, answers) = (self.deps.shards.clone(), self.answers.clone());
+            let (shards, results) = (self.deps.shards.clone(), self.results.clone());
             tokio::spawn(async move {
                 let report = shards.sizes(&partitions).await;
-                let _ = answers.send(ControlInput::Report(id, report)).await;
+                let _ = results.send(ControlInput::Report(id, report)).await;
             });
         }
     }
@@ -323,12 +323,12 @@ impl Running {
 
 /// Passes a shard's report to the control whenever it changes.
 async fn watch_shard<T: Copy>(
-    mut said: watch::Receiver<T>,
+    mut reports: watch::Receiver<T>,
     input: impl Fn(T) -> ControlInput,
     control: mpsc::Sender<ControlInput>,
 ) {
-    while said.changed().await.is_ok() {
-        let now = *said.borrow_and_update();
+    while reports.changed().await.is_ok() {
+        let now = *reports.borrow_and_update();
         if control.send(input(now)).await.is_err() {
             return;
         }
@@ -371,7 +371,7 @@ async fn watch_connection(node: NodeId, mut connection: watch::Receiver<bool>, c
 
 /// Passes the statuses of the other nodes to the shards. It is a task of its own: a busy shard must not delay the control, which answers
 /// probes.
-async fn tell_shards(shards: Shards, mut liveness: watch::Receiver<Arc<Liveness>>) {
+async fn publish_to_shards(shards: Shards, mut liveness: watch::Receiver<Arc<Liveness>>) {
     while liveness.changed().await.is_ok() {
         let latest = liveness.borrow_and_update().clone();
         shards.set_liveness(&latest).await;

@@ -72,7 +72,7 @@ pub struct Begun {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Lineage(Vec<Begun>);
 
-/// The least that a peer must have, by what it has said.
+/// The least that a peer must have, according to its own reports.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Known {
     /// Its latest boot.

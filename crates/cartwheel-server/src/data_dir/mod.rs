@@ -218,7 +218,7 @@ impl DataDir {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn go_on_with(&mut self, actors: ActorsSince) -> Result<(), DataDirError> {
+    pub fn set_actors(&mut self, actors: ActorsSince) -> Result<(), DataDirError> {
         let identity = Identity { actors: Some(actors), ..self.identity.clone() };
         write_identity(&self.dir, &identity)?;
         self.identity = identity;

@@ -45,7 +45,7 @@ fn boots_are_counted_across_openings() {
     let marks = vec![Mark { boot: 3, commit: 9 }];
     let mut data_dir = DataDir::open(dir.path()).unwrap();
     let actors = ActorsSince { boot: 3, drawn: u64::MAX };
-    data_dir.go_on_with(actors).unwrap();
+    data_dir.set_actors(actors).unwrap();
     data_dir.stopped(marks.clone()).unwrap();
     drop(data_dir);
     let mut data_dir = DataDir::open(dir.path()).unwrap();

@@ -16,10 +16,10 @@ use cartwheel_core::value::dot::NodeId;
 
 use super::ApiState;
 
-/// The partitions whose sizes to ask of each node.
+/// The partitions whose sizes each node reports.
 pub(super) type SurveyTargets = BTreeMap<NodeId, BTreeSet<PartitionId>>;
 
-/// A partition that goes from some homes to others.
+/// A partition that moves from some homes to others.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Route {
     /// The partition.

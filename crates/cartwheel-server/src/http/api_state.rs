@@ -44,7 +44,7 @@ pub struct Backend {
     pub liveness: watch::Receiver<Arc<Liveness>>,
     /// All changes that it knows.
     pub history: watch::Receiver<Arc<History>>,
-    /// Nodes that have asked to join.
+    /// Nodes that wait to join.
     pub waiting: Waiting,
     /// The configuration of each partition, as far as the node knows.
     pub phases: watch::Receiver<Arc<Vec<ConfigPhase>>>,
@@ -87,7 +87,7 @@ pub struct ApiState(Arc<Inner>);
 struct Inner {
     backend: Backend,
     values: Bodies,
-    answers: Bodies,
+    responses: Bodies,
     opened: SystemTime,
     failures: RateLimit,
 }
@@ -96,9 +96,9 @@ impl ApiState {
     /// The state for a node.
     pub fn new(backend: Backend) -> Self {
         let values = Bodies::new(backend.metrics.http.value_bytes.clone());
-        let answers = Bodies::new(backend.metrics.http.answer_bytes.clone());
+        let responses = Bodies::new(backend.metrics.http.response_bytes.clone());
         let failures = RateLimit::new(super::LOG_EVERY);
-        Self(Arc::new(Inner { backend, values, answers, opened: SystemTime::now(), failures }))
+        Self(Arc::new(Inner { backend, values, responses, opened: SystemTime::now(), failures }))
     }
 
     /// Carries out a request on a key.
@@ -129,7 +129,7 @@ impl ApiState {
         Ok(self.0.backend.control.change(change).await??)
     }
 
-    /// How much nodes hold; those that do not answer in time are missing.
+    /// How much nodes hold. Those that do not respond in time are missing.
     pub(super) async fn survey(&self, of: BTreeMap<NodeId, BTreeSet<PartitionId>>) -> Result<Surveyed, ApiError> {
         Ok(self.0.backend.control.survey(Survey { of, timeout: SURVEY_WITHIN }).await?)
     }
@@ -193,7 +193,7 @@ impl ApiState {
         self.0.backend.history.borrow().clone()
     }
 
-    /// Nodes that have asked to join.
+    /// Nodes that wait to join.
     pub(super) fn waiting(&self) -> &Waiting {
         &self.0.backend.waiting
     }
@@ -225,8 +225,8 @@ impl ApiState {
     }
 
     /// The memory for responses.
-    pub(super) fn answers(&self) -> &Bodies {
-        &self.0.answers
+    pub(super) fn responses(&self) -> &Bodies {
+        &self.0.responses
     }
 
     /// When the API server started.

@@ -160,7 +160,7 @@ impl Drop for MemoryShare {
     }
 }
 
-/// The root cause of an error; the outer errors say little.
+/// The root cause of an error. The outer errors have little detail.
 fn root(error: &axum::Error) -> String {
     let mut error: &dyn std::error::Error = error;
     while let Some(source) = error.source() {
@@ -245,16 +245,16 @@ mod tests {
     fn memory_for_a_response_is_held_until_its_last_part_is_dropped() {
         let gauge = Gauge::default();
         let bodies = Bodies::new(gauge.clone());
-        let answer = |size: usize| bodies.hold(Bytes::from(vec![7; size]));
-        let mut first = answer(LARGE_BYTES_MAX - 100_000).unwrap();
-        assert_eq!(answer(100_001).unwrap_err().code(), "overloaded");
-        assert_eq!(answer(100_000).unwrap().len(), 100_000);
+        let response = |size: usize| bodies.hold(Bytes::from(vec![7; size]));
+        let mut first = response(LARGE_BYTES_MAX - 100_000).unwrap();
+        assert_eq!(response(100_001).unwrap_err().code(), "overloaded");
+        assert_eq!(response(100_000).unwrap().len(), 100_000);
         let end = first.split_off(first.len() - 1);
         drop(first);
         assert_eq!(gauge.get(), LARGE_BYTES_MAX as i64 - 100_000);
         drop(end);
         assert_eq!(gauge.get(), 0);
-        drop(answer(LARGE_BYTES_MAX + 100).unwrap());
+        drop(response(LARGE_BYTES_MAX + 100).unwrap());
     }
 
     #[tokio::test]

@@ -38,7 +38,7 @@ pub(super) struct ClusterForm {
     cluster_name: String,
     /// The name of the answering node.
     node: String,
-    /// The version of the history that the node goes by. Nodes with the same version agree on members and ring.
+    /// The version of the history that the node uses. Nodes with the same version agree on members and ring.
     ring_version: String,
     /// The epoch, which paces the garbage collection of deletes.
     epoch: EpochForm,
@@ -70,7 +70,7 @@ struct ReplicationForm {
     fewest: usize,
 }
 
-/// The epoch of a cluster: deletes are forgotten five epochs later. An epoch ends when all members have finished it.
+/// The epoch of a cluster: the garbage of deletes is collected five epochs later. An epoch ends when all members have finished it.
 #[derive(Serialize, ToSchema)]
 struct EpochForm {
     /// Its number; 0 while the node does not know it.

@@ -20,7 +20,7 @@ const REFUSED_ON_WRITES: [HeaderName; 5] = [
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     /// Send the representation.
-    Answer,
+    Serve,
     /// The client has the current representation: 304.
     NotModified,
     /// A required condition does not hold: 412.
@@ -61,7 +61,7 @@ pub(super) fn of_read(headers: &HeaderMap, shown: &Validators) -> Verdict {
         Some(tags) => tags.contain(&shown.etag, Comparison::Weak),
         None => date(headers, &header::IF_MODIFIED_SINCE).is_some_and(|date| seconds(shown.modified) <= seconds(date)),
     };
-    if is_known { Verdict::NotModified } else { Verdict::Answer }
+    if is_known { Verdict::NotModified } else { Verdict::Serve }
 }
 
 /// The entity tags that a header lists.
@@ -154,21 +154,21 @@ mod tests {
 
     #[test]
     fn tags_compare_strongly_or_weakly() {
-        use Verdict::{Answer, Failed, NotModified};
+        use Verdict::{Failed, NotModified, Serve};
         for (value, if_none_match, if_match) in [
-            ("\"a,b\"", NotModified, Answer),
+            ("\"a,b\"", NotModified, Serve),
             ("W/\"a,b\"", NotModified, Failed),
-            ("*", NotModified, Answer),
-            (" \"x\" ,, \"a,b\"", NotModified, Answer),
+            ("*", NotModified, Serve),
+            (" \"x\" ,, \"a,b\"", NotModified, Serve),
             ("\"x\",W/\"y\" , W/\"a,b\"", NotModified, Failed),
-            ("\"a\"", Answer, Failed),
-            ("\"b\"", Answer, Failed),
-            ("a,b", Answer, Failed),
-            ("\"a,b", Answer, Failed),
-            ("w/\"a,b\"", Answer, Failed),
-            ("unquoted, \"a,b\"", NotModified, Answer),
-            ("\"x\", *", Answer, Failed),
-            ("", Answer, Failed),
+            ("\"a\"", Serve, Failed),
+            ("\"b\"", Serve, Failed),
+            ("a,b", Serve, Failed),
+            ("\"a,b", Serve, Failed),
+            ("w/\"a,b\"", Serve, Failed),
+            ("unquoted, \"a,b\"", NotModified, Serve),
+            ("\"x\", *", Serve, Failed),
+            ("", Serve, Failed),
         ] {
             assert_eq!(verdict(&[("if-none-match", value)]), if_none_match, "{value}");
             assert_eq!(verdict(&[("if-match", value)]), if_match, "{value}");
@@ -178,26 +178,26 @@ mod tests {
 
     #[test]
     fn dates_have_whole_seconds_and_are_ignored_if_malformed() {
-        use Verdict::{Answer, Failed, NotModified};
+        use Verdict::{Failed, NotModified, Serve};
         for (date, if_modified_since, if_unmodified_since) in [
-            (THEN, NotModified, Answer),
-            ("Sunday, 06-Nov-94 08:49:37 GMT", NotModified, Answer),
-            (BEFORE, Answer, Failed),
-            ("yesterday", Answer, Answer),
-            ("1994-11-06T08:49:37Z", Answer, Answer),
-            ("", Answer, Answer),
+            (THEN, NotModified, Serve),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", NotModified, Serve),
+            (BEFORE, Serve, Failed),
+            ("yesterday", Serve, Serve),
+            ("1994-11-06T08:49:37Z", Serve, Serve),
+            ("", Serve, Serve),
         ] {
             assert_eq!(verdict(&[("if-modified-since", date)]), if_modified_since, "{date}");
             assert_eq!(verdict(&[("if-unmodified-since", date)]), if_unmodified_since, "{date}");
         }
-        assert_eq!(verdict(&[("if-modified-since", THEN), ("if-modified-since", THEN)]), Answer);
+        assert_eq!(verdict(&[("if-modified-since", THEN), ("if-modified-since", THEN)]), Serve);
     }
 
     #[test]
     fn tags_precede_dates_and_required_conditions_precede_the_rest() {
-        use Verdict::{Answer, Failed, NotModified};
-        assert_eq!(verdict(&[("if-none-match", "\"x\""), ("if-modified-since", THEN)]), Answer);
-        assert_eq!(verdict(&[("if-match", "*"), ("if-unmodified-since", BEFORE)]), Answer);
+        use Verdict::{Failed, NotModified, Serve};
+        assert_eq!(verdict(&[("if-none-match", "\"x\""), ("if-modified-since", THEN)]), Serve);
+        assert_eq!(verdict(&[("if-match", "*"), ("if-unmodified-since", BEFORE)]), Serve);
         assert_eq!(verdict(&[("if-match", "\"x\""), ("if-none-match", "*")]), Failed);
         assert_eq!(verdict(&[("if-match", "*"), ("if-none-match", "*")]), NotModified);
         assert_eq!(verdict(&[("if-unmodified-since", BEFORE), ("if-modified-since", THEN)]), Failed);

@@ -19,8 +19,8 @@ use tokio::sync::Notify;
 const RESERVED_MAX: usize = 64;
 /// A connection is idle after this long without a request: before that, a response may still be on its way.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
-/// How often to look for an idle connection.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often to check for an idle connection.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
 /// Responses from this size on may take long to be read. Meanwhile the connection is not idle.
 const LONG_BYTES: u64 = 32 << 10;
 
@@ -83,7 +83,7 @@ impl ConnectionLimit {
     /// Waits until there is room for another connection; meanwhile closes idle ones.
     pub(super) async fn room(&self) {
         while !self.has_room() {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
     }
 
@@ -152,14 +152,14 @@ impl OpenConnection {
         self.0.state.idle_since.store(self.0.of.now(), Ordering::Relaxed);
     }
 
-    /// Marks the connection as idle once the response is on its way.
-    pub(super) fn answered(&self, answer: Response) -> Response {
-        if answer.body().size_hint().lower() < LONG_BYTES && answer.body().size_hint().upper().is_some() {
+    /// Marks the connection as idle: now for a short response, or once a long one is sent.
+    pub(super) fn track(&self, response: Response) -> Response {
+        if response.body().size_hint().lower() < LONG_BYTES && response.body().size_hint().upper().is_some() {
             self.set_idle();
-            return answer;
+            return response;
         }
         let connection = self.clone();
-        answer.map(|body| Body::new(Long { body, connection }))
+        response.map(|body| Body::new(Long { body, connection }))
     }
 
     /// Completes when the connection is to be closed and is still idle.

@@ -29,7 +29,7 @@ const SUFFIX: &str = "/digests";
 pub(super) struct DigestsForm {
     /// The name of the answering node.
     node: String,
-    /// The version of the history that the node goes by.
+    /// The version of the history that the node uses.
     ring_version: String,
     /// The names of the partition's possible homes: a key's homes are the first n of them.
     walk: Vec<String>,
@@ -94,8 +94,8 @@ pub(super) async fn page(State(api): State<ApiState>, uri: Uri) -> Result<Json<D
             "from lies outside partition {partition}: leave it out to begin at the start"
         )));
     }
-    let ask = DigestsRequest { from, end, limit: query.limit.unwrap_or(PAGE_RECORDS_MAX) };
-    let page = api.digests(partition, ask).await.ok_or_else(|| {
+    let request = DigestsRequest { from, end, limit: query.limit.unwrap_or(PAGE_RECORDS_MAX) };
+    let page = api.digests(partition, request).await.ok_or_else(|| {
         ApiError::unavailable("this node's store cannot be read now: see its log, and try again later")
     })?;
     let (phases, me) = (api.phases(), api.local().node);

@@ -55,7 +55,7 @@ pub(super) async fn get(State(api): State<ApiState>, uri: Uri, headers: HeaderMa
     match api.request(request).await? {
         Reply::Got(got) => {
             api.metrics().http.shown(got.siblings.len());
-            show::got(api.answers(), &got, got.acks, &headers, clock::wall())
+            show::got(api.responses(), &got, got.acks, &headers, clock::wall())
         }
         Reply::Put(_) => Err(mismatched()),
     }
@@ -113,7 +113,7 @@ async fn store(api: &ApiState, parts: &Parts, body: &mut Body) -> Result<Respons
     drop(value.held);
     let done = done?;
     match &done.body {
-        Some(body) => show::got(api.answers(), body, done.acks, &parts.headers, clock::wall()),
+        Some(body) => show::got(api.responses(), body, done.acks, &parts.headers, clock::wall()),
         None => Ok(written(&done)),
     }
 }
@@ -177,7 +177,7 @@ fn written(done: &PutDone) -> Response {
     (StatusCode::NO_CONTENT, show::ack_headers(done.context.as_ref(), done.acks)).into_response()
 }
 
-/// Cannot happen: the node answers a get with what it read and a put with what it wrote.
+/// Cannot happen: the response to a get is what was read, and that to a put is what was written.
 fn mismatched() -> ApiError {
     ApiError::unavailable("the node's response does not match the request: report this as a bug")
 }

@@ -152,15 +152,15 @@ where
         }
         if let Some(error) = self.refused.of(&request) {
             debug!(?error, "refused an HTTP request head");
-            return Box::pin(async move { Ok(connection_guard.answered(error.into_response())) });
+            return Box::pin(async move { Ok(connection_guard.track(error.into_response())) });
         }
         let call = self.calls.call(request);
         Box::pin(async move {
-            let mut answer = call.await?;
+            let mut response = call.await?;
             if serves == Serves::Itself {
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(connection_guard.answered(answer))
+            Ok(connection_guard.track(response))
         })
     }
 }

@@ -14,11 +14,11 @@ use super::ApiState;
 use super::error::ApiError;
 use super::members::name_of;
 
-/// What a request asks of a key's replicas.
+/// What a request needs from a key's replicas.
 #[derive(Clone, Debug)]
 pub(super) struct QuorumRequest {
     key: Key,
-    /// The number of replicas that the request asks for.
+    /// The number of replicas that the request needs.
     count: Option<u8>,
     is_read: bool,
     is_strong: bool,

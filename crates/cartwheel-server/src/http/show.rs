@@ -62,9 +62,9 @@ struct SiblingForm {
 /// The response to a get with these request headers, or to a put with `return=body`, at the time `wall`.
 ///
 /// # Errors
-/// If `answers` has too little memory for it, or a condition of the request fails.
+/// If `responses` has too little memory for it, or a condition of the request fails.
 pub(super) fn got(
-    answers: &Bodies,
+    responses: &Bodies,
     got: &Got,
     acks: Acks,
     request_headers: &HeaderMap,
@@ -105,10 +105,10 @@ pub(super) fn got(
         return Ok((StatusCode::NOT_MODIFIED, headers, nothing).into_response());
     }
     let body = match shown {
-        Shown::Value(bytes, _) => Body::new(ValueBody(answers.hold(bytes.clone())?)),
+        Shown::Value(bytes, _) => Body::new(ValueBody(responses.hold(bytes.clone())?)),
         Shown::Form => {
             let text = form(got, wall);
-            let held = answers.take(text.held())?;
+            let held = responses.take(text.held())?;
             Body::new(text.body(held))
         }
     };

@@ -38,7 +38,7 @@ use crate::shard::{self, Machine, Outgoing, ShardMetrics, Shards};
 
 const ACKS: Acks = Acks { home: 2, standin: 1, zones: 3 };
 
-/// Gives every request the same answer and keeps the last request.
+/// Gives every request the same response and keeps the last request.
 struct Fixed(Outcome, Arc<Mutex<Option<KeyRequest>>>);
 
 impl Machine for Fixed {
@@ -82,7 +82,7 @@ impl Exchange {
     }
 }
 
-/// The API state of node-1 of three, which gives every request the answer `outcome` and keeps the last request.
+/// The API state of node-1 of three, which gives every request the response `outcome` and keeps the last request.
 pub(super) fn api(outcome: Outcome) -> (ApiState, Arc<Mutex<Option<KeyRequest>>>) {
     let received = Arc::new(Mutex::new(None));
     (api_of(Fixed(outcome, received.clone())).0, received)
@@ -151,8 +151,8 @@ async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
 /// The response of node-1 of three, in JSON.
 pub(super) async fn call(method: &str, uri: &str, outcome: Outcome, body: String) -> (StatusCode, Value) {
     let builder = request(method, uri).header("content-type", "application/json");
-    let answer = exchange(outcome, builder.body(Body::from(body)).unwrap()).await;
-    (answer.status, answer.json())
+    let response = exchange(outcome, builder.body(Body::from(body)).unwrap()).await;
+    (response.status, response.json())
 }
 
 async fn exchange_at(api: ApiState, received: Arc<Mutex<Option<KeyRequest>>>, request: Request<Body>) -> Exchange {
@@ -249,9 +249,9 @@ async fn reads_honour_their_conditions() {
         for method in ["GET", "HEAD"] {
             let weak = format!("\"x\", W/{etag}");
             for known in [("if-none-match", &*weak), ("if-none-match", "*"), ("if-modified-since", modified)] {
-                let answer = call(method, &[known]).await;
-                assert_eq!((answer.status, answer.body.len()), (StatusCode::NOT_MODIFIED, 0), "{method} {known:?}");
-                assert_eq!(answer.headers, shown, "{method} {known:?}");
+                let response = call(method, &[known]).await;
+                assert_eq!((response.status, response.body.len()), (StatusCode::NOT_MODIFIED, 0), "{method} {known:?}");
+                assert_eq!(response.headers, shown, "{method} {known:?}");
             }
             let other = call(method, &[("if-none-match", "\"x\""), ("if-modified-since", modified)]).await;
             assert_eq!((other.status, &other.headers), (plain.status, &plain.headers), "{method}");
@@ -259,13 +259,13 @@ async fn reads_honour_their_conditions() {
                 assert_eq!(call(method, &[held]).await.status, plain.status, "{method} {held:?}");
             }
             for missed in [("if-match", &*weak), ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:36 GMT")] {
-                let answer = call(method, &[missed]).await;
+                let response = call(method, &[missed]).await;
                 assert_eq!(
-                    (answer.status, answer.header("etag")),
+                    (response.status, response.header("etag")),
                     (StatusCode::PRECONDITION_FAILED, etag),
                     "{missed:?}"
                 );
-                assert!(method == "HEAD" || answer.json()["error"] == "precondition_failed");
+                assert!(method == "HEAD" || response.json()["error"] == "precondition_failed");
             }
         }
     }
@@ -512,11 +512,11 @@ async fn the_document_has_every_call_and_no_other() {
     for (path, methods) in paths {
         for method in ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"] {
             let uri = path.replace("{bucket}", "b").replace("{key}", "k").replace("{partition}", "0");
-            let answer = exchange(put_done(None), request(method, &uri).body(Body::empty()).unwrap()).await;
+            let response = exchange(put_done(None), request(method, &uri).body(Body::empty()).unwrap()).await;
             let described = methods.as_object().unwrap().contains_key(&method.to_ascii_lowercase());
             // GET implies HEAD.
             let described = described || (method == "HEAD" && methods.as_object().unwrap().contains_key("get"));
-            assert_eq!(answer.status != StatusCode::METHOD_NOT_ALLOWED, described, "{method} {path}");
+            assert_eq!(response.status != StatusCode::METHOD_NOT_ALLOWED, described, "{method} {path}");
         }
     }
 }

@@ -23,7 +23,7 @@ use super::query::Query;
 /// The transfers under way.
 #[derive(Serialize, ToSchema)]
 pub(super) struct TransfersForm {
-    /// The version of the history that the answering node goes by.
+    /// The version of the history that the answering node uses.
     version: String,
     /// How many partitions there are.
     partitions: u32,

@@ -18,14 +18,14 @@ use crate::data_dir::lineage::Lineage;
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch};
 use crate::lifecycle::bootstrap::{self, BootstrapError, Site};
 use crate::os::random::{self, NoRandomness};
-use crate::peers::{Invitation, JoinError, ask_to_join, called};
+use crate::peers::{Invitation, JoinError, called, request_to_join};
 
 /// The file that keeps the incarnation of a node that waits to join.
 const WAITING_FILE: &str = "waiting";
-/// How often a waiting node asks again.
-const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How many rounds pass between log lines that it waits.
-const SAY_EVERY: u32 = 30;
+/// The time between two attempts of a waiting node.
+const JOIN_RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How many attempts pass between two log lines.
+const LOG_EVERY: u32 = 30;
 
 const HTTP_DEFAULT: &str = "127.0.0.1:8080";
 const RESP_DEFAULT: &str = "127.0.0.1:6380";
@@ -52,18 +52,18 @@ pub enum NewNodeError {
         name: String,
     },
     /// The directory is another node's.
-    #[error("{dir} holds the node {name}, not {said}; give the directory of {said}, or leave --name out")]
+    #[error("{dir} holds the node {name}, not {given}; give the directory of {given}, or leave --name out")]
     OtherName {
         /// The directory.
         dir: PathBuf,
         /// The node's name.
         name: String,
         /// The name that was given.
-        said: String,
+        given: String,
     },
     /// The directory has another number of shards.
     #[error(
-        "{dir} has {shards} shards, not {said}: the number is fixed when a directory is made; leave --shards out, or give the node an empty \
+        "{dir} has {shards} shards, not {given}: the number is fixed when a directory is made; leave --shards out, or give the node an empty \
         directory (cartwheel renew)"
     )]
     OtherShards {
@@ -72,7 +72,7 @@ pub enum NewNodeError {
         /// Its shards.
         shards: NonZeroU32,
         /// The number that was given.
-        said: NonZeroU32,
+        given: NonZeroU32,
     },
     /// The new cluster has no name.
     #[error(
@@ -82,7 +82,7 @@ pub enum NewNodeError {
     NoClusterName,
     /// The directory's node, or the seeds, belong to another cluster.
     #[error(
-        "{whose} belongs to {}, not to {said}; correct --cluster-name, or give another directory or other seeds",
+        "{whose} belongs to {}, not to {given}; correct --cluster-name, or give another directory or other seeds",
         called(name)
     )]
     OtherCluster {
@@ -91,7 +91,7 @@ pub enum NewNodeError {
         /// The cluster's name; empty if it has none.
         name: String,
         /// The name that was given.
-        said: String,
+        given: String,
     },
     /// Other nodes could not connect to its address.
     #[error(
@@ -162,7 +162,7 @@ pub struct Newcomer {
     /// Its number of shards.
     pub shards: NonZeroU32,
     seeds: BTreeSet<String>,
-    /// It was told to bootstrap, but has seeds, which take precedence.
+    /// Bootstrap was requested, but there are seeds, which take precedence.
     bootstraps: bool,
     /// It joins without an administrator.
     joins: bool,
@@ -261,7 +261,7 @@ fn is_name(name: &str) -> bool {
 fn site_of(config: &Config) -> Result<Site, NewNodeError> {
     let new = &config.new;
     let addr =
-        |said: &Option<ListenAddr>, listen: &Option<ListenAddr>, default: &str, flags: (&'static str, _)| match said
+        |given: &Option<ListenAddr>, listen: &Option<ListenAddr>, default: &str, flags: (&'static str, _)| match given
             .as_ref()
             .or(listen.as_ref())
         {
@@ -284,16 +284,16 @@ fn site_of(config: &Config) -> Result<Site, NewNodeError> {
 /// Checks that a directory belongs to the node that the settings describe.
 fn check_settings(dir: &Path, new: &NewNode) -> Result<(), NewNodeError> {
     let identity = data_dir::read_identity(dir)?;
-    if let Some(said) = new.name.clone().filter(|said| *said != identity.name) {
-        return Err(NewNodeError::OtherName { dir: dir.to_path_buf(), name: identity.name, said });
+    if let Some(given) = new.name.clone().filter(|given| *given != identity.name) {
+        return Err(NewNodeError::OtherName { dir: dir.to_path_buf(), name: identity.name, given });
     }
     let view = bootstrap::view_of(&identity, dir)?;
-    if let Some(said) = new.cluster_name.clone().filter(|said| *said != view.cluster_name) {
-        return Err(NewNodeError::OtherCluster { whose: dir.display().to_string(), name: view.cluster_name, said });
+    if let Some(given) = new.cluster_name.clone().filter(|given| *given != view.cluster_name) {
+        return Err(NewNodeError::OtherCluster { whose: dir.display().to_string(), name: view.cluster_name, given });
     }
     match new.shards {
-        Some(said) if said != identity.shards => {
-            Err(NewNodeError::OtherShards { dir: dir.to_path_buf(), shards: identity.shards, said })
+        Some(given) if given != identity.shards => {
+            Err(NewNodeError::OtherShards { dir: dir.to_path_buf(), shards: identity.shards, given })
         }
         _ => Ok(()),
     }
@@ -334,20 +334,20 @@ fn waiting_incarnation(dir: &Path) -> Result<Incarnation, NewNodeError> {
 async fn wait(
     seeds: &BTreeSet<String>,
     member: &Member,
-    asks_itself: bool,
+    joins_at_once: bool,
     cluster_name: &str,
 ) -> Result<Invitation, NewNodeError> {
     let mut known = BTreeSet::new();
     for round in 0_u32.. {
         let addrs: BTreeSet<String> = seeds.union(&known).cloned().collect();
-        match ask_to_join(&addrs, member, asks_itself, cluster_name).await {
+        match request_to_join(&addrs, member, joins_at_once, cluster_name).await {
             Ok(invitation) => {
                 let view = invitation.history.view().ok_or(NewNodeError::NoCluster)?;
                 if is_in(&view, member)? {
                     return Ok(invitation);
                 }
                 known = view.members().map(|known| known.member.peer_addr.clone()).collect();
-                if round.is_multiple_of(SAY_EVERY) {
+                if round.is_multiple_of(LOG_EVERY) {
                     let name = &member.name;
                     info!(node = name, "waiting to join; add this node with cartwheel cluster add NAME");
                 }
@@ -358,13 +358,13 @@ async fn wait(
                 errors.retain(JoinError::is_final);
                 return Err(NewNodeError::Seeds(errors.remove(0)));
             }
-            Err(errors) if round.is_multiple_of(SAY_EVERY) => {
+            Err(errors) if round.is_multiple_of(LOG_EVERY) => {
                 let errors: Vec<String> = errors.iter().map(JoinError::to_string).collect();
                 warn!(errors = errors.join("; "), "no seed answers");
             }
             Err(_) => {}
         }
-        tokio::time::sleep(ASK_EVERY).await;
+        tokio::time::sleep(JOIN_RETRY_EVERY).await;
     }
     Err(NewNodeError::NoCluster)
 }
@@ -461,8 +461,8 @@ mod tests {
         assert_eq!((identity.name.as_str(), identity.shards.get(), identity.boot), ("a", 2, 0));
         let view = bootstrap::view_of(&identity, &dir).unwrap();
         let member = &view.member(NodeId::of_name("a")).unwrap().member;
-        let places = (member.zone.as_str(), member.host.as_str(), member.peer_addr.as_str(), member.http_addr.as_str());
-        assert_eq!(places, ("east", "", "a.example:1", "127.0.0.1:9"));
+        let found = (member.zone.as_str(), member.host.as_str(), member.peer_addr.as_str(), member.http_addr.as_str());
+        assert_eq!(found, ("east", "", "a.example:1", "127.0.0.1:9"));
         // Once the directory exists, none of this happens again. Settings of another node are refused.
         prepare(&Config { new: NewNode { join: Some(true), ..named("a") }, ..config.clone() }).await.unwrap();
         let other = prepare(&Config { new: named("b"), ..config.clone() }).await.unwrap_err();

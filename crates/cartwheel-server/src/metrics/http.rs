@@ -51,7 +51,7 @@ pub struct HttpMetrics {
     /// Bytes of values that are arriving or waiting to be stored.
     pub value_bytes: Gauge,
     /// Bytes of responses that wait for clients to read them.
-    pub answer_bytes: Gauge,
+    pub response_bytes: Gauge,
 }
 
 impl Default for HttpMetrics {
@@ -65,7 +65,7 @@ impl Default for HttpMetrics {
             connections: Gauge::default(),
             accepted: Counter::default(),
             value_bytes: Gauge::default(),
-            answer_bytes: Gauge::default(),
+            response_bytes: Gauge::default(),
         }
     }
 }
@@ -83,7 +83,7 @@ impl HttpMetrics {
         let help = "Memory held for values that are arriving or not stored yet";
         registry.register("http_value_bytes", help, self.value_bytes.clone());
         let help = "Memory held for responses that clients have not read yet";
-        registry.register("http_answer_bytes", help, self.answer_bytes.clone());
+        registry.register("http_answer_bytes", help, self.response_bytes.clone());
     }
 
     /// Counts a read that showed this many siblings.

@@ -19,15 +19,15 @@ pub(crate) fn parse(text: &str) -> BTreeMap<String, f64> {
     let (mut family, mut help, mut kind) = (String::new(), String::new(), String::new());
     for line in body.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
-            let (name, said) = rest.split_once(' ').unwrap();
+            let (name, text) = rest.split_once(' ').unwrap();
             assert!(families.insert(name.to_owned()), "{name} comes twice");
-            assert!(said.len() > 10 && said.ends_with('.') && !said.ends_with(".."), "{line}");
+            assert!(text.len() > 10 && text.ends_with('.') && !text.ends_with(".."), "{line}");
             (family, help) = (name.to_owned(), name.to_owned());
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (name, said) = rest.split_once(' ').unwrap();
+            let (name, declared) = rest.split_once(' ').unwrap();
             assert_eq!(name, help, "a type without a help");
-            assert!(["counter", "gauge", "histogram"].contains(&said), "{line}");
-            said.clone_into(&mut kind);
+            assert!(["counter", "gauge", "histogram"].contains(&declared), "{line}");
+            declared.clone_into(&mut kind);
         } else {
             let (sample, value) = line.rsplit_once(' ').unwrap();
             let name = sample.split('{').next().unwrap();
@@ -87,8 +87,8 @@ fn an_invalid_text_is_detected() {
 #[test]
 fn liveness_statuses_are_counted() {
     let metrics = Metrics::new(vec![], &ShardMetrics::default(), Board::default());
-    let standing = |status| PeerStatus { status, since: WallMs(0), why: Why::Heard };
-    let thinks = |one, other| Liveness::new([(NodeId::new(1), standing(one)), (NodeId::new(2), standing(other))]);
+    let peer_status = |status| PeerStatus { status, since: WallMs(0), why: Why::Heard };
+    let thinks = |one, other| Liveness::new([(NodeId::new(1), peer_status(one)), (NodeId::new(2), peer_status(other))]);
     let before = thinks(Status::Alive, Status::Alive);
     metrics.liveness.changed(&Liveness::default(), &before);
     let at_first = parse(&metrics.text());

@@ -91,11 +91,11 @@ pub struct LinkState {
     pub since: SystemTime,
     /// Why it is not open; the last error, if nothing was tried since.
     pub last_error: Option<String>,
-    /// The peer's boot, as it last said.
+    /// The peer's boot, as it last reported.
     pub boot: Option<u32>,
-    /// The version of the peer's program, as it last said.
+    /// The version of the peer's program, as it last reported.
     pub version: Option<String>,
-    /// The versions of the protocol that the peer speaks, as it last said.
+    /// The versions of the protocol that the peer speaks, as it last reported.
     pub spoken: Option<Spoken>,
     /// The version in use on the connection, while it is open.
     pub protocol: Option<Protocol>,

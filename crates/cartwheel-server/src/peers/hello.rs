@@ -1,6 +1,6 @@
-//! The first frame in each direction: the hello, which tells both nodes whether they belong together.
+//! The first frame in each direction: the hello. From it both nodes see whether they belong together.
 //!
-//! The dialling node speaks first and waits for the answer, so no frame can get lost between the hello and what follows. Each side says which
+//! The dialling node sends first and waits for the response, so no frame can get lost between the hello and what follows. Each side says which
 //! versions of the protocol it speaks, and from then on both use the highest common one. The hello has the same form in all versions and
 //! only gets new fields, so that two nodes that cannot talk can say why. It consists of the magic, the lowest version, and a
 //! [`PbHello`].
@@ -132,7 +132,7 @@ pub enum HelloError {
     },
     /// It only asked which node listens here.
     #[error("{name} only asked which node listens here")]
-    AskedIdentity {
+    IdentityQuery {
         /// Its name.
         name: String,
     },
@@ -170,7 +170,7 @@ struct PbHello {
     cluster: Bytes,
     #[prost(fixed64, tag = "2")]
     from: u64,
-    /// The dialled node; in an answer, the dialling node.
+    /// The dialled node; in a response, the dialling node.
     #[prost(fixed64, tag = "3")]
     to: u64,
     #[prost(fixed64, tag = "4")]
@@ -179,13 +179,13 @@ struct PbHello {
     boot: u32,
     #[prost(string, tag = "6")]
     name: String,
-    /// Only in an answer: why the dialling node is refused.
+    /// Only in a response: why the dialling node is refused.
     #[prost(string, tag = "7")]
     refusal: String,
     /// The version of the program; empty from builds that did not send it.
     #[prost(string, tag = "8")]
     version: String,
-    /// Only in an answer, with a refusal: why the dialling node's data directory must not be served.
+    /// Only in a response, with a refusal: why the dialling node's data directory must not be served.
     #[prost(uint32, tag = "9")]
     retired: u32,
     /// The dialling node is not a member and asks to join: a change that adds it, encoded.
@@ -194,7 +194,7 @@ struct PbHello {
     /// It joins without an administrator.
     #[prost(bool, tag = "13")]
     joins_at_once: bool,
-    /// Only in an answer to that: the cluster's secret, and all changes that are known.
+    /// Only in the response to that: the cluster's secret, and all changes that are known.
     #[prost(bytes = "bytes", tag = "11")]
     secret: Bytes,
     #[prost(bytes = "bytes", tag = "12")]
@@ -272,17 +272,17 @@ pub(super) async fn call(
     let ours = known_peers.spoken();
     frames.send(encode(local, ours, to, None)).await?;
     let received = next(&mut frames, ours).await?;
-    let answer = &received.hello;
-    let is_called = NodeId::new(answer.from) == to && answer.cluster.as_ref() == local.cluster.0.to_be_bytes();
-    match answer.retired {
+    let response = &received.hello;
+    let is_called = NodeId::new(response.from) == to && response.cluster.as_ref() == local.cluster.0.to_be_bytes();
+    match response.retired {
         OLD_COPY if is_called => return Err(HelloError::Retired(Retired::OldCopy)),
         REPLACED if is_called => return Err(HelloError::Retired(Retired::Replaced)),
         RUNS if is_called => return Err(HelloError::Runs { name: local.name.clone() }),
         _ => {}
     }
     let protocol = agree(&received, ours)?;
-    if !answer.refusal.is_empty() {
-        return Err(HelloError::Refused(answer.refusal.clone()));
+    if !response.refusal.is_empty() {
+        return Err(HelloError::Refused(response.refusal.clone()));
     }
     let remote = check(&received, local)?;
     if remote.node != to {
@@ -306,7 +306,7 @@ pub struct Found {
 }
 
 /// Asks which node is at the other end of a connection.
-pub(super) async fn ask_identity(stream: &mut TcpStream, local: &LocalNode) -> Result<Found, HelloError> {
+pub(super) async fn query_identity(stream: &mut TcpStream, local: &LocalNode) -> Result<Found, HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
     let ours = Spoken::BY_THIS_BUILD;
     frames.send(encode(local, ours, UNKNOWN, None)).await?;
@@ -315,8 +315,8 @@ pub(super) async fn ask_identity(stream: &mut TcpStream, local: &LocalNode) -> R
     Ok(Found { node, incarnation, peer_addr, http_addr })
 }
 
-/// Receives the hello of a node that dialled `local`, and answers it.
-pub(super) async fn answer(
+/// Receives the hello of a node that dialled `local`, and sends the response.
+pub(super) async fn accept(
     stream: &mut TcpStream,
     local: &LocalNode,
     known_peers: &KnownPeers,
@@ -341,7 +341,7 @@ pub(super) async fn answer(
             Ok((remote, protocol))
         }
         Err((error, from)) => {
-            // In the answer, "this node" and "it" change places.
+            // In the response, "this node" and "it" are swapped.
             let refusal = match &error {
                 HelloError::Version { .. } => format!("{} speaks protocol {ours}", local.name),
                 HelloError::Cluster { .. } => {
@@ -370,7 +370,7 @@ async fn meet(
 ) -> Result<(Remote, Protocol), HelloError> {
     let checked = match NodeId::new(received.hello.to) {
         to if to == local.node => check(received, local),
-        UNKNOWN => check(received, local).and_then(|remote| Err(HelloError::AskedIdentity { name: remote.name })),
+        UNKNOWN => check(received, local).and_then(|remote| Err(HelloError::IdentityQuery { name: remote.name })),
         _ => Err(HelloError::WrongNode { found: local.name.clone() }),
     };
     match (checked, agree(received, ours)) {
@@ -405,7 +405,7 @@ async fn welcome(
         return Ok(other);
     }
     if hello.joins_at_once {
-        // It asks again until it is a member, and then the change is refused.
+        // It repeats the request until it is a member, and then the change is refused.
         let (control, member) = (welcome.control.clone(), member.clone());
         let changes = vec![ChangeKind::Add(member)];
         let change = MembersChange { changes, planned_on: None, timeout: HELLO_WITHIN };
@@ -413,18 +413,18 @@ async fn welcome(
     }
     welcome.waiting.note(member);
     let history = welcome.history.borrow().clone();
-    let answer = PbHello {
+    let response = PbHello {
         secret: Bytes::copy_from_slice(&welcome.secret.0),
         history: history.clone(),
         ..greeting(local, known_peers.spoken(), NodeId::new(hello.from), None)
     };
     frames.codec_mut().set_max_frame_length(history.len() + HELLO_BYTES_MAX);
-    frames.send(framed(&answer, known_peers.spoken())).await?;
+    frames.send(framed(&response, known_peers.spoken())).await?;
     Ok(HelloError::Waits { name })
 }
 
 /// Asks the node at the other end of a connection to let `joiner` join.
-pub(super) async fn ask_to_join(
+pub(super) async fn request_to_join(
     stream: &mut TcpStream,
     joiner: &Member,
     joins_at_once: bool,
@@ -449,16 +449,16 @@ pub(super) async fn ask_to_join(
     frames.send(framed(&hello, ours)).await?;
     let received = next(&mut frames, ours).await?;
     agree(&received, ours)?;
-    let answer = received.hello;
-    if !cluster_name.is_empty() && answer.cluster_name != cluster_name {
-        let (name, theirs) = (text(&answer.name), text(&answer.cluster_name));
+    let response = received.hello;
+    if !cluster_name.is_empty() && response.cluster_name != cluster_name {
+        let (name, theirs) = (text(&response.name), text(&response.cluster_name));
         return Err(HelloError::ClusterName { name, theirs, ours: cluster_name.to_owned() });
     }
-    if !answer.refusal.is_empty() {
-        return Err(HelloError::Refused(answer.refusal));
+    if !response.refusal.is_empty() {
+        return Err(HelloError::Refused(response.refusal));
     }
-    let secret = answer.secret.as_ref().try_into().map_err(|_| HelloError::Malformed)?;
-    let history = History::decode(&answer.history).map_err(|_| HelloError::Malformed)?;
+    let secret = response.secret.as_ref().try_into().map_err(|_| HelloError::Malformed)?;
+    let history = History::decode(&response.history).map_err(|_| HelloError::Malformed)?;
     Ok(Invitation { secret: ClusterSecret(secret), history })
 }
 
@@ -590,16 +590,16 @@ mod tests {
     /// The outcome at both ends when a build that speaks `theirs` dials this one, and when it is dialled.
     async fn handshake(theirs: Spoken) -> [Result<Protocol, HelloError>; 2] {
         let (a, b) = (local("a".to_owned(), 1, 1, 1), local("b".to_owned(), 1, 1, 1));
-        let (said, unknown) = (encode(&a, theirs, b.node, None), KnownPeers::default());
+        let (hello, unknown) = (encode(&a, theirs, b.node, None), KnownPeers::default());
         let mut ends = Vec::new();
         for calls in [true, false] {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let mut far = listener.accept().await.unwrap().0;
             let mut frames = Framed::new(&mut far, crate::peers::codec(HELLO_BYTES_MAX));
-            frames.send(said.clone()).await.unwrap();
+            frames.send(hello.clone()).await.unwrap();
             let ended = match calls {
-                true => answer(&mut near, &b, &unknown).await,
+                true => accept(&mut near, &b, &unknown).await,
                 false => call(&mut near, &b, a.node, &unknown).await,
             };
             // The other end decides by the same numbers.
@@ -616,19 +616,20 @@ mod tests {
         let (a, b) = (local("a".to_owned(), 1, 1, 1), local("b".to_owned(), 1, 2, 1));
         let stranger = local("c".to_owned(), 9, 1, 1);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        for (asks, is_told) in [(&a, true), (&stranger, false)] {
+        for (caller, is_member) in [(&a, true), (&stranger, false)] {
             let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let mut far = listener.accept().await.unwrap().0;
             let known_peers = KnownPeers::default();
-            let (asked, answered) = tokio::join!(ask_identity(&mut near, asks), answer(&mut far, &b, &known_peers));
-            assert!(matches!(answered, Err(HelloError::AskedIdentity { .. } | HelloError::Cluster { .. })));
+            let (found_there, accepted) =
+                tokio::join!(query_identity(&mut near, caller), accept(&mut far, &b, &known_peers));
+            assert!(matches!(accepted, Err(HelloError::IdentityQuery { .. } | HelloError::Cluster { .. })));
             let found = Found {
                 node: b.node,
                 incarnation: Incarnation(2),
                 peer_addr: "b:1".to_owned(),
                 http_addr: "b:2".to_owned(),
             };
-            assert_eq!(asked.ok(), is_told.then_some(found));
+            assert_eq!(found_there.ok(), is_member.then_some(found));
         }
     }
 
@@ -661,7 +662,7 @@ mod tests {
             }
         }
         let future = newest.0 + 1;
-        for (theirs, told) in [
+        for (theirs, expected) in [
             (
                 spoken(future, future + 1),
                 format!(
@@ -676,7 +677,7 @@ mod tests {
         ] {
             for end in handshake(theirs).await {
                 let error = end.unwrap_err().to_string();
-                assert!(error.starts_with(&told), "{error}");
+                assert!(error.starts_with(&expected), "{error}");
             }
         }
     }
@@ -714,8 +715,8 @@ mod tests {
             let (cluster, incarnation, boot, to) = ids;
             let node = local(name, cluster, incarnation, boot);
             let ours = Spoken::BY_THIS_BUILD;
-            let said = encode(&node, ours, NodeId::new(to), Some((refusal.clone(), boot)));
-            let received = decode(said.clone(), ours).unwrap();
+            let frame = encode(&node, ours, NodeId::new(to), Some((refusal.clone(), boot)));
+            let received = decode(frame.clone(), ours).unwrap();
             let hello = &received.hello;
             prop_assert_eq!((hello.to, &hello.refusal, &hello.name), (to, &refusal, &node.name));
             let remote = check(&received, &node).unwrap();
@@ -723,9 +724,9 @@ mod tests {
             prop_assert_eq!(remote.node, node.node);
             prop_assert!(remote.name.chars().count() <= 255 && !remote.name.chars().any(char::is_control));
 
-            let mut spoilt = said.to_vec();
-            changes.iter().for_each(|(at, byte)| spoilt[at.index(said.len())] = *byte);
-            let cut_off = spoilt[..cut.index(said.len())].to_vec();
+            let mut spoilt = frame.to_vec();
+            changes.iter().for_each(|(at, byte)| spoilt[at.index(frame.len())] = *byte);
+            let cut_off = spoilt[..cut.index(frame.len())].to_vec();
             for bytes in [spoilt, cut_off, noise] {
                 if let Ok(received) = decode(bytes.into(), ours) {
                     let _ = (check(&received, &node), agree(&received, ours));

@@ -61,9 +61,9 @@ async fn serve(
 ) {
     let _ = keepalive::watch(&stream);
     let addr = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
-    let (remote, protocol) = match hello::answer(&mut stream, local, known_peers).await {
+    let (remote, protocol) = match hello::accept(&mut stream, local, known_peers).await {
         Ok(met) => met,
-        Err(HelloError::AskedIdentity { name }) => {
+        Err(HelloError::IdentityQuery { name }) => {
             return debug!(peer = name, addr, "a peer asked for this node's identity");
         }
         Err(error) => {

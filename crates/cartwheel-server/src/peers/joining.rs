@@ -1,4 +1,4 @@
-//! How a joining node learns about its cluster: it asks its seeds, and then the members that they name.
+//! How a joining node learns about its cluster: it sends a request to its seeds, and then to the members that they name.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,8 +12,8 @@ use tokio::net::{TcpStream, lookup_host};
 use super::hello::{self, HelloError};
 use crate::data_dir::ClusterSecret;
 
-/// How long one node has to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long one node may take to respond.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a node needs to become a member.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,7 +51,7 @@ pub enum JoinError {
     },
     /// A node gave no invitation.
     #[error("{addr}: {source}")]
-    Asked {
+    NoInvitation {
         /// The node's address.
         addr: String,
         /// The cause.
@@ -62,16 +62,16 @@ pub enum JoinError {
 impl JoinError {
     /// Whether further attempts are useless.
     pub const fn is_final(&self) -> bool {
-        matches!(self, Self::TwoClusters { .. } | Self::Asked { source: HelloError::ClusterName { .. }, .. })
+        matches!(self, Self::TwoClusters { .. } | Self::NoInvitation { source: HelloError::ClusterName { .. }, .. })
     }
 }
 
 /// Asks all of `seeds` to let `joiner` join, at once or with an administrator's consent, at every address that a seed's name resolves to.
-/// Returns the first answer. If `cluster_name` is not empty, only nodes of the cluster of that name are accepted.
+/// Returns the first invitation. If `cluster_name` is not empty, only nodes of the cluster of that name are accepted.
 ///
 /// # Errors
 /// If no node answers: the cause at each. If two that answer belong to different clusters: that alone.
-pub async fn ask_to_join(
+pub async fn request_to_join(
     seeds: &BTreeSet<String>,
     joiner: &Member,
     at_once: bool,
@@ -87,15 +87,15 @@ pub async fn ask_to_join(
         }
     }
     // All at once: a silent node must not keep the others from learning that this one still waits.
-    let asked = addrs.into_iter().map(|addr| async move {
-        let ask = async {
+    let attempts = addrs.into_iter().map(|addr| async move {
+        let attempt = async {
             let mut stream = TcpStream::connect(addr).await.map_err(HelloError::Unreachable)?;
-            hello::ask_to_join(&mut stream, joiner, at_once, cluster_name).await
+            hello::request_to_join(&mut stream, joiner, at_once, cluster_name).await
         };
-        (addr, tokio::time::timeout(ANSWER_WITHIN, ask).await.unwrap_or(Err(HelloError::Silent)))
+        (addr, tokio::time::timeout(RESPONSE_TIMEOUT, attempt).await.unwrap_or(Err(HelloError::Silent)))
     });
-    for (addr, asked) in join_all(asked).await {
-        match asked {
+    for (addr, outcome) in join_all(attempts).await {
+        match outcome {
             Ok(invitation) => match &invited {
                 None => invited = Some((addr, invitation)),
                 Some((first, known)) if known.history.cluster() != invitation.history.cluster() => {
@@ -109,7 +109,7 @@ pub async fn ask_to_join(
                 }
                 Some(_) => {}
             },
-            Err(source) => errors.push(JoinError::Asked { addr: addr.to_string(), source }),
+            Err(source) => errors.push(JoinError::NoInvitation { addr: addr.to_string(), source }),
         }
     }
     invited.map(|(_, invitation)| invitation).ok_or(errors)

@@ -31,11 +31,11 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// have sent something: what it sent before it died may arrive late.
 const WATCHED: Duration = Duration::from_millis(2_500);
 const SILENT: Duration = Duration::from_millis(1_250);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 /// How long recording a peer's address may take.
 const NOTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// The versions of the protocol that members speak, as they last said; members that have not said are absent.
+/// The versions of the protocol that members speak, as they last reported; members that have not reported are absent.
 pub type PeersSpeak = BTreeMap<NodeId, Spoken>;
 
 /// What a node knows of its peers' incarnations. Clones share it; the default knows nothing and accepts every peer.
@@ -143,12 +143,12 @@ impl KnownPeers {
         });
     }
 
-    /// The versions that the members speak, as they last said.
+    /// The versions that the members speak, as they last reported.
     pub fn peers_speak(&self) -> watch::Receiver<PeersSpeak> {
         self.0.spoken.subscribe()
     }
 
-    /// Sets what nodes that ask to join are told.
+    /// Sets the response to nodes that ask to join.
     pub fn welcome_with(&self, welcome: Welcome) {
         let _ = self.0.welcome.set(welcome);
     }
@@ -158,7 +158,7 @@ impl KnownPeers {
     }
 
     /// Records the addresses of an admitted peer for the whole cluster, if they have changed. The peer may not be able to do that itself:
-    /// answers go to its old address.
+    /// responses go to its old address.
     pub(super) fn record_address(&self, remote: &Remote) {
         let (Some(welcome), Some(view)) = (self.welcome(), &self.0.view) else { return };
         let Remote { node, incarnation, ref peer_addr, ref http_addr, opens, .. } = *remote;
@@ -174,7 +174,7 @@ impl KnownPeers {
         tokio::spawn(async move { drop(control.change_members(change).await) });
     }
 
-    /// Checks whether to talk to the other side of a connection. A new boot is saved before the peer gets any answer.
+    /// Checks whether to talk to the other side of a connection. A new boot is saved before the peer gets any response.
     pub(super) async fn admit(&self, remote: &Remote) -> Result<(), HelloError> {
         let Some(view) = self.0.view.as_ref().map(|view| view.borrow().clone()) else { return Ok(()) };
         let Remote { node, incarnation, boot, opens, .. } = *remote;
@@ -244,7 +244,7 @@ impl KnownPeers {
             if begun.elapsed() < WATCHED - SILENT {
                 frames = live.frames.load(Ordering::Relaxed);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
         live.frames.load(Ordering::Relaxed) > frames
     }

@@ -32,7 +32,7 @@ pub use board::{Board, PeerStats, ProtocolError};
 pub(crate) use hello::called;
 pub use hello::{Found, HelloError, LocalNode};
 pub use inbound::Inbound;
-pub use joining::{Invitation, JoinError, ask_to_join};
+pub use joining::{Invitation, JoinError, request_to_join};
 pub use known_peers::{KnownPeers, PeersSpeak, Retired};
 use outgoing::Link;
 pub use waiting::{Waiting, Welcome};
@@ -86,12 +86,12 @@ impl Peers {
     ) -> Self {
         let (local, known_peers, stop) = (local.clone(), known_peers.clone(), stop.clone());
         let dialled = Self { local, known_peers, stop, links: RwLock::default(), board: Board::default() };
-        dialled.go_by(peers);
+        dialled.set_peers(peers);
         dialled
     }
 
     /// Dials exactly these peers from now on, and returns those that are new or have moved.
-    pub fn go_by(&self, peers: impl IntoIterator<Item = Peer>) -> Vec<NodeId> {
+    pub fn set_peers(&self, peers: impl IntoIterator<Item = Peer>) -> Vec<NodeId> {
         let peers: BTreeMap<NodeId, Peer> = peers.into_iter().map(|peer| (peer.node, peer)).collect();
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
         links.retain(|node, dialled| {
@@ -187,11 +187,11 @@ pub enum Unwelcome {
 /// # Errors
 /// If one of them refuses.
 pub async fn introduce(local: &LocalNode, peers: &[Peer], known_peers: &KnownPeers) -> Result<(), Unwelcome> {
-    let asked = peers.iter().map(|peer| outgoing::introduce(local, peer, known_peers));
-    let answers = futures_util::future::join_all(asked).await;
+    let requests = peers.iter().map(|peer| outgoing::introduce(local, peer, known_peers));
+    let responses = futures_util::future::join_all(requests).await;
     // A copy that lacks what its original has stored since is refused for good only if the original does not run.
-    let runs = answers.iter().find(|answer| matches!(answer, Err(Unwelcome::Runs { .. }))).cloned();
-    runs.into_iter().chain(answers).collect()
+    let runs = responses.iter().find(|response| matches!(response, Err(Unwelcome::Runs { .. }))).cloned();
+    runs.into_iter().chain(responses).collect()
 }
 
 /// Asks which node listens at an address.

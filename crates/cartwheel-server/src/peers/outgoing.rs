@@ -40,7 +40,7 @@ const MISSING_FOR: Duration = Duration::from_secs(5);
 /// How long a suspected peer that was reached is left alone before the next check.
 const REACHED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long it may take to reach a peer that is asked what it knows of this node, and how long the peer may take in all, before this node
-/// goes on without its answer.
+/// continues without its response.
 const REACHED_WITHIN: Duration = Duration::from_secs(1);
 const INTRODUCED_WITHIN: Duration = Duration::from_secs(4);
 /// The tag of field 31 with a wire type that protobuf does not have.
@@ -74,30 +74,30 @@ struct Large {
     synced: Option<(u32, Mark)>,
     /// It is encoded when its turn comes, and not by the shard, which has other work waiting.
     frame: Frame,
-    /// The request that it answers, if it answers one.
-    answers: Option<Answers>,
+    /// The request to which it is the response, if it is one.
+    pending_response: Option<PendingResponse>,
 }
 
 /// The requests of a peer whose large responses wait to be sent. Such a response travels long, and the peer repeats its request meanwhile.
 #[derive(Clone, Debug, Default)]
-struct Answering(Arc<Mutex<BTreeSet<RequestId>>>);
+struct PendingResponses(Arc<Mutex<BTreeSet<RequestId>>>);
 
-impl Answering {
+impl PendingResponses {
     /// Registers a response to this request until the result is dropped; none if one is registered already.
-    fn begin(&self, request_id: RequestId) -> Option<Answers> {
+    fn begin(&self, request_id: RequestId) -> Option<PendingResponse> {
         let is_first = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(request_id);
-        is_first.then(|| Answers { request_id, of: self.clone() })
+        is_first.then(|| PendingResponse { request_id, of: self.clone() })
     }
 }
 
 /// A request whose response is on its way.
 #[derive(Debug)]
-struct Answers {
+struct PendingResponse {
     request_id: RequestId,
-    of: Answering,
+    of: PendingResponses,
 }
 
-impl Drop for Answers {
+impl Drop for PendingResponse {
     fn drop(&mut self) {
         self.of.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.request_id);
     }
@@ -113,7 +113,7 @@ pub(super) struct Link {
     agreed: Arc<AtomicU32>,
     queued_bytes: Arc<AtomicUsize>,
     large_bytes: Arc<AtomicUsize>,
-    answering: Answering,
+    pending_responses: PendingResponses,
     connected: watch::Receiver<bool>,
     /// Whether the failure detector reports that the peer does not answer this node.
     doubted: watch::Sender<bool>,
@@ -143,7 +143,7 @@ impl Link {
             agreed: agreed.clone(),
             queued_bytes: queued_bytes.clone(),
             large_bytes: large_bytes.clone(),
-            answering: Answering::default(),
+            pending_responses: PendingResponses::default(),
             connected,
             doubted: doubted_sender,
             drops: RateLimit::new(LOG_EVERY),
@@ -193,7 +193,7 @@ impl Link {
             }
             exchange_bytes += if is_exchange(&message.message) { frame_bytes } else { 0 };
             if frame_bytes >= LARGE_BYTES {
-                self.send_large(message, Large { protocol, synced, frame, answers: None });
+                self.send_large(message, Large { protocol, synced, frame, pending_response: None });
                 continue;
             }
             let frame = frame.encode();
@@ -216,9 +216,9 @@ impl Link {
 
     /// Sends a frame with a large value, or drops it if the queue is full or its request is being answered already.
     fn send_large(&self, message: &Envelope, large: Large) {
-        let answers = match &message.message {
-            Message::Response(request_id, _) => match self.answering.begin(*request_id) {
-                Some(answers) => Some(answers),
+        let pending_response = match &message.message {
+            Message::Response(request_id, _) => match self.pending_responses.begin(*request_id) {
+                Some(pending_response) => Some(pending_response),
                 None => {
                     return debug!(peer = %self.stats.name, "dropped a repeated request: the response is on its way");
                 }
@@ -228,7 +228,7 @@ impl Link {
         let bytes = large.frame.bytes();
         let queued = self.large_bytes.fetch_add(bytes, Ordering::Relaxed);
         let is_too_much = queued > 0 && queued + bytes > QUEUED_BYTES_MAX;
-        if is_too_much || self.large.try_send(Large { answers, ..large }).is_err() {
+        if is_too_much || self.large.try_send(Large { pending_response, ..large }).is_err() {
             self.large_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.dropped(1, "queue full");
         }
@@ -471,7 +471,7 @@ impl Carrier {
                 } else {
                     self.stats.dropped.fetch_add(1, Ordering::Relaxed);
                 }
-                drop(large.answers);
+                drop(large.pending_response);
                 next = tokio::time::timeout(IDLE_FOR, self.frames.recv()).await.ok().flatten();
             }
             Ok(())
@@ -502,7 +502,7 @@ async fn dial(
 /// See [`super::identify`].
 pub(super) async fn identify(local: &LocalNode, addr: &str) -> Result<Found, HelloError> {
     let mut stream = connect(addr, REACHED_WITHIN).await?;
-    hello::ask_identity(&mut stream, local).await
+    hello::query_identity(&mut stream, local).await
 }
 
 async fn connect(addr: &str, within: Duration) -> Result<TcpStream, HelloError> {
@@ -516,11 +516,11 @@ async fn connect(addr: &str, within: Duration) -> Result<TcpStream, HelloError> 
 
 /// Requests a connection again and again, until one is made or refused.
 async fn first_to_connect(addr: &str) -> std::io::Result<TcpStream> {
-    let mut asked = FuturesUnordered::new();
+    let mut attempts = FuturesUnordered::new();
     loop {
-        asked.push(TcpStream::connect(addr));
+        attempts.push(TcpStream::connect(addr));
         tokio::select! {
-            Some(ended) = asked.next() => return ended,
+            Some(ended) = attempts.next() => return ended,
             () = tokio::time::sleep(DIAL_EVERY) => {}
         }
     }
@@ -562,11 +562,11 @@ pub(super) async fn cut_healed(
 
 /// See [`super::introduce`]. A peer that does not answer in time counts as having no objection.
 pub(super) async fn introduce(local: &LocalNode, peer: &Peer, known_peers: &KnownPeers) -> Result<(), Unwelcome> {
-    let asked = async {
+    let exchange = async {
         let mut stream = connect(&peer.addr, REACHED_WITHIN).await?;
         hello::call(&mut stream, local, peer.node, known_peers).await
     };
-    match tokio::time::timeout(INTRODUCED_WITHIN, asked).await {
+    match tokio::time::timeout(INTRODUCED_WITHIN, exchange).await {
         Ok(Err(HelloError::Retired(why))) => Err(Unwelcome::Retired(why)),
         Ok(Err(HelloError::Runs { .. })) => Err(Unwelcome::Runs { reported_by: peer.name.clone() }),
         _ => Ok(()),

@@ -156,35 +156,35 @@ async fn only_nodes_of_one_cluster_talk() {
 
 #[tokio::test]
 async fn refusals_state_the_reason() {
-    async fn handshake(caller: LocalNode, to: &str, answerer: LocalNode) -> (String, String) {
+    async fn handshake(caller: LocalNode, to: &str, callee: LocalNode) -> (String, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut answering, _) = listener.accept().await.unwrap();
+        let (mut far_end, _) = listener.accept().await.unwrap();
         let (to, none_known) = (NodeId::of_name(to), KnownPeers::default());
-        let (called, answered) = tokio::join!(
+        let (called, accepted) = tokio::join!(
             hello::call(&mut calling, &caller, to, &none_known),
-            hello::answer(&mut answering, &answerer, &none_known)
+            hello::accept(&mut far_end, &callee, &none_known)
         );
-        let said = |result: Result<(hello::Remote, Protocol), HelloError>| {
+        let text = |result: Result<(hello::Remote, Protocol), HelloError>| {
             result.map_or_else(|e| e.to_string(), |(r, _)| r.name)
         };
-        (said(called), said(answered))
+        (text(called), text(accepted))
     }
 
     assert_eq!(handshake(local("a", 1), "b", local("b", 1)).await, ("b".to_owned(), "a".to_owned()));
-    let (called, answered) = handshake(local("a", 1), "b", local("b", 2)).await;
+    let (called, accepted) = handshake(local("a", 1), "b", local("b", 2)).await;
     assert!(
-        called.contains("b belongs to cluster 0000") && answered.contains("a there belongs to cluster"),
+        called.contains("b belongs to cluster 0000") && accepted.contains("a there belongs to cluster"),
         "{called}"
     );
-    let (called, answered) = handshake(local("a", 1), "b", local("c", 1)).await;
-    assert!(called.contains("c listens there") && answered.contains("c listens there"), "{called} {answered}");
+    let (called, accepted) = handshake(local("a", 1), "b", local("c", 1)).await;
+    assert!(called.contains("c listens there") && accepted.contains("c listens there"), "{called} {accepted}");
 }
 
 #[tokio::test]
 async fn other_programs_are_refused() {
     let malformed = [&b"\0\0\0\x0ecartwheel"[..], &PROTOCOL_VERSION.to_be_bytes(), b"\xff"].concat();
-    for (said, expected) in [
+    for (bytes, expected) in [
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "no cartwheel node listens there"),
         (b"\0\0\0\0", "no cartwheel node listens there"),
         (b"\0\0\0\x0dcartwheel\0\0\0\x09", "it speaks protocol version 9"),
@@ -192,9 +192,9 @@ async fn other_programs_are_refused() {
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut answering, _) = listener.accept().await.unwrap();
-        calling.write_all(said).await.unwrap();
-        let error = hello::answer(&mut answering, &local("b", 1), &KnownPeers::default()).await.unwrap_err();
+        let (mut far_end, _) = listener.accept().await.unwrap();
+        calling.write_all(bytes).await.unwrap();
+        let error = hello::accept(&mut far_end, &local("b", 1), &KnownPeers::default()).await.unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
     }
 }

@@ -16,19 +16,19 @@ use crate::peers::{self, Found, LocalNode, Peers};
 /// How long recording an address may take, and the time before another attempt.
 const RECORDED_WITHIN: Duration = Duration::from_secs(5);
 const TRY_AFTER: Duration = Duration::from_secs(1);
-/// How often the seeds are asked while peers are missing.
-const ASK_EVERY: Duration = Duration::from_secs(2);
+/// The time between two queries of the seeds while peers are missing.
+const QUERY_EVERY: Duration = Duration::from_secs(2);
 
 /// The member with the addresses at which it is served now, as far as the configuration gives them. Advertised addresses take precedence
 /// over listening addresses; wildcard addresses are ignored.
 pub(super) fn served_at(member: &Member, config: &Config) -> Member {
-    let said = |advertised: &Option<ListenAddr>, listen: &Option<ListenAddr>, known: &str| {
+    let own = |advertised: &Option<ListenAddr>, listen: &Option<ListenAddr>, known: &str| {
         let listened = listen.as_ref().filter(|listen| listen.is_specific());
         advertised.as_ref().or(listened).map_or(known, ListenAddr::as_str).to_owned()
     };
     Member {
-        peer_addr: said(&config.new.peer_address, &config.peer_listen, &member.peer_addr),
-        http_addr: said(&config.new.http_address, &config.http_listen, &member.http_addr),
+        peer_addr: own(&config.new.peer_address, &config.peer_listen, &member.peer_addr),
+        http_addr: own(&config.new.http_address, &config.http_listen, &member.http_addr),
         ..member.clone()
     }
 }
@@ -70,7 +70,7 @@ pub(super) async fn find_moved_peers(
     view: watch::Receiver<Arc<View>>,
 ) {
     loop {
-        tokio::time::sleep(ASK_EVERY).await;
+        tokio::time::sleep(QUERY_EVERY).await;
         let missing: BTreeSet<_> = peers
             .connections()
             .into_iter()
@@ -89,7 +89,7 @@ pub(super) async fn find_moved_peers(
                 continue;
             };
             // The addresses that it reports; for builds that report none, where it was found.
-            let or = |said: String, otherwise: &str| if said.is_empty() { otherwise.to_owned() } else { said };
+            let or = |found: String, otherwise: &str| if found.is_empty() { otherwise.to_owned() } else { found };
             let peer_addr = or(peer_addr, seed);
             let http_addr = or(http_addr, &known.http_addr);
             let moved = Member { peer_addr, http_addr, ..known };

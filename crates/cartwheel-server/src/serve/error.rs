@@ -33,7 +33,7 @@ pub enum ServeError {
     },
     /// Its zone differs from the cluster's record.
     #[error(
-        "the cluster has {name} in zone {zone:?}, not {said:?}; change that with `cartwheel cluster zone`, or leave --zone out"
+        "the cluster has {name} in zone {zone:?}, not {given:?}; change that with `cartwheel cluster zone`, or leave --zone out"
     )]
     OtherZone {
         /// Its name.
@@ -41,7 +41,7 @@ pub enum ServeError {
         /// Its zone.
         zone: String,
         /// The zone that was given.
-        said: String,
+        given: String,
     },
     /// Another node of its name is the member.
     #[error(

@@ -86,17 +86,17 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
 
     let (view_sender, views) = watch::channel(Arc::new(view.clone()));
     let known_peers = known_peers(&data_dir, views.clone())?;
-    let places = StoreDir::of_all(&data_dir, config);
-    let stores = places.iter().map(StoreDir::open).collect::<Result<Vec<_>, _>>()?;
+    let store_dirs = StoreDir::of_all(&data_dir, config);
+    let stores = store_dirs.iter().map(StoreDir::open).collect::<Result<Vec<_>, _>>()?;
     let marks = stores.iter().map(|store| Mark::of_store(store)).collect::<Result<Vec<_>, _>>()?;
     let was_stopped = data_dir.was_stopped(&marks);
     let next_boot = data_dir.next_boot(random::number()?, marks)?;
     let new_actors = ActorsSince { boot: next_boot.boot, drawn: next_boot.drawn };
     let lineage = data_dir.identity().lineage.with(next_boot.clone());
     let opening = LocalNode { lineage, opens: true, ..local_node(&data_dir, &view, &member) };
-    let peers_to_ask =
+    let peers_to_query =
         other_members(&view, member.id).into_iter().chain([opening::own_peer(&member)]).collect::<Vec<_>>();
-    match opening::introduce(&opening, &peers_to_ask, &known_peers).await {
+    match opening::introduce(&opening, &peers_to_query, &known_peers).await {
         Ok(()) => {}
         Err(Unwelcome::Retired(why)) => return leave::end(&data_dir, LeaveReason::Refused(why)),
         Err(Unwelcome::Runs { reported_by }) => {
@@ -136,11 +136,11 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
         Some(actors) if opening::is_confirmed(&peers).await => actors,
         _ => new_actors,
     };
-    data_dir.go_on_with(actors)?;
+    data_dir.set_actors(actors)?;
     let identity = data_dir.identity();
     let mut handles = Vec::new();
     let mut running = Vec::new();
-    for (index, (store_dir, mut store)) in (0..).zip(places.into_iter().zip(stores)) {
+    for (index, (store_dir, mut store)) in (0..).zip(store_dirs.into_iter().zip(stores)) {
         let shard_id = ShardId { index, count: identity.shards.get() };
         let mut node_config = node_config(config, identity, &local, shard_id, &view, saved_epoch.epoch, &mut store)?;
         node_config.limits.hint_bytes_max = hint_bytes_max / u64::from(shard_id.count.max(1));
@@ -321,8 +321,8 @@ fn view_in(dir: &Path, identity: &Identity) -> Result<View, ServeError> {
 
 fn check_zone(config: &Config, known: &Member) -> Result<(), ServeError> {
     match config.new.zone.clone() {
-        Some(said) if said != known.zone => {
-            Err(ServeError::OtherZone { name: known.name.clone(), zone: known.zone.clone(), said })
+        Some(given) if given != known.zone => {
+            Err(ServeError::OtherZone { name: known.name.clone(), zone: known.zone.clone(), given })
         }
         _ => Ok(()),
     }

@@ -20,19 +20,19 @@ pub(super) fn own_peer(member: &Member) -> Peer {
 /// Asks until no peer reports that the node runs already, or the tries are used up.
 pub(super) async fn introduce(
     local: &LocalNode,
-    peers_to_ask: &[Peer],
+    peers_to_query: &[Peer],
     known_peers: &KnownPeers,
 ) -> Result<(), Unwelcome> {
     for _ in 1..TRIES_MAX {
-        match peers::introduce(local, peers_to_ask, known_peers).await {
+        match peers::introduce(local, peers_to_query, known_peers).await {
             Err(Unwelcome::Runs { reported_by }) => {
                 warn!(node = %local.name, reported_by, "the node runs already; waiting for it to stop");
                 tokio::time::sleep(TRY_AFTER).await;
             }
-            answer => return answer,
+            result => return result,
         }
     }
-    peers::introduce(local, peers_to_ask, known_peers).await
+    peers::introduce(local, peers_to_query, known_peers).await
 }
 
 /// How long a node that stopped in order waits until most members know of its new boot, before it goes on with new actors instead.

@@ -20,7 +20,7 @@ use crate::shard;
 const PEERS_WITHIN: Duration = Duration::from_secs(2);
 /// ... and how long, in all, for connected peers to send their configurations.
 const COMPARED_WITHIN: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// Waits until this node's peers are connected, and until most members, or all reachable ones, have sent it their configurations: before
 /// that it might send requests to nodes that are no longer homes. It does not wait long for peers that are down: a node can serve without.
@@ -42,7 +42,7 @@ pub(super) async fn peers_known(
     };
     while begun.elapsed() < COMPARED_WITHIN && !know_enough(&compared.borrow_and_update()) {
         // A connection may break without a change to the compared peers.
-        let _ = tokio::time::timeout(LOOK_EVERY, compared.changed()).await;
+        let _ = tokio::time::timeout(CHECK_EVERY, compared.changed()).await;
     }
 }
 

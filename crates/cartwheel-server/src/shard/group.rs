@@ -67,7 +67,7 @@ impl Shards {
     /// Sends a client's request to the key's shard ([`ShardHandle::request`]).
     ///
     /// # Errors
-    /// If the shard stops before it answers. A write may or may not have been done.
+    /// If the shard stops before it responds. A write may or may not have been done.
     pub async fn request(&self, request: Request) -> Result<Outcome, Stopped> {
         self.of_key(request.operation.key()).request(request).await
     }

@@ -20,8 +20,8 @@ const WAITING_MAX: usize = INBOX_MAX / 2;
 const WAITING_MIN: usize = TURN_MAX;
 /// Between these, it is what the shard works off in this time: a client that would wait longer should try another node.
 const WAIT_MAX: Duration = Duration::from_millis(50);
-/// Turns with fewer inputs say little about the cost of an input: each turn pays for a sync.
-const TELLING_INPUTS: usize = TURN_MAX / 4;
+/// Turns with fewer inputs are not measured: the sync of a turn would dominate the cost of an input.
+const MEASURED_INPUTS_MIN: usize = TURN_MAX / 4;
 
 /// The load of a shard, as seen from outside. Clones share it.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl Default for Load {
 impl Load {
     /// Records a turn of `inputs` inputs that took `took`.
     pub(super) fn turn(&self, inputs: usize, took: Duration) {
-        if inputs >= TELLING_INPUTS {
+        if inputs >= MEASURED_INPUTS_MIN {
             let (average, latest) = (self.0.input_ns.load(Ordering::Relaxed), took.as_nanos() as u64 / inputs as u64);
             let average = if average == 0 { latest } else { (7 * average + latest) / 8 };
             self.0.input_ns.store(average, Ordering::Relaxed);

@@ -67,7 +67,7 @@ pub const INBOX_MAX: usize = 8_192;
 const TURN_MAX: usize = 512;
 
 /// How often the admitted background work and the tombstones are reported.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// What a shard drives: [`Node`], or a script in a test.
 pub trait Machine: Send + 'static {
@@ -177,7 +177,7 @@ impl ShardHandle {
     /// Carries out a client's request. An overloaded shard refuses it at once.
     ///
     /// # Errors
-    /// If the shard stops before it answers. A write may or may not have been done.
+    /// If the shard stops before it responds. A write may or may not have been done.
     pub async fn request(&self, request: Request) -> Result<Outcome, Stopped> {
         if let Err(overloaded) = self.admits() {
             return Ok(Err(overloaded));
@@ -264,23 +264,23 @@ impl ShardHandle {
     /// A page of digests of a range of keys; none if the disk cannot be read.
     pub async fn digests(&self, request: DigestsRequest) -> Option<DigestPage> {
         let _turn = self.paging.acquire().await.ok()?;
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         self.inbox.send(Work::Digests(request, reply)).await.ok()?;
-        answer.await.ok()?
+        response.await.ok()?
     }
 
     /// Since when each of the shard's replicas is verified equal to each other home's; nothing if the shard stops.
     pub async fn proofs(&self) -> Vec<ReplicaProof> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         let _ = self.inbox.send(Work::Proofs(reply)).await;
-        answer.await.unwrap_or_default()
+        response.await.unwrap_or_default()
     }
 
     /// How much the shard holds of these partitions of its own; none if the shard stops.
     pub async fn sizes(&self, partitions: Vec<PartitionId>) -> Option<NodeSizes> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         self.inbox.send(Work::Sizes(partitions, reply)).await.ok()?;
-        answer.await.ok()
+        response.await.ok()
     }
 
     /// Makes the shard finish its queue, sync its store and end.
@@ -405,7 +405,7 @@ fn run<M: Machine, O: Outgoing>(
     let mut gathered = Vec::with_capacity(TURN_MAX);
     // The room of the turn's messages, until the turn has ended.
     let mut rooms = Vec::new();
-    let mut next_look = clock.instant();
+    let mut next_report = clock.instant();
     let waiter = Waiter::of_this_thread();
     // The machine starts with the first tick.
     turns.add(Input::Tick);
@@ -453,8 +453,8 @@ fn run<M: Machine, O: Outgoing>(
         turns.take();
         rooms.clear();
         load.turn(inputs, clock.instant().since(begun));
-        if begun >= next_look {
-            next_look = begun + LOOK_EVERY;
+        if begun >= next_report {
+            next_report = begun + REPORT_EVERY;
             load.admits(turns.admitted());
             turns.count_tombstones();
         }

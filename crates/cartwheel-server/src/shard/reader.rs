@@ -119,7 +119,7 @@ mod tests {
     use crate::shard::disk::{Condition, Disk};
     use crate::shard::reserve::Reserve;
 
-    /// Completes a read when it is told to.
+    /// Completes a read on request.
     struct Gate(Mutex<mpsc::Receiver<()>>);
 
     impl Reader for Gate {
@@ -137,9 +137,9 @@ mod tests {
 
     #[test]
     fn a_requested_record_is_reported() {
-        let ((open, shared_reader), (tell, done_reads)) = (gate(), mpsc::channel());
-        let tell = move |id, read| tell.send((id, read)).unwrap();
-        let mut thread = ReaderThread::start(0, shared_reader, tell).unwrap();
+        let ((open, shared_reader), (report, done_reads)) = (gate(), mpsc::channel());
+        let report = move |id, read| report.send((id, read)).unwrap();
+        let mut thread = ReaderThread::start(0, shared_reader, report).unwrap();
         assert!(thread.is_free());
         thread.request(StoreId(7), Bytes::from_static(b"k"));
         assert!(!thread.is_free() && done_reads.try_recv().is_err());
@@ -153,10 +153,10 @@ mod tests {
 
     #[test]
     fn closing_waits_for_the_read_under_way_and_prevents_others() {
-        let ((open, shared_reader), (tell, done_reads)) = (gate(), mpsc::channel());
+        let ((open, shared_reader), (report, done_reads)) = (gate(), mpsc::channel());
         let reads = shared_reader.clone();
         let reading = thread::spawn(move || {
-            tell.send(()).unwrap();
+            report.send(()).unwrap();
             reads.read(b"k")
         });
         done_reads.recv().unwrap();

@@ -35,7 +35,7 @@ use crate::os::clock::Clock;
 /// From this size on a value is large. It takes milliseconds to read, check and encode, so a turn takes in one of them.
 pub(super) const LARGE_BYTES: usize = 256 << 10;
 /// For how long after a large record the size of a record is checked before it is read.
-const LOOK_FOR: Duration = Duration::from_secs(1);
+const CHECK_SIZE_FOR: Duration = Duration::from_secs(1);
 /// How long a turn steps before it admits what has arrived meanwhile.
 const TURN_FOR: Duration = Duration::from_millis(8);
 /// How many turns full of small inputs may pass before a large one is taken in.
@@ -81,7 +81,7 @@ struct Large {
     /// The thread that does these reads, where there is one.
     reader: Option<ReaderThread>,
     /// Until when the size of a record is checked before it is read, which pays only after a large one.
-    look_until: Instant,
+    check_size_until: Instant,
     /// For how many turns none of this was taken in.
     passed_over: u32,
 }
@@ -354,7 +354,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     fn write_out(&mut self, batch: Batch, durability: Durability, now: Instant) -> Result<(), WriteFailed> {
         let written = self.disk.commit(batch, durability, now);
         if written.is_err() {
-            self.unsynced.forget();
+            self.unsynced.invalidate();
         }
         written
     }
@@ -437,7 +437,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// Whether a record is known to be large before it is read.
     fn may_be_large(&self, storage_key: &Bytes) -> bool {
-        self.clock.instant() < self.large.look_until && self.disk.size_of(storage_key) >= LARGE_BYTES
+        self.clock.instant() < self.large.check_size_until && self.disk.size_of(storage_key) >= LARGE_BYTES
     }
 
     fn read(&mut self, id: StoreId, storage_key: &Bytes) {
@@ -459,7 +459,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     fn note_size(&mut self, read: &reader::Read) {
         if read.as_ref().is_ok_and(|record| record.as_ref().is_some_and(|record| record.len() >= LARGE_BYTES)) {
-            self.large.look_until = self.clock.instant() + LOOK_FOR;
+            self.large.check_size_until = self.clock.instant() + CHECK_SIZE_FOR;
         }
     }
 

@@ -181,7 +181,7 @@ fn a_read_sees_the_write_before_it() {
 }
 
 /// A message.
-fn answer() -> Envelope {
+fn response() -> Envelope {
     Envelope {
         cluster: cartwheel_core::value::cluster_id::ClusterId(1),
         from: NodeId::new(1),
@@ -204,7 +204,7 @@ fn answer() -> Envelope {
 #[test]
 fn messages_that_need_no_disk_do_not_wait_for_it() {
     let diary = Diary::default();
-    let envelope = answer();
+    let envelope = response();
     let mut turns = turns(&diary, 0, move |input| match input {
         Input::Tick => Effects {
             sends: vec![(NodeId::new(7), envelope.clone()), (NodeId::new(7), envelope.clone())],
@@ -259,18 +259,18 @@ fn small_inputs_pass_large_ones_which_come_one_per_turn() {
         Effects::default()
     });
     for (boot, bytes) in [(1, LARGE_BYTES), (2, LARGE_BYTES), (3, 10), (4, 10)] {
-        turns.add_message(Envelope { from_boot: boot, ..answer() }, bytes, None);
+        turns.add_message(Envelope { from_boot: boot, ..response() }, bytes, None);
     }
     turns.take();
     assert_eq!(*order.lock().unwrap(), ["3", "4", "1"]);
-    turns.add_message(Envelope { from_boot: 5, ..answer() }, 10, None);
+    turns.add_message(Envelope { from_boot: 5, ..response() }, 10, None);
     turns.take();
     assert_eq!(*order.lock().unwrap(), ["3", "4", "1", "5", "2"]);
     assert!(!turns.has_more());
 }
 
 /// A machine that requests these records at each tick, and notes which it gets.
-fn asking(keys: [Bytes; 4], seen: Arc<Mutex<Vec<u64>>>) -> impl FnMut(Input) -> Effects + Send + 'static {
+fn reading(keys: [Bytes; 4], seen: Arc<Mutex<Vec<u64>>>) -> impl FnMut(Input) -> Effects + Send + 'static {
     move |input| match input {
         Input::Tick => {
             let read = |(number, storage_key)| (StoreId(number), StoreCommand::Read { storage_key });
@@ -297,7 +297,7 @@ fn large_and_small() -> ([Bytes; 4], Batch) {
 #[test]
 fn small_records_are_read_before_further_large_ones() {
     let (diary, seen, (keys, batch)) = (Diary::default(), Arc::default(), large_and_small());
-    let mut turns = turns(&diary, 0, asking(keys, Arc::clone(&seen)));
+    let mut turns = turns(&diary, 0, reading(keys, Arc::clone(&seen)));
     turns.write_out(batch, Durability::Os, Instant::default()).unwrap();
     turns.add(Input::Tick);
     turns.take();
@@ -307,7 +307,7 @@ fn small_records_are_read_before_further_large_ones() {
     assert!(!turns.has_more());
 }
 
-/// A reader that has every record, and returns it when it is told to.
+/// A reader that has every record, and returns it on request.
 struct Slow(std::sync::mpsc::Receiver<()>);
 
 impl cartwheel_storage::Reader for Slow {
@@ -320,18 +320,18 @@ impl cartwheel_storage::Reader for Slow {
 #[test]
 fn large_records_are_read_on_another_thread_one_at_a_time() {
     let (diary, seen, (keys, batch)) = (Diary::default(), Arc::default(), large_and_small());
-    let ((go_on, waits), (tell, told)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    let ((proceed, waits), (report, reports)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
     let shared_reader = reader::SharedReader::default();
     shared_reader.open(Some(Box::new(Slow(waits))));
-    let reader = ReaderThread::start(0, shared_reader, move |id, read| tell.send((id, read)).unwrap());
-    let mut turns = turns(&diary, 0, asking(keys, Arc::clone(&seen))).with_reader(reader);
+    let reader = ReaderThread::start(0, shared_reader, move |id, read| report.send((id, read)).unwrap());
+    let mut turns = turns(&diary, 0, reading(keys, Arc::clone(&seen))).with_reader(reader);
     turns.write_out(batch, Durability::Os, Instant::default()).unwrap();
     turns.add(Input::Tick);
     turns.take();
     assert_eq!(*seen.lock().unwrap(), [0, 3], "the size of the first record was unknown");
-    assert!(!turns.has_more() && told.try_recv().is_err(), "the turn waits for the reader");
-    go_on.send(()).unwrap();
-    let (id, read) = told.recv().unwrap();
+    assert!(!turns.has_more() && reports.try_recv().is_err(), "the turn waits for the reader");
+    proceed.send(()).unwrap();
+    let (id, read) = reports.recv().unwrap();
     turns.has_read(id, read);
     turns.take();
     assert_eq!(*seen.lock().unwrap(), [0, 3, 1]);
@@ -339,5 +339,5 @@ fn large_records_are_read_on_another_thread_one_at_a_time() {
     turns.close();
     assert_eq!(*seen.lock().unwrap(), [0, 3, 1, 2]);
     assert_eq!(diary.lock().unwrap().iter().filter(|did| *did == "get").count(), 2 + 1 + 3, "and sizes were checked");
-    go_on.send(()).unwrap();
+    proceed.send(()).unwrap();
 }

@@ -68,7 +68,7 @@ impl Unsynced {
     }
 
     /// Records a failed commit: whether the mark is stored is uncertain. A reopened store syncs all that it holds.
-    pub(super) const fn forget(&mut self) {
+    pub(super) const fn invalidate(&mut self) {
         self.is_marked = false;
         self.sync_at = None;
     }

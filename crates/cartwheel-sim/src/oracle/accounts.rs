@@ -17,20 +17,20 @@ pub struct Accounts {
 impl Accounts {
     /// Makes the accounts of a key. `end` is what its replicas hold at the end, if they are equal.
     pub fn new(history: &KeyHistory, end: Option<&State>) -> Self {
-        let places = places_by_name(history, end);
+        let indices = places_by_name(history, end);
         let (mut certain, mut potential) = (Vec::new(), Vec::new());
         for write in &history.writes {
             let (sure, possible) = match &write.shown {
                 Shown::Writes(writes) => (*writes, *writes),
-                // If it was carried out more than once, each time replaced what it saw, but the client was told of one time only.
-                Shown::Names(_) if write.forwards > 0 => (WriteSet::EMPTY, before_answer(history, write)),
+                // If it was carried out more than once, each time replaced what it saw, but the response names only one time.
+                Shown::Names(_) if write.forwards > 0 => (WriteSet::EMPTY, before_response(history, write)),
                 Shown::Names(names) => {
-                    let known = names.iter().filter_map(|name| places.get(name).copied()).collect();
+                    let known = names.iter().filter_map(|name| indices.get(name).copied()).collect();
                     // An unknown name may be that of an unnamed write that no read ever showed.
-                    let complete = names.iter().all(|name| places.contains_key(name));
-                    (known, if complete { known } else { before_answer(history, write) })
+                    let complete = names.iter().all(|name| indices.contains_key(name));
+                    (known, if complete { known } else { before_response(history, write) })
                 }
-                Shown::Unknown => (WriteSet::EMPTY, before_answer(history, write)),
+                Shown::Unknown => (WriteSet::EMPTY, before_response(history, write)),
             };
             certain.push(sure);
             potential.push(possible);
@@ -72,23 +72,23 @@ impl Accounts {
     }
 }
 
-/// All that `write` can have seen: the writes that were invoked before it was answered.
-fn before_answer(history: &KeyHistory, write: &Write) -> WriteSet {
+/// All that `write` can have seen: the writes that were invoked before its response.
+fn before_response(history: &KeyHistory, write: &Write) -> WriteSet {
     let Some(answered) = write.answered() else { return WriteSet::ALL };
     let earlier = history.writes.iter().enumerate().filter(|(_, other)| other.invoked < answered);
-    earlier.map(|(place, _)| place).collect()
+    earlier.map(|(index, _)| index).collect()
 }
 
 /// The writes by name, as given by the client or shown by a reply.
 fn places_by_name(history: &KeyHistory, end: Option<&State>) -> BTreeMap<WriteId, usize> {
-    let mut places: BTreeMap<WriteId, usize> = BTreeMap::new();
-    let named = history.writes.iter().enumerate().filter_map(|(place, write)| Some((write.id?, place)));
-    places.extend(named);
+    let mut indices: BTreeMap<WriteId, usize> = BTreeMap::new();
+    let named = history.writes.iter().enumerate().filter_map(|(index, write)| Some((write.id?, index)));
+    indices.extend(named);
     let shown = history.reads.iter().flat_map(|read| &read.siblings).chain(end.into_iter().flat_map(State::siblings));
     for sibling in shown {
-        if let Some(place) = history.write_of(sibling) {
-            places.insert(sibling.write_id, place);
+        if let Some(index) = history.write_of(sibling) {
+            indices.insert(sibling.write_id, index);
         }
     }
-    places
+    indices
 }

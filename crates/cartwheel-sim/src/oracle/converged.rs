@@ -24,7 +24,7 @@ pub fn common_state(world: &World, key: &Key) -> Result<State, String> {
         }
     }
     match states.pop() {
-        // Each home forgets the notes of replaced writes in its own time, so only siblings are compared.
+        // Each home collects the notes of replaced writes in its own time, so only siblings are compared.
         Some(last) if states.iter().all(|state| state.siblings().eq(last.siblings())) => Ok(last),
         _ => Err(holdings(world, key)),
     }

@@ -33,11 +33,11 @@ pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Box<Failur
         return Err(failure(history, "a later write replaces an earlier one", END, format!("in the end {message}")));
     }
     let latest = replaced_up_to(history, &accounts, end.latest(), END);
-    if let Some((place, hlc)) = latest_known(history, |_, _| true).filter(|(_, hlc)| *hlc > latest) {
+    if let Some((index, hlc)) = latest_known(history, |_, _| true).filter(|(_, hlc)| *hlc > latest) {
         let message = format!(
             "in the end there is {}@{latest:?}, but {}@{hlc:?} was acknowledged",
             shown_name(history, end.latest()),
-            history.name(place)
+            history.name(index)
         );
         return Err(failure(history, "the last write wins", END, message));
     }
@@ -57,11 +57,11 @@ fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<
     }
     let latest = replaced_up_to(history, accounts, shown, read.answered);
     let before = latest_known(history, |at, w| at < read.invoked && must_meet(history, read.r, w));
-    if let Some((place, hlc)) = before.filter(|(_, hlc)| *hlc > latest) {
+    if let Some((index, hlc)) = before.filter(|(_, hlc)| *hlc > latest) {
         let message = format!(
             "a read shows {}@{latest:?}, but {}@{hlc:?} was acknowledged before it began",
             shown_name(history, shown),
-            history.name(place)
+            history.name(index)
         );
         return Err(failure(history, "a read shows acknowledged writes", read.answered, message));
     }
@@ -84,8 +84,8 @@ fn order_violation(
     let is_known = |write: &Write| matches!(write.fate, Fate::Acknowledged { at, w, .. } if is_known(at, w));
     let mut known = history.writes.iter().enumerate().filter(|(_, write)| is_known(write));
     let Some(shown) = shown else {
-        let (place, _) = known.find(|(place, write)| is_permanent(history, *place, write))?;
-        return Some(format!("nothing is shown, but {} was written and not deleted after that", history.name(place)));
+        let (index, _) = known.find(|(index, write)| is_permanent(history, *index, write))?;
+        return Some(format!("nothing is shown, but {} was written and not deleted after that", history.name(index)));
     };
     let first = history.write_of(shown)?;
     // Two deletes show the same: nothing.
@@ -96,9 +96,9 @@ fn order_violation(
 }
 
 /// Whether a value stays: no write that may have come after it deletes it, and no write that expires may have replaced it.
-fn is_permanent(history: &KeyHistory, place: usize, write: &Write) -> bool {
+fn is_permanent(history: &KeyHistory, index: usize, write: &Write) -> bool {
     let goes = |write: &Write| write.content == Content::Tombstone || write.expires.is_some();
-    let mut others = history.writes.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, write)| write);
+    let mut others = history.writes.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, write)| write);
     !goes(write) && others.all(|other| other.fate == Fate::Refused || !goes(other) || precedes(history, other, write))
 }
 
@@ -119,7 +119,7 @@ fn precedes(history: &KeyHistory, first: &Write, later: &Write) -> bool {
 /// The timestamp that a read must reach: the latest that its context covers. A write with several timestamps counts by its earliest, because a
 /// write that replaced it under that has replaced it under all.
 fn seen_stamp(history: &KeyHistory, read: &Read) -> Hlc {
-    let earliest = read.seen.iter().filter_map(|place| history.writes.get(place)?.earliest).max();
+    let earliest = read.seen.iter().filter_map(|index| history.writes.get(index)?.earliest).max();
     earliest.map_or(read.seen_hlc, |earliest| earliest.min(read.seen_hlc))
 }
 
@@ -127,8 +127,8 @@ fn seen_stamp(history: &KeyHistory, read: &Read) -> Hlc {
 /// shown value has replaced: that attempt has replaced everything earlier, and was replaced together with its write.
 fn replaced_up_to(history: &KeyHistory, accounts: &Accounts, shown: Option<&Sibling>, at: Moment) -> Hlc {
     let own = shown.map_or(Hlc::ZERO, |sibling| sibling.hlc).max(collected_up_to(history, shown, at));
-    let Some(place) = shown.and_then(|sibling| history.write_of(sibling)) else { return own };
-    let replaced = accounts.accounted(WriteSet::of(place)).iter().filter_map(|place| history.writes.get(place));
+    let Some(index) = shown.and_then(|sibling| history.write_of(sibling)) else { return own };
+    let replaced = accounts.accounted(WriteSet::of(index)).iter().filter_map(|index| history.writes.get(index));
     let tries = replaced.filter(|write| write.earliest != write.latest).filter_map(|write| write.latest);
     tries.max().unwrap_or_default().max(own)
 }
@@ -147,9 +147,9 @@ fn collected_up_to(history: &KeyHistory, shown: Option<&Sibling>, at: Moment) ->
 
 /// The latest of the acknowledged writes that `counts` selects by moment and number of homes.
 fn latest_known(history: &KeyHistory, counts: impl Fn(Moment, u8) -> bool) -> Option<(usize, Hlc)> {
-    let stamps = history.writes.iter().enumerate().filter_map(|(place, write)| match write.fate {
+    let stamps = history.writes.iter().enumerate().filter_map(|(index, write)| match write.fate {
         Fate::Acknowledged { at, w, hlc: Some(hlc) } if counts(at, w) => {
-            Some((place, write.earliest.map_or(hlc, |earliest| earliest.min(hlc))))
+            Some((index, write.earliest.map_or(hlc, |earliest| earliest.min(hlc))))
         }
         _ => None,
     });
@@ -157,5 +157,5 @@ fn latest_known(history: &KeyHistory, counts: impl Fn(Moment, u8) -> bool) -> Op
 }
 
 fn shown_name(history: &KeyHistory, shown: Option<&Sibling>) -> String {
-    shown.and_then(|sibling| history.write_of(sibling)).map_or("nothing".to_owned(), |place| history.name(place))
+    shown.and_then(|sibling| history.write_of(sibling)).map_or("nothing".to_owned(), |index| history.name(index))
 }

@@ -1,4 +1,4 @@
-//! The oracle: what must hold of the answers that clients get. Each check is a function of the histories, and of what the replicas hold at the
+//! The oracle: what must hold of the responses that clients get. Each check is a function of the histories, and of what the replicas hold at the
 //! end, so it can be tested on histories written by hand.
 
 pub mod accounts;

@@ -65,13 +65,13 @@ fn repeated_deletes(history: &KeyHistory) -> WriteSet {
         let happened = !matches!(write.fate, Fate::Refused | Fate::FoundNothing { .. });
         happened && write.attempts > 1 && !matches!(write.shown, Shown::Writes(_))
     };
-    history.writes.iter().enumerate().filter(|(_, write)| is_repeated(write)).map(|(place, _)| place).collect()
+    history.writes.iter().enumerate().filter(|(_, write)| is_repeated(write)).map(|(index, _)| index).collect()
 }
 
 /// Deletes that may have been garbage collected.
 fn collected(history: &KeyHistory, at: Moment) -> WriteSet {
     let writes = history.writes.iter().enumerate();
-    writes.filter(|(_, write)| write.may_be_collected(at.at_us)).map(|(place, _)| place).collect()
+    writes.filter(|(_, write)| write.may_be_collected(at.at_us)).map(|(index, _)| index).collect()
 }
 
 /// The writes that a read must see.
@@ -80,7 +80,7 @@ fn known_to(history: &KeyHistory, read: &Read) -> WriteSet {
         Fate::Acknowledged { at, w, .. } => at < read.invoked && must_meet(history, read.r, w),
         _ => false,
     };
-    history.writes.iter().enumerate().filter(|(_, write)| known(write.fate)).map(|(place, _)| place).collect()
+    history.writes.iter().enumerate().filter(|(_, write)| known(write.fate)).map(|(index, _)| index).collect()
 }
 
 /// Checks that everything shown was written, and not by a write that was refused.
@@ -91,12 +91,12 @@ pub(super) fn check_written(history: &KeyHistory, read: &Read) -> Result<(), Box
                 let message = format!("a read shows {sibling:?}");
                 return Err(failure(history, "only written values are shown", read.answered, message));
             }
-            Some(place) if history.writes[place].fate == Fate::Refused => {
-                let message = format!("a read shows {}, which was refused", history.name(place));
+            Some(index) if history.writes[index].fate == Fate::Refused => {
+                let message = format!("a read shows {}, which was refused", history.name(index));
                 return Err(failure(history, "a refused write is not stored", read.answered, message));
             }
-            Some(place) if history.writes[place].invoked > read.answered => {
-                let message = format!("a read shows {}, which was written later", history.name(place));
+            Some(index) if history.writes[index].invoked > read.answered => {
+                let message = format!("a read shows {}, which was written later", history.name(index));
                 return Err(failure(history, "only written values are shown", read.answered, message));
             }
             Some(_) => {}
@@ -109,7 +109,7 @@ fn check_end(history: &KeyHistory, accounts: &Accounts, end: &State) -> Result<(
     check_end_written(history, end)?;
     let present = history.writes_of(end.distinct_siblings());
     let acknowledged: WriteSet =
-        (0..history.writes.len()).filter(|&place| history.writes[place].acknowledged().is_some()).collect();
+        (0..history.writes.len()).filter(|&index| history.writes[index].acknowledged().is_some()).collect();
     let lost = acknowledged
         .without(accounts.accounted(present.union(repeated_deletes(history)).union(collected(history, END))));
     if !lost.is_empty() {
@@ -130,12 +130,12 @@ fn check_end(history: &KeyHistory, accounts: &Accounts, end: &State) -> Result<(
 /// Checks that everything held at the end was written, and not by a write that was refused.
 pub(super) fn check_end_written(history: &KeyHistory, end: &State) -> Result<(), Box<Failure>> {
     for sibling in end.siblings() {
-        let Some(place) = history.write_of(sibling) else {
+        let Some(index) = history.write_of(sibling) else {
             let message = format!("in the end there is {sibling:?}");
             return Err(failure(history, "only written values are held", END, message));
         };
-        if history.writes[place].fate == Fate::Refused {
-            let message = format!("in the end there is {}, which was refused", history.name(place));
+        if history.writes[index].fate == Fate::Refused {
+            let message = format!("in the end there is {}, which was refused", history.name(index));
             return Err(failure(history, "a refused write is not stored", END, message));
         }
     }

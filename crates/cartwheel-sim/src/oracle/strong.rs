@@ -13,7 +13,7 @@ use super::{END, Verdict, failure};
 use crate::history::{Fate, KeyHistory, Moment, Shown, WriteSet};
 use crate::linear::{self, Interval, Linearity, Model};
 
-/// The most attempts of one write that are told apart. Each is one more operation that may have happened at any time.
+/// The most attempts of one write that are distinguished. Each is one more operation that may have happened at any time.
 const TRIES_MAX: usize = 3;
 
 const CONFIGURATIONS_MAX: usize = 200_000;
@@ -70,9 +70,9 @@ pub fn check(history: &KeyHistory) -> Verdict {
         .filter(|(_, write)| {
             write.content == cartwheel_core::value::state::Content::Tombstone || write.expires.is_some()
         })
-        .map(|(place, _)| place)
+        .map(|(index, _)| index)
         .collect();
-    let is_collected = |&place: &usize| history.writes[place].may_be_collected(u64::MAX);
+    let is_collected = |&index: &usize| history.writes[index].may_be_collected(u64::MAX);
     let collected = (0..history.writes.len()).filter(is_collected).collect();
     let model = Key { conflict: history.conflict, tombstones, collected };
     match linear::check(&model, &operations, CONFIGURATIONS_MAX) {
@@ -101,16 +101,16 @@ fn operations(history: &KeyHistory) -> Option<Vec<Interval<Operation>>> {
     let replaced = accounts.gone((0..history.writes.len()).collect());
     let observed = history.reads.iter().fold(replaced, |set, read| set.union(history.writes_of(&read.siblings)));
     let mut operations = Vec::new();
-    for (place, write) in history.writes.iter().enumerate() {
+    for (index, write) in history.writes.iter().enumerate() {
         let operation = match (write.fate, &write.shown) {
             (Fate::Refused, _) => continue,
             // No read showed it and no write replaced it, so leaving it out changes nothing.
-            (Fate::Unknown, _) if !observed.contains(place) && !write.may_be_collected(u64::MAX) => continue,
+            (Fate::Unknown, _) if !observed.contains(index) && !write.may_be_collected(u64::MAX) => continue,
             (Fate::FoundNothing { .. }, _) if write.attempts > 1 => return None,
             (Fate::FoundNothing { .. }, _) => Operation::FindNothing,
-            (_, Shown::Writes(shown)) => Operation::Put(place, *shown),
-            (_, _) if history.conflict == Conflict::Lww => Operation::Put(place, WriteSet::EMPTY),
-            (_, Shown::Names(_)) if accounts.is_exact(place) => Operation::Put(place, accounts.replaced_by(place)),
+            (_, Shown::Writes(shown)) => Operation::Put(index, *shown),
+            (_, _) if history.conflict == Conflict::Lww => Operation::Put(index, WriteSet::EMPTY),
+            (_, Shown::Names(_)) if accounts.is_exact(index) => Operation::Put(index, accounts.replaced_by(index)),
             (_, _) => return None,
         };
         let answered = write.answered().map(|at| at.order);
@@ -129,12 +129,12 @@ fn operations(history: &KeyHistory) -> Option<Vec<Interval<Operation>>> {
     Some(operations)
 }
 
-/// The first answer that no linear order explains.
+/// The first response that no linear order explains.
 fn first_bad(model: &Key, operations: &[Interval<Operation>]) -> (u64, Option<Operation>) {
-    let mut answers: Vec<(u64, Operation)> =
+    let mut responses: Vec<(u64, Operation)> =
         operations.iter().filter_map(|interval| Some((interval.answered?, interval.operation))).collect();
-    answers.sort_by_key(|(answered, _)| *answered);
-    for (until, operation) in answers {
+    responses.sort_by_key(|(answered, _)| *answered);
+    for (until, operation) in responses {
         let prefix: Vec<Interval<Operation>> = operations
             .iter()
             .filter(|interval| interval.invoked <= until)
@@ -142,7 +142,7 @@ fn first_bad(model: &Key, operations: &[Interval<Operation>]) -> (u64, Option<Op
                 answered: interval.answered.filter(|answered| *answered <= until),
                 ..interval.clone()
             })
-            // A read without an answer constrains nothing.
+            // A read without a response constrains nothing.
             .filter(|interval| interval.answered.is_some() || matches!(interval.operation, Operation::Put(..)))
             .collect();
         if linear::check(model, &prefix, CONFIGURATIONS_MAX) == Linearity::NotLinear {
@@ -152,7 +152,7 @@ fn first_bad(model: &Key, operations: &[Interval<Operation>]) -> (u64, Option<Op
     (u64::MAX, None)
 }
 
-/// When the answer with this place in the run's order was given.
+/// When the response with this position in the run's order came.
 fn moment_of(history: &KeyHistory, order: u64) -> Moment {
     let reads = history.reads.iter().map(|read| read.answered);
     let writes = history.writes.iter().filter_map(|write| write.answered());
@@ -161,7 +161,7 @@ fn moment_of(history: &KeyHistory, order: u64) -> Moment {
 
 fn describe(history: &KeyHistory, operation: Operation) -> String {
     match operation {
-        Operation::Put(place, shown) => format!("the put of {}, shown {}", history.name(place), history.names(shown)),
+        Operation::Put(index, shown) => format!("the put of {}, shown {}", history.name(index), history.names(shown)),
         Operation::Get(shown) => format!("a get that shows {}", history.names(shown)),
         Operation::FindNothing => "a delete that found nothing".to_owned(),
     }

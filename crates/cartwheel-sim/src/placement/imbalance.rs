@@ -52,7 +52,7 @@ pub struct ImbalancePoint {
     pub load_eighths: u32,
     /// The number of requests in a window.
     pub requests: u32,
-    /// The number of keys that they may ask for.
+    /// The number of keys from which they draw.
     pub keys: u32,
     /// The share of nodes out of balance under strategies 1, 2 and 3; `None` if a strategy needs more state.
     pub out_of_balance: [Option<f64>; 3],

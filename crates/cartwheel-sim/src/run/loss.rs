@@ -55,7 +55,7 @@ impl Run {
         self.become_equal()
     }
 
-    /// Marks the lost nodes as lost, once the node `through` has heard that they are replaced.
+    /// Marks the lost nodes as lost, once the node `through` knows that they are replaced.
     fn mark_lost(&mut self, through: usize) -> Result<(), Stop> {
         for _ in 0..TRIES_MAX {
             self.quiet(WAIT_US)?;

@@ -28,15 +28,15 @@ pub(super) struct Controls {
     probes_rng: Rng,
     /// The generator for messages about epochs.
     pub(super) epochs_rng: Rng,
-    /// The number of changes that were asked for.
-    asked: u32,
-    /// The marks of the changes that clients got an acknowledgement for. A mark is a `max_value_bytes` that no other change has.
+    /// The number of changes requested.
+    requested: u32,
+    /// The marks of the acknowledged changes. A mark is a `max_value_bytes` that no other change has.
     acknowledged: BTreeSet<u32>,
     /// The marks of changes that a node may have taken along when it left without a hand-over.
     excused: BTreeSet<u32>,
     /// Whether such a node alone had some of what was recorded.
     has_excused: bool,
-    /// The buckets for which an administrator has asked for n = 1, whether or not that took effect.
+    /// The buckets for which an administrator has requested n = 1, whether or not that took effect.
     single_home: BTreeSet<Bytes>,
     /// All changes that were ever on a disk, without snapshots.
     recorded: History,
@@ -49,7 +49,7 @@ pub(super) struct MachineControl {
     /// The history on its disk; `None` if it is the bootstrap.
     saved: Option<Bytes>,
     wake_at_us: Option<u64>,
-    /// Whether another node has heard from it, in this incarnation, that it has handed over everything, and its history.
+    /// Whether it has reported to another node, in this incarnation, that it has handed over everything, and its history.
     has_handed_over: bool,
 }
 
@@ -70,7 +70,7 @@ impl Controls {
             rng,
             probes_rng,
             epochs_rng,
-            asked: 0,
+            requested: 0,
             acknowledged: BTreeSet::new(),
             excused: BTreeSet::new(),
             has_excused: false,
@@ -157,11 +157,11 @@ impl World {
         self.machine_controls[index].saved = Some(history.encode());
     }
 
-    /// Lets an administrator ask a node to change a bucket's settings.
+    /// Lets an administrator change a bucket's settings through a node.
     pub fn change_settings(&mut self, index: usize, mut change: SettingsChange) {
         let Some(controls) = &mut self.controls else { return };
-        controls.asked += 1;
-        let mark = MARK_BASE + controls.asked;
+        controls.requested += 1;
+        let mark = MARK_BASE + controls.requested;
         change.settings.max_value_bytes = Some(mark);
         if change.settings.n == Some(1) {
             controls.single_home.insert(change.bucket.clone());
@@ -259,8 +259,9 @@ impl World {
         let boot = self.machines[index].boot;
         if let Some(history) = effects.save {
             let rng = &mut self.controls.as_mut().expect("the nodes have controls").rng;
-            let (delay_us, stored, tells) = (rng.waiting_us(5_000), !rng.chance(50), !rng.chance(20));
-            let event = Event::SettingsSaved { machine: index, boot, history, stored, failed: !(stored && tells) };
+            let (delay_us, stored, is_reported) = (rng.waiting_us(5_000), !rng.chance(50), !rng.chance(20));
+            let event =
+                Event::SettingsSaved { machine: index, boot, history, stored, failed: !(stored && is_reported) };
             self.schedule(self.now_us + 1 + delay_us, event);
         }
         for (client, reply) in effects.replies {
@@ -339,7 +340,7 @@ impl World {
             self.machine_controls[machine].saved = Some(history);
             self.start_new_members(&known);
         }
-        // The disk ends its command although the machine is paused; the node hears of it later.
+        // The disk ends its command although the machine is paused; the result reaches the node later.
         if self.machines[machine].paused {
             self.schedule(self.now_us + 1_000, Event::SettingsEnded { machine, boot, failed });
         } else {

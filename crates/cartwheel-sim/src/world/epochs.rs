@@ -25,8 +25,8 @@ impl World {
     pub(super) fn save_epoch(&mut self, machine: usize, epoch: Epoch) {
         let boot = self.machines[machine].boot;
         let rng = &mut self.controls.as_mut().expect("the nodes have controls").epochs_rng;
-        let (delay_us, stored, tells) = (rng.waiting_us(5_000), !rng.chance(50), !rng.chance(20));
-        let event = Event::EpochSaved { machine, boot, epoch, stored, failed: !(stored && tells) };
+        let (delay_us, stored, is_reported) = (rng.waiting_us(5_000), !rng.chance(50), !rng.chance(20));
+        let event = Event::EpochSaved { machine, boot, epoch, stored, failed: !(stored && is_reported) };
         self.schedule(self.now_us + 1 + delay_us, event);
     }
 
@@ -76,14 +76,14 @@ impl World {
 
     /// Checks that state is sent with the epoch in which its operation began, or an older one. Each key of an exchange is an operation of its own.
     pub(super) fn judge_stamp(&mut self, from: usize, message: &Message) {
-        let Message::Request(request_id, ask) = message else { return };
+        let Message::Request(request_id, request) = message else { return };
         let Some(control) =
             self.machine_controls[from].control.as_ref().filter(|_| request_id.requester != Requester::Exchange)
         else {
             return;
         };
         let begun = *self.operations.entry((from, request_id.operation)).or_insert(control.epoch());
-        if let ReplicaRequest::Merge { epoch, .. } = ask
+        if let ReplicaRequest::Merge { epoch, .. } = request
             && *epoch > begun
         {
             let message = format!("{} stamps {epoch} on an operation of {begun}", self.cluster.name(from));
@@ -111,7 +111,7 @@ impl World {
     pub(super) fn judge_collection(&mut self, index: usize, command: &StoreCommand) {
         let StoreCommand::Write { storage_key, record, .. } = command else { return };
         let Some(control) = &self.machine_controls[index].control else { return };
-        // The disk may hold the next epoch already without having said so; the shard does not know of that.
+        // The disk may hold the next epoch already without having reported it. The shard does not know that epoch.
         let epoch = control.epoch();
         let decode = |bytes| Record::decode(bytes, storage_key).ok();
         let before = self.machines[index].disk.current().records.get(storage_key).and_then(decode);

@@ -40,8 +40,8 @@ impl World {
     /// Whether a machine is the only home of a key, or may become it: by a reconfiguration under way, or by a requested change that has not
     /// taken effect yet.
     pub fn is_only_home(&self, index: usize, key: &Key) -> bool {
-        let is_asked_for = self.controls.as_ref().is_some_and(|controls| controls.may_have_one_home(key.bucket()));
-        is_asked_for || self.homes_of(key).lists().any(|list| list == [self.cluster.id(index)])
+        let may_be_single = self.controls.as_ref().is_some_and(|controls| controls.may_have_one_home(key.bucket()));
+        may_be_single || self.homes_of(key).lists().any(|list| list == [self.cluster.id(index)])
     }
 
     /// Whether the present configuration has this incarnation of a machine as a home of a key.

@@ -7,7 +7,7 @@ use super::World;
 use crate::failure::Failure;
 use crate::trace::TraceKind;
 
-/// How long a dead node may seem alive: an answer may be in flight for long, and nodes are probed in turn.
+/// How long a dead node may seem alive: a response may be in flight for long, and nodes are probed in turn.
 const DETECTED_WITHIN_US: u64 = 10_000_000;
 const DETECTED_WITHIN_PER_NODE_US: u64 = 2_000_000;
 
@@ -20,9 +20,9 @@ impl World {
     pub(super) fn note_liveness(&mut self, index: usize, liveness: &Liveness) {
         let said: Vec<u8> = liveness.iter().map(|(_, status)| status.status as u8).collect();
         self.note(TraceKind::Report, &[&[index as u8], &said[..]].concat(), |cluster| {
-            let standings = liveness.iter().filter(|(_, status)| status.status != Status::Alive);
+            let not_alive = liveness.iter().filter(|(_, status)| status.status != Status::Alive);
             let said: Vec<String> =
-                standings.map(|(node, at)| format!("{} {}: {}", cluster.name_of(node), at.status, at.why)).collect();
+                not_alive.map(|(node, at)| format!("{} {}: {}", cluster.name_of(node), at.status, at.why)).collect();
             format!(
                 "{} sees {}",
                 cluster.name(index),

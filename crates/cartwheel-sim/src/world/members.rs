@@ -37,7 +37,7 @@ impl World {
         self.cluster.member(index, self.machines[index].incarnation)
     }
 
-    /// Lets an administrator ask a node to change the members.
+    /// Lets an administrator change the members through a node.
     pub fn change_members(&mut self, through: usize, changes: Vec<ChangeKind>) {
         self.note(TraceKind::Ask, &[through as u8], |cluster| {
             format!("{} is to change members: {changes:?}", cluster.name(through))
@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    /// Whether a running node knows that a machine's incarnation has left: then the machine is told so before it starts.
+    /// Whether a running node knows that a machine's incarnation has left: then the machine learns of it before it starts.
     pub(super) fn is_gone(&self, index: usize) -> bool {
         let Home { node, incarnation } = self.home(index);
         let views = self.machine_controls.iter().filter_map(|at| Some(at.control.as_ref()?.view()));
@@ -95,7 +95,7 @@ impl World {
         views.into_iter().any(|view| view.is_removed(home))
     }
 
-    /// Ends the machines that have left; their peers tell them as soon as they talk to them.
+    /// Ends the machines that have left; their peers report it to them at the next contact.
     pub(super) fn retire(&mut self) {
         for index in self.members() {
             if self.is_gone(index) {

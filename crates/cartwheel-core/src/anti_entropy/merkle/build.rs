@@ -80,7 +80,7 @@ pub struct Build {
     scan: Option<StoreId>,
     /// Writes at or above the scan's position that have ended since the scan under way was requested.
     touched: BTreeMap<Bytes, KeySummary>,
-    spoilt: bool,
+    incomplete: bool,
 }
 
 impl Build {
@@ -100,7 +100,7 @@ impl Build {
             rest: grid.whole(),
             scan: None,
             touched: BTreeMap::new(),
-            spoilt: false,
+            incomplete: false,
         }
     }
 
@@ -126,8 +126,8 @@ impl Build {
     }
 
     /// A record cannot be read, so the trees will be incomplete.
-    pub const fn spoil(&mut self) {
-        self.spoilt = true;
+    pub const fn mark_incomplete(&mut self) {
+        self.incomplete = true;
     }
 
     /// A write to a key of the partition has succeeded.
@@ -178,12 +178,12 @@ impl Build {
         }
         self.losses = LostRecords::default();
         self.rest = self.grid.whole();
-        self.spoilt = false;
+        self.incomplete = false;
     }
 
     /// The trees, or none if a record is missing from them.
     pub fn finish(self) -> Option<(Forest, LostRecords)> {
-        (!self.spoilt).then_some((self.forest, self.losses))
+        (!self.incomplete).then_some((self.forest, self.losses))
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Trees {
     scan_pause: Duration,
     scrub_every: Duration,
     held: Arc<Holdings>,
-    kept: BTreeMap<PartitionId, Kept>,
+    kept: BTreeMap<PartitionId, PartitionTrees>,
     /// The partitions whose trees are to be built.
     wanted: BTreeSet<PartitionId>,
     build: Option<Build>,
@@ -60,14 +60,14 @@ pub struct Trees {
 }
 
 #[derive(Debug)]
-struct Kept {
+struct PartitionTrees {
     grid: Grid,
     forest: Forest,
     losses: LostRecords,
     phase: TreesPhase,
 }
 
-impl Kept {
+impl PartitionTrees {
     const fn is_ready(&self) -> bool {
         matches!(self.phase, TreesPhase::Ready)
     }
@@ -103,7 +103,7 @@ impl Trees {
             next_scrub_at: None,
             broken: config.broken,
         };
-        trees.go_by(held);
+        trees.adopt_holdings(held);
         trees
     }
 
@@ -118,22 +118,22 @@ impl Trees {
     pub fn set_held(&mut self, held: Arc<Holdings>, touched: &BTreeSet<PartitionId>) -> bool {
         let is_placed_alike = held.view().places_like(self.held.view());
         if !is_placed_alike {
-            self.go_by(held);
+            self.adopt_holdings(held);
             return true;
         }
         self.held = held;
-        touched.iter().for_each(|&partition| self.go_by_partition(partition));
+        touched.iter().for_each(|&partition| self.adopt_partition(partition));
         false
     }
 
-    fn go_by(&mut self, held: Arc<Holdings>) {
+    fn adopt_holdings(&mut self, held: Arc<Holdings>) {
         self.held = held.clone();
-        held.partition_states().for_each(|(partition, _)| self.go_by_partition(partition));
+        held.partition_states().for_each(|(partition, _)| self.adopt_partition(partition));
         self.unready = self.kept.values().filter(|kept| !kept.is_ready()).count();
     }
 
     /// Adopts the groups of a partition.
-    fn go_by_partition(&mut self, partition: PartitionId) {
+    fn adopt_partition(&mut self, partition: PartitionId) {
         let groups = self.groups(partition);
         if self.kept.get(&partition).is_some_and(|kept| kept.forest.keys().eq(&groups)) {
             return;
@@ -141,13 +141,15 @@ impl Trees {
         if let Some(gone) = self.kept.remove(&partition) {
             self.unready = self.unready.saturating_sub(usize::from(!gone.is_ready()));
         }
-        self.forget(partition);
+        self.cancel_work(partition);
         self.wanted.remove(&partition);
         if !groups.is_empty() {
             let forest = groups.into_iter().map(|group| (group, Tree::new(0))).collect();
             let grid = Grid::of(self.held.view().ring.partitions(), partition);
-            self.kept
-                .insert(partition, Kept { grid, forest, losses: LostRecords::default(), phase: TreesPhase::Absent });
+            self.kept.insert(
+                partition,
+                PartitionTrees { grid, forest, losses: LostRecords::default(), phase: TreesPhase::Absent },
+            );
             self.wanted.insert(partition);
             self.unready += 1;
         }
@@ -167,7 +169,7 @@ impl Trees {
     }
 
     /// Whether this node keeps the tree, ready or not.
-    pub fn keeps(&self, id: TreeId) -> bool {
+    pub fn contains(&self, id: TreeId) -> bool {
         self.kept.get(&id.partition).is_some_and(|kept| kept.forest.contains_key(&id.group))
     }
 
@@ -243,10 +245,10 @@ impl Trees {
         mut number: impl FnMut() -> StoreId,
         being_written: &BTreeSet<PartitionId>,
     ) -> Vec<(StoreId, StoreCommand)> {
-        let is_good = |(partition, kept): &(&PartitionId, &Kept)| {
+        let is_good = |(partition, kept): &(&PartitionId, &PartitionTrees)| {
             kept.is_ready() && kept.losses.is_empty() && !being_written.contains(partition)
         };
-        let save = |(&partition, kept): (&PartitionId, &Kept)| {
+        let save = |(&partition, kept): (&PartitionId, &PartitionTrees)| {
             (number(), StoreCommand::Remember { name: name(partition), value: saved::encode(&kept.forest, self.by) })
         };
         self.kept.iter().filter(is_good).map(save).collect()
@@ -259,7 +261,7 @@ impl Trees {
                 let id = self.id_of(&key);
                 self.written(&key, id.partition, old, KeySummary { group: id.group, share: new, is_lost });
             }
-            RecordChange::Doubtful(key) | RecordChange::Lost(key) => self.doubt(self.id_of(&key).partition),
+            RecordChange::Doubtful(key) | RecordChange::Lost(key) => self.invalidate(self.id_of(&key).partition),
         }
     }
 
@@ -280,14 +282,14 @@ impl Trees {
                 kept.losses.note(|| key.storage_key(), held.is_lost);
             }
             TreesPhase::Recalling(late) if late.len() < LATE_MAX && !held.is_lost => late.push((cell, old, held)),
-            TreesPhase::Recalling(_) => self.doubt(partition),
+            TreesPhase::Recalling(_) => self.invalidate(partition),
             TreesPhase::Absent => {}
         }
     }
 
     /// Marks a partition's trees to be built anew.
-    fn doubt(&mut self, partition: PartitionId) {
-        self.forget(partition);
+    fn invalidate(&mut self, partition: PartitionId) {
+        self.cancel_work(partition);
         if let Some(kept) = self.kept.get_mut(&partition) {
             self.unready += usize::from(kept.is_ready());
             kept.phase = TreesPhase::Absent;
@@ -296,7 +298,7 @@ impl Trees {
     }
 
     /// Abandons any recall or build of a partition.
-    fn forget(&mut self, partition: PartitionId) {
+    fn cancel_work(&mut self, partition: PartitionId) {
         self.recalls.retain(|_, recalled| *recalled != partition);
         self.build.take_if(|build| build.partition == partition);
     }
@@ -415,12 +417,12 @@ impl Trees {
             }
             match held {
                 Some(held) => drop(read.insert(storage_key.clone(), held)),
-                None => build.spoil(),
+                None => build.mark_incomplete(),
             }
         }
         for storage_key in &scanned.damaged {
             found.lost.extend(Key::from_storage_key(storage_key));
-            build.spoil();
+            build.mark_incomplete();
         }
         let writes = being_written.filter_map(|(key, share)| {
             let id = self.id_of(key);

@@ -317,9 +317,9 @@ fn a_node_is_known_from_the_bootstrap_and_its_introduction() {
     for (name, changes) in [("a", 0), ("e", 1), ("f", 2), ("g", 1), ("x", 0)] {
         let introduction = all.introduction(id(name));
         assert_eq!(introduction.len(), changes, "{name}");
-        let mut told = history([found(&["a", "b", "c", "d"])]);
-        told.merge(&introduction);
-        assert_eq!(told.view().unwrap().member(id(name)).is_some(), name != "x", "{name}");
+        let mut introduced = history([found(&["a", "b", "c", "d"])]);
+        introduced.merge(&introduction);
+        assert_eq!(introduced.view().unwrap().member(id(name)).is_some(), name != "x", "{name}");
     }
 }
 

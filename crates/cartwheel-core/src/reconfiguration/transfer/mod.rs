@@ -74,7 +74,7 @@ pub struct TransferContext<'a> {
 /// What transfers want other parts of the node to do.
 #[derive(Debug, Default)]
 pub struct TransferCalls {
-    /// Transfers that have ended: the reconfiguration is to look at their partitions.
+    /// Transfers that have ended: the reconfiguration attends to their partitions next.
     pub ended: Vec<PartitionId>,
 }
 
@@ -139,9 +139,9 @@ impl Transfers {
 
     /// Begins a transfer from the start, of a partition of which this node holds nothing.
     pub fn begin(&mut self, held: &Holdings, partition: PartitionId) {
-        let whole = Grid::of(held.view().ring.partitions(), partition).whole();
+        let full_range = Grid::of(held.view().ring.partitions(), partition).whole();
         self.ending.retain(|&other| other != partition);
-        self.running.insert(partition, Transfer::new(BTreeSet::new(), Some(vec![Part::of(whole)])));
+        self.running.insert(partition, Transfer::new(BTreeSet::new(), Some(vec![Part::of(full_range)])));
     }
 
     /// Sets the groups to fetch and the homes to fetch them from. A transfer of an earlier boot resumes. True once all
@@ -156,14 +156,14 @@ impl Transfers {
         let transfer = self.running.entry(partition).or_insert_with(|| Transfer::new(groups.clone(), None));
         if transfer.parts.is_some() && !transfer.groups.is_empty() && !groups.is_subset(&transfer.groups) {
             // The fetched pages lack some of the groups.
-            let whole = Grid::of(held.view().ring.partitions(), partition).whole();
-            *transfer = Transfer::new(groups.clone(), Some(vec![Part::of(whole)]));
+            let full_range = Grid::of(held.view().ring.partitions(), partition).whole();
+            *transfer = Transfer::new(groups.clone(), Some(vec![Part::of(full_range)]));
         }
         let is_source = |source: NodeId| sources.contains(&source);
         let is_over = sources.is_empty() || transfer.parts.as_ref().is_some_and(Vec::is_empty);
         // A part whose source is no longer one can be requested from another home at once.
         for part in transfer.parts.iter_mut().flatten() {
-            if let Stage::Asked { from, .. } = part.stage
+            if let Stage::Requested { from, .. } = part.stage
                 && !is_source(from)
             {
                 part.stage = Stage::Idle { until: Instant(0), failed: None };
@@ -192,18 +192,18 @@ impl Transfers {
         for &partition in &partitions {
             self.recall(cx, partition);
             self.save(cx, partition);
-            self.ask_again(cx, partition);
+            self.resend_requests(cx, partition);
         }
         // Records of other nodes cannot be merged before the epoch is known.
         if cx.replica.epoch() != Epoch::UNKNOWN {
             let mut load = self.load();
-            partitions.into_iter().for_each(|partition| self.ask(cx, partition, &mut load));
+            partitions.into_iter().for_each(|partition| self.request_pages(cx, partition, &mut load));
         }
     }
 
     fn recall(&mut self, cx: &mut TransferContext<'_>, partition: PartitionId) {
-        let is_asked = || self.recalls.values().any(|&asked| asked == partition);
-        if self.running.get(&partition).is_some_and(|transfer| transfer.parts.is_none()) && !is_asked() {
+        let is_requested = || self.recalls.values().any(|&other| other == partition);
+        if self.running.get(&partition).is_some_and(|transfer| transfer.parts.is_none()) && !is_requested() {
             let id = cx.replica.next_store();
             cx.out.stores.push((id, StoreCommand::Recall { name: saved_name(partition) }));
             self.recalls.insert(id, partition);
@@ -225,11 +225,11 @@ impl Transfers {
     }
 
     /// Repeats the requests for pages that have not arrived.
-    fn ask_again(&mut self, cx: &mut TransferContext<'_>, partition: PartitionId) {
+    fn resend_requests(&mut self, cx: &mut TransferContext<'_>, partition: PartitionId) {
         let Some(transfer) = self.running.get_mut(&partition) else { return };
         let groups = transfer.groups.clone();
         for part in transfer.parts.iter_mut().flatten() {
-            let Stage::Asked { operation, from, tries, again_at } = &mut part.stage else { continue };
+            let Stage::Requested { operation, from, tries, again_at } = &mut part.stage else { continue };
             if *again_at > cx.now.instant {
                 continue;
             }
@@ -253,7 +253,12 @@ impl Transfers {
     }
 
     /// Requests the next page of each idle part, and counts it in `load`.
-    fn ask(&mut self, cx: &mut TransferContext<'_>, partition: PartitionId, load: &mut BTreeMap<NodeId, usize>) {
+    fn request_pages(
+        &mut self,
+        cx: &mut TransferContext<'_>,
+        partition: PartitionId,
+        load: &mut BTreeMap<NodeId, usize>,
+    ) {
         let Some(transfer) = self.running.get_mut(&partition) else { return };
         let (groups, sources) = (&transfer.groups, &transfer.sources);
         for part in transfer.parts.iter_mut().flatten() {
@@ -269,7 +274,7 @@ impl Transfers {
             let turn = (self.next_operation / self.stride) as usize % sources.len().max(1);
             let (before, first) = sources.split_at(turn);
             let free = first.iter().chain(before).filter(is_free);
-            // A source at its limit will answer soon.
+            // A source at its limit will have room soon.
             let Some(&from) = free.min_by_key(|&&source| (failed == Some(source), busy(source))) else { continue };
             if !cx.admission.may_begin(WorkClass::Transfer, cx.now.instant) {
                 return;
@@ -277,35 +282,35 @@ impl Transfers {
             self.next_operation += self.stride;
             let operation = self.next_operation;
             let again_at = cx.now.instant + cx.timing.resend_after * 2;
-            part.stage = Stage::Asked { operation, from, tries: 1, again_at };
+            part.stage = Stage::Requested { operation, from, tries: 1, again_at };
             *load.entry(from).or_default() += 1;
             cx.fetch(from, operation, Fetch { partition, groups: groups.clone(), range: part.left.clone() });
         }
     }
 
     /// The partition that is fetched by this operation, and the index of the part.
-    fn place_of(&self, operation: u64) -> Option<(PartitionId, usize)> {
-        let place = |transfer: &Transfer| transfer.parts.as_ref()?.iter().position(|part| part.is_at(operation));
-        self.running.iter().find_map(|(&partition, transfer)| Some((partition, place(transfer)?)))
+    fn locate(&self, operation: u64) -> Option<(PartitionId, usize)> {
+        let location = |transfer: &Transfer| transfer.parts.as_ref()?.iter().position(|part| part.is_at(operation));
+        self.running.iter().find_map(|(&partition, transfer)| Some((partition, location(transfer)?)))
     }
 
-    fn part(&mut self, (partition, place): (PartitionId, usize)) -> Option<&mut Part> {
-        self.running.get_mut(&partition)?.parts.as_mut()?.get_mut(place)
+    fn part(&mut self, (partition, location): (PartitionId, usize)) -> Option<&mut Part> {
+        self.running.get_mut(&partition)?.parts.as_mut()?.get_mut(location)
     }
 
     /// The partition that is fetched by this operation.
     pub fn partition_of(&self, operation: u64) -> Option<PartitionId> {
-        self.place_of(operation).map(|(partition, _)| partition)
+        self.locate(operation).map(|(partition, _)| partition)
     }
 
-    /// A home has answered.
+    /// Takes in a home's page or refusal.
     pub fn on_fetched(&mut self, cx: &mut TransferContext<'_>, from: NodeId, request_id: RequestId, fetched: Fetched) {
         let held = cx.held;
-        let Some(place) = self.place_of(request_id.operation) else { return };
-        let partition = place.0;
-        let Some(part) = self.part(place) else { return };
-        let Stage::Asked { from: asked, .. } = part.stage else { return };
-        if asked != from {
+        let Some(location) = self.locate(request_id.operation) else { return };
+        let partition = location.0;
+        let Some(part) = self.part(location) else { return };
+        let Stage::Requested { from: source, .. } = part.stage else { return };
+        if source != from {
             return;
         }
         let put_off = |until: Instant| Stage::Idle { until, failed: Some(from) };
@@ -325,7 +330,7 @@ impl Transfers {
             part.stage = put_off(cx.now.instant + RETRY_AFTER);
             return;
         }
-        let goes_on = page.next.as_ref().is_none_or(|next| *next > part.left.from && part.left.ends_after(next));
+        let advances = page.next.as_ref().is_none_or(|next| *next > part.left.from && part.left.ends_after(next));
         let end = page.next.clone().or_else(|| part.left.upto.clone());
         let fetched = KeyRange { from: part.left.from.clone(), upto: end };
         let key = |storage_key: &Bytes| {
@@ -333,7 +338,7 @@ impl Transfers {
             (held.partition_of(&key) == partition).then_some(key)
         };
         let keys: Option<Vec<Key>> = page.records.iter().map(|(storage_key, _)| key(storage_key)).collect();
-        let Some(keys) = keys.filter(|_| goes_on) else {
+        let Some(keys) = keys.filter(|_| advances) else {
             cx.out.events.push(Event::ExchangeRefused(from));
             part.stage = put_off(cx.now.instant + RETRY_AFTER);
             return;
@@ -342,7 +347,7 @@ impl Transfers {
         let records = keys.len() as u64;
         let waiting = (1..).take(keys.len()).collect();
         for (number, (key, (_, state))) in (1..).zip(keys.into_iter().zip(page.records)) {
-            let ask = ReplicaRequest::Merge {
+            let request = ReplicaRequest::Merge {
                 key,
                 state,
                 epoch: page.epoch,
@@ -353,32 +358,32 @@ impl Transfers {
             cx.out.requests.push((
                 cx.held.me().node,
                 RequestId { requester: Requester::Transfer, operation, round: number },
-                ask,
+                request,
             ));
         }
         part.stage = Stage::Storing { operation, from, waiting, has_failed: false, next: page.next };
         cx.admission.does(WorkClass::Transfer, records as usize, cx.now.instant);
         cx.out.events.push(Event::TransferReceived { partition, records, bytes: page.bytes });
-        self.go_on(cx, operation);
+        self.advance(cx, operation);
     }
 
-    /// This node's replica has answered a merge.
-    pub fn answered(&mut self, cx: &mut TransferContext<'_>, request_id: RequestId, answer: &ReplicaResponse) {
-        let Some(part) = self.place_of(request_id.operation).and_then(|place| self.part(place)) else { return };
+    /// Takes in the response of this node's replica to a merge.
+    pub fn on_response(&mut self, cx: &mut TransferContext<'_>, request_id: RequestId, response: &ReplicaResponse) {
+        let Some(part) = self.locate(request_id.operation).and_then(|location| self.part(location)) else { return };
         let Stage::Storing { waiting, has_failed, .. } = &mut part.stage else { return };
         if waiting.remove(&request_id.round) {
-            *has_failed |= !matches!(answer, ReplicaResponse::Stored);
-            self.go_on(cx, request_id.operation);
+            *has_failed |= !matches!(response, ReplicaResponse::Stored);
+            self.advance(cx, request_id.operation);
         }
     }
 
     /// Goes on to the next page once all records of a page are stored.
-    fn go_on(&mut self, cx: &mut TransferContext<'_>, operation: u64) {
-        let Some((partition, place)) = self.place_of(operation) else { return };
+    fn advance(&mut self, cx: &mut TransferContext<'_>, operation: u64) {
+        let Some((partition, location)) = self.locate(operation) else { return };
         let Some(transfer) = self.running.get_mut(&partition) else { return };
         let parts_max = transfer.sources.len().min(PARTS_MAX);
         let Some(parts) = &mut transfer.parts else { return };
-        let part = &mut parts[place];
+        let part = &mut parts[location];
         let Stage::Storing { waiting, has_failed, next, .. } = &mut part.stage else { return };
         if !waiting.is_empty() {
             return;
@@ -392,10 +397,10 @@ impl Transfers {
         if let Some(next) = next.take() {
             part.left.from = next;
             part.stage = Stage::Idle { until: cx.now.instant, failed: None };
-            let rest = if parts.len() < parts_max { parts[place].split() } else { None };
+            let rest = if parts.len() < parts_max { parts[location].split() } else { None };
             parts.extend(rest);
         } else {
-            parts.remove(place);
+            parts.remove(location);
         }
         if parts.is_empty() {
             cx.out.calls.ended.push(partition);
@@ -425,14 +430,14 @@ impl Transfers {
         let Some(transfer) = self.running.get_mut(&partition).filter(|transfer| transfer.parts.is_none()) else {
             return;
         };
-        let whole = Grid::of(cx.held.view().ring.partitions(), partition).whole();
+        let full_range = Grid::of(cx.held.view().ring.partitions(), partition).whole();
         let saved = match result {
             StoreResult::Read(Ok(Some(bytes))) => wire::decode_transfer(&bytes),
             _ => None,
         };
         let counts = |saved: &Saved| {
             let is_wide =
-                saved.groups.is_superset(&transfer.groups) && saved.left.iter().all(|left| whole.covers(left));
+                saved.groups.is_superset(&transfer.groups) && saved.left.iter().all(|left| full_range.covers(left));
             saved.floor == self.loss_floor && saved.left.len() <= PARTS_MAX && is_wide
         };
         match saved.filter(counts) {
@@ -440,7 +445,7 @@ impl Transfers {
                 transfer.parts = Some(saved.left.into_iter().map(Part::of).collect());
                 transfer.groups = saved.groups;
             }
-            None => transfer.parts = Some(vec![Part::of(whole)]),
+            None => transfer.parts = Some(vec![Part::of(full_range)]),
         }
         if transfer.parts.as_ref().is_some_and(Vec::is_empty) {
             cx.out.calls.ended.push(partition);

@@ -23,7 +23,7 @@ pub(super) enum Stage {
     /// Nothing is requested before `until`. The home that has `failed` last is the last choice for the next request.
     Idle { until: Instant, failed: Option<NodeId> },
     /// A page was requested.
-    Asked { operation: u64, from: NodeId, tries: u32, again_at: Instant },
+    Requested { operation: u64, from: NodeId, tries: u32, again_at: Instant },
     /// A page has arrived, and its records are being stored.
     Storing { operation: u64, from: NodeId, waiting: BTreeSet<u32>, has_failed: bool, next: Option<Bytes> },
 }
@@ -37,15 +37,15 @@ impl Part {
     pub const fn source(&self) -> Option<NodeId> {
         match self.stage {
             Stage::Idle { .. } => None,
-            Stage::Asked { from, .. } | Stage::Storing { from, .. } => Some(from),
+            Stage::Requested { from, .. } | Stage::Storing { from, .. } => Some(from),
         }
     }
 
     /// Whether the part waits for this operation.
-    pub const fn is_at(&self, asked: u64) -> bool {
+    pub const fn is_at(&self, id: u64) -> bool {
         match self.stage {
             Stage::Idle { .. } => false,
-            Stage::Asked { operation, .. } | Stage::Storing { operation, .. } => operation == asked,
+            Stage::Requested { operation, .. } | Stage::Storing { operation, .. } => operation == id,
         }
     }
 
@@ -53,7 +53,7 @@ impl Part {
     pub const fn wake_at(&self) -> Option<Instant> {
         match self.stage {
             Stage::Idle { until, .. } => Some(until),
-            Stage::Asked { again_at, .. } => Some(again_at),
+            Stage::Requested { again_at, .. } => Some(again_at),
             Stage::Storing { .. } => None,
         }
     }

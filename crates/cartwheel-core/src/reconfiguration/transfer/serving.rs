@@ -26,8 +26,8 @@ pub(super) struct Serving {
 }
 
 impl Transfers {
-    /// A peer asks for a page.
-    pub fn asked(&mut self, cx: &mut TransferContext<'_>, from: NodeId, request_id: RequestId, fetch: Fetch) {
+    /// Handles a peer's request for a page.
+    pub fn on_fetch(&mut self, cx: &mut TransferContext<'_>, from: NodeId, request_id: RequestId, fetch: Fetch) {
         match self.may_serve(cx, from, &fetch) {
             Ok(()) => {
                 let id = cx.replica.next_store();

@@ -152,10 +152,10 @@ impl TestReplica {
 
     pub fn merge(&mut self, state: &State) {
         let (state, confirm) = (state.clone(), Confirm::Stored);
-        let ask =
+        let request =
             ReplicaRequest::Merge { key: key(), state, epoch: Epoch(1), heals: None, confirm, stands_in_for: None };
         let mut out = Outbox::default();
-        self.replica.ask(self.now(), Caller::Local(REQUEST_ID), ask, &mut out);
+        self.replica.take_request(self.now(), Caller::Local(REQUEST_ID), request, &mut out);
         self.finish(out);
     }
 

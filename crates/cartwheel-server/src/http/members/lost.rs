@@ -16,11 +16,11 @@ fn lost(api: &ApiState, after: &View) -> BTreeSet<Home> {
     let liveness = api.liveness();
     let phases = api.phases();
     let homes: BTreeSet<Home> = phases.iter().flat_map(ConfigPhase::both).flat_map(|of| &of.homes).copied().collect();
-    let answers = |home: &Home| {
+    let responds = |home: &Home| {
         let is_present = after.member(home.node).is_some_and(|known| known.member.incarnation == home.incarnation);
         is_present && (home.node == api.local().node || liveness.status(home.node) != Status::Down)
     };
-    homes.into_iter().filter(|home| after.is_removed(*home) && !answers(home)).collect()
+    homes.into_iter().filter(|home| after.is_removed(*home) && !responds(home)).collect()
 }
 
 /// The change that marks these homes as lost.

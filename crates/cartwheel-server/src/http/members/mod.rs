@@ -305,15 +305,15 @@ fn kind_of(
     }))
 }
 
-/// The address `said`, or the one before if none is given.
-fn address(said: Option<&String>, before: String) -> Result<String, ApiError> {
-    let Some(said) = said else { return Ok(before) };
-    match said.parse::<ListenAddr>() {
+/// The address `given`, or the one before if there is none.
+fn address(given: Option<&String>, before: String) -> Result<String, ApiError> {
+    let Some(given) = given else { return Ok(before) };
+    match given.parse::<ListenAddr>() {
         Ok(addr) if addr.is_specific() => Ok(addr.to_string()),
         Ok(_) => {
-            Err(ApiError::bad_request(format!("{said} is not one address: give one that other nodes can connect to")))
+            Err(ApiError::bad_request(format!("{given} is not one address: give one that other nodes can connect to")))
         }
-        Err(why) => Err(ApiError::bad_request(format!("{said:?} is not an address: {why}"))),
+        Err(why) => Err(ApiError::bad_request(format!("{given:?} is not an address: {why}"))),
     }
 }
 
@@ -475,9 +475,9 @@ mod tests {
     }
 
     async fn declined(body: &Value) -> String {
-        let (status, answer) = call("POST", "/v1/cluster/members", Err(Refusal::Overloaded), body.to_string()).await;
-        assert_eq!((status, &answer["error"]), (StatusCode::BAD_REQUEST, &json!("bad_request")), "{answer}");
-        answer["message"].as_str().unwrap().to_owned()
+        let (status, response) = call("POST", "/v1/cluster/members", Err(Refusal::Overloaded), body.to_string()).await;
+        assert_eq!((status, &response["error"]), (StatusCode::BAD_REQUEST, &json!("bad_request")), "{response}");
+        response["message"].as_str().unwrap().to_owned()
     }
 
     #[tokio::test]

@@ -113,7 +113,7 @@ impl Upgrade {
     }
 }
 
-/// The highest version that all members speak; none while one has not said which it speaks.
+/// The highest version that all members speak; none while one has not reported its versions.
 fn lowest_of(view: &View, own: NodeId, speak: &PeersSpeak) -> Option<Protocol> {
     let others = view.members().map(|member| member.member.id).filter(|&member| member != own);
     let newest = others.map(|member| speak.get(&member).map(|spoken| spoken.newest));

@@ -45,8 +45,8 @@ pub fn follow_test_offset() -> io::Result<()> {
 
 /// Applies the offset in `file`. A file that is absent or incomplete changes nothing.
 fn apply(file: &Path) {
-    let said = fs::read_to_string(file).ok().and_then(|text| parse(&text));
-    if let Some(offset_ms) = said {
+    let offset = fs::read_to_string(file).ok().and_then(|text| parse(&text));
+    if let Some(offset_ms) = offset {
         OFFSET_MS.store(offset_ms, Ordering::Relaxed);
     }
 }
