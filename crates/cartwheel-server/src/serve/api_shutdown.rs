@@ -1,7 +1,7 @@
 //! Stops serving clients: when the node stops, or when a leaving node has handed over everything.
 //!
 //! The others stop talking to a node once they have recorded that it has left, and its last client requests may need them. So a leaving node
-//! first ends flags requests, and then reports that it has handed over everything.
+//! first ends all requests, and then reports that it has handed over everything.
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

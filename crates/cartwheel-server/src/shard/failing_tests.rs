@@ -195,7 +195,7 @@ fn turns_on(medium: &Medium) -> Turns<Node, NoPeers> {
         }
     };
     let disk = Disk::new(Box::new(FailingStore(medium.clone())), Box::new(reopen), Reserve::none());
-    Turns::new(node(), disk, NoPeers, Clock::start())
+    Turns::new(node(), disk, NoPeers, Clock::start()).without_time_limit()
 }
 
 /// The values under key `number`.

@@ -65,6 +65,8 @@ pub(super) struct Turns<M, O> {
     /// The number of tombstones at the last count.
     tombstones: u64,
     metrics: ShardMetrics,
+    /// [`TURN_FOR`], except in tests.
+    turn_for: Duration,
     wake_at: Option<Instant>,
     finished: Option<Epoch>,
     drained: Option<bool>,
@@ -149,6 +151,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             clients_begun: 0,
             tombstones: 0,
             metrics: ShardMetrics::default(),
+            turn_for: TURN_FOR,
             wake_at: None,
             finished: None,
             drained: None,
@@ -159,6 +162,12 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     /// Counts in `metrics`.
     pub(super) fn counted(self, metrics: ShardMetrics) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// Lets a turn step as long as it wants, however slow the machine is.
+    #[cfg(test)]
+    pub(super) fn without_time_limit(self) -> Self {
+        Self { turn_for: Duration::MAX, ..self }
     }
 
     /// Reads large records on this thread.
@@ -287,8 +296,8 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.metrics.turn(self.inputs.len());
         let (mut stepped, mut has_taken_large) = (Duration::ZERO, false);
         loop {
-            stepped += self.step_for(TURN_FOR.saturating_sub(stepped));
-            let is_over = stepped >= TURN_FOR;
+            stepped += self.step_for(self.turn_for.saturating_sub(stepped));
+            let is_over = stepped >= self.turn_for;
             // What the machine sends before a commit does not depend on it, so it does not wait for the disk.
             self.flush();
             if !self.writes.commands.is_empty() {
