@@ -20,7 +20,7 @@ pub(super) struct LoadSummary {
     stored: u64,
     /// Records stored by earlier runs.
     stored_before: u64,
-    /// BadRecord records that were skipped.
+    /// Bad records that were skipped.
     skipped: u64,
     /// The first bad records of this run.
     bad: Vec<BadRecord>,
