@@ -65,6 +65,8 @@ pub struct Limits {
     pub idle_actors_max: usize,
     /// Bytes of records kept for other nodes. At this size no more hints are accepted.
     pub hint_bytes_max: u64,
+    /// Bytes of decoded records that are kept in memory.
+    pub record_cache_bytes: usize,
     /// Average number of keys in a leaf of a Merkle tree. Above it the tree grows deeper.
     pub leaf_keys_max: u32,
 }
@@ -75,18 +77,24 @@ pub const SIBLING_BYTES_MAX: usize = 2 * (VALUE_BYTES_MAX as usize + VALUE_HEAD_
 /// The most that a value takes besides its bytes. A media type comes in a request's head, which has at most 64 KiB.
 const VALUE_HEAD_BYTES: usize = 80 << 10;
 
+impl Limits {
+    /// The limits of a node that has no others.
+    pub const DEFAULT: Self = Self {
+        operations_max: 10_000,
+        tasks_max: 50_000,
+        siblings_max: 128,
+        sibling_bytes_max: SIBLING_BYTES_MAX,
+        context_singles_max: SINGLES_MAX,
+        idle_actors_max: 8,
+        hint_bytes_max: u64::MAX,
+        record_cache_bytes: 16 << 20,
+        leaf_keys_max: 64,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            operations_max: 10_000,
-            tasks_max: 50_000,
-            siblings_max: 128,
-            sibling_bytes_max: SIBLING_BYTES_MAX,
-            context_singles_max: SINGLES_MAX,
-            idle_actors_max: 8,
-            hint_bytes_max: u64::MAX,
-            leaf_keys_max: 64,
-        }
+        Self::DEFAULT
     }
 }
 

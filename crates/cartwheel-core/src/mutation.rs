@@ -109,11 +109,13 @@ pub enum Mutation {
     ListsStandApart,
     /// No node stores a write in place of a home whose incarnation is over, until a reconfiguration has replaced that home.
     VacantPlacesStayEmpty,
+    /// A write leaves the decoded record in memory that it replaces in the store.
+    CachedRecordKept,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 52] = [
         Self::ReuseLostActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -165,6 +167,7 @@ impl Mutation {
         Self::DebtSettledWithoutHome,
         Self::ListsStandApart,
         Self::VacantPlacesStayEmpty,
+        Self::CachedRecordKept,
     ];
 
     /// The name on the command line.
@@ -221,6 +224,7 @@ impl Mutation {
             Self::DebtSettledWithoutHome => "debt-settled-without-home",
             Self::ListsStandApart => "lists-stand-apart",
             Self::VacantPlacesStayEmpty => "vacant-places-stay-empty",
+            Self::CachedRecordKept => "cached-record-kept",
         }
     }
 }

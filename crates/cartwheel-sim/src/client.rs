@@ -19,10 +19,11 @@ use crate::options::Workload;
 use crate::rng::Rng;
 use crate::run::Alarm;
 use crate::workload;
-use crate::world::{Minted, World};
+use crate::world::{Minted, TURN_US_MAX, World};
 
-/// How long after its timeout a response may come: timers are exact here, and messages between clients and nodes take no time.
-const SLACK_US: u64 = 1_000;
+/// How long after its timeout a response may come: timers are exact here, and messages between clients and nodes take no time. A node may take
+/// the request and the end of its time each a turn late.
+const SLACK_US: u64 = 1_000 + 2 * TURN_US_MAX;
 
 /// The most attempts of one write.
 const ATTEMPTS_MAX: u32 = 4;

@@ -58,6 +58,8 @@ pub struct Machine {
     /// Whether it is paused: then its inputs wait in `backlog`.
     pub(crate) paused: bool,
     pub(crate) backlog: VecDeque<Input>,
+    /// Whether a turn is due in which it takes its inputs.
+    pub(crate) has_turn: bool,
     /// When it last crashed, in microseconds of simulated time.
     pub(crate) down_since_us: u64,
     /// When it last started or resumed.
@@ -97,6 +99,7 @@ impl Machine {
             clock,
             paused: false,
             backlog: VecDeque::new(),
+            has_turn: false,
             down_since_us: 0,
             running_since_us: 0,
             wake_at_us: None,
@@ -118,6 +121,7 @@ impl Machine {
         self.node = None;
         self.paused = false;
         self.backlog.clear();
+        self.has_turn = false;
         self.wake_at_us = None;
         let lost = self.disk.crash(least);
         (std::mem::take(&mut self.unanswered), lost)

@@ -228,6 +228,8 @@ impl Options {
             options.faults.wipe = Some(Rate { every_us, lasts_us });
         }
         options.compare_replicas(&mut Rng::new(seed, Stream::Exchange));
+        // None, one of a few records, and one of all records.
+        options.cluster.limits.record_cache_bytes = *Rng::new(seed, Stream::Caches).pick(&[0, 0, 25_000, 16 << 20]);
         let rng = &mut Rng::new(seed, Stream::Epochs);
         if rng.chance(100) {
             options.slow_down(rng);

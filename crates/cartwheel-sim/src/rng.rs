@@ -50,6 +50,10 @@ pub enum Stream {
     Copies = 31,
     /// Clusters whose founder leaves, and the restarts of their stand-ins.
     Founders = 32,
+    /// Runs whose nodes take several inputs in a step.
+    Turns = 33,
+    /// Sizes of the nodes' caches of records.
+    Caches = 34,
 }
 
 /// A seeded generator.

@@ -32,6 +32,8 @@ const COLLECTED_US: u64 = 10 * 60 * 1_000_000;
 
 /// The share of runs that end with the crash of a node, in a thousand.
 const CRASHES_PER_MILLE: u32 = 125;
+/// The share of runs whose nodes take several inputs in a step, as the server's do under load.
+const TURNS_PER_MILLE: u32 = 250;
 /// How often, and for how long each time, the cluster is waited for until its replicas are equal.
 const WAITS_MAX: u32 = 12;
 const WAIT_US: u64 = 5_000_000;
@@ -226,6 +228,8 @@ impl Run {
             trace,
             Some((settings_rng, probes_rng, Rng::new(seed, Stream::Epochs))),
         );
+        let mut turns_rng = Rng::new(seed, Stream::Turns);
+        let world = world.with_turns(turns_rng.chance(TURNS_PER_MILLE).then_some(turns_rng));
         let mut faults_rng = Rng::new(seed, Stream::Faults);
         let rng = Rng::new(faults_rng.bits(), Stream::Faults);
         let mut room_rng = Rng::new(seed, Stream::Room);

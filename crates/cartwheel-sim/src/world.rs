@@ -58,6 +58,8 @@ enum Event {
     Stored { machine: usize, boot: u32, id: StoreId, result: StoreResult, durable: Durable },
     /// A tick of a node is due.
     Tick { machine: usize, boot: u32 },
+    /// A node takes the inputs that have gathered.
+    Turn { machine: usize, boot: u32 },
     /// A notice arrives.
     DeliverNotice { from: usize, to: usize, envelope: Box<Envelope> },
     /// A control's history has been saved, or not.
@@ -71,6 +73,9 @@ enum Event {
     /// An alarm of the driver is due.
     Alarm(u64),
 }
+
+/// The longest time between two turns of a node.
+pub(crate) const TURN_US_MAX: u64 = 2_000;
 
 /// An event and its time. Events of the same time happen in the order in which they were scheduled.
 #[derive(Debug)]
@@ -110,6 +115,8 @@ pub struct World {
     controls: Option<Controls>,
     network: Network,
     nodes_rng: Rng,
+    /// The times between turns, if nodes gather their inputs. Otherwise each input is a step.
+    turns_rng: Option<Rng>,
     now_us: u64,
     sequence: u64,
     messages: u64,
@@ -158,6 +165,7 @@ impl World {
             controls: controls.map(|(settings, probes, epochs)| Controls::new(settings, probes, epochs)),
             network,
             nodes_rng: Rng::new(seed, Stream::Nodes),
+            turns_rng: None,
             now_us: 0,
             sequence: 0,
             messages: 0,
@@ -182,6 +190,12 @@ impl World {
             world.start(index);
         }
         world
+    }
+
+    /// Lets nodes gather their inputs from now on, for random times, and take several of them in a step.
+    #[must_use]
+    pub fn with_turns(self, turns_rng: Option<Rng>) -> Self {
+        Self { turns_rng, ..self }
     }
 
     /// The simulated time, in microseconds since the start.
@@ -298,6 +312,16 @@ impl World {
                     self.input(machine, Input::Tick);
                 }
             }
+            Event::Turn { machine, boot } => {
+                let at = &mut self.machines[machine];
+                if at.boot == boot {
+                    at.has_turn = false;
+                    // Otherwise it takes its turn when it resumes.
+                    if !at.paused {
+                        self.take_turn(machine);
+                    }
+                }
+            }
             Event::DeliverNotice { from, to, envelope } => self.deliver_notice(from, to, *envelope),
             Event::SettingsSaved { machine, boot, history, stored, failed } => {
                 self.settings_saved(machine, boot, history, stored, failed);
@@ -351,16 +375,39 @@ impl World {
         self.input(machine, Input::Stored(id, result));
     }
 
-    /// Gives an input to a node, or keeps it while the node is paused.
+    /// Gives an input to a node, or keeps it while the node is paused or gathers its inputs.
     fn input(&mut self, index: usize, input: Input) {
         let machine = &mut self.machines[index];
-        if machine.paused {
+        if machine.paused || self.turns_rng.is_some() {
             machine.backlog.push_back(input);
+            if !machine.paused {
+                self.schedule_turn(index);
+            }
             return;
         }
         let now = machine.clock.read(self.now_us);
         if let Some(node) = &mut machine.node {
             let effects = node.step(now, input);
+            self.carry_out(index, effects);
+        }
+    }
+
+    /// Schedules a turn of a node that gathers its inputs, unless one is due already.
+    fn schedule_turn(&mut self, index: usize) {
+        let Some(rng) = &mut self.turns_rng else { return };
+        let machine = &mut self.machines[index];
+        if !std::mem::replace(&mut machine.has_turn, true) {
+            let (at_us, boot) = (self.now_us + rng.below(TURN_US_MAX), machine.boot);
+            self.schedule(at_us, Event::Turn { machine: index, boot });
+        }
+    }
+
+    /// Lets a node take all inputs that have gathered, in one step.
+    fn take_turn(&mut self, index: usize) {
+        let machine = &mut self.machines[index];
+        let now = machine.clock.read(self.now_us);
+        if let Some(node) = &mut machine.node {
+            let effects = node.step_all(now, std::mem::take(&mut machine.backlog).into_iter());
             self.carry_out(index, effects);
         }
     }
@@ -580,7 +627,8 @@ impl World {
     /// Stops a node in order: it saves what it wants to, and all its writes are synced.
     pub fn stop(&mut self, index: usize) -> Vec<Key> {
         self.note(TraceKind::Fault, &[11, index as u8], |cluster| format!("{} stops in order", cluster.name(index)));
-        self.input(index, Input::Stop);
+        self.machines[index].backlog.push_back(Input::Stop);
+        self.take_turn(index);
         let all = self.machines[index].disk.unsynced().count();
         let lost = self.crash(index, all);
         self.machines[index].was_stopped = true;
@@ -638,6 +686,9 @@ impl World {
         let machine = &mut self.machines[index];
         machine.paused = false;
         machine.running_since_us = self.now_us;
+        if self.turns_rng.is_some() {
+            return self.schedule_turn(index);
+        }
         for input in std::mem::take(&mut machine.backlog) {
             self.input(index, input);
         }

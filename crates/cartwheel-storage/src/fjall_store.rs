@@ -11,7 +11,7 @@ use fjall::{
 
 use crate::batch::Write;
 use crate::journal;
-use crate::{Batch, Durability, IndexScan, Keys, Reader, Scan, Store, StoreError};
+use crate::{Batch, Committer, Durability, IndexScan, Keys, Reader, Scan, Store, StoreError};
 
 /// Records of at least this size are stored in files of their own, so that compaction moves only their keys.
 ///
@@ -42,6 +42,7 @@ impl Default for FjallOptions {
 }
 
 /// A store on disk: one fjall database in a directory of its own.
+#[derive(Clone)]
 pub struct FjallStore {
     records: Keyspace,
     meta: Keyspace,
@@ -101,6 +102,34 @@ impl FjallStore {
         [&self.records, &self.meta, &self.index].into_iter().any(behind)
     }
 
+    fn commit_shared(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        // Without a mode, the batch would stay in this process's memory until the next commit.
+        let mode = match durability {
+            Durability::Os => PersistMode::Buffer,
+            Durability::Synced => PersistMode::SyncData,
+        };
+        let writes = batch.checked()?;
+        if writes.is_empty() {
+            return if durability == Durability::Synced {
+                self.database.persist(mode).map_err(StoreError::from)
+            } else {
+                Ok(())
+            };
+        }
+        self.wait_for_flushes()?;
+        let mut journaled = self.database.batch().durability(Some(mode));
+        for write in writes {
+            match write {
+                Write::Put(key, record) => journaled.insert(&self.records, key, record),
+                Write::Remove(key) => journaled.remove(&self.records, key),
+                Write::PutMeta(name, value) => journaled.insert(&self.meta, name, value),
+                Write::AddIndex(entry) => journaled.insert(&self.index, entry, []),
+                Write::RemoveIndex(entry) => journaled.remove(&self.index, entry),
+            }
+        }
+        journaled.commit().map_err(StoreError::from)
+    }
+
     /// Opens the store in `dir` again after a commit has failed in this process. The failed store must have been dropped.
     ///
     /// # Errors
@@ -126,6 +155,15 @@ struct FjallReader(Keyspace);
 impl Reader for FjallReader {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         Ok(self.0.get(key)?.map(Bytes::from))
+    }
+}
+
+/// A [`Committer`] of a [`FjallStore`], which shares its database.
+struct FjallCommitter(FjallStore);
+
+impl Committer for FjallCommitter {
+    fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        self.0.commit_shared(batch, durability)
     }
 }
 
@@ -178,32 +216,16 @@ impl Store for FjallStore {
         self.database.write_buffer_size()
     }
 
+    fn committer(&self) -> Option<Box<dyn Committer>> {
+        Some(Box::new(FjallCommitter(self.clone())))
+    }
+
+    fn is_behind(&self) -> bool {
+        Self::is_behind(self)
+    }
+
     fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
-        // Without a mode, the batch would stay in this process's memory until the next commit.
-        let mode = match durability {
-            Durability::Os => PersistMode::Buffer,
-            Durability::Synced => PersistMode::SyncData,
-        };
-        let writes = batch.checked()?;
-        if writes.is_empty() {
-            return if durability == Durability::Synced {
-                self.database.persist(mode).map_err(StoreError::from)
-            } else {
-                Ok(())
-            };
-        }
-        self.wait_for_flushes()?;
-        let mut journaled = self.database.batch().durability(Some(mode));
-        for write in writes {
-            match write {
-                Write::Put(key, record) => journaled.insert(&self.records, key, record),
-                Write::Remove(key) => journaled.remove(&self.records, key),
-                Write::PutMeta(name, value) => journaled.insert(&self.meta, name, value),
-                Write::AddIndex(entry) => journaled.insert(&self.index, entry, []),
-                Write::RemoveIndex(entry) => journaled.remove(&self.index, entry),
-            }
-        }
-        journaled.commit().map_err(StoreError::from)
+        self.commit_shared(batch, durability)
     }
 }
 

@@ -55,6 +55,17 @@ pub trait Reader: Send {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 }
 
+/// Commits to a store on another thread than its owner's, which reads meanwhile and commits nothing itself.
+///
+/// It keeps the store's files open, so it must be dropped before the store is opened again.
+pub trait Committer: Send {
+    /// As [`Store::commit`].
+    ///
+    /// # Errors
+    /// As for [`Store::commit`].
+    fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError>;
+}
+
 /// The store of a shard.
 pub trait Store: Send {
     /// The record of `key`, if there is one.
@@ -95,9 +106,19 @@ pub trait Store: Send {
         None
     }
 
+    /// A committer for another thread, if the store supports that.
+    fn committer(&self) -> Option<Box<dyn Committer>> {
+        None
+    }
+
     /// The size of the committed data that is not flushed yet, in bytes. Flushing needs that much disk space in addition to what the store uses.
     fn unflushed_bytes(&self) -> u64 {
         0
+    }
+
+    /// Whether a commit would wait now, because the engine is behind with earlier ones.
+    fn is_behind(&self) -> bool {
+        false
     }
 
     /// Commits `batch` as a whole: after a crash, all of it is there or nothing. Its writes take effect in the order in which they were added.

@@ -722,6 +722,7 @@ impl Exchange {
     /// Reads a record that is unreadable or lost. The replica then marks it, and its loss is healed.
     fn check(&mut self, cx: &mut ExchangeContext<'_>, key: Key) {
         if self.checks.len() < CHECKS_MAX {
+            cx.replica.forget_cached(&key);
             let operation = self.number();
             let request = ReplicaRequest::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
             cx.out.requests.push((cx.me, RequestId { requester: Requester::Exchange, operation, round: 0 }, request));

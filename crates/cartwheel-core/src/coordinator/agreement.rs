@@ -115,7 +115,7 @@ impl Agreement {
         }
         let grown = state.is_some_and(|state| self.joined.state.merge(state).changed);
         if grown {
-            self.joined.digest = StateDigest::of(&self.joined.state);
+            self.joined.digest = self.joined.state.digest();
         }
         grown
     }
@@ -147,7 +147,7 @@ mod tests {
             digest: StateDigest::of(&state(&[1, 2])),
             epoch: None,
             at_home: 2,
-            held: held.iter().map(|(node, state)| (NodeId::new(*node), StateDigest::of(state))).collect(),
+            held: held.iter().map(|(node, state)| (NodeId::new(*node), state.digest())).collect(),
             memories: BTreeMap::new(),
             syncing: BTreeSet::new(),
             stand_ins: BTreeSet::new(),

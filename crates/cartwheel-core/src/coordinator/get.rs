@@ -9,7 +9,7 @@ use crate::cluster::configuration::ConfigStamp;
 use crate::cluster::membership::{BucketSettings, Conflict};
 use crate::event::{Event, Repair};
 use crate::message::client::{Acks, Consistency, Get, Got, Refusal, Reply, Shortfall};
-use crate::message::{Confirm, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, StateDigest, Want};
+use crate::message::{Confirm, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, Want};
 use crate::mutation::Mutation;
 use crate::replica::gc::Rules;
 use crate::ring::quorum::Quorum;
@@ -163,11 +163,11 @@ impl GetOp {
             }
             ReplicaResponse::State { state, epoch, .. } => {
                 if joined.state.merge(state).changed {
-                    joined.digest = StateDigest::of(&joined.state);
+                    joined.digest = joined.state.digest();
                     joined.epoch = joined.epoch.into_iter().chain([*epoch]).min();
                 }
                 if is_home {
-                    joined.held.insert(from, StateDigest::of(state));
+                    joined.held.insert(from, state.digest());
                 }
                 for node in joined.behind() {
                     repair(cx, self.id, &self.key, joined, node);

@@ -38,7 +38,7 @@ impl HandOverOp {
             OperationEvent::Response(from, READ, _, ReplicaResponse::State { state, epoch, .. })
                 if from == cx.me && self.sent.is_none() =>
             {
-                self.sent = Some(StateDigest::of(&state));
+                self.sent = Some(state.digest());
                 let request = ReplicaRequest::Merge {
                     key: self.key.clone(),
                     state,

@@ -298,7 +298,7 @@ impl ReadRound {
         let node_response = match response {
             ReplicaResponse::State { state, epoch, loss } => NodeResponse {
                 role,
-                digest: StateDigest::of(&state),
+                digest: state.digest(),
                 state: Some(state),
                 epoch: Some(epoch),
                 counts: loss.is_none(),
@@ -444,7 +444,7 @@ impl ReadRound {
                 for other in distinct.values() {
                     state.merge(other);
                 }
-                (StateDigest::of(&state), state)
+                (state.digest(), state)
             }
         };
         let at_home = self.homes_counted();
@@ -493,7 +493,7 @@ mod tests {
         let loss = (!counts).then_some(Loss(1));
         match want {
             Want::State => ReplicaResponse::State { state: state.clone(), epoch: Epoch(1), loss },
-            Want::Digest => ReplicaResponse::Digest { digest: StateDigest::of(state), loss },
+            Want::Digest => ReplicaResponse::Digest { digest: state.digest(), loss },
         }
     }
 

@@ -77,7 +77,7 @@ impl Node {
                 }
                 gc_sweep::GcTask::Collect(key, entry) => {
                     self.admission.begin(WorkClass::Collect, step.now.instant);
-                    self.replica.collect(key, entry, &mut step.replica);
+                    self.replica.collect(step.now, key, entry, &mut step.replica);
                     self.settle(step);
                 }
             }

@@ -64,3 +64,18 @@ pub struct Effects {
     /// When the node wants an [`Input::Tick`] at the latest. It replaces the time that the step before returned.
     pub wake_at: Option<Instant>,
 }
+
+impl Effects {
+    /// Adds the effects of the next step.
+    pub fn merge(&mut self, next: Self) {
+        let Self { sends, replies, stores, events, finished, drained, phases, wake_at } = next;
+        self.sends.extend(sends);
+        self.replies.extend(replies);
+        self.stores.extend(stores);
+        self.events.extend(events);
+        self.finished = finished.or(self.finished);
+        self.drained = drained.or(self.drained);
+        self.phases.extend(phases);
+        self.wake_at = wake_at;
+    }
+}

@@ -182,19 +182,36 @@ impl Node {
     }
 
     /// Takes one input at the time `now` and returns what is to be done. It neither blocks nor fails.
+    pub fn step(&mut self, now: Now, input: Input) -> Effects {
+        self.step_all(now, std::iter::once(input))
+    }
+
+    /// Takes inputs that have come since the last step, in order, at the time `now`, and returns what is to be done. It is as if each input had
+    /// a step of its own, except that what depends on the time alone is done once, at the end.
     ///
-    /// The order is the same for every input:
+    /// The order is the same for all inputs:
     ///
     /// 1. The wall clock is checked, before anything gets a timestamp, and the admission controller learns the time.
-    /// 2. The input goes to the part that handles it.
-    /// 3. The outboxes are emptied until nothing is left in them (`settle`): the replica on this node gets requests like any other.
-    /// 4. Hints are handed over and garbage is collected, as far as admission allows.
-    /// 5. Anti-entropy continues, and its outbox is emptied.
-    /// 6. Reconfiguration continues, then the transfers that it steers, and their outboxes are emptied.
-    /// 7. Reported losses are saved. Whether the epoch is finished and the node drained is decided last, after all that could begin a write.
-    /// 8. Each part names the time when it wants to be woken.
-    pub fn step(&mut self, now: Now, input: Input) -> Effects {
+    /// 2. Each input goes to the part that handles it, and the outboxes are emptied until nothing is left in them (`settle`): the replica on
+    ///    this node gets requests like any other.
+    /// 3. Hints are handed over and garbage is collected, as far as admission allows.
+    /// 4. Anti-entropy continues, and its outbox is emptied.
+    /// 5. Reconfiguration continues, then the transfers that it steers, and their outboxes are emptied.
+    /// 6. Reported losses are saved. Whether the epoch is finished and the node drained is decided last, after all that could begin a write.
+    /// 7. Each part names the time when it wants to be woken.
+    pub fn step_all(&mut self, now: Now, inputs: impl Iterator<Item = Input>) -> Effects {
         let step = &mut Step::new(now);
+        self.begin(step);
+        for input in inputs {
+            self.take(step, input);
+            self.settle(step);
+        }
+        self.finish(step);
+        std::mem::take(&mut step.effects)
+    }
+
+    fn begin(&mut self, step: &mut Step) {
+        let now = step.now;
         if !self.has_reviewed {
             self.has_reviewed = true;
             let known = self
@@ -213,6 +230,10 @@ impl Node {
         // Before anything gets a timestamp, so that a jump of the wall clock shows at once.
         self.check_clock(step);
         self.admission.advance(now.instant);
+    }
+
+    fn take(&mut self, step: &mut Step, input: Input) {
+        let now = step.now;
         match input {
             Input::Client(id, request) => self.client(step, id, request),
             Input::Message(envelope) => self.message(step, envelope),
@@ -255,7 +276,10 @@ impl Node {
             Input::Tick => self.with_coordinator(step, |coordinator, cx| coordinator.tick(cx)),
             Input::Stop => self.with_exchange(step, |exchange, cx| exchange.stop(cx)),
         }
-        self.settle(step);
+    }
+
+    fn finish(&mut self, step: &mut Step) {
+        let now = step.now;
         self.hand_over(step);
         self.collect_garbage(step);
         self.with_exchange(step, |exchange, cx| exchange.tick(cx));
@@ -280,7 +304,6 @@ impl Node {
         let transfers = self.transfers.wake_at(now.instant);
         let wakes = roles.into_iter().chain(epochs).flatten().chain(transfers);
         step.effects.wake_at = wakes.chain([self.next_check]).min();
-        std::mem::take(&mut step.effects)
     }
 
     /// Empties the outboxes until no part has anything left for another.
@@ -301,10 +324,10 @@ impl Node {
                 }
             }
             for (request_id, mint) in std::mem::take(&mut step.coordinator.calls.mints) {
-                self.replica.mint(request_id, mint, &mut step.replica);
+                self.replica.mint(step.now, request_id, mint, &mut step.replica);
             }
             for handed in std::mem::take(&mut step.coordinator.calls.handed_over) {
-                self.replica.handed_over(handed, &mut step.replica);
+                self.replica.handed_over(step.now, handed, &mut step.replica);
             }
             let done = std::mem::take(&mut step.replica.calls.done);
             if done.is_empty() {
@@ -352,7 +375,7 @@ impl Node {
                 self.send_about(step, to, partition, message);
             }
             for key in drops {
-                self.replica.drop_record(key, &mut step.replica);
+                self.replica.drop_record(step.now, key, &mut step.replica);
             }
             if adopted.is_empty() {
                 return;

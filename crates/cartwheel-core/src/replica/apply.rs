@@ -4,7 +4,7 @@ use super::turn::Task;
 use super::{Done, Mint, MintRefused, Minted, Replica, ReplicaCalls, Stamp};
 use crate::cluster::losses::Loss;
 use crate::event::Event;
-use crate::message::{Confirm, Failure, ReplicaResponse, StateDigest, Want};
+use crate::message::{Confirm, Failure, ReplicaResponse, Want};
 use crate::mutation::Mutation;
 use crate::outbox::Outbox;
 use crate::replica::gc;
@@ -31,7 +31,7 @@ pub(super) fn confirmation(record: &Record, sent: &State, confirm: Confirm) -> R
     match confirm {
         Confirm::Stored => ReplicaResponse::Stored,
         Confirm::Exactly => ReplicaResponse::Holds {
-            digest: StateDigest::of(&record.state),
+            digest: record.state.digest(),
             state: (record.state != *sent).then(|| record.state.clone()),
             loss: record.header.recovering,
         },
@@ -89,7 +89,7 @@ impl Replica {
         let loss = record.header.recovering;
         match want {
             Want::State => ReplicaResponse::State { state: record.state.clone(), epoch: self.epoch, loss },
-            Want::Digest => ReplicaResponse::Digest { digest: StateDigest::of(&record.state), loss },
+            Want::Digest => ReplicaResponse::Digest { digest: record.state.digest(), loss },
         }
     }
 

@@ -5,6 +5,7 @@
 //! busy key costs one write for many tasks.
 
 mod apply;
+mod cache;
 pub mod gc;
 pub mod gc_sweep;
 pub mod hint;
@@ -38,6 +39,7 @@ use crate::value::state::{Content, Epoch, Seen, State};
 use crate::value::time::{Instant, Now};
 use crate::value::write_id::WriteId;
 use crate::wire::Protocol;
+use cache::RecordCache;
 use turn::{Fresh, StoredRecord, Task, Turn, TurnPhase};
 
 /// A write that is to get its dot here.
@@ -172,6 +174,7 @@ pub struct Replica {
     hints: HintBook,
     /// Some writes have not been synced since the last sync began.
     has_unsynced: bool,
+    cache: RecordCache,
     broken: Broken,
     node_wide_count: u64,
 }
@@ -201,6 +204,7 @@ impl Replica {
             trusts_clock: true,
             hints: HintBook::new(config.limits.hint_bytes_max),
             has_unsynced: false,
+            cache: RecordCache::new(config.limits.record_cache_bytes),
             broken: config.broken,
             node_wide_count: 0,
         }
@@ -260,6 +264,11 @@ impl Replica {
         self.trusts_clock = trusts_clock;
     }
 
+    /// Lets the next use of a record read it from the store, where it was found unreadable.
+    pub fn forget_cached(&mut self, key: &Key) {
+        self.cache.remove(key);
+    }
+
     /// Whether no turn is running.
     pub fn is_idle(&self) -> bool {
         self.turns.is_empty()
@@ -290,32 +299,34 @@ impl Replica {
             return;
         }
         match request {
-            ReplicaRequest::Read { key, want, role: _ } => self.enqueue(key, Task::Read { caller, want }, out),
-            ReplicaRequest::Recover { key, .. } => self.enqueue(key, Task::Read { caller, want: Want::State }, out),
+            ReplicaRequest::Read { key, want, role: _ } => self.enqueue(now, key, Task::Read { caller, want }, out),
+            ReplicaRequest::Recover { key, .. } => {
+                self.enqueue(now, key, Task::Read { caller, want: Want::State }, out)
+            }
             ReplicaRequest::Merge { key, state, epoch: _, heals, confirm, stands_in_for } => {
                 self.clock.observe(state.hlc(), now.wall);
-                self.enqueue(key, Task::Merge { caller, state, heals, confirm, stands_in_for }, out);
+                self.enqueue(now, key, Task::Merge { caller, state, heals, confirm, stands_in_for }, out);
             }
         }
     }
 
     /// Takes a write that is to get its dot here.
-    pub fn mint(&mut self, request_id: RequestId, mint: Mint, out: &mut Outbox<ReplicaCalls>) {
+    pub fn mint(&mut self, now: Now, request_id: RequestId, mint: Mint, out: &mut Outbox<ReplicaCalls>) {
         if self.tasks >= self.tasks_max {
             out.calls.done.push(Done::Mint(request_id, Err(MintRefused::Failed(Failure::Overloaded))));
             return;
         }
-        self.enqueue(mint.key.clone(), Task::Mint { request_id, mint: Box::new(mint) }, out);
+        self.enqueue(now, mint.key.clone(), Task::Mint { request_id, mint: Box::new(mint) }, out);
     }
 
     /// Takes the result of a hand-over.
-    pub fn handed_over(&mut self, handed: HandedOver, out: &mut Outbox<ReplicaCalls>) {
-        self.enqueue(handed.key.clone(), Task::HandedOver(handed), out);
+    pub fn handed_over(&mut self, now: Now, handed: HandedOver, out: &mut Outbox<ReplicaCalls>) {
+        self.enqueue(now, handed.key.clone(), Task::HandedOver(handed), out);
     }
 
     /// Removes a record, unless it is kept as a hint.
-    pub fn drop_record(&mut self, key: Key, out: &mut Outbox<ReplicaCalls>) {
-        self.enqueue(key, Task::Drop, out);
+    pub fn drop_record(&mut self, now: Now, key: Key, out: &mut Outbox<ReplicaCalls>) {
+        self.enqueue(now, key, Task::Drop, out);
     }
 
     /// The partitions with a record that is being read or written.
@@ -324,8 +335,8 @@ impl Replica {
     }
 
     /// Collects the garbage of a record, for this entry of the index.
-    pub fn collect(&mut self, key: Key, entry: Bytes, out: &mut Outbox<ReplicaCalls>) {
-        self.enqueue(key, Task::Collect { entry, deleted: 0 }, out);
+    pub fn collect(&mut self, now: Now, key: Key, entry: Bytes, out: &mut Outbox<ReplicaCalls>) {
+        self.enqueue(now, key, Task::Collect { entry, deleted: 0 }, out);
     }
 
     /// The hints kept here.

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 use super::{HandedOver, Replica};
-use crate::message::StateDigest;
 use crate::mutation::Mutation;
 use crate::replica::gc;
 use crate::store::command::IndexChange;
@@ -51,8 +50,7 @@ impl Replica {
         };
         match handed.stored {
             Some(stored) => {
-                let is_same =
-                    StateDigest::of(&record.state) == stored || self.broken.is(Mutation::HintDroppedThoughNewer);
+                let is_same = record.state.digest() == stored || self.broken.is(Mutation::HintDroppedThoughNewer);
                 is_same && record.header.owed.remove(&handed.to).is_some()
             }
             // Of the present homes, some may lack the record. While this node does not know them, the hint stays.

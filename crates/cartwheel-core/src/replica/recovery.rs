@@ -39,7 +39,7 @@ impl Replica {
         out: &mut Outbox<ReplicaCalls>,
     ) -> Option<StoredRecord> {
         let len = bytes.as_ref().map_or(0, Bytes::len);
-        let (mut record, fresh) = match bytes.map(|bytes| Record::decode(&bytes, &key.storage_key())) {
+        let (record, fresh) = match bytes.map(|bytes| Record::decode(&bytes, &key.storage_key())) {
             None => (Record::default(), Fresh::No),
             Some(Ok(record)) => (record, Fresh::No),
             Some(Err(error @ RecordError::Version(_))) => {
@@ -48,10 +48,25 @@ impl Replica {
             }
             Some(Err(error)) => (self.lost(key, error, out), Fresh::Yes),
         };
+        if fresh == Fresh::No {
+            self.cache.insert(key, &record, len);
+        }
+        Some(self.stored_record(now, key, (record, len), fresh, since))
+    }
+
+    /// A record of the store, of this size there, as it may be used now.
+    pub(super) fn stored_record(
+        &self,
+        now: Now,
+        key: &Key,
+        (mut record, bytes): (Record, usize),
+        fresh: Fresh,
+        since: Epoch,
+    ) -> StoredRecord {
         self.note_loss(key, &mut record);
-        let mut held = self.held(key, record, len, fresh, since);
+        let mut held = self.held(key, record, bytes, fresh, since);
         self.collect_due(now, key, &mut held);
-        Some(held)
+        held
     }
 
     /// Sets the loss of a record from before the store's last loss, in place of its header's, which is older. A stand-in needs none: what it

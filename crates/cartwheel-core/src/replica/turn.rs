@@ -140,8 +140,14 @@ pub(super) fn read_again(done: &Done) -> Option<Task> {
 }
 
 impl Replica {
-    pub(super) fn enqueue(&mut self, key: Key, task: Task, out: &mut Outbox<ReplicaCalls>) {
+    pub(super) fn enqueue(&mut self, now: Now, key: Key, task: Task, out: &mut Outbox<ReplicaCalls>) {
         self.tasks += 1;
+        if !self.turns.contains_key(&key)
+            && let Some((record, bytes)) = self.cache.get(&key, matches!(task, Task::Read { .. }))
+        {
+            let held = self.stored_record(now, &key, (record, bytes), Fresh::No, self.epoch);
+            return self.run(now, key, held, VecDeque::from([task]), out);
+        }
         match self.turns.entry(key) {
             Entry::Occupied(mut turn) => {
                 let turn = turn.get_mut();
@@ -191,6 +197,9 @@ impl Replica {
             (TurnPhase::Writing { record, before, done, hints }, StoreResult::Written(written))
                 if self.is_stored(written) =>
             {
+                if !self.broken.is(Mutation::CachedRecordKept) {
+                    self.cache.insert(&key, &record, hints.bytes_after);
+                }
                 self.written(&key, &record, before, out);
                 self.tasks -= done.len();
                 out.calls.done.extend(done);
@@ -227,6 +236,7 @@ impl Replica {
         out: &mut Outbox<ReplicaCalls>,
     ) {
         self.minter.end_all_actors();
+        self.cache.clear();
         out.calls.changes.push(RecordChange::Doubtful(key.clone()));
         self.tasks -= done.len();
         out.calls.done.extend(done.into_iter().map(|done| failed(done, Failure::Storage)));
@@ -369,6 +379,9 @@ impl Replica {
             out.calls.done.append(&mut done);
         }
         self.busy.insert(id, key.clone());
+        if !self.broken.is(Mutation::CachedRecordKept) {
+            self.cache.remove(&key);
+        }
         let phase = TurnPhase::Writing { record: Box::new(record), before, done, hints };
         self.turns.insert(key, Turn { waiting: VecDeque::new(), phase, waits_since: self.epoch, since });
     }

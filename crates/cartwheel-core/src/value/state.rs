@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 
 use crate::value::clock::Clock;
-use crate::value::digest::fingerprint;
+use crate::value::digest::{StateDigest, fingerprint};
 use crate::value::dot::{Actor, Dot};
 pub use crate::value::epoch::Epoch;
 use crate::value::hlc::{Hlc, WallMs};
@@ -136,13 +137,23 @@ pub struct Merged {
 ///
 /// Two siblings have the same dot only if it was made twice, which sound nodes do not do. Then neither value is known to have replaced the
 /// other, so both are kept.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, Default)]
 pub struct State {
     clock: Clock,
     /// Ascending by dot, and within one dot by fingerprint. Usually there is one, and a map would take the space of eleven.
     siblings: Vec<Sibling>,
     notes: Notes,
+    /// Its digest, once that was asked for. Whatever changes the state takes it away.
+    digest: OnceLock<StateDigest>,
 }
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.clock, &self.siblings, &self.notes) == (&other.clock, &other.siblings, &other.notes)
+    }
+}
+
+impl Eq for State {}
 
 /// How the state knows a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,7 +170,7 @@ impl State {
     pub fn from_parts(mut clock: Clock, siblings: impl IntoIterator<Item = Sibling>, notes: Notes) -> Self {
         let siblings = ascending(siblings.into_iter().collect());
         siblings.iter().for_each(|sibling| clock.insert(sibling.dot));
-        let mut state = Self { clock, siblings, notes };
+        let mut state = Self { clock, siblings, notes, digest: OnceLock::new() };
         state.drop_noted();
         state
     }
@@ -172,6 +183,26 @@ impl State {
     /// The siblings in the order of their dots.
     pub fn siblings(&self) -> impl ExactSizeIterator<Item = &Sibling> {
         self.siblings.iter()
+    }
+
+    /// The same state, whose values share no buffer with anything else.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let mut state = self.clone();
+        for sibling in &mut state.siblings {
+            if let Content::Value { bytes, .. } = &mut sibling.content {
+                *bytes = Bytes::copy_from_slice(bytes);
+            }
+        }
+        state
+    }
+
+    /// Its digest, remembered until the state changes.
+    pub fn digest(&self) -> StateDigest {
+        let digest = *self.digest.get_or_init(|| StateDigest::of(self));
+        // In builds for tests a digest that was kept too long is an error.
+        assert!(!cfg!(feature = "mutations") || digest == StateDigest::of(self), "the digest of an earlier state");
+        digest
     }
 
     /// The size of its siblings.
@@ -216,6 +247,7 @@ impl State {
     /// The ids of the replaced writes are kept as notes, the newest [`NOTES_MAX`] of them. Trimming a note can only cost a superfluous sibling,
     /// if a retry of that write is still under way.
     pub fn put(&mut self, sibling: Sibling, seen: &Seen) {
+        self.digest.take();
         // If a dot has two contents, the clock cannot say which was shown.
         let was_shown = |held: &&Sibling| self.is_stable(held.dot) || seen.ids.contains_key(&held.write_id);
         let covered = self.siblings.iter().filter(|held| seen.clock.contains(held.dot)).filter(was_shown);
@@ -233,6 +265,7 @@ impl State {
 
     /// Adds a new write that replaces what it has seen and everything older that is held here (last write wins).
     pub fn put_over(&mut self, sibling: Sibling, seen: &Seen) {
+        self.digest.take();
         let hlc = sibling.hlc;
         let older = self.siblings.iter().filter(|held| held.hlc < hlc);
         let notes: Notes = older.map(|held| (held.write_id, Note { hlc: held.hlc, shown: false })).collect();
@@ -254,6 +287,7 @@ impl State {
 
     /// Removes siblings as if later writes had replaced them: their dots stay in the clock. True if there were any.
     pub fn drop_siblings(&mut self, is_gone: impl Fn(&Sibling) -> bool) -> bool {
+        self.digest.take();
         let before = self.siblings.len();
         self.siblings.retain(|held| !is_gone(held));
         self.siblings.len() < before
@@ -264,6 +298,7 @@ impl State {
     pub fn collect_replaced(&mut self) -> bool {
         let has_replaced = self.has_replaced();
         if has_replaced {
+            self.digest.take();
             let siblings = &self.siblings;
             self.clock.retain_actors(|actor| siblings.iter().any(|held| held.dot.actor == actor));
             self.notes = Notes::new();
@@ -286,6 +321,7 @@ impl State {
 
     /// Drops the dots of these actors, which have no sibling. Call it only when nothing can bring their writes back.
     pub fn collect_actors(&mut self, actors: &[Actor]) {
+        self.digest.take();
         self.clock.retain_actors(|actor| !actors.contains(&actor));
     }
 
@@ -300,6 +336,7 @@ impl State {
     /// replaced. Notes drop the siblings they name, which were replaced under another dot. If both hold a dot with different contents, all of
     /// them stay.
     pub fn merge(&mut self, other: &Self) -> Merged {
+        self.digest.take();
         let mut merged = Merged::default();
         let before = self.siblings.len();
         self.siblings.retain(|held| other.place(held.dot).is_ok() || !other.clock.contains(held.dot));

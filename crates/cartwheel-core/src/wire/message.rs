@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
 
 use super::anti_entropy::{PbCompare, PbCompared, finding_from_pb, finding_to_pb, question_from_pb, question_to_pb};
@@ -459,6 +459,20 @@ impl Frame {
     /// Encodes it.
     pub fn encode(&self) -> Bytes {
         framed(self.envelope.encode_to_vec().into(), self.protocol)
+    }
+
+    /// Encodes it at the end of `to`, after its length as four bytes, big-endian.
+    pub fn encode_to(&self, to: &mut BytesMut) {
+        let start = to.len();
+        to.reserve(4 + self.bytes());
+        to.put_u32(0);
+        if self.protocol.is_pretended() {
+            to.put_slice(&self.encode());
+        } else {
+            self.envelope.encode(to).expect("the buffer grows as needed");
+        }
+        let length = u32::try_from(to.len() - start - 4).unwrap_or(u32::MAX);
+        to[start..start + 4].copy_from_slice(&length.to_be_bytes());
     }
 }
 

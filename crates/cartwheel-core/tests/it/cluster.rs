@@ -80,7 +80,7 @@ fn view(nodes: usize) -> View {
 }
 
 fn config(node: usize, boot: u32, loss_floor: Since) -> NodeConfig {
-    let limits = Limits { siblings_max: 4, sibling_bytes_max: 1_000, ..Limits::default() };
+    let limits = Limits { siblings_max: 4, sibling_bytes_max: 1_000, ..pair::LIMITS };
     NodeConfig { loss_floor, limits, timing: Timing::default(), ..pair::config(node, boot, None) }
 }
 

@@ -49,7 +49,7 @@ pub struct Tuning {
     /// When a write is acknowledged, for buckets that leave this to the node [default: fsync]
     #[arg(long, value_enum, hide_possible_values = false, help_heading = "Storage")]
     pub durability: Option<Durability>,
-    /// Memory for caching what was read from disk, in bytes or with a unit [default: 128MiB]
+    /// Memory for caching records and blocks of the disk, in bytes or with a unit [default: 128MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Storage")]
     pub cache_size: Option<Size>,
     /// Disk space to keep free: with less than this, the node refuses writes with 507 [default: 256MiB]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::ConfigPhase;
@@ -24,7 +24,7 @@ use crate::lifecycle::upgrade::UpgradeStatus;
 use crate::log::RateLimit;
 use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode, Waiting};
-use crate::shard::{DigestPage, DigestsRequest, HintsBoard, Shards};
+use crate::shard::{DigestPage, DigestsRequest, HintsBoard, Place, Shards};
 
 /// How long nodes have to report how much they hold. Late ones are left out, and estimated.
 const SURVEY_WITHIN: Duration = Duration::from_secs(1);
@@ -102,18 +102,20 @@ impl ApiState {
     }
 
     /// Carries out a request on a key.
-    pub(super) async fn request(&self, request: Request) -> Result<Reply, ApiError> {
+    pub(super) async fn request(&self, request: Request, place: Option<Place>) -> Result<Reply, ApiError> {
         let requirement = QuorumRequest::of(&request.operation);
-        let outcome = self.0.backend.shards.request(request).await?;
+        let outcome = self.0.backend.shards.request(request, place).await?;
         outcome.map_err(|refusal| requirement.refused(self, refusal))
     }
 
-    /// Checks that the node admits a request on `key` now.
+    /// Waits until the node admits a request on `key`. Returns its place, and what is left of the request's time.
     ///
     /// # Errors
     /// If it is overloaded.
-    pub(super) fn admits(&self, key: &Key) -> Result<(), ApiError> {
-        Ok(self.0.backend.shards.admits(key)?)
+    pub(super) async fn admit(&self, key: &Key, timeout: Duration) -> Result<(Place, Duration), ApiError> {
+        let begun = Instant::now();
+        let place = self.0.backend.shards.admit(key, timeout).await?;
+        Ok((place, timeout.saturating_sub(begun.elapsed())))
     }
 
     /// Checks that the node admits a request on any key now.

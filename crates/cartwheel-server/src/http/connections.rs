@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
@@ -46,11 +47,15 @@ pub(super) struct ConnectionLimit {
     max_in_all: usize,
     begun: Instant,
     numbers: AtomicU64,
+    /// The node stops: no further requests are served.
+    stopping: AtomicBool,
     connections: Mutex<Connections>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Wakes the connection while it waits for a request.
+    waits: AtomicWaker,
     /// When the connection became idle, in milliseconds; [`BUSY`] during a request.
     idle_since: AtomicU64,
     /// The connection is to be closed.
@@ -76,8 +81,8 @@ impl ConnectionLimit {
     /// At most `connections_max` connections, some of which are reserved for administrators.
     pub(super) fn new(connections_max: usize) -> Arc<Self> {
         let max = connections_max - RESERVED_MAX.min(connections_max / 4);
-        let (begun, numbers, connections) = (Instant::now(), AtomicU64::new(0), Mutex::default());
-        Arc::new(Self { max, max_in_all: connections_max, begun, numbers, connections })
+        let (begun, numbers, stopping) = (Instant::now(), AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Self { max, max_in_all: connections_max, begun, numbers, stopping, connections: Mutex::default() })
     }
 
     /// Waits until there is room for another connection; meanwhile closes idle ones.
@@ -85,6 +90,12 @@ impl ConnectionLimit {
         while !self.has_room() {
             tokio::time::sleep(CHECK_EVERY).await;
         }
+    }
+
+    /// Lets connections end after the request that they serve, and idle ones at once.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.lock().values().for_each(|(_, state)| state.waits.wake());
     }
 
     fn has_room(&self) -> bool {
@@ -146,6 +157,17 @@ impl OpenConnection {
     /// Marks the connection as busy: a request has arrived.
     pub(super) fn set_busy(&self) {
         self.0.state.idle_since.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// Whether the connection is to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.0.of.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the connection, which waits for a request, is to end.
+    pub(super) fn poll_stopping(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.state.waits.register(cx.waker());
+        if self.is_stopping() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn set_idle(&self) {

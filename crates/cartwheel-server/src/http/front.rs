@@ -1,72 +1,65 @@
-//! The checks before the router. An overloaded node refuses clients' requests here, at a fraction of the cost of routing and parsing them.
-//!
-//! Under several times the load that a node can take, it refuses most requests, and each refusal costs time that accepted requests lack.
+//! The calls of the contract behind the checks that every request passes.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Uri;
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::State;
+use axum::http::{Method, Request, Response, Uri};
+use axum::response::IntoResponse as _;
 use cartwheel_core::message::client::Refusal;
-use hyper::Request;
-use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use tokio::runtime::Handle;
 
 use super::connections::Serves;
 use super::error::ApiError;
-use super::{ApiState, body, guard, target, watch};
+use super::{ApiState, body, guard, kv, target, watch};
 
 /// The HTTP service for clients. Clones share one.
+///
+/// Requests on keys are carried out on the thread of their connection, which is a shard's; all others in the background, where they hold no shard
+/// up.
 #[derive(Clone, Debug)]
 pub struct Front {
     api: ApiState,
     router: TowerToHyperService<Router>,
+    background: Handle,
 }
 
 impl Front {
     /// The contract's calls behind the checks.
-    pub fn new(api: ApiState) -> Self {
+    pub fn new(api: ApiState, background: Handle) -> Self {
         let router = TowerToHyperService::new(super::router(api.clone()));
-        Self { api, router }
+        Self { api, router, background }
     }
-}
 
-impl Front {
-    /// Checks that a request is admitted.
-    fn check(&self, request: &Request<Incoming>) -> Result<(), ApiError> {
+    /// Carries out a request.
+    async fn carry_out(self, request: Request<Body>) -> Response<Body> {
         if is_on_key(request.uri()) {
-            // An overloaded node makes no further checks.
-            self.admits(request)?;
+            return on_key(&self, request).await;
         }
-        guard::check(&self.api, request)
-    }
-
-    /// Checks that a request on a key is admitted.
-    fn admits(&self, request: &Request<Incoming>) -> Result<(), ApiError> {
-        match request.extensions().get() {
-            Some(Serves::Administrators) => Err(ApiError::not_found(
-                "this address is for administrators: send requests on keys to the node's HTTP address",
-            )),
-            Some(Serves::Itself) => Err(ApiError::from(Refusal::Overloaded)),
-            Some(Serves::All) | None => Ok(self.api.admits_any()?),
+        if let Err(refused) = guard::check(&self.api, &request) {
+            return refuse(&self.api, request, refused).await;
+        }
+        let in_background = async move { self.router.call(request).await };
+        match self.background.spawn(in_background).await {
+            Ok(Ok(response)) => response,
+            // The call has panicked, or the node stops.
+            Err(_) => ApiError::unavailable("the request was not carried out: send it to another node").into_response(),
         }
     }
 }
 
-impl Service<Request<Incoming>> for Front {
+impl Service<Request<Body>> for Front {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if let Err(refused) = self.check(&request) {
-            let api = self.api.clone();
-            return Box::pin(async move { Ok(refuse(&api, request, refused).await) });
-        }
-        Box::pin(self.router.call(request))
+    fn call(&self, request: Request<Body>) -> Self::Future {
+        let front = self.clone();
+        Box::pin(async move { Ok(front.carry_out(request).await) })
     }
 }
 
@@ -74,10 +67,52 @@ fn is_on_key(uri: &Uri) -> bool {
     uri.path().starts_with(target::KV)
 }
 
-async fn refuse(api: &ApiState, request: Request<Incoming>, error: ApiError) -> Response<Body> {
-    let (parts, body) = request.into_parts();
+/// Carries out a request on a key, counts and logs it.
+async fn on_key(front: &Front, request: Request<Body>) -> Response<Body> {
+    let api = &front.api;
+    // An overloaded node makes no further checks.
+    if let Err(refused) = admits(api, &request).and_then(|()| guard::check(api, &request)) {
+        return refuse(api, request, refused).await;
+    }
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let timed = watch::begin(api, &method);
+    let carried_out = match method {
+        Method::GET | Method::HEAD => {
+            let (parts, _) = request.into_parts();
+            kv::get(State(api.clone()), parts.uri, parts.headers).await
+        }
+        Method::PUT => kv::put(State(api.clone()), request).await,
+        Method::DELETE => {
+            let (parts, _) = request.into_parts();
+            kv::delete(State(api.clone()), parts.uri, parts.headers).await
+        }
+        // The router knows which methods there are, and logs.
+        _ => {
+            let Ok(response) = front.router.call(request).await;
+            return response;
+        }
+    };
+    let response = carried_out.unwrap_or_else(ApiError::into_response);
+    watch::log_failure(api, &method, &uri, &response);
+    watch::end(timed, &response);
+    response
+}
+
+/// Checks that a request on a key is not refused at once.
+fn admits(api: &ApiState, request: &Request<Body>) -> Result<(), ApiError> {
+    match request.extensions().get() {
+        Some(Serves::Administrators) => Err(ApiError::not_found(
+            "this address is for administrators: send requests on keys to the node's HTTP address",
+        )),
+        Some(Serves::Itself) => Err(ApiError::from(Refusal::Overloaded)),
+        Some(Serves::All) | None => Ok(api.admits_any()?),
+    }
+}
+
+async fn refuse(api: &ApiState, request: Request<Body>, error: ApiError) -> Response<Body> {
+    let (parts, mut body) = request.into_parts();
     let timed = if is_on_key(&parts.uri) { watch::begin(api, &parts.method) } else { None };
-    let is_kept = body::discard(&parts.headers, &mut Body::new(body)).await;
+    let is_kept = body::discard(&parts.headers, &mut body).await;
     let response = if is_kept { error } else { error.closing() }.into_response();
     watch::log_failure(api, &parts.method, &parts.uri, &response);
     watch::end(timed, &response);

@@ -1,5 +1,8 @@
 //! `/v1/kv/{bucket}/{key}`.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
@@ -14,6 +17,10 @@ use super::openapi::{ReadErrors, WriteErrors};
 use super::query::Query;
 use super::{ApiState, body, conditions, headers, show, target};
 use crate::os::clock;
+use crate::shard::Place;
+
+/// For how long a write keeps its place among the requests under way while its value arrives.
+const PLACE_KEPT_FOR: Duration = Duration::from_millis(100);
 
 /// Read a key
 ///
@@ -49,10 +56,10 @@ pub(super) async fn get(State(api): State<ApiState>, uri: Uri, headers: HeaderMa
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["r", "consistency", "timeout_ms"])?;
     let seen = headers::context(&headers)?;
-    api.admits(&key)?;
+    let (place, timeout) = api.admit(&key, query.timeout).await?;
     let get = Get { key, consistency: query.consistency, r: query.r, seen };
-    let request = Request { operation: Operation::Get(get), timeout: query.timeout };
-    match api.request(request).await? {
+    let request = Request { operation: Operation::Get(get), timeout };
+    match api.request(request, Some(place)).await? {
         Reply::Got(got) => {
             api.metrics().http.shown(got.siblings.len());
             show::got(api.responses(), &got, got.acks, &headers, clock::wall())
@@ -102,13 +109,21 @@ async fn store(api: &ApiState, parts: &Parts, body: &mut Body) -> Result<Respons
     let query = Query::parse(parts.uri.query(), &["w", "consistency", "timeout_ms", "return"])?;
     let content_type = headers::content_type(&parts.headers)?;
     let content_encoding = headers::content_encoding(&parts.headers)?;
-    // Checked before the value is read, which would be in vain.
-    api.admits(&key)?;
+    // Before the value is read, which would be in vain.
+    let (place, _) = api.admit(&key, query.timeout).await?;
     let bytes_max = api.view().settings(key.bucket()).max_value_bytes;
     let write = write(key, Content::Tombstone, &query, &parts.headers)?;
-    let value = api.values().read(&parts.headers, body, bytes_max, query.timeout).await?;
+    let mut reading = pin!(api.values().read(&parts.headers, body, bytes_max, query.timeout));
+    let (value, place) = match tokio::time::timeout(PLACE_KEPT_FOR, &mut reading).await {
+        Ok(value) => (value?, Some(place)),
+        Err(_) => {
+            // Another request may use the time.
+            drop(place);
+            (reading.await?, None)
+        }
+    };
     let content = Content::Value { bytes: value.bytes, content_type, content_encoding };
-    let done = carry_out(api, Put { content, ..write }, &query).await;
+    let done = carry_out(api, Put { content, ..write }, query.timeout, place).await;
     // The value keeps its part of the memory until here.
     drop(value.held);
     let done = done?;
@@ -139,9 +154,9 @@ async fn store(api: &ApiState, parts: &Parts, body: &mut Body) -> Result<Respons
 pub(super) async fn delete(State(api): State<ApiState>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["w", "consistency", "timeout_ms"])?;
-    api.admits(&key)?;
+    let (place, timeout) = api.admit(&key, query.timeout).await?;
     let write = write(key, Content::Tombstone, &query, &headers)?;
-    carry_out(&api, write, &query).await.map(|done| written(&done))
+    carry_out(&api, write, timeout, Some(place)).await.map(|done| written(&done))
 }
 
 /// A path without a bucket.
@@ -165,9 +180,9 @@ fn write(key: Key, content: Content, query: &Query, headers: &HeaderMap) -> Resu
     })
 }
 
-async fn carry_out(api: &ApiState, put: Put, query: &Query) -> Result<PutDone, ApiError> {
-    let request = Request { operation: Operation::Put(put), timeout: query.timeout };
-    match api.request(request).await? {
+async fn carry_out(api: &ApiState, put: Put, timeout: Duration, place: Option<Place>) -> Result<PutDone, ApiError> {
+    let request = Request { operation: Operation::Put(put), timeout };
+    match api.request(request, place).await? {
         Reply::Put(done) => Ok(done),
         Reply::Got(_) => Err(mismatched()),
     }

@@ -31,12 +31,17 @@ async fn serving(router: Router, limits: Limits) -> Serving {
 
 async fn serving_calls<S>(calls: S, limits: Limits) -> Serving
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (addr, metrics) = (listener.local_addr().unwrap(), HttpMetrics::default());
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(serve_within(limits, calls, listener, metrics.clone(), stopped));
+    let threads = vec![Handle::current()];
+    tokio::spawn(serve_within(limits, calls, listener, threads, metrics.clone(), stopped));
     Serving { addr, metrics, _stop: stop }
 }
 
@@ -310,7 +315,8 @@ async fn malformed_and_repeated_headers_are_refused_and_the_connection_stays_ope
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_and_slow_heads_time_out() {
-    let limits = Limits { head_within: Duration::from_millis(50), ..Limits::default() };
+    let within = Within { head: Duration::from_millis(50), ..Limits::default().within };
+    let limits = Limits { within, ..Limits::default() };
     let serving = serving(router(api(put_done(None)).0), limits).await;
     for begun in ["", "GET / HTTP/1.1\r\nHost"] {
         let mut stream = TcpStream::connect(serving.addr).await.unwrap();
@@ -325,7 +331,8 @@ async fn idle_connections_and_slow_heads_time_out() {
 async fn a_client_that_reads_nothing_is_cut_off() {
     let large = || async { vec![0_u8; 64 << 20] };
     let router = Router::new().route("/", get(large));
-    let serving = serving(router, Limits { write_within: Duration::from_millis(50), ..Limits::default() }).await;
+    let within = Within { write: Duration::from_millis(50), ..Limits::default().within };
+    let serving = serving(router, Limits { within, ..Limits::default() }).await;
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     bounded(async {
@@ -353,9 +360,9 @@ async fn connections_are_bounded_and_further_ones_wait() {
 }
 
 #[tokio::test]
-async fn an_overloaded_node_refuses_requests_on_keys_unparsed_and_serves_others() {
+async fn an_overloaded_node_refuses_requests_on_keys_and_serves_others() {
     let (api, _, _busy) = busy().await;
-    let serving = serving_calls(Front::new(api.clone()), Limits::default()).await;
+    let serving = serving_calls(Front::new(api.clone(), Handle::current()), Limits::default()).await;
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     for request in [
         "PUT /v1/kv/b/k HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nsocks",

@@ -111,7 +111,7 @@ fn liveness_statuses_are_counted() {
 #[test]
 fn a_shard_counts_its_events_and_commits() {
     let counted = ShardMetrics::default();
-    let (handle, _inbox) = shard::counted_inbox(&counted);
+    let (handle, _inbox) = shard::counted_inbox(&counted).unwrap();
     let metrics = Metrics::new(vec![handle], &counted, Board::default());
     let before = parse(&metrics.text());
     let key = Key::new("b".into(), "k".into()).unwrap();

@@ -11,7 +11,7 @@ use cartwheel_core::node::clock_guard::ClockGuard;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::time::Now;
 use cartwheel_core::wire::{Protocol, Spoken};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::Peer;
 use super::hello::Remote;
@@ -67,8 +67,8 @@ pub struct PeerStats {
     pub dropped: AtomicU64,
     /// Connections made to it.
     pub connects: AtomicU64,
-    /// Notified when the peer dials this node.
-    pub(super) called: Notify,
+    /// How often the peer has dialled this node.
+    pub(super) called: watch::Sender<u64>,
     link: Mutex<LinkState>,
     clock_guard: Mutex<ClockGuard>,
 }
@@ -186,7 +186,7 @@ impl PeerStats {
             exchange_bytes: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             connects: AtomicU64::new(0),
-            called: Notify::new(),
+            called: watch::Sender::new(0),
             link: Mutex::new(link),
             clock_guard: Mutex::default(),
         }
@@ -231,8 +231,7 @@ impl PeerStats {
         link.last_error = Some(error);
     }
 
-    pub(super) fn count_received(&self, message: &Envelope, bytes: usize, now: Now) {
-        self.received.count(1, bytes);
+    pub(super) fn compare_clock(&self, message: &Envelope, now: Now) {
         let mut clock_guard = self.clock_guard.lock().unwrap_or_else(PoisonError::into_inner);
         clock_guard.heard(message.from, (message.from_incarnation, message.from_boot), message.sent, now);
     }

@@ -216,6 +216,9 @@ struct PbHello {
     /// Its cluster's name; empty if it has none, or a joining node was not given one.
     #[prost(string, tag = "19")]
     cluster_name: String,
+    /// The number of the shard that dials, from 1 on; 0 if the node's control does, or a build whose shards do not dial.
+    #[prost(uint32, tag = "20")]
+    shard: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -253,6 +256,8 @@ pub(super) struct Remote {
     pub(super) http_addr: String,
     /// The versions of the protocol that it speaks.
     pub(super) spoken: Spoken,
+    /// The shard that dials; none if the node's control does.
+    pub(super) shard: Option<u32>,
 }
 
 /// A hello that arrived.
@@ -261,16 +266,18 @@ struct ReceivedHello {
     spoken: Spoken,
 }
 
-/// Introduces `local` on a connection that it dialled to `to`.
+/// Introduces `local`, or one of its shards, on a connection that it dialled to `to`.
 pub(super) async fn call(
     stream: &mut TcpStream,
     local: &LocalNode,
+    shard: Option<u32>,
     to: NodeId,
     known_peers: &KnownPeers,
 ) -> Result<(Remote, Protocol), HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
     let ours = known_peers.spoken();
-    frames.send(encode(local, ours, to, None)).await?;
+    let shard = shard.map_or(0, |shard| shard.saturating_add(1));
+    frames.send(framed(&PbHello { shard, ..greeting(local, ours, to, None) }, ours)).await?;
     let received = next(&mut frames, ours).await?;
     let response = &received.hello;
     let is_called = NodeId::new(response.from) == to && response.cluster.as_ref() == local.cluster.0.to_be_bytes();
@@ -569,7 +576,8 @@ fn check(received: &ReceivedHello, local: &LocalNode) -> Result<Remote, HelloErr
     let lineage = Lineage::of(hello.boots.iter().map(begun_from_pb).collect());
     let (peer_addr, http_addr) = (text(&hello.peer_addr), text(&hello.http_addr));
     let opens = hello.opens;
-    Ok(Remote { node, name, incarnation, boot, lineage, opens, version, peer_addr, http_addr, spoken: *spoken })
+    let (spoken, shard) = (*spoken, hello.shard.checked_sub(1));
+    Ok(Remote { node, name, incarnation, boot, lineage, opens, version, peer_addr, http_addr, spoken, shard })
 }
 
 #[cfg(test)]
@@ -600,7 +608,7 @@ mod tests {
             frames.send(hello.clone()).await.unwrap();
             let ended = match calls {
                 true => accept(&mut near, &b, &unknown).await,
-                false => call(&mut near, &b, a.node, &unknown).await,
+                false => call(&mut near, &b, None, a.node, &unknown).await,
             };
             // The other end decides by the same numbers.
             let received = next(&mut frames, theirs).await.unwrap();
@@ -689,7 +697,9 @@ mod tests {
         let (node, name, incarnation, version) = (NodeId::of_name("a"), "a".to_owned(), Incarnation(1), None);
         let (lineage, opens, spoken) = (Lineage::default(), false, Spoken::BY_THIS_BUILD);
         let (peer_addr, http_addr) = (String::new(), String::new());
-        let remote = Remote { node, name, incarnation, boot: 1, lineage, opens, version, peer_addr, http_addr, spoken };
+        let (boot, shard) = (1, None);
+        let remote =
+            Remote { node, name, incarnation, boot, lineage, opens, version, peer_addr, http_addr, spoken, shard };
         let mut refused = std::pin::pin!(known_peers.refused(&remote));
         tokio::select! {
             biased;

@@ -1,6 +1,7 @@
 //! Routes messages from peers to the shards and the control.
 
 use cartwheel_core::message::Envelope;
+use tokio::runtime::Handle;
 
 use crate::control_queue::ControlHandle;
 use crate::shard::{Shards, Stopped};
@@ -15,6 +16,12 @@ pub struct Inbound {
 }
 
 impl Inbound {
+    /// Spawns the tasks for a connection from a peer's shard, or from its control: on the thread of the shard with the same index if there is
+    /// one, so that messages between nodes with the same number of shards need no other thread; for the control, on the calling one.
+    pub(super) fn spawner(&self, shard: Option<u32>) -> Handle {
+        shard.map_or_else(Handle::current, |shard| self.shards.spawner(shard).clone())
+    }
+
     /// Hands a message of `bytes` bytes to its recipient, and waits while the recipient's queue is full.
     ///
     /// # Errors

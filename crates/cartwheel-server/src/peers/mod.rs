@@ -1,8 +1,9 @@
 //! Connections between nodes.
 //!
-//! Each node dials each other node, and sends all its messages to it, requests and responses alike, on the connection that it dialled.
-//! Messages from others arrive on the connections that they dialled. A message may be lost: what cannot be sent now is dropped and counted,
-//! and the protocol sends again.
+//! Each node dials each other node, and sends all its messages to it, requests and responses alike, on the connections that it dialled: one for
+//! its control, and one for each of its shards, which is served by that shard's thread on this side and by one shard's thread on the other.
+//! Messages from others arrive on the connections that they dialled. A message may be lost: what cannot be sent now is dropped and counted, and the
+//! protocol sends again.
 
 mod board;
 mod frames;
@@ -15,6 +16,7 @@ mod outgoing;
 mod waiting;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use cartwheel_core::cluster::liveness::{Liveness, Status};
@@ -23,6 +25,7 @@ use cartwheel_core::message::Envelope;
 use cartwheel_core::ring::N_MAX;
 use cartwheel_core::value::dot::NodeId;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::codec::LengthDelimitedCodec;
 
@@ -34,7 +37,7 @@ pub use hello::{Found, HelloError, LocalNode};
 pub use inbound::Inbound;
 pub use joining::{Invitation, JoinError, request_to_join};
 pub use known_peers::{KnownPeers, PeersSpeak, Retired};
-use outgoing::Link;
+use outgoing::{Caller, Link};
 pub use waiting::{Waiting, Welcome};
 
 /// How many coordinators may add siblings to one key separately, each up to its limit, before the merged state exceeds a frame: every home
@@ -61,7 +64,13 @@ pub struct Peers {
     local: LocalNode,
     known_peers: KnownPeers,
     stop: watch::Receiver<bool>,
+    /// The threads of the shards.
+    shards: Vec<Handle>,
+    /// Other threads.
+    background: Handle,
     links: RwLock<BTreeMap<NodeId, Dialled>>,
+    /// How often `links` has changed.
+    version: AtomicU64,
     board: Board,
 }
 
@@ -69,13 +78,16 @@ pub struct Peers {
 #[derive(Debug)]
 struct Dialled {
     peer: Peer,
+    /// For messages of the node's control.
     link: Link,
+    /// For messages of each shard. Each connection is served by the shard's thread.
+    of_shards: Vec<Arc<Link>>,
     /// Dropping it ends the dialling.
     _end: watch::Sender<()>,
 }
 
 impl Peers {
-    /// Dials `peers`, again and again until `stop` is true.
+    /// Dials `peers`, again and again until `stop` is true: once for the node's control, and once on the thread of each of `shards`.
     ///
     /// It must be called within a tokio runtime.
     pub fn dial(
@@ -83,9 +95,12 @@ impl Peers {
         peers: impl IntoIterator<Item = Peer>,
         known_peers: &KnownPeers,
         stop: &watch::Receiver<bool>,
+        shards: Vec<Handle>,
     ) -> Self {
         let (local, known_peers, stop) = (local.clone(), known_peers.clone(), stop.clone());
-        let dialled = Self { local, known_peers, stop, links: RwLock::default(), board: Board::default() };
+        let (links, version) = (RwLock::default(), AtomicU64::new(0));
+        let (background, board) = (Handle::current(), Board::default());
+        let dialled = Self { local, known_peers, stop, shards, background, links, version, board };
         dialled.set_peers(peers);
         dialled
     }
@@ -109,11 +124,28 @@ impl Peers {
             let stats = Arc::new(PeerStats::new(peer.name.clone()));
             self.board.add(node, stats.clone());
             let (end, ended) = watch::channel(());
-            let (local, known, stop) = (self.local.clone(), self.known_peers.clone(), self.stop.clone());
-            let link = Link::start(local, peer.clone(), stats, known, stop, ended);
-            links.insert(node, Dialled { peer, link, _end: end });
+            let start = |shard: Option<u32>| {
+                let (local, known, stop) = (self.local.clone(), self.known_peers.clone(), self.stop.clone());
+                Link::start(
+                    Caller { local, shard },
+                    &self.background,
+                    peer.clone(),
+                    stats.clone(),
+                    known,
+                    stop,
+                    ended.clone(),
+                )
+            };
+            let link = start(None);
+            let of_shards = (0..).zip(&self.shards).map(|(shard, thread)| {
+                let _there = thread.enter();
+                Arc::new(start(Some(shard)))
+            });
+            let of_shards = of_shards.collect();
+            links.insert(node, Dialled { peer, link, of_shards, _end: end });
             new.push(node);
         }
+        self.version.fetch_add(1, Ordering::Release);
         new
     }
 
@@ -122,10 +154,16 @@ impl Peers {
         self.board.clone()
     }
 
-    /// For each peer, whether a connection is open; the value is sent again each time that dialling fails.
+    /// For each peer, whether the control's connection is open; the value is sent again each time that dialling fails.
     pub fn connections(&self) -> Vec<(NodeId, watch::Receiver<bool>)> {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         links.iter().map(|(&node, dialled)| (node, dialled.link.connected())).collect()
+    }
+
+    /// For each peer, whether a connection of the shards is open, for each of them.
+    pub fn shard_connections(&self) -> Vec<watch::Receiver<bool>> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.values().flat_map(|dialled| dialled.of_shards.iter().map(|link| link.connected())).collect()
     }
 }
 
@@ -133,27 +171,31 @@ impl Peers {
     /// Watches the peers that do not answer this node: a connection that was cut off is dialled again as soon as the peer can be reached.
     pub fn doubt(&self, liveness: &Liveness) {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        links.iter().for_each(|(&node, dialled)| dialled.link.doubt(liveness.status(node) != Status::Alive));
-    }
-
-    /// Sends `messages` to a peer, or drops them if there is no connection or the peer's queue is full.
-    pub fn send(&self, to: NodeId, messages: &[Envelope]) {
-        self.send_of(to, messages, None);
-    }
-
-    /// The sender of the shard with this index.
-    pub fn of_shard(self: Arc<Self>, shard: u32) -> ShardPeers {
-        ShardPeers { peers: self, shard }
-    }
-
-    fn send_of(&self, to: NodeId, messages: &[Envelope], synced: Option<(u32, Mark)>) {
-        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        match links.get(&to) {
-            Some(dialled) => dialled.link.send(messages, synced),
-            // The peer may have just left, or just joined.
-            None => tracing::debug!(to = %to, dropped = messages.len(), "dropped messages to an unknown peer"),
+        for (&node, dialled) in links.iter() {
+            let is_doubted = liveness.status(node) != Status::Alive;
+            dialled.link.doubt(is_doubted);
+            dialled.of_shards.iter().for_each(|link| link.doubt(is_doubted));
         }
     }
+
+    /// Sends `messages` to a peer on the control's connection, or drops them if there is no connection or the peer's queue is full.
+    pub fn send(&self, to: NodeId, messages: &[Envelope]) {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        match links.get(&to) {
+            Some(dialled) => dialled.link.send(messages, None),
+            None => dropped_unknown(to, messages),
+        }
+    }
+
+    /// The sender of the shard with this index, which must be one of those that were given.
+    pub fn of_shard(self: Arc<Self>, shard: u32) -> ShardPeers {
+        ShardPeers { peers: self, shard, links: BTreeMap::new(), version: 0 }
+    }
+}
+
+fn dropped_unknown(to: NodeId, messages: &[Envelope]) {
+    // The peer may have just left, or just joined.
+    tracing::debug!(to = %to, dropped = messages.len(), "dropped messages to an unknown peer");
 }
 
 /// A shard's sender to the peers.
@@ -161,11 +203,24 @@ impl Peers {
 pub struct ShardPeers {
     peers: Arc<Peers>,
     shard: u32,
+    /// The shard's links, as of `version`: sending takes no lock that others share.
+    links: BTreeMap<NodeId, Arc<Link>>,
+    version: u64,
 }
 
 impl Outgoing for ShardPeers {
     fn send(&mut self, to: NodeId, messages: Vec<Envelope>, synced: Option<Mark>) {
-        self.peers.send_of(to, &messages, synced.map(|mark| (self.shard, mark)));
+        let version = self.peers.version.load(Ordering::Acquire);
+        if version != self.version {
+            let links = self.peers.links.read().unwrap_or_else(PoisonError::into_inner);
+            let own = |dialled: &Dialled| dialled.of_shards.get(self.shard as usize).cloned();
+            self.links = links.iter().filter_map(|(&node, dialled)| Some((node, own(dialled)?))).collect();
+            self.version = version;
+        }
+        match self.links.get(&to) {
+            Some(link) => link.send(&messages, synced.map(|mark| (self.shard, mark))),
+            None => dropped_unknown(to, &messages),
+        }
     }
 }
 

@@ -1,21 +1,22 @@
-//! The connections that this node dials to one peer: one that is always open, and one for frames with large values, dialled when there are
-//! any. Small frames would otherwise wait behind large ones.
+//! The connections that a shard, or the control, dials to one peer: one that is always open, and one for frames with large values, dialled when
+//! there are any. Small frames would otherwise wait behind large ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use cartwheel_core::message::{Envelope, Message, RequestId, Requester};
 use cartwheel_core::wire::{Frame, Protocol};
 use futures_util::stream::FuturesUnordered;
-use futures_util::{SinkExt, StreamExt as _};
-use tokio::io::AsyncReadExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio_util::codec::{FramedWrite, LengthDelimitedCodec};
+use tokio_util::codec::FramedWrite;
 use tracing::{debug, info, warn};
 
 use super::hello::{self, Found, HelloError, Remote};
@@ -50,6 +51,8 @@ const WRITE_WITHIN: Duration = Duration::from_secs(10);
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(350);
 const LOG_EVERY: Duration = Duration::from_secs(10);
+/// The length in front of a frame.
+const LENGTH_BYTES: usize = 4;
 /// From this size on a frame goes by the connection for large frames.
 const LARGE_BYTES: usize = 64 << 10;
 /// How long that connection stays open while there are none.
@@ -62,7 +65,10 @@ struct Batch {
     protocol: Protocol,
     /// The shard that sends them, and the mark of its store that precedes them.
     synced: Option<(u32, Mark)>,
-    frames: Vec<Bytes>,
+    /// How many they are.
+    count: usize,
+    /// All of them, each after its length, so that they are written at once.
+    bytes: BytesMut,
 }
 
 /// A frame with a large value that waits for a peer.
@@ -103,6 +109,14 @@ impl Drop for PendingResponse {
     }
 }
 
+/// This node, and which part of it dials.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) local: LocalNode,
+    /// The shard; none for the control.
+    pub(super) shard: Option<u32>,
+}
+
 /// The sender to one peer.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -121,9 +135,11 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Dials `peer` until `stop` is true or the sender of `ended` is dropped.
+    /// Dials `peer` until `stop` is true or the sender of `ended` is dropped. What belongs to large values is done in the `background`, on this side and
+    /// on the other.
     pub(super) fn start(
-        local: LocalNode,
+        caller: Caller,
+        background: &Handle,
         peer: Peer,
         stats: Arc<PeerStats>,
         known_peers: KnownPeers,
@@ -149,7 +165,7 @@ impl Link {
             drops: RateLimit::new(LOG_EVERY),
         };
         let carrier = Carrier {
-            local: local.clone(),
+            caller: Caller { shard: None, ..caller.clone() },
             peer: peer.clone(),
             stats: stats.clone(),
             known_peers: known_peers.clone(),
@@ -157,9 +173,20 @@ impl Link {
             queued_bytes: large_bytes,
         };
         let connected = connected_sender;
-        let dialler =
-            Dialler { local, peer, stats, known_peers, batches: receiver, agreed, queued_bytes, connected, doubted };
-        tokio::spawn(carrier.run(stop.clone(), ended.clone()));
+        let called = stats.called.subscribe();
+        let dialler = Dialler {
+            caller,
+            called,
+            peer,
+            stats,
+            known_peers,
+            batches: receiver,
+            agreed,
+            queued_bytes,
+            connected,
+            doubted,
+        };
+        background.spawn(carrier.run(stop.clone(), ended.clone()));
         tokio::spawn(dialler.run(stop, ended));
         link
     }
@@ -182,8 +209,7 @@ impl Link {
             return;
         }
         let protocol = Protocol(self.agreed.load(Ordering::Acquire));
-        let mut frames = Vec::with_capacity(messages.len());
-        let (mut bytes, mut exchange_bytes) = (0, 0);
+        let (mut count, mut frames, mut exchange_bytes) = (0, BytesMut::new(), 0);
         for message in messages {
             let frame = Frame::of(message, protocol);
             let frame_bytes = frame.bytes();
@@ -196,18 +222,19 @@ impl Link {
                 self.send_large(message, Large { protocol, synced, frame, pending_response: None });
                 continue;
             }
-            let frame = frame.encode();
-            bytes += frame.len();
-            frames.push(frame);
+            frame.encode_to(&mut frames);
+            count += 1;
         }
-        self.stats.exchange_bytes.fetch_add(exchange_bytes as u64, Ordering::Relaxed);
-        if frames.is_empty() {
+        if exchange_bytes > 0 {
+            self.stats.exchange_bytes.fetch_add(exchange_bytes as u64, Ordering::Relaxed);
+        }
+        if count == 0 {
             return;
         }
+        let bytes = frames.len();
         let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let count = frames.len();
         if (queued > 0 && queued + bytes > QUEUED_BYTES_MAX)
-            || self.batches.try_send(Batch { protocol, synced, frames }).is_err()
+            || self.batches.try_send(Batch { protocol, synced, count, bytes: frames }).is_err()
         {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.dropped(count, "queue full");
@@ -256,7 +283,9 @@ const fn is_exchange(message: &Message) -> bool {
 
 /// Dials a peer and writes to it what the link's queue holds.
 struct Dialler {
-    local: LocalNode,
+    caller: Caller,
+    /// Changes when the peer dials this node.
+    called: watch::Receiver<u64>,
     peer: Peer,
     stats: Arc<PeerStats>,
     known_peers: KnownPeers,
@@ -283,12 +312,10 @@ impl Dialler {
         loop {
             match self.dial().await {
                 Ok((stream, remote, protocol)) => {
-                    self.stats.connected(&remote, protocol);
-                    let peer = &self.peer;
-                    info!(peer = %peer.name, addr = %peer.addr, %protocol, "connected to peer");
+                    self.connected_to(&remote, protocol);
                     backoff = BACKOFF_MIN;
                     let known = self.known_peers.clone();
-                    let (local, peer, doubted) = (self.local.clone(), self.peer.clone(), self.doubted.clone());
+                    let (local, peer, doubted) = (self.caller.local.clone(), self.peer.clone(), self.doubted.clone());
                     let healed = cut_healed(&local, &peer, &known, doubted);
                     let error = tokio::select! {
                         error = self.serve(stream, protocol) => error,
@@ -297,9 +324,13 @@ impl Dialler {
                         () = known.refused(&remote) => std::io::Error::other("the peer is refused from now on"),
                     };
                     self.connected.send_replace(false);
-                    self.stats.failed(format!("the connection broke: {error}"));
-                    info!(peer = %self.peer.name, %error, "connection to peer broke");
+                    self.broke(&error);
                     (missing_since, last_error) = (Instant::now(), (String::new(), false));
+                }
+                // The control reports the error.
+                Err(error) if self.caller.shard.is_some() => {
+                    self.connected.send_replace(false);
+                    debug!(peer = %self.peer.name, shard = self.caller.shard, %error, "cannot connect to peer");
                 }
                 Err(error) => {
                     // A peer that is starting is no cause for a warning.
@@ -326,14 +357,36 @@ impl Dialler {
             // A peer that reaches this node can usually be reached.
             tokio::select! {
                 () = tokio::time::sleep(jittered(backoff)) => {}
-                () = self.stats.called.notified() => {}
+                _ = self.called.changed() => {}
             }
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
     async fn dial(&self) -> Result<(TcpStream, Remote, Protocol), HelloError> {
-        dial(&self.local, &self.peer, &self.known_peers).await
+        dial(&self.caller, &self.peer, &self.known_peers).await
+    }
+
+    /// Reports a connection. Those of the shards are not shown.
+    fn connected_to(&self, remote: &Remote, protocol: Protocol) {
+        let Peer { name, addr, .. } = &self.peer;
+        match self.caller.shard {
+            Some(shard) => debug!(peer = %name, shard, %addr, %protocol, "connected to peer"),
+            None => {
+                self.stats.connected(remote, protocol);
+                info!(peer = %name, %addr, %protocol, "connected to peer");
+            }
+        }
+    }
+
+    fn broke(&self, error: &std::io::Error) {
+        match self.caller.shard {
+            Some(shard) => debug!(peer = %self.peer.name, shard, %error, "connection to peer broke"),
+            None => {
+                self.stats.failed(format!("the connection broke: {error}"));
+                info!(peer = %self.peer.name, %error, "connection to peer broke");
+            }
+        }
     }
 
     /// Writes until the connection breaks, and returns the cause.
@@ -345,44 +398,47 @@ impl Dialler {
         self.agreed.store(protocol.0, Ordering::Release);
         self.connected.send_replace(true);
         let (read, write) = stream.into_split();
-        let mut frames = FramedWrite::new(write, codec(FRAME_BYTES_MAX));
-        frames.set_backpressure_boundary(WRITE_BYTES);
         tokio::select! {
             error = closed(read) => error,
-            error = self.write(&mut frames, protocol) => error,
+            error = self.write(write, protocol) => error,
         }
     }
 
-    async fn write(
-        &mut self,
-        frames: &mut FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>,
-        protocol: Protocol,
-    ) -> std::io::Error {
+    async fn write(&mut self, mut stream: OwnedWriteHalf, protocol: Protocol) -> std::io::Error {
         let (mut gathered, mut marks_sent) = (Vec::new(), BTreeMap::new());
         loop {
             if self.batches.recv_many(&mut gathered, BATCHES_MAX).await == 0 {
                 return std::io::Error::other("this node is stopping");
             }
             let write_out = async {
+                // With a single batch, its own buffer.
+                let mut out = BytesMut::new();
                 for batch in gathered.drain(..) {
                     let bytes = self.taken(&batch);
                     // The batch was encoded for the previous connection while this one was made.
                     if batch.protocol != protocol {
-                        self.stats.dropped.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
+                        self.stats.dropped.fetch_add(batch.count as u64, Ordering::Relaxed);
                         continue;
                     }
-                    self.stats.sent.count(batch.frames.len(), bytes);
+                    self.stats.sent.count(batch.count, bytes - LENGTH_BYTES * batch.count);
                     // The mark goes first: no acknowledgement may reach a peer that would not miss it in an old copy.
                     if let Some((shard, mark)) = batch.synced
                         && marks_sent.insert(shard, mark) != Some(mark)
                     {
-                        frames.feed(mark_frame(shard, mark)).await?;
+                        let frame = mark_frame(shard, mark);
+                        out.put_u32(frame.len() as u32);
+                        out.put_slice(&frame);
                     }
-                    for frame in batch.frames {
-                        frames.feed(frame).await?;
+                    match out.is_empty() {
+                        true => out = batch.bytes,
+                        false => out.put_slice(&batch.bytes),
+                    }
+                    if out.len() >= WRITE_BYTES {
+                        stream.write_all(&out).await?;
+                        out.clear();
                     }
                 }
-                SinkExt::<Bytes>::flush(frames).await
+                stream.write_all(&out).await
             };
             match tokio::time::timeout(WRITE_WITHIN, write_out).await {
                 Ok(Ok(())) => {}
@@ -394,7 +450,7 @@ impl Dialler {
 
     /// Removes a batch from the count of queued bytes, and returns its size.
     fn taken(&self, batch: &Batch) -> usize {
-        let bytes = batch.frames.iter().map(Bytes::len).sum();
+        let bytes = batch.bytes.len();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         bytes
     }
@@ -402,7 +458,7 @@ impl Dialler {
 
 /// Sends frames with large values to a peer, one after the other.
 struct Carrier {
-    local: LocalNode,
+    caller: Caller,
     peer: Peer,
     stats: Arc<PeerStats>,
     known_peers: KnownPeers,
@@ -421,7 +477,7 @@ impl Carrier {
 
     async fn carry(&mut self) {
         while let Some(first) = self.frames.recv().await {
-            let carried = match dial(&self.local, &self.peer, &self.known_peers).await {
+            let carried = match dial(&self.caller, &self.peer, &self.known_peers).await {
                 Ok((stream, remote, protocol)) => {
                     let known = self.known_peers.clone();
                     tokio::select! {
@@ -490,12 +546,12 @@ impl Carrier {
 
 /// Connects to a peer and exchanges hellos.
 async fn dial(
-    local: &LocalNode,
+    caller: &Caller,
     peer: &Peer,
     known_peers: &KnownPeers,
 ) -> Result<(TcpStream, Remote, Protocol), HelloError> {
     let mut stream = connect(&peer.addr, DIAL_WITHIN).await?;
-    let (remote, protocol) = hello::call(&mut stream, local, peer.node, known_peers).await?;
+    let (remote, protocol) = hello::call(&mut stream, &caller.local, caller.shard, peer.node, known_peers).await?;
     Ok((stream, remote, protocol))
 }
 
@@ -552,7 +608,8 @@ pub(super) async fn cut_healed(
             continue;
         };
         // A hello is sent because the peer counts a connection without one as refused.
-        let _ = tokio::time::timeout(REACHED_WITHIN, hello::call(&mut stream, local, peer.node, known_peers)).await;
+        let _ =
+            tokio::time::timeout(REACHED_WITHIN, hello::call(&mut stream, local, None, peer.node, known_peers)).await;
         if was_cut {
             return std::io::Error::other("it was cut off, and can be reached again");
         }
@@ -564,7 +621,7 @@ pub(super) async fn cut_healed(
 pub(super) async fn introduce(local: &LocalNode, peer: &Peer, known_peers: &KnownPeers) -> Result<(), Unwelcome> {
     let exchange = async {
         let mut stream = connect(&peer.addr, REACHED_WITHIN).await?;
-        hello::call(&mut stream, local, peer.node, known_peers).await
+        hello::call(&mut stream, local, None, peer.node, known_peers).await
     };
     match tokio::time::timeout(INTRODUCED_WITHIN, exchange).await {
         Ok(Err(HelloError::Retired(why))) => Err(Unwelcome::Retired(why)),

@@ -68,7 +68,7 @@ struct Listening {
 fn ear(received: mpsc::UnboundedSender<u64>) -> Inbound {
     let (handle, inbox) = shard::inbox();
     let (_, stop) = watch::channel(true);
-    let outgoing = Arc::new(Peers::dial(&local("ear", 1), [], &KnownPeers::default(), &stop));
+    let outgoing = Arc::new(Peers::dial(&local("ear", 1), [], &KnownPeers::default(), &stop, Vec::new()));
     let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
     shard::start(0, Ear(received), disk, outgoing.of_shard(0), inbox, Clock::start()).unwrap();
     let (control, _) = control_queue::inbox();
@@ -115,7 +115,7 @@ async fn messages_arrive_in_order_and_again_after_a_reconnect() {
     let (a, b) = (local("a", 1), local("b", 1));
     let mut there = listening(&b, "127.0.0.1:0").await;
     let (_stop, stopped) = watch::channel(false);
-    let peers = Peers::dial(&a, [there.peer.clone()], &KnownPeers::default(), &stopped);
+    let peers = Peers::dial(&a, [there.peer.clone()], &KnownPeers::default(), &stopped, Vec::new());
     assert!(connected(&peers).await);
     for operation in 0..1_000 {
         peers.send(b.node, &[message(&a, operation), message(&a, operation + 10_000)]);
@@ -139,15 +139,15 @@ async fn messages_arrive_in_order_and_again_after_a_reconnect() {
 async fn only_nodes_of_one_cluster_talk() {
     let mut there = listening(&local("b", 1), "127.0.0.1:0").await;
     let (_stop, stopped) = watch::channel(false);
-    let stranger = Peers::dial(&local("a", 2), [there.peer.clone()], &KnownPeers::default(), &stopped);
+    let stranger = Peers::dial(&local("a", 2), [there.peer.clone()], &KnownPeers::default(), &stopped, Vec::new());
     assert!(!connected(&stranger).await, "another cluster");
     let elsewhere = Peer { node: NodeId::of_name("c"), ..there.peer.clone() };
     assert!(
-        !connected(&Peers::dial(&local("a", 1), [elsewhere], &KnownPeers::default(), &stopped)).await,
+        !connected(&Peers::dial(&local("a", 1), [elsewhere], &KnownPeers::default(), &stopped, Vec::new())).await,
         "another node"
     );
 
-    let peers = Peers::dial(&local("a", 1), [there.peer.clone()], &KnownPeers::default(), &stopped);
+    let peers = Peers::dial(&local("a", 1), [there.peer.clone()], &KnownPeers::default(), &stopped, Vec::new());
     assert!(connected(&peers).await);
     peers.send(there.peer.node, &[message(&local("someone-else", 1), 1)]);
     peers.send(there.peer.node, &[message(&local("a", 1), 2)]);
@@ -162,7 +162,7 @@ async fn refusals_state_the_reason() {
         let (mut far_end, _) = listener.accept().await.unwrap();
         let (to, none_known) = (NodeId::of_name(to), KnownPeers::default());
         let (called, accepted) = tokio::join!(
-            hello::call(&mut calling, &caller, to, &none_known),
+            hello::call(&mut calling, &caller, None, to, &none_known),
             hello::accept(&mut far_end, &callee, &none_known)
         );
         let text = |result: Result<(hello::Remote, Protocol), HelloError>| {
@@ -207,7 +207,7 @@ async fn the_board_shows_connections_and_traffic() {
     drop(listener);
     let (_stop, stopped) = watch::channel(false);
     let peer = Peer { node: b.node, name: b.name.clone(), addr: addr.clone() };
-    let peers = Peers::dial(&a, [peer.clone()], &KnownPeers::default(), &stopped);
+    let peers = Peers::dial(&a, [peer.clone()], &KnownPeers::default(), &stopped, Vec::new());
     let (board, mut link) = (peers.board(), peers.connections().remove(0).1);
     let b_of_a = board.get(b.node).unwrap();
     peers.send(b.node, &[message(&a, 1), message(&a, 2)]);
@@ -310,7 +310,7 @@ async fn old_boots_and_old_incarnations_are_refused_with_the_reason() {
     );
 
     let known = KnownPeers::default();
-    let peers = Peers::dial(&LocalNode { boot: 8, ..b.clone() }, [peer.clone()], &known, &stopped);
+    let peers = Peers::dial(&LocalNode { boot: 8, ..b.clone() }, [peer.clone()], &known, &stopped, Vec::new());
     assert!(connected(&peers).await);
     peers.send(a.node, &[message(&b, 1)]);
     assert_eq!(tokio::time::timeout(Duration::from_secs(5), received.recv()).await.unwrap(), Some(1));

@@ -5,7 +5,7 @@ use tracing::warn;
 
 /// The most connections of clients and of peers that a node takes.
 const HTTP_MAX: usize = 10_000;
-const PEERS_MAX: usize = 4_096;
+const PEERS_MAX: usize = 32_768;
 
 /// The maximum numbers of connections. The remaining files are for the store, which fails without them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn the_store_keeps_its_share_of_files() {
-        assert_eq!(of_files(None), Connections { http: 10_000, peers: 4_096 });
+        assert_eq!(of_files(None), Connections { http: 10_000, peers: 32_768 });
         assert_eq!(of_files(Some(20_000)), Connections { http: 10_000, peers: 2_500 });
         assert_eq!(of_files(Some(1_024)), Connections { http: 512, peers: 128 });
         assert_eq!(of_files(Some(0)), Connections { http: 1, peers: 1 });

@@ -10,7 +10,6 @@ mod listening;
 mod opening;
 mod readiness;
 mod store_dir;
-mod threads;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -28,6 +27,7 @@ use cartwheel_core::value::dot::{NodeId, Since};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::wire::context::ClusterKey;
 use cartwheel_storage::FjallStore;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -54,7 +54,6 @@ pub use error::ServeError;
 use leave::LeaveReason;
 use listening::{ADMINISTRATORS, HTTP, PEERS, listen, shown};
 use store_dir::StoreDir;
-use threads::ClientThreads;
 
 /// Serves a node until `stopped` completes with the reason to stop, or until the node has left its cluster.
 ///
@@ -130,8 +129,12 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
         .map_err(|source| ServeError::System { what: "read the size of the data directory's disk", source })?;
     let hint_bytes_max = config.hints_share.of(disk.total);
     counted.hints().set_bytes_max(hint_bytes_max);
-    let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &known_peers, &stop));
+    let inboxes = store_dirs.iter().map(|_| shard::counted_inbox(&counted)).collect::<Result<Vec<_>, _>>();
+    let inboxes = inboxes.map_err(|source| ServeError::System { what: "prepare the shards' threads", source })?;
+    let threads = inboxes.iter().map(|(shard, _)| shard.spawner().clone()).collect();
+    let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &known_peers, &stop, threads));
     let (connections, board, dialled) = (peers.connections(), peers.board(), peers.clone());
+    let shard_connections = peers.shard_connections();
     let actors = match data_dir.identity().actors.filter(|_| was_stopped) {
         Some(actors) if opening::is_confirmed(&peers).await => actors,
         _ => new_actors,
@@ -140,12 +143,15 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     let identity = data_dir.identity();
     let mut handles = Vec::new();
     let mut running = Vec::new();
-    for (index, (store_dir, mut store)) in (0..).zip(store_dirs.into_iter().zip(stores)) {
+    let with_inboxes = store_dirs.into_iter().zip(stores).zip(inboxes);
+    for (index, ((store_dir, mut store), (shard, inbox))) in (0..).zip(with_inboxes) {
         let shard_id = ShardId { index, count: identity.shards.get() };
         let mut node_config = node_config(config, identity, &local, shard_id, &view, saved_epoch.epoch, &mut store)?;
         node_config.limits.hint_bytes_max = hint_bytes_max / u64::from(shard_id.count.max(1));
+        // The other half is the engine's cache.
+        let record_cache_bytes = config.cache_bytes / 2 / u64::from(shard_id.count.max(1));
+        node_config.limits.record_cache_bytes = usize::try_from(record_cache_bytes).unwrap_or(usize::MAX);
         let node = Node::new(node_config, view.clone());
-        let (shard, inbox) = shard::counted_inbox(&counted);
         let reserve = ReserveOptions {
             bytes: config.disk_reserve_bytes,
             shares: identity.shards.get(),
@@ -222,7 +228,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     tokio::spawn(peers::listen(local.clone(), peer_listener, peers_max, inbound, board.clone(), known, stop));
     let (ready_sender, readiness) = watch::channel(Readiness::Connecting);
     let ready = running.iter().map(|shard| shard.ready.clone()).collect();
-    let peers_known = readiness::peers_known(connections, compared);
+    let peers_known = readiness::peers_known(connections, shard_connections, compared);
     tokio::spawn(readiness::publish_readiness(ready, peers_known, view.clone(), own, ready_sender));
     let (http_stop_sender, http_stop) = watch::channel(false);
     let http_metrics = metrics.http.clone();
@@ -243,18 +249,14 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
         board,
         metrics,
     });
-    let client_threads = ClientThreads::start();
-    let client_threads =
-        client_threads.map_err(|source| ServeError::System { what: "start the threads for clients", source })?;
-    let front = Front::new(api);
+    let front = Front::new(api, Handle::current());
     if let Some(listener) = admin_listener {
         info!(addr = shown(&listener), "serving administrators");
         let (front, metrics, stop) = (front.clone(), http_metrics.clone(), http_stop.clone());
         tokio::spawn(http::serve_administrators(front, listener, metrics, stop));
     }
-    let serve = |listener| http::serve(front, listener, connections_max.http, http_metrics, http_stop);
-    let http = client_threads.serve(http_listener, serve);
-    let http = http.map_err(|source| ServeError::System { what: "hand the HTTP address to its threads", source })?;
+    let threads = shards.threads();
+    let http = tokio::spawn(http::serve(front, http_listener, connections_max.http, threads, http_metrics, http_stop));
     let api_shutdown = ApiShutdown::new(http, http_stop_sender, drained.clone(), unserved_sender);
     info!(node = %member.name, http_addr, peer_addr, boot, "serving");
 

@@ -26,10 +26,12 @@ const CHECK_EVERY: Duration = Duration::from_millis(50);
 /// that it might send requests to nodes that are no longer homes. It does not wait long for peers that are down: a node can serve without.
 pub(super) async fn peers_known(
     connections: Vec<(NodeId, watch::Receiver<bool>)>,
+    shard_connections: Vec<watch::Receiver<bool>>,
     mut compared: watch::Receiver<BTreeSet<NodeId>>,
 ) {
     let all_connected = async {
-        for (_, mut connection) in connections.clone() {
+        let of_control = connections.iter().map(|(_, connection)| connection.clone());
+        for mut connection in of_control.chain(shard_connections) {
             let _ = connection.wait_for(|connected| *connected).await;
         }
     };
@@ -114,7 +116,7 @@ mod tests {
         let (senders, connected): (Vec<_>, Vec<_>) = peers.iter().map(|_| watch::channel(true)).unzip();
         let connections: Vec<_> = peers.into_iter().zip(connected).collect();
         let (known, compared) = watch::channel(BTreeSet::from([peers[0]]));
-        let waiting = tokio::spawn(peers_known(connections.clone(), compared.clone()));
+        let waiting = tokio::spawn(peers_known(connections.clone(), Vec::new(), compared.clone()));
         tokio::time::sleep(PEERS_WITHIN * 2).await;
         assert!(!waiting.is_finished(), "two of five are no majority");
         known.send_replace(peers[..2].iter().copied().collect());
@@ -125,11 +127,11 @@ mod tests {
             of.iter().for_each(|connected| connected.send(stands).unwrap());
         };
         connect(&senders[1..], false);
-        peers_known(connections.clone(), compared.clone()).await;
+        peers_known(connections.clone(), Vec::new(), compared.clone()).await;
         connect(&senders, true);
         known.send_replace(BTreeSet::new());
         let begun = Instant::now();
-        peers_known(connections, compared).await;
+        peers_known(connections, Vec::new(), compared).await;
         assert!(begun.elapsed() >= COMPARED_WITHIN, "the peers send nothing");
     }
 

@@ -32,7 +32,7 @@ impl StoreDir {
         let shards = identity.shards.get();
         let memtable_bytes = (FjallOptions::default().memtable_bytes / u64::from(shards)).max(MEMTABLE_BYTES_MIN);
         let options = FjallOptions {
-            cache_bytes: config.cache_bytes / u64::from(shards),
+            cache_bytes: config.cache_bytes / 2 / u64::from(shards),
             memtable_bytes,
             ..FjallOptions::default()
         };

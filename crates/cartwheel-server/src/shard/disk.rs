@@ -9,6 +9,7 @@ use cartwheel_core::value::time::Instant;
 use cartwheel_storage::{Batch, Durability, Store, StoreError};
 use tracing::{error, info};
 
+use super::commit_thread::SharedCommitter;
 use super::reader::SharedReader;
 use super::reserve::Reserve;
 use crate::data_dir::lineage::Mark;
@@ -32,6 +33,8 @@ pub struct Disk {
     reserve: Reserve,
     /// The store for reads on another thread, until it is known to have failed.
     shared_reader: SharedReader,
+    /// The store for commits on another thread, until one has failed.
+    shared_committer: SharedCommitter,
     retry_after: Duration,
     opened: Instant,
     /// The mark of the last commit; none if commits are not marked.
@@ -64,14 +67,16 @@ impl Disk {
     /// The disk of a store that has just been opened.
     pub fn new(store: Box<dyn Store>, reopen: Reopen, mut reserve: Reserve) -> Self {
         reserve.check(store.unflushed_bytes(), Instant::default());
-        let shared_reader = SharedReader::default();
+        let (shared_reader, shared_committer) = (SharedReader::default(), SharedCommitter::default());
         shared_reader.open(store.reader());
+        shared_committer.open(store.committer());
         let (retry_after, opened) = (RETRY_AFTER, Instant::default());
         Self {
             store: State::Open(store),
             reopen,
             reserve,
             shared_reader,
+            shared_committer,
             retry_after,
             opened,
             mark: None,
@@ -108,6 +113,11 @@ impl Disk {
     /// The store for reads on another thread.
     pub(super) fn shared_reader(&self) -> SharedReader {
         self.shared_reader.clone()
+    }
+
+    /// The store for commits on another thread.
+    pub(super) fn shared_committer(&self) -> SharedCommitter {
+        self.shared_committer.clone()
     }
 
     /// When [`Self::tick`] is due.
@@ -203,16 +213,42 @@ impl Disk {
     }
 
     /// Commits a batch.
+    #[cfg(test)]
     pub fn commit(&mut self, mut batch: Batch, durability: Durability, now: Instant) -> Result<(), WriteFailed> {
-        self.reserve.committed();
+        let mark = self.begin_commit(&mut batch, 0)?;
+        let committed = self.open_store()?.commit(batch, durability);
+        self.end_commit(mark, durability, committed, now)
+    }
+
+    /// Whether a commit would have to wait for earlier ones now.
+    pub fn is_behind(&self) -> bool {
+        self.readable().is_some_and(|store| store.is_behind())
+    }
+
+    /// Marks a batch that is about to be committed, and for which [`Self::takes`] admitted so many bytes. Returns its mark, if commits are
+    /// marked.
+    pub fn begin_commit(&mut self, batch: &mut Batch, admitted_bytes: u64) -> Result<Option<Mark>, WriteFailed> {
+        self.reserve.commit_begins(admitted_bytes);
         // A failed commit may have been carried out, so its number is not used again.
         if let Some(mark) = &mut self.mark {
             mark.commit += 1;
-            mark.put(&mut batch);
+            mark.put(batch);
         }
-        let committed = self.open_store()?.commit(batch, durability);
+        self.open_store().map(drop)?;
+        Ok(self.mark)
+    }
+
+    /// Takes the result of the commit with this mark.
+    pub fn end_commit(
+        &mut self,
+        mark: Option<Mark>,
+        durability: Durability,
+        committed: Result<(), StoreError>,
+        now: Instant,
+    ) -> Result<(), WriteFailed> {
+        self.reserve.commit_ends();
         if committed.is_ok() && durability == Durability::Synced {
-            self.synced = self.mark;
+            self.synced = mark;
         }
         committed.map_err(|error| {
             self.failed(&error, now);
@@ -225,6 +261,7 @@ impl Disk {
     /// Returns the store's final mark if all of that worked.
     pub fn close(&mut self, last: Batch) -> Option<Mark> {
         self.shared_reader.close();
+        self.shared_committer.close();
         let State::Open(store) = &mut self.store else { return None };
         if let Err(error) = store.commit(last, Durability::Synced) {
             error!(%error, "cannot sync the store at the end");
@@ -251,6 +288,7 @@ impl Disk {
             // Any open store is closed here.
             (open, _) => {
                 self.shared_reader.close();
+                self.shared_committer.close();
                 drop(open);
                 State::Closed(at)
             }
@@ -260,12 +298,14 @@ impl Disk {
     fn open_again(&mut self, now: Instant) {
         // The old store is closed first: a directory has one open store at a time.
         self.shared_reader.close();
+        self.shared_committer.close();
         self.store = State::Closed(now);
         match (self.reopen)() {
             Ok(store) => {
                 info!("store is open again");
                 self.reserve.check(store.unflushed_bytes(), now);
                 self.shared_reader.open(store.reader());
+                self.shared_committer.open(store.committer());
                 self.store = State::Open(store);
                 self.opened = now;
             }

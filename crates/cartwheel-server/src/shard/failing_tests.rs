@@ -15,9 +15,10 @@ use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::Content;
 use cartwheel_core::wire::context::ClusterKey;
-use cartwheel_storage::{Batch, Durability, IndexScan, MemoryStore, Scan, Store, StoreError};
+use cartwheel_storage::{Batch, Committer, Durability, IndexScan, MemoryStore, Scan, Store, StoreError};
 use tokio::sync::oneshot;
 
+use super::commit_thread::CommitThread;
 use super::disk::Disk;
 use super::load::Load;
 use super::reserve::{Reserve, ReserveOptions, Space};
@@ -84,15 +85,32 @@ impl Store for FailingStore {
         self.0.inner.lock().unwrap().get_meta(name)
     }
 
-    fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
-        if self.0.failing != Failing::Read && self.0.fails() {
-            if self.0.failing == Failing::CommitDone {
-                self.0.inner.lock().unwrap().commit(batch, durability)?;
-            }
-            return Err(if self.0.failing == Failing::Stopped { StoreError::Poisoned } else { Medium::broken() });
-        }
-        self.0.inner.lock().unwrap().commit(batch, durability)
+    fn committer(&self) -> Option<Box<dyn Committer>> {
+        Some(Box::new(self.0.clone()))
     }
+
+    fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        Committer::commit(&mut self.0, batch, durability)
+    }
+}
+
+impl Committer for Medium {
+    fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        if self.failing != Failing::Read && self.fails() {
+            if self.failing == Failing::CommitDone {
+                self.inner.lock().unwrap().commit(batch, durability)?;
+            }
+            return Err(if self.failing == Failing::Stopped { StoreError::Poisoned } else { Self::broken() });
+        }
+        self.inner.lock().unwrap().commit(batch, durability)
+    }
+}
+
+/// Which thread commits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Commits {
+    Itself,
+    OnThread,
 }
 
 struct NoPeers;
@@ -102,7 +120,7 @@ impl Outgoing for NoPeers {
 }
 
 /// A cluster of one node.
-fn node() -> Node {
+fn node(record_cache_bytes: usize) -> Node {
     let dir = tempfile::tempdir().unwrap();
     let nodes = bootstrap::open_or_bootstrap(&dir.path().join("d"), Some(1), None, Ports::default()).unwrap();
     let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
@@ -123,7 +141,7 @@ fn node() -> Node {
         actors: cartwheel_core::store::record::ActorsSince { boot: 1, drawn: 1 },
         seed: 1,
         timing: Timing::default(),
-        limits: Limits::default(),
+        limits: Limits { record_cache_bytes, ..Limits::default() },
         epoch: Epoch::FIRST,
         broken: Default::default(),
     };
@@ -148,7 +166,7 @@ fn run_turn(turns: &mut Turns<Node, NoPeers>, operations: Vec<Operation>) -> Vec
         let (reply, outcome) = oneshot::channel();
         turns.add_request(
             Request { operation, timeout: Duration::from_secs(1) },
-            (reply, Load::default().begin()),
+            (reply, Load::default().begin(None)),
             Duration::ZERO,
         );
         outcome
@@ -185,7 +203,7 @@ fn wait_until_ready(turns: &mut Turns<Node, NoPeers>) {
     }
 }
 
-fn turns_on(medium: &Medium) -> Turns<Node, NoPeers> {
+fn turns_on(medium: &Medium, commits: Commits) -> Turns<Node, NoPeers> {
     let again = medium.clone();
     let reopen = move || {
         let count_down = |left: u64| left.checked_sub(1);
@@ -195,7 +213,10 @@ fn turns_on(medium: &Medium) -> Turns<Node, NoPeers> {
         }
     };
     let disk = Disk::new(Box::new(FailingStore(medium.clone())), Box::new(reopen), Reserve::none());
-    Turns::new(node(), disk, NoPeers, Clock::start()).without_time_limit()
+    let thread = (commits == Commits::OnThread).then(|| CommitThread::start(0, disk.shared_committer()).unwrap());
+    // Without a cache, so that there are reads to fail.
+    let cache_bytes = if medium.failing == Failing::Read { 0 } else { 1 << 20 };
+    Turns::new(node(cache_bytes), disk, NoPeers, Clock::start()).without_time_limit().with_commit_thread(thread)
 }
 
 /// The values under key `number`.
@@ -209,14 +230,14 @@ fn values(turns: &mut Turns<Node, NoPeers>, number: u64) -> BTreeSet<Bytes> {
     got.siblings.into_iter().map(value).collect()
 }
 
-fn survives(failing: Failing, at: u64) {
+fn survives(failing: Failing, at: u64, commits: Commits) {
     let medium = Medium {
         inner: Arc::default(),
         failing,
         left: Arc::new(AtomicU64::new(at)),
         openings: Arc::new(AtomicU64::new(1)),
     };
-    let mut turns = turns_on(&medium);
+    let mut turns = turns_on(&medium, commits);
     turns.add(Input::Tick);
     turns.take();
     wait_until_ready(&mut turns);
@@ -263,7 +284,8 @@ fn survives(failing: Failing, at: u64) {
 fn a_failing_store_loses_nothing_acknowledged() {
     for failing in [Failing::CommitLost, Failing::CommitDone, Failing::Stopped, Failing::Read] {
         for at in [2, 3, 7, 11] {
-            survives(failing, at);
+            survives(failing, at, Commits::Itself);
+            survives(failing, at, Commits::OnThread);
         }
     }
 }
@@ -272,7 +294,7 @@ fn a_failing_store_loses_nothing_acknowledged() {
 fn a_store_that_stopped_by_itself_can_be_read() {
     let (left, openings) = (Arc::new(AtomicU64::new(2)), Arc::new(AtomicU64::new(u64::MAX)));
     let medium = Medium { inner: Arc::default(), failing: Failing::Stopped, left, openings };
-    let mut turns = turns_on(&medium);
+    let mut turns = turns_on(&medium, Commits::OnThread);
     turns.add(Input::Tick);
     turns.take();
     wait_until_ready(&mut turns);
@@ -292,7 +314,7 @@ fn a_full_disk_refuses_writes_and_serves_reads_and_takes_writes_again() {
     let reserve = Reserve::new("here".to_owned(), options, Box::new(probe));
     let reopen = || Err("it never failed".into());
     let disk = Disk::new(Box::<MemoryStore>::default(), Box::new(reopen), reserve);
-    let mut turns = Turns::new(node(), disk, NoPeers, Clock::start());
+    let mut turns = Turns::new(node(1 << 20), disk, NoPeers, Clock::start());
     turns.add(Input::Tick);
     turns.take();
     wait_until_ready(&mut turns);

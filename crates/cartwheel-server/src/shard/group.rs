@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::ConfigPhase;
@@ -16,8 +17,9 @@ use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::wire::Protocol;
 use futures_util::future::{join_all, select_all};
+use tokio::runtime::Handle;
 
-use super::{DigestPage, DigestsRequest, ShardHandle, Stopped};
+use super::{DigestPage, DigestsRequest, Place, ShardHandle, Stopped};
 
 /// A handle to a node's shards. Each owns some of the partitions; they share nothing.
 #[derive(Clone, Debug)]
@@ -35,6 +37,16 @@ impl Shards {
 
     fn count(&self) -> u32 {
         self.handles.len() as u32
+    }
+
+    /// Spawn tasks on the threads of the shards.
+    pub fn threads(&self) -> Vec<Handle> {
+        self.handles.iter().map(|shard| shard.spawner().clone()).collect()
+    }
+
+    /// Spawns tasks on the thread of the shard with this index, or of another one if there are fewer.
+    pub fn spawner(&self, shard: u32) -> &Handle {
+        self.handles[(shard % self.count()) as usize].spawner()
     }
 
     fn of_key(&self, key: &Key) -> &ShardHandle {
@@ -68,16 +80,16 @@ impl Shards {
     ///
     /// # Errors
     /// If the shard stops before it responds. A write may or may not have been done.
-    pub async fn request(&self, request: Request) -> Result<Outcome, Stopped> {
-        self.of_key(request.operation.key()).request(request).await
+    pub async fn request(&self, request: Request, place: Option<Place>) -> Result<Outcome, Stopped> {
+        self.of_key(request.operation.key()).request(request, place).await
     }
 
-    /// Checks that the key's shard admits a request now ([`ShardHandle::admits`]).
+    /// Waits until the key's shard admits a request ([`ShardHandle::admit`]).
     ///
     /// # Errors
     /// If it is overloaded.
-    pub fn admits(&self, key: &Key) -> Result<(), Refusal> {
-        self.of_key(key).admits()
+    pub async fn admit(&self, key: &Key, patience: Duration) -> Result<Place, Refusal> {
+        self.of_key(key).admit(patience).await
     }
 
     /// Checks that some shard admits a request now.

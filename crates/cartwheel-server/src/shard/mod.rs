@@ -1,8 +1,11 @@
 //! A shard: one thread that owns one protocol state machine and one store.
 //!
-//! Other threads reach it through a bounded queue. A turn takes what has gathered there and pays for one sync, so the busier the shard is,
-//! the less a write costs.
+//! The thread is a runtime of its own. The shard's connections are tasks beside the shard, so that most of its work wakes no other thread. A
+//! bounded queue leads to the shard, from these tasks and from other threads. A turn takes what has gathered there; what it stores is committed on
+//! another thread while the shard goes on, so the busier the shard is, the less a write costs.
 
+mod commit_thread;
+mod commits;
 mod digests;
 pub mod disk;
 mod group;
@@ -12,6 +15,8 @@ mod metrics;
 mod phases;
 mod reader;
 pub mod reserve;
+mod shared;
+mod thread;
 mod turn;
 pub mod unsynced;
 mod wait;
@@ -21,7 +26,8 @@ mod failing_tests;
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::task::Context;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cartwheel_core::admission::Admitted;
@@ -45,19 +51,23 @@ use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::time::Now;
 use cartwheel_core::wire::{Protocol, WireError, decode_partition_state};
 use cartwheel_storage::{Store, StoreError};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::data_dir::lineage::Mark;
 use crate::os::clock::Clock;
+use commit_thread::CommitThread;
 pub use digests::{DigestPage, DigestsRequest, HeldContent, HeldRecord, PAGE_RECORDS_MAX, Rest};
 use disk::Disk;
 pub use group::Shards;
 pub use hints::HintsBoard;
-use load::{Load, UnderWay};
+pub use load::Place;
+use load::{Load, UnderWay, UnderWayLimit};
 pub use metrics::ShardMetrics;
 pub(crate) use metrics::latency_buckets;
 pub use phases::PhasesBox;
 use reader::ReaderThread;
+use thread::ShardRuntime;
 use turn::Turns;
 use wait::Waiter;
 
@@ -66,6 +76,9 @@ pub const INBOX_MAX: usize = 8_192;
 /// The most inputs in one turn, so that the first of them does not wait for too many others.
 const TURN_MAX: usize = 512;
 
+/// How often, at least, further requests may begin while some have to wait.
+const ADMIT_EVERY: Duration = Duration::from_millis(10);
+
 /// How often the admitted background work and the tombstones are reported.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -73,6 +86,13 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 pub trait Machine: Send + 'static {
     /// [`Node::step`].
     fn step(&mut self, now: Now, input: Input) -> Effects;
+
+    /// [`Node::step_all`].
+    fn step_all(&mut self, now: Now, inputs: impl Iterator<Item = Input>) -> Effects {
+        let mut effects = Effects::default();
+        inputs.for_each(|input| effects.merge(self.step(now, input)));
+        effects
+    }
 
     /// [`Node::is_ready`].
     fn is_ready(&self) -> bool {
@@ -106,6 +126,10 @@ pub trait Machine: Send + 'static {
 impl Machine for Node {
     fn step(&mut self, now: Now, input: Input) -> Effects {
         Self::step(self, now, input)
+    }
+
+    fn step_all(&mut self, now: Now, inputs: impl Iterator<Item = Input>) -> Effects {
+        Self::step_all(self, now, inputs)
     }
 
     fn is_ready(&self) -> bool {
@@ -166,6 +190,7 @@ pub struct ShardHandle {
     paging: Arc<Semaphore>,
     load: Load,
     metrics: ShardMetrics,
+    spawner: Handle,
 }
 
 /// The shard has stopped.
@@ -174,23 +199,32 @@ pub struct ShardHandle {
 pub struct Stopped;
 
 impl ShardHandle {
-    /// Carries out a client's request. An overloaded shard refuses it at once.
+    /// Carries out a client's request, in its place if it was admitted. An overloaded shard refuses it at once.
     ///
     /// # Errors
     /// If the shard stops before it responds. A write may or may not have been done.
-    pub async fn request(&self, request: Request) -> Result<Outcome, Stopped> {
+    pub async fn request(&self, request: Request, place: Option<Place>) -> Result<Outcome, Stopped> {
         if let Err(overloaded) = self.admits() {
             return Ok(Err(overloaded));
         }
         let (reply, outcome) = oneshot::channel();
-        match self.inbox.try_send(Work::Request(request, reply, self.load.begin(), Instant::now())) {
+        match self.inbox.try_send(Work::Request(request, reply, self.load.begin(place), Instant::now())) {
             Ok(()) => outcome.await.map_err(|_| Stopped),
             Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(self.overloaded())),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
         }
     }
 
-    /// Checks that a request would be admitted now; if not, its value need not be read.
+    /// Waits until a request is admitted, for at most `patience`. Its value is read, and the request made, afterwards.
+    ///
+    /// # Errors
+    /// If the shard is overloaded.
+    pub async fn admit(&self, patience: Duration) -> Result<Place, Refusal> {
+        self.admits()?;
+        self.load.admit(patience).await.ok_or_else(|| self.overloaded())
+    }
+
+    /// Checks that the shard is not so overloaded that it refuses at once.
     ///
     /// # Errors
     /// If the shard is overloaded.
@@ -205,6 +239,11 @@ impl ShardHandle {
     fn overloaded(&self) -> Refusal {
         self.metrics.refusals.inc();
         Refusal::Overloaded
+    }
+
+    /// Spawns tasks on the shard's thread. They end with the shard.
+    pub const fn spawner(&self) -> &Handle {
+        &self.spawner
     }
 
     /// The number of inputs in the shard's queue.
@@ -307,21 +346,26 @@ pub struct Inbox {
     own: mpsc::WeakSender<Work>,
     load: Load,
     metrics: ShardMetrics,
+    runtime: ShardRuntime,
 }
 
 /// Makes a shard's queue and a handle to it. The shard's metrics are not published.
 #[cfg(test)]
 pub fn inbox() -> (ShardHandle, Inbox) {
-    counted_inbox(&ShardMetrics::default())
+    counted_inbox(&ShardMetrics::default()).unwrap()
 }
 
 /// Makes a shard's queue and a handle to it. The shard counts in `metrics`.
-pub fn counted_inbox(metrics: &ShardMetrics) -> (ShardHandle, Inbox) {
+///
+/// # Errors
+/// If the system has no resources for the shard's runtime.
+pub fn counted_inbox(metrics: &ShardMetrics) -> io::Result<(ShardHandle, Inbox)> {
     let (sender, queue) = mpsc::channel(INBOX_MAX);
     let own = sender.downgrade();
-    let (paging, load) = (Arc::new(Semaphore::new(1)), Load::default());
-    let handle = ShardHandle { inbox: sender, paging, load: load.clone(), metrics: metrics.clone() };
-    (handle, Inbox { queue, own, load, metrics: metrics.clone() })
+    let (paging, load, runtime) = (Arc::new(Semaphore::new(1)), Load::default(), ShardRuntime::new()?);
+    let spawner = runtime.spawner();
+    let handle = ShardHandle { inbox: sender, paging, load: load.clone(), metrics: metrics.clone(), spawner };
+    Ok((handle, Inbox { queue, own, load, metrics: metrics.clone(), runtime }))
 }
 
 /// A running shard.
@@ -371,19 +415,21 @@ pub fn start(
     inbox: Inbox,
     clock: Clock,
 ) -> io::Result<Running> {
-    let Inbox { queue, own, load, metrics } = inbox;
+    let Inbox { queue, own, load, metrics, runtime } = inbox;
     // After the shard has ended, the result is dropped.
     let read = move |id, read| own.upgrade().map_or((), |shard| drop(shard.blocking_send(Work::Read(id, read))));
     let reader = ReaderThread::start(index, disk.shared_reader(), read);
-    let turns = Turns::new(machine, disk, outgoing, clock).counted(metrics).with_reader(reader);
+    let commit_thread = CommitThread::start(index, disk.shared_committer());
+    let turns = Turns::new(machine, disk, outgoing, clock).counted(metrics);
+    let turns = turns.with_reader(reader).with_commit_thread(commit_thread);
     let (ready_sender, ready) = watch::channel(ShardReadiness::Starting);
     let (finished_sender, finished) = watch::channel(Epoch::UNKNOWN);
     let (drained_sender, drained) = watch::channel(false);
     let phases = PhasesBox::default();
     let published =
         Published { ready: ready_sender, finished: finished_sender, drained: drained_sender, phases: phases.clone() };
-    let body = move || run(turns, queue, &load, clock, &published);
-    let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(body)?;
+    let body = move || runtime.run(run(turns, queue, &load, clock, &published));
+    let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(body)?;
     Ok(Running { thread, ready, reports: ShardReports { finished, drained, phases } })
 }
 
@@ -395,7 +441,7 @@ struct Published {
     phases: PhasesBox,
 }
 
-fn run<M: Machine, O: Outgoing>(
+async fn run<M: Machine, O: Outgoing>(
     mut turns: Turns<M, O>,
     mut inbox: mpsc::Receiver<Work>,
     load: &Load,
@@ -406,7 +452,8 @@ fn run<M: Machine, O: Outgoing>(
     // The room of the turn's messages, until the turn has ended.
     let mut rooms = Vec::new();
     let mut next_report = clock.instant();
-    let waiter = Waiter::of_this_thread();
+    let mut waiter = Waiter::new();
+    let mut under_way_limit = UnderWayLimit::default();
     // The machine starts with the first tick.
     turns.add(Input::Tick);
     turns.take();
@@ -424,7 +471,16 @@ fn run<M: Machine, O: Outgoing>(
             true => Some(Duration::ZERO),
             false => turns.wake_at().map(|wake_at| wake_at.since(clock.instant())),
         };
-        waiter.gather(&mut inbox, &mut gathered, TURN_MAX, patience);
+        let patience = match load.is_exhausted() {
+            true => Some(patience.map_or(ADMIT_EVERY, |patience| patience.min(ADMIT_EVERY))),
+            false => patience,
+        };
+        if patience == Some(Duration::ZERO) || !inbox.is_empty() {
+            // The other tasks of the thread get their turn, too.
+            tokio::task::yield_now().await;
+        }
+        let committed = |cx: &mut Context<'_>| turns.poll_committed(cx);
+        waiter.gather(&mut inbox, &mut gathered, TURN_MAX, patience, committed).await;
         // A closed and empty queue means stop, too.
         let mut stop = inbox.is_closed() && gathered.is_empty();
         let (begun, inputs) = (clock.instant(), gathered.len());
@@ -440,7 +496,7 @@ fn run<M: Machine, O: Outgoing>(
                 Work::Epoch(epoch) => turns.add(Input::Epoch(epoch)),
                 Work::AllSpeak(protocol) => turns.add(Input::AllSpeak(protocol)),
                 Work::Phases(phases) => turns.add(Input::Phases(phases)),
-                Work::Digests(request, reply) => drop(reply.send(turns.digests(&request))),
+                Work::Digests(request, reply) => turns.digests(request, reply),
                 Work::Proofs(reply) => drop(reply.send(turns.proofs())),
                 Work::Sizes(partitions, reply) => drop(reply.send(turns.sizes(&partitions))),
                 Work::Read(id, read) => turns.has_read(id, read),
@@ -452,7 +508,12 @@ fn run<M: Machine, O: Outgoing>(
         }
         turns.take();
         rooms.clear();
-        load.turn(inputs, clock.instant().since(begun));
+        let ended = clock.instant();
+        load.turn(inputs, ended.since(begun));
+        let served = turns.clients_served();
+        let older_than = |age| turns.clients_older_than(age);
+        let under_way_max = under_way_limit.served(served, ended, older_than);
+        load.set_under_way_max(under_way_max);
         if begun >= next_report {
             next_report = begun + REPORT_EVERY;
             load.admits(turns.admitted());

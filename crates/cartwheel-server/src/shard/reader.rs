@@ -4,7 +4,7 @@
 //! for each turn that they need. The thread reads one record at a time, so that no more of them are in memory than the shard has asked for
 //! and can take in.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::thread;
 
 use bytes::Bytes;
@@ -13,38 +13,20 @@ use cartwheel_storage::Reader;
 use tracing::warn;
 
 use super::disk::unread;
+use super::shared::Shared;
 use crate::os::priority;
 
 /// The result of a read.
 pub(super) type Read = Result<Option<Bytes>, ReadFailed>;
 
 /// The store for reads on another thread, while it is open.
-#[derive(Clone, Default)]
-pub(super) struct SharedReader(Arc<Mutex<Option<Box<dyn Reader>>>>);
+pub(super) type SharedReader = Shared<dyn Reader>;
 
 impl SharedReader {
-    /// Sets the store to read from.
-    pub(super) fn open(&self, reader: Option<Box<dyn Reader>>) {
-        *self.lock() = reader;
-    }
-
-    /// Waits for the read under way, and lets no other begin.
-    pub(super) fn close(&self) {
-        *self.lock() = None;
-    }
-
-    fn is_open(&self) -> bool {
-        self.lock().is_some()
-    }
-
     fn read(&self, storage_key: &[u8]) -> Read {
         let reader = self.lock();
         let reader = reader.as_ref().ok_or(ReadFailed::Unreadable)?;
         reader.get(storage_key).map_err(|error| unread("record", &error))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Reader>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,6 +90,7 @@ impl ReaderThread {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Mutex;
     use std::time::Duration;
 
     use cartwheel_core::value::time::Instant;

@@ -69,6 +69,8 @@ pub struct Reserve {
     since: u64,
     /// Those of them that are not committed, which the file system does not show.
     uncommitted: u64,
+    /// And those in the commit under way, which it may not show yet.
+    committing: u64,
     next_check: Instant,
     probe_failed: bool,
 }
@@ -91,6 +93,7 @@ impl Reserve {
             left: 0,
             since: 0,
             uncommitted: 0,
+            committing: 0,
             next_check: Instant::default(),
             probe_failed: false,
         }
@@ -118,9 +121,15 @@ impl Reserve {
         true
     }
 
-    /// Records that the admitted bytes were handed to the engine, or dropped.
-    pub const fn committed(&mut self) {
-        self.uncommitted = 0;
+    /// Records that a commit of this many of the admitted bytes begins. One is under way at a time.
+    pub const fn commit_begins(&mut self, bytes: u64) {
+        self.committing = bytes;
+        self.uncommitted = self.uncommitted.saturating_sub(bytes);
+    }
+
+    /// Records that the commit under way has ended: the engine has its bytes, or they are dropped.
+    pub const fn commit_ends(&mut self) {
+        self.committing = 0;
     }
 
     /// Whether the disk was full at the last check.
@@ -145,7 +154,7 @@ impl Reserve {
         let shares = u64::from(self.options.shares.max(1));
         let unflushed = unflushed.saturating_mul(shares);
         self.left = space.free.saturating_sub(unflushed).saturating_sub(kept) / shares;
-        self.since = self.uncommitted;
+        self.since = self.uncommitted + self.committing;
         // Hysteresis: a single write must not toggle the state.
         let enough = if self.full { kept / 4 / shares } else { 0 };
         let full = self.left <= enough && kept > 0;
@@ -204,7 +213,8 @@ mod tests {
         while reserve.takes(MIB, written, Instant(0)) {
             written += MIB;
             free.fetch_sub(MIB, Ordering::Relaxed);
-            reserve.committed();
+            reserve.commit_begins(MIB);
+            reserve.commit_ends();
         }
         assert_eq!(written, 10 * MIB, "20 MiB were left, and each byte is written twice");
     }
@@ -214,6 +224,19 @@ mod tests {
         let (mut reserve, _) = reserve(30 * MIB);
         let let_through = (0..100).take_while(|_| reserve.takes(MIB, 0, Instant(0))).count();
         assert_eq!(let_through, 10);
+    }
+
+    #[test]
+    fn a_commit_under_way_counts_until_it_has_ended() {
+        let (mut reserve, _) = reserve(30 * MIB);
+        (0..6).for_each(|_| assert!(reserve.takes(MIB, 0, Instant(0))));
+        reserve.commit_begins(4 * MIB);
+        // The disk shows the same free space as before.
+        reserve.check(0, Instant(0));
+        assert_eq!((0..100).take_while(|_| reserve.takes(MIB, 0, Instant(0))).count(), 4);
+        reserve.commit_ends();
+        reserve.check(0, Instant(0));
+        assert_eq!((0..100).take_while(|_| reserve.takes(MIB, 0, Instant(0))).count(), 4, "two and four are left");
     }
 
     #[test]

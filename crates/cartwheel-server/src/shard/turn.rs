@@ -1,6 +1,7 @@
 //! Turns: the state machine's steps, the store commands that they request, and the messages and replies that go out.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,13 +19,15 @@ use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::state::Content;
 use cartwheel_core::value::time::Instant;
-use cartwheel_storage::{Batch, Durability};
+use cartwheel_storage::{Durability, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{debug, error, info, warn};
 
+use super::commit_thread::CommitThread;
+use super::commits::{Commits, UnderWay as CommitUnderWay, Waiting, Writes};
 use super::digests::{self, DigestPage, DigestsRequest};
 use super::disk::{Condition, Disk};
-use super::load::UnderWay;
+use super::load::{Served, UnderWay};
 use super::reader::{self, ReaderThread};
 use super::unsynced::{OsBoot, Unsynced};
 use super::{Machine, Outgoing, ShardMetrics, ShardReadiness};
@@ -38,6 +41,8 @@ pub(super) const LARGE_BYTES: usize = 256 << 10;
 const CHECK_SIZE_FOR: Duration = Duration::from_secs(1);
 /// How long a turn steps before it admits what has arrived meanwhile.
 const TURN_FOR: Duration = Duration::from_millis(8);
+/// The most inputs in one step of the machine: some hundreds of microseconds of work.
+const STEP_MAX: usize = 64;
 /// How many turns full of small inputs may pass before a large one is taken in.
 const PASSED_OVER_MAX: u32 = 4;
 
@@ -53,7 +58,9 @@ pub(super) struct Turns<M, O> {
     /// Inputs for the machine.
     inputs: VecDeque<Input>,
     large: Large,
-    writes: Writes,
+    commits: Commits,
+    /// The thread that commits, where there is one.
+    commit_thread: Option<CommitThread>,
     unsynced: Unsynced,
     /// The condition of the disk when it was last reported.
     condition: Condition,
@@ -62,6 +69,8 @@ pub(super) struct Turns<M, O> {
     /// The clients that wait for a reply.
     clients: BTreeMap<ClientId, Client>,
     clients_begun: u64,
+    /// The requests that were carried out since they were last counted.
+    clients_served: Served,
     /// The number of tombstones at the last count.
     tombstones: u64,
     metrics: ShardMetrics,
@@ -112,22 +121,6 @@ struct Client {
     arrived: Instant,
 }
 
-/// The writes of the next commit.
-#[derive(Default)]
-struct Writes {
-    batch: Batch,
-    commands: Vec<StoreId>,
-    keys: HashSet<Bytes>,
-    sync: bool,
-}
-
-impl Writes {
-    fn add(&mut self, id: StoreId, sync: bool) {
-        self.commands.push(id);
-        self.sync |= sync;
-    }
-}
-
 /// The store's name for a value that the machine remembers, distinct from the shard's own names.
 pub(super) fn remembered(name: &[u8]) -> Bytes {
     [b"core/", name].concat().into()
@@ -142,13 +135,15 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             clock,
             inputs: VecDeque::new(),
             large: Large::default(),
-            writes: Writes::default(),
+            commits: Commits::default(),
+            commit_thread: None,
             unsynced: Unsynced::new(OsBoot::current()),
             condition: Condition::Good,
             sends: BTreeMap::new(),
             replies: Vec::new(),
             clients: BTreeMap::new(),
             clients_begun: 0,
+            clients_served: Served::default(),
             tombstones: 0,
             metrics: ShardMetrics::default(),
             turn_for: TURN_FOR,
@@ -174,6 +169,11 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     pub(super) fn with_reader(mut self, reader: Option<ReaderThread>) -> Self {
         self.large.reader = reader;
         self
+    }
+
+    /// Commits on this thread.
+    pub(super) fn with_commit_thread(self, commit_thread: Option<CommitThread>) -> Self {
+        Self { commit_thread, ..self }
     }
 
     /// The configurations that the machine has learned since the last call.
@@ -208,9 +208,11 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
-    /// A page of digests of what the disk holds; none if it cannot be read.
-    pub(super) fn digests(&self, request: &DigestsRequest) -> Option<DigestPage> {
-        self.disk.readable().map(|store| digests::page(store, request))
+    /// Replies with a page of digests of what the disk holds once earlier writes are committed; with none if it cannot be read.
+    pub(super) fn digests(&mut self, request: DigestsRequest, reply: oneshot::Sender<Option<DigestPage>>) {
+        if let Some(waiting) = self.commits.wait(Waiting::Digests(request, reply)) {
+            self.carry_out_waiting(waiting);
+        }
     }
 
     /// Since when each replica is verified equal to each other home's.
@@ -275,6 +277,18 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
+    /// The client requests that the machine has carried out since the last call.
+    pub(super) fn clients_served(&mut self) -> Served {
+        std::mem::take(&mut self.clients_served)
+    }
+
+    /// How many client requests have been under way for at least `age`.
+    pub(super) fn clients_older_than(&self, age: Duration) -> usize {
+        let now = self.clock.instant();
+        // In the order in which they came here, and so nearly in that of their arrival.
+        self.clients.values().take_while(|client| now.since(client.arrived) >= age).count()
+    }
+
     /// Counts the tombstones that the machine holds.
     pub(super) fn count_tombstones(&mut self) {
         let tombstones = self.machine.tombstones();
@@ -286,12 +300,17 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.machine.admitted()
     }
 
-    /// Takes a turn: steps until there is no input and nothing to store, or until its time is over. It commits what is to be stored.
+    /// Takes a turn: steps until there is no input and nothing to store, or until its time is over. It commits what is to be stored, or leaves
+    /// that to the thread for commits.
     pub(super) fn take(&mut self) {
         let now = self.clock.instant();
         self.disk.tick(now);
+        if let Some(committed) = self.commit_thread.as_mut().and_then(CommitThread::try_result) {
+            self.committed(committed);
+        }
         if self.unsynced.take_due(now) {
-            self.sync(now);
+            // The next commit syncs all earlier ones, too.
+            self.commits.taking(None).sync = true;
         }
         self.metrics.turn(self.inputs.len());
         let (mut stepped, mut has_taken_large) = (Duration::ZERO, false);
@@ -300,11 +319,8 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             let is_over = stepped >= self.turn_for;
             // What the machine sends before a commit does not depend on it, so it does not wait for the disk.
             self.flush();
-            if !self.writes.commands.is_empty() {
-                self.commit();
-                if !is_over {
-                    continue;
-                }
+            if self.commit_next() && !is_over {
+                continue;
             }
             if has_taken_large || self.large.is_empty() {
                 if !is_over && !self.inputs.is_empty() {
@@ -325,13 +341,16 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     fn step_for(&mut self, most: Duration) -> Duration {
         let begun = self.clock.instant();
         let mut now = self.clock.now();
-        while let Some(input) = self.inputs.pop_front() {
-            if let Input::Client(id, _) = &input
-                && let Some(client) = self.clients.get(id)
-            {
+        while !self.inputs.is_empty() {
+            let inputs = self.inputs.len().min(STEP_MAX);
+            let latest = self.inputs.iter().take(inputs).rev().find_map(|input| match input {
+                Input::Client(id, _) => self.clients.get(id),
+                _ => None,
+            });
+            if let Some(client) = latest {
                 self.machine.queued(now.instant.since(client.arrived));
             }
-            let effects = self.machine.step(now, input);
+            let effects = self.machine.step_all(now, self.inputs.drain(..inputs));
             self.carry_out(effects);
             now = self.clock.now();
             if now.instant.since(begun) >= most {
@@ -353,21 +372,6 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
-    /// Syncs unsynced writes.
-    fn sync(&mut self, now: Instant) {
-        // The disk reports failures, and opens itself again.
-        let _ = self.write_out(Batch::new(), Durability::Synced, now);
-    }
-
-    /// Hands a batch to the disk. After a failure, cached knowledge of the store is uncertain and dropped.
-    fn write_out(&mut self, batch: Batch, durability: Durability, now: Instant) -> Result<(), WriteFailed> {
-        let written = self.disk.commit(batch, durability, now);
-        if written.is_err() {
-            self.unsynced.invalidate();
-        }
-        written
-    }
-
     /// Commits the last batch. Returns the store's final mark if all of that worked.
     pub(super) fn close(&mut self) -> Option<Mark> {
         // It does not wait for the thread: the shard reads the requested record itself.
@@ -375,7 +379,10 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         reading.into_iter().for_each(|read| self.large.reads.push_front(read));
         self.add(Input::Stop);
         self.take();
-        while self.has_more() {
+        if let Some(committed) = self.commit_thread.take().and_then(CommitThread::end) {
+            self.committed(committed);
+        }
+        while self.has_more() || !self.commits.is_empty() {
             self.take();
         }
         self.disk.close(self.unsynced.last_batch())
@@ -402,45 +409,62 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     fn store(&mut self, id: StoreId, command: StoreCommand) {
         match command {
-            StoreCommand::Read { storage_key } if self.may_be_large(&storage_key) => {
-                self.commit_before(&storage_key);
-                self.large.reads.push_back((id, storage_key));
-                self.large.read_next();
-            }
-            StoreCommand::Read { storage_key } => self.read(id, &storage_key),
-            StoreCommand::Scan { from, upto, at_most } => {
-                self.commit_if_any();
-                let scanned = self.disk.scan(&from, upto.as_deref(), at_most);
-                self.ended(id, StoreResult::Scanned(scanned));
-            }
-            StoreCommand::ScanIndex { from, upto, entries_max } => {
-                self.commit_if_any();
-                let listed = self.disk.scan_index(&from, &upto, entries_max);
-                self.ended(id, StoreResult::Listed(listed));
-            }
-            StoreCommand::Recall { name } => {
-                self.commit_if_any();
-                let recalled = self.disk.recall(&remembered(&name));
-                self.ended(id, StoreResult::Read(recalled));
-            }
             StoreCommand::Write { storage_key, record, index, sync } => {
-                if let Err(failed) = self.room_for(&storage_key, record.as_ref()) {
-                    return self.refuse(id, failed);
-                }
+                let admitted_bytes = match self.room_for(&storage_key, record.as_ref()) {
+                    Ok(bytes) => bytes,
+                    Err(failed) => return self.refuse(id, failed),
+                };
+                let writes = self.commits.taking(Some(&storage_key));
+                writes.admitted_bytes += admitted_bytes;
+                writes.add(id, sync);
                 match record {
-                    Some(record) => self.writes.batch.put(storage_key.clone(), record),
-                    None => self.writes.batch.remove(storage_key.clone()),
+                    Some(record) => writes.batch.put(storage_key, record),
+                    None => writes.batch.remove(storage_key),
                 }
                 for change in index {
                     match change {
-                        IndexChange::Add(entry) => self.writes.batch.add_index(entry),
-                        IndexChange::Remove(entry) => self.writes.batch.remove_index(entry),
+                        IndexChange::Add(entry) => writes.batch.add_index(entry),
+                        IndexChange::Remove(entry) => writes.batch.remove_index(entry),
                     }
                 }
-                self.writes.keys.insert(storage_key);
-                self.writes.add(id, sync);
             }
             StoreCommand::Remember { name, value } => self.remember(id, remembered(&name), value),
+            read => {
+                if let Some(waiting) = self.commits.wait(Waiting::Command(id, read)) {
+                    self.carry_out_waiting(waiting);
+                }
+            }
+        }
+    }
+
+    /// Carries out a read when all writes before it have ended.
+    fn carry_out_waiting(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting::Command(id, StoreCommand::Read { storage_key }) if self.may_be_large(&storage_key) => {
+                self.large.reads.push_back((id, storage_key));
+                self.large.read_next();
+            }
+            Waiting::Command(id, StoreCommand::Read { storage_key }) => self.read(id, &storage_key),
+            Waiting::Command(id, StoreCommand::Scan { from, upto, at_most }) => {
+                let scanned = self.disk.scan(&from, upto.as_deref(), at_most);
+                self.ended(id, StoreResult::Scanned(scanned));
+            }
+            Waiting::Command(id, StoreCommand::ScanIndex { from, upto, entries_max }) => {
+                let listed = self.disk.scan_index(&from, &upto, entries_max);
+                self.ended(id, StoreResult::Listed(listed));
+            }
+            Waiting::Command(id, StoreCommand::Recall { name }) => {
+                let recalled = self.disk.recall(&remembered(&name));
+                self.ended(id, StoreResult::Read(recalled));
+            }
+            // Writes do not wait.
+            Waiting::Command(id, write @ (StoreCommand::Write { .. } | StoreCommand::Remember { .. })) => {
+                self.store(id, write);
+            }
+            Waiting::Digests(request, reply) => {
+                // The client may have gone away.
+                let _ = reply.send(self.disk.readable().map(|store| digests::page(store, &request)));
+            }
         }
     }
 
@@ -450,7 +474,6 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     fn read(&mut self, id: StoreId, storage_key: &Bytes) {
-        self.commit_before(storage_key);
         let read = self.disk.read(storage_key);
         self.note_size(&read);
         self.ended(id, StoreResult::Read(read));
@@ -472,13 +495,6 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
-    /// Commits first if the batch has a write to this key: commands on one key take effect in order.
-    fn commit_before(&mut self, storage_key: &Bytes) {
-        if self.writes.keys.contains(storage_key) {
-            self.commit();
-        }
-    }
-
     fn ended(&mut self, id: StoreId, result: StoreResult) {
         let failed =
             matches!(result, StoreResult::Read(Err(_)) | StoreResult::Scanned(Err(_)) | StoreResult::Listed(Err(_)));
@@ -488,12 +504,13 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.inputs.push_back(Input::Stored(id, result));
     }
 
-    /// Checks that there is room for a write. A removal is always allowed, because it frees space in the end.
-    fn room_for(&mut self, storage_key: &Bytes, record: Option<&Bytes>) -> Result<(), WriteFailed> {
-        match record {
-            Some(record) => self.disk.takes((storage_key.len() + record.len()) as u64, self.clock.instant()),
-            None => self.disk.open_store().map(drop),
-        }
+    /// Checks that there is room for a write, and returns the bytes that it takes. A removal is always allowed, because it frees space in the
+    /// end.
+    fn room_for(&mut self, storage_key: &Bytes, record: Option<&Bytes>) -> Result<u64, WriteFailed> {
+        let Some(record) = record else { return self.disk.open_store().map(|_| 0) };
+        let bytes = (storage_key.len() + record.len()) as u64;
+        self.disk.takes(bytes, self.clock.instant())?;
+        Ok(bytes)
     }
 
     /// Stores a few bytes without which the node cannot go on: the reserve is for this, too.
@@ -501,30 +518,68 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         if let Err(failed) = self.disk.open_store() {
             return self.refuse(id, failed);
         }
-        self.writes.batch.put_meta(name, value);
-        self.writes.add(id, true);
-    }
-
-    fn commit_if_any(&mut self) {
-        if !self.writes.commands.is_empty() {
-            self.commit();
-        }
+        let writes = self.commits.taking(None);
+        writes.batch.put_meta(name, value);
+        writes.add(id, true);
     }
 
     fn refuse(&mut self, id: StoreId, failed: WriteFailed) {
         self.inputs.push_back(Input::Stored(id, StoreResult::Written(Err(failed))));
     }
 
-    /// Commits the gathered writes, with one sync for all of them.
-    fn commit(&mut self) {
-        let Writes { mut batch, commands, sync, .. } = std::mem::take(&mut self.writes);
-        let begun = self.clock.instant();
-        let wanted = if sync { Durability::Synced } else { Durability::Os };
+    /// Begins the next commit, if there is one and none is under way. Returns whether it has ended already.
+    fn commit_next(&mut self) -> bool {
+        let Some(mut writes) = self.commits.next() else { return false };
+        let (mut batch, begun) = (std::mem::take(&mut writes.batch), self.clock.instant());
+        let wanted = if writes.sync { Durability::Synced } else { Durability::Os };
         let durability = self.unsynced.commit(&mut batch, wanted, begun);
-        let written = self.write_out(batch, durability, begun);
-        let took = self.clock.instant().since(begun);
-        self.metrics.commit(commands.len(), took, written.is_err());
-        self.inputs.extend(commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
+        let mark = match self.disk.begin_commit(&mut batch, writes.admitted_bytes) {
+            Ok(mark) => mark,
+            Err(failed) => {
+                self.writes_ended(writes, begun, Err(failed));
+                return true;
+            }
+        };
+        self.commits.begun(CommitUnderWay { writes, mark, durability, begun });
+        // Without a sync it takes less time than to wake the thread.
+        let is_quick = durability == Durability::Os && !self.disk.is_behind();
+        if let Some(thread) = self.commit_thread.as_ref().filter(|_| !is_quick) {
+            thread.submit(batch, durability);
+            return false;
+        }
+        let committed =
+            self.disk.open_store().map_or(Err(StoreError::Poisoned), |store| store.commit(batch, durability));
+        self.committed(committed);
+        true
+    }
+
+    /// Waits for the end of the commit under way on another thread, and takes its result.
+    pub(super) fn poll_committed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(thread) = &mut self.commit_thread else { return Poll::Pending };
+        let committed = ready!(thread.poll_result(cx));
+        self.committed(committed);
+        Poll::Ready(())
+    }
+
+    /// Takes the result of the commit under way.
+    fn committed(&mut self, committed: Result<(), StoreError>) {
+        let Some(CommitUnderWay { writes, mark, durability, begun }) = self.commits.ended() else { return };
+        let written = self.disk.end_commit(mark, durability, committed, self.clock.instant());
+        self.writes_ended(writes, begun, written);
+    }
+
+    fn writes_ended(&mut self, writes: Writes, begun: Instant, written: Result<(), WriteFailed>) {
+        if written.is_err() {
+            // Whether the mark of unsynced writes is stored is uncertain.
+            self.unsynced.invalidate();
+        }
+        if !writes.commands.is_empty() {
+            let took = self.clock.instant().since(begun);
+            self.metrics.commit(writes.commands.len(), took, written.is_err());
+        }
+        self.inputs.extend(writes.commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
+        // Before the next commit begins: they see none of its writes.
+        writes.waiting.into_iter().for_each(|waiting| self.carry_out_waiting(waiting));
     }
 
     /// Sends what has gathered for peers and clients.
@@ -532,8 +587,12 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         while let Some((to, messages)) = self.sends.pop_first() {
             self.outgoing.send(to, messages, self.disk.synced());
         }
+        let now = self.clock.instant();
         for (id, outcome) in self.replies.drain(..) {
             if let Some(client) = self.clients.remove(&id) {
+                if outcome.is_ok() {
+                    self.clients_served.add(Served { requests: 1, took: now.since(client.arrived) });
+                }
                 // The client may have gone away.
                 let _ = client.reply.send(outcome);
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cartwheel_core::message::client::{Acks, Consistency, Get, Got, Operation, Reply};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::time::Now;
-use cartwheel_storage::{IndexScan, MemoryStore, Scan, Store, StoreError};
+use cartwheel_storage::{Batch, Committer, IndexScan, MemoryStore, Scan, Store, StoreError};
 
 use super::*;
 use crate::shard::load::Load;
@@ -122,7 +122,7 @@ fn one_sync_serves_a_whole_turn_and_precedes_its_replies() {
     let mut outcomes = Vec::new();
     for _ in 0..5 {
         let (reply, outcome) = oneshot::channel();
-        turns.add_request(request(), (reply, Load::default().begin()), Duration::ZERO);
+        turns.add_request(request(), (reply, Load::default().begin(None)), Duration::ZERO);
         outcomes.push(outcome);
     }
     turns.take();
@@ -138,9 +138,9 @@ fn after_a_failed_commit_requests_fail_until_the_store_is_reopened() {
     let mut turns = turns(&diary, 1, write_then_reply());
     let mut run_turn = || {
         let (reply, outcome) = oneshot::channel();
-        turns.add_request(request(), (reply, Load::default().begin()), Duration::ZERO);
+        turns.add_request(request(), (reply, Load::default().begin(None)), Duration::ZERO);
         let (second_reply, second) = oneshot::channel();
-        turns.add_request(request(), (second_reply, Load::default().begin()), Duration::ZERO);
+        turns.add_request(request(), (second_reply, Load::default().begin(None)), Duration::ZERO);
         turns.take();
         [outcome, second].map(|mut outcome| outcome.try_recv().unwrap().is_ok())
     };
@@ -226,7 +226,7 @@ fn a_request_whose_client_has_stopped_waiting_is_not_begun() {
     let diary = Diary::default();
     let mut turns = turns(&diary, 0, |input| panic!("the request was begun: {input:?}"));
     let (reply, mut outcome) = oneshot::channel();
-    turns.add_request(request(), (reply, Load::default().begin()), Duration::from_secs(1));
+    turns.add_request(request(), (reply, Load::default().begin(None)), Duration::from_secs(1));
     assert!(matches!(outcome.try_recv(), Ok(Err(Refusal::Overloaded))));
     turns.take();
 }
@@ -298,7 +298,7 @@ fn large_and_small() -> ([Bytes; 4], Batch) {
 fn small_records_are_read_before_further_large_ones() {
     let (diary, seen, (keys, batch)) = (Diary::default(), Arc::default(), large_and_small());
     let mut turns = turns(&diary, 0, reading(keys, Arc::clone(&seen)));
-    turns.write_out(batch, Durability::Os, Instant::default()).unwrap();
+    turns.disk.commit(batch, Durability::Os, Instant::default()).unwrap();
     turns.add(Input::Tick);
     turns.take();
     assert_eq!(*seen.lock().unwrap(), [0, 3, 1], "the size of the first record is unknown until it is read");
@@ -325,7 +325,7 @@ fn large_records_are_read_on_another_thread_one_at_a_time() {
     shared_reader.open(Some(Box::new(Slow(waits))));
     let reader = ReaderThread::start(0, shared_reader, move |id, read| report.send((id, read)).unwrap());
     let mut turns = turns(&diary, 0, reading(keys, Arc::clone(&seen))).with_reader(reader);
-    turns.write_out(batch, Durability::Os, Instant::default()).unwrap();
+    turns.disk.commit(batch, Durability::Os, Instant::default()).unwrap();
     turns.add(Input::Tick);
     turns.take();
     assert_eq!(*seen.lock().unwrap(), [0, 3], "the size of the first record was unknown");
@@ -340,4 +340,221 @@ fn large_records_are_read_on_another_thread_one_at_a_time() {
     assert_eq!(*seen.lock().unwrap(), [0, 3, 1, 2]);
     assert_eq!(diary.lock().unwrap().iter().filter(|did| *did == "get").count(), 2 + 1 + 3, "and sizes were checked");
     proceed.send(()).unwrap();
+}
+
+/// A store to which another thread commits, as often as the test lets it.
+#[derive(Clone)]
+struct Gated {
+    inner: Arc<Mutex<MemoryStore>>,
+    /// Whether the next commit succeeds.
+    gate: Arc<Mutex<std::sync::mpsc::Receiver<bool>>>,
+    commits: Arc<Mutex<u32>>,
+}
+
+impl Store for Gated {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.inner.lock().unwrap().get(key)
+    }
+
+    fn scan(&self, start: &[u8], end: Option<&[u8]>) -> Scan<'_> {
+        let all: Vec<_> = self.inner.lock().unwrap().scan(start, end).collect();
+        Box::new(all.into_iter())
+    }
+
+    fn scan_index(&self, _: &[u8], _: &[u8]) -> IndexScan<'_> {
+        Box::new(std::iter::empty())
+    }
+
+    fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.inner.lock().unwrap().get_meta(name)
+    }
+
+    fn committer(&self) -> Option<Box<dyn Committer>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        self.inner.lock().unwrap().commit(batch, durability)
+    }
+}
+
+impl Committer for Gated {
+    fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        if !self.gate.lock().unwrap().recv().unwrap_or(true) {
+            return Err(broken());
+        }
+        *self.commits.lock().unwrap() += 1;
+        self.inner.lock().unwrap().commit(batch, durability)
+    }
+}
+
+/// Turns with a thread for commits: the machine requests the commands of `script` at its ticks, one list after the other.
+struct OnThread {
+    turns: Turns<Script<Box<dyn FnMut(Input) -> Effects + Send>>, DiaryOutgoing>,
+    gate: std::sync::mpsc::Sender<bool>,
+    commits: Arc<Mutex<u32>>,
+    ended: Arc<Mutex<Vec<(u64, StoreResult)>>>,
+}
+
+impl OnThread {
+    fn new(script: Vec<Vec<(u64, StoreCommand)>>) -> Self {
+        let (gate, waits) = std::sync::mpsc::channel();
+        let (commits, ended) = (Arc::default(), Arc::new(Mutex::new(Vec::new())));
+        let store = Gated { inner: Arc::default(), gate: Arc::new(Mutex::new(waits)), commits: Arc::clone(&commits) };
+        let (mut script, noted) = (script.into_iter(), Arc::clone(&ended));
+        let machine = move |input| match input {
+            Input::Tick => {
+                let stores = script.next().unwrap_or_default();
+                let stores = stores.into_iter().map(|(id, command)| (StoreId(id), command)).collect();
+                Effects { stores, ..Effects::default() }
+            }
+            Input::Stored(id, result) => {
+                noted.lock().unwrap().push((id.0, result));
+                Effects::default()
+            }
+            _ => Effects::default(),
+        };
+        let disk = Disk::of_memory(Box::new(store));
+        let thread = CommitThread::start(0, disk.shared_committer());
+        let machine: Box<dyn FnMut(Input) -> Effects + Send> = Box::new(machine);
+        let turns = Turns::new(Script(machine), disk, DiaryOutgoing(Diary::default()), Clock::start());
+        Self { turns: turns.with_commit_thread(thread), gate, commits, ended }
+    }
+
+    /// Takes a turn with a tick, and returns what has ended in all.
+    fn tick(&mut self) -> Vec<u64> {
+        self.turns.add(Input::Tick);
+        self.turns.take();
+        self.ended()
+    }
+
+    fn ended(&self) -> Vec<u64> {
+        self.ended.lock().unwrap().iter().map(|(id, _)| *id).collect()
+    }
+
+    fn result(&self, id: u64) -> StoreResult {
+        self.ended.lock().unwrap().iter().find(|(ended, _)| *ended == id).unwrap().1.clone()
+    }
+
+    /// Lets one commit end, and takes turns until `count` commands have ended in all.
+    fn commit(&mut self, succeeds: bool, count: usize) -> Vec<u64> {
+        self.gate.send(succeeds).unwrap();
+        let begun = std::time::Instant::now();
+        while self.ended().len() < count {
+            assert!(begun.elapsed() < Duration::from_secs(20), "only {:?} have ended", self.ended());
+            std::thread::sleep(Duration::from_millis(1));
+            self.turns.take();
+        }
+        self.ended()
+    }
+}
+
+fn read(key: &'static [u8]) -> StoreCommand {
+    StoreCommand::Read { storage_key: Bytes::from_static(key) }
+}
+
+fn scan() -> StoreCommand {
+    let at_most = cartwheel_core::store::command::ScanLimit { records: 100, bytes: 1_000 };
+    StoreCommand::Scan { from: Bytes::from_static(b"a"), upto: None, at_most }
+}
+
+#[test]
+fn only_what_depends_on_a_commit_under_way_waits_for_it() {
+    let mut it = OnThread::new(vec![
+        vec![(1, write(b"k", true)), (2, read(b"other")), (3, read(b"k"))],
+        vec![(4, write(b"l", true)), (5, read(b"k")), (6, read(b"l")), (7, read(b"other"))],
+    ]);
+    assert_eq!(it.tick(), [2]);
+    assert_eq!(it.tick(), [2, 7]);
+    assert_eq!(it.commit(true, 5), [2, 7, 1, 3, 5]);
+    let new = StoreResult::Read(Ok(Some(Bytes::from_static(b"new"))));
+    assert_eq!((it.result(3), it.result(5)), (new.clone(), new.clone()));
+    assert_eq!(it.commit(true, 7), [2, 7, 1, 3, 5, 4, 6]);
+    assert_eq!(it.result(6), new);
+}
+
+#[test]
+fn a_scan_shows_all_earlier_writes_and_no_later_one() {
+    let mut it = OnThread::new(vec![
+        vec![(1, write(b"a", true))],
+        vec![(2, write(b"b", true)), (3, scan()), (4, write(b"c", true)), (5, scan())],
+        vec![(6, write(b"d", true))],
+    ]);
+    let shown = |it: &OnThread, id: u64| match it.result(id) {
+        StoreResult::Scanned(Ok(scanned)) => scanned.records.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    (0..3).for_each(|_| assert!(it.tick().is_empty()));
+    assert_eq!(it.commit(true, 1), [1]);
+    assert_eq!(it.commit(true, 3), [1, 2, 3]);
+    assert_eq!(shown(&it, 3), ["a", "b"]);
+    assert_eq!(it.commit(true, 5), [1, 2, 3, 4, 5]);
+    assert_eq!(shown(&it, 5), ["a", "b", "c"]);
+    assert_eq!(it.commit(true, 6), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_read_that_waits_does_not_see_a_later_write_of_its_key() {
+    let old = |record: &'static [u8]| StoreCommand::Write {
+        storage_key: Bytes::from_static(b"k"),
+        record: Some(Bytes::from_static(record)),
+        index: Vec::new(),
+        sync: true,
+    };
+    let mut it = OnThread::new(vec![
+        vec![(1, write(b"j", true))],
+        vec![(2, old(b"first")), (3, read(b"k")), (4, write(b"l", true)), (5, old(b"second"))],
+    ]);
+    (0..2).for_each(|_| assert!(it.tick().is_empty()));
+    it.commit(true, 1);
+    assert_eq!(it.commit(true, 4), [1, 2, 4, 3], "a write of another key shares the commit");
+    assert_eq!(it.result(3), StoreResult::Read(Ok(Some(Bytes::from_static(b"first")))));
+    assert_eq!(it.commit(true, 5), [1, 2, 4, 3, 5]);
+}
+
+#[test]
+fn writes_gather_while_a_commit_is_under_way_and_share_the_next() {
+    let keys: [&'static [u8]; 4] = [b"a", b"b", b"c", b"d"];
+    let mut it = OnThread::new((1..).zip(keys).map(|(id, key)| vec![(id, write(key, true))]).collect());
+    (0..4).for_each(|_| assert!(it.tick().is_empty()));
+    assert_eq!(it.commit(true, 1), [1]);
+    assert_eq!(it.commit(true, 4), [1, 2, 3, 4]);
+    assert_eq!(*it.commits.lock().unwrap(), 2);
+}
+
+#[test]
+fn a_commit_that_fails_on_the_thread_fails_what_waits_for_it() {
+    let mut it = OnThread::new(vec![
+        vec![(1, write(b"k", true)), (2, read(b"k"))],
+        vec![(3, write(b"l", true)), (4, read(b"l"))],
+        vec![(5, write(b"m", true))],
+    ]);
+    (0..2).for_each(|_| assert!(it.tick().is_empty()));
+    let ended = it.commit(false, 4);
+    assert_eq!(ended.len(), 4, "{ended:?}");
+    for write in [1, 3] {
+        assert_eq!(it.result(write), StoreResult::Written(Err(WriteFailed::Uncertain)));
+    }
+    for read in [2, 4] {
+        assert_eq!(it.result(read), StoreResult::Read(Err(cartwheel_core::store::command::ReadFailed::Unreadable)));
+    }
+    assert_eq!(it.turns.readiness(), ShardReadiness::StoreFailed);
+    it.tick();
+    assert_eq!(it.result(5), StoreResult::Written(Err(WriteFailed::Uncertain)), "it is not begun");
+    assert_eq!(*it.commits.lock().unwrap(), 0);
+}
+
+#[test]
+fn closing_waits_for_the_commit_under_way_and_commits_the_rest() {
+    let mut it = OnThread::new(vec![vec![(1, write(b"k", true))], vec![(2, write(b"l", false)), (3, read(b"l"))]]);
+    (0..2).for_each(|_| assert!(it.tick().is_empty()));
+    let gate = it.gate.clone();
+    let opens = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        gate.send(true).unwrap();
+    });
+    it.turns.close();
+    opens.join().unwrap();
+    assert_eq!(it.ended(), [1, 2, 3]);
+    assert_eq!(it.result(3), StoreResult::Read(Ok(Some(Bytes::from_static(b"new")))));
 }

@@ -178,7 +178,7 @@ impl TestReplica {
             stands_in_for: None,
         };
         let mut out = Outbox::default();
-        self.replica.mint(REQUEST_ID, mint, &mut out);
+        self.replica.mint(self.now(), REQUEST_ID, mint, &mut out);
         match self.finish(out).pop() {
             Some(Done::Mint(_, result)) => result,
             other => panic!("a mint ends with a mint's end, not {other:?}"),

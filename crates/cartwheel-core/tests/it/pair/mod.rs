@@ -64,6 +64,9 @@ pub fn history(nodes: usize, partitions: u32) -> History {
     history
 }
 
+/// Without a cache of records: tests change what the store holds.
+pub const LIMITS: Limits = Limits { record_cache_bytes: 0, ..Limits::DEFAULT };
+
 pub fn config(node: usize, boot: u32, exchange_every: Option<Duration>) -> NodeConfig {
     NodeConfig {
         cluster: CLUSTER,
@@ -79,7 +82,7 @@ pub fn config(node: usize, boot: u32, exchange_every: Option<Duration>) -> NodeC
         actors: cartwheel_core::store::record::ActorsSince { boot, drawn: node as u64 },
         seed: node as u64,
         timing: Timing { exchange_every, scan_pause: Duration::ZERO, ..Timing::default() },
-        limits: Limits::default(),
+        limits: LIMITS,
         epoch: Epoch::FIRST,
         broken: Broken::default(),
     }
