@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
+use super::compare::CompareArgs;
 use crate::cli::{Endpoints, FormatArgs};
 
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    pub command: Option<BenchCommand>,
     #[command(flatten)]
     pub endpoints: Endpoints,
     /// The bucket, preferably one that nothing else uses.
@@ -79,6 +82,17 @@ pub struct BenchArgs {
     pub pid: Vec<u32>,
     #[command(flatten)]
     pub format: FormatArgs,
+}
+
+/// The benches that start the servers themselves.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Compare a local cluster with Redis Cluster.
+    ///
+    /// Starts three Cartwheel nodes and, if redis-server is on the PATH, a Redis Cluster of three masters with two replicas each, all on
+    /// free ports of 127.0.0.1 with temporary data. Fills both with the same keys, runs the same workloads against each in turn, and
+    /// prints medians over the rounds. At the end, or on Ctrl-C, it stops the servers and removes their data.
+    Compare(Box<CompareArgs>),
 }
 
 /// The requests of a write.

@@ -36,6 +36,8 @@ pub(super) enum TransportError {
     Closed,
     /// The request timed out.
     Timeout,
+    /// The bytes received are not a response.
+    Malformed,
 }
 
 impl TransportError {
@@ -44,6 +46,7 @@ impl TransportError {
             Self::Connect => "cannot connect",
             Self::Closed => "connection closed",
             Self::Timeout => "no response in time",
+            Self::Malformed => "malformed response",
         }
     }
 }

@@ -20,11 +20,11 @@ use super::{BenchArgs, BenchError, Writes};
 
 const CONTEXT: HeaderName = HeaderName::from_static("cartwheel-context");
 /// The wait of a connection after a failure. Without it, a connection that is refused immediately would retry in a busy loop.
-const AFTER_FAILURE: Duration = Duration::from_millis(10);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(10);
 /// An operation of an open loop is skipped if no connection has begun it this long after it was due.
 const LATE: Duration = Duration::from_millis(10);
 /// The maximum length of an error's name, which comes from the network.
-const CODE_CHARS_MAX: usize = 40;
+pub(super) const CODE_CHARS_MAX: usize = 40;
 
 /// The workload and its measurements.
 pub(super) struct Job {
@@ -247,7 +247,8 @@ fn failure(response: &Response) -> OperationError {
     OperationError(format!("{} {code}", response.status.as_u16()))
 }
 
-fn code(body: &[u8]) -> Option<&str> {
+/// The code in the body of an error response.
+pub(super) fn code(body: &[u8]) -> Option<&str> {
     serde_json::from_slice::<ErrorForm<'_>>(body).ok().map(|form| form.error)
 }
 

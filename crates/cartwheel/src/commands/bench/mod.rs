@@ -5,6 +5,7 @@
 //! before the end. The latencies cover all operations that began before the end, so that a slow last one is included.
 
 mod args;
+mod compare;
 mod connection;
 mod cpu;
 mod fill;
@@ -29,7 +30,8 @@ use crate::cli::Endpoints;
 use crate::terminal::exit::{Exit, ToExit};
 use crate::terminal::output::{self, formatted};
 use crate::terminal::signals;
-pub use args::{BenchArgs, Writes};
+pub use args::{BenchArgs, BenchCommand, Writes};
+use compare::CompareError;
 use connection::{Connection, Endpoint};
 use job::Job;
 use keys::Keys;
@@ -79,6 +81,9 @@ pub enum BenchError {
         /// The failure of the last attempt.
         why: String,
     },
+    /// The comparison with another store failed.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
     /// The user stopped the bench before it measured anything.
     #[error("interrupted before the measurement began")]
     Stopped,
@@ -102,6 +107,7 @@ impl ToExit for BenchError {
             | Self::NoSuchProcess(_)
             | Self::Impossible(_) => Exit::Usage,
             Self::Client(error) => error.exit(),
+            Self::Compare(error) => error.exit(),
             Self::NoNode(_) => Exit::Unreachable,
             Self::Fill { .. } => Exit::NoQuorum,
             Self::Stopped => Exit::Interrupted,
@@ -128,6 +134,9 @@ type Stopped<'a> = Pin<&'a mut dyn Future<Output = &'static str>>;
 /// # Errors
 /// If nothing could be measured.
 pub async fn run(args: &BenchArgs) -> Result<ExitCode, BenchError> {
+    if let Some(BenchCommand::Compare(args)) = &args.command {
+        return Ok(compare::run(args).await?);
+    }
     check_bucket(args.bucket.as_bytes())?;
     let stopped =
         signals::stop(signals::Parent::Unwatched).map_err(|error| BenchError::Io("install signal handlers", error))?;

@@ -1,47 +1,39 @@
-//! Line charts as SVG.
+//! Line charts.
 
 use std::io;
 use std::ops::Range;
 
-use plotters::coord::Shift;
 use plotters::element::{DynElement, IntoDynElement as _};
 use plotters::prelude::*;
 
-/// Width and height in pixels.
-const SIZE: (u32, u32) = (720, 440);
-/// The color of each series. Series also differ in their markers, so that they can be told apart without color.
-const COLORS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115)];
-const GRID: RGBColor = RGBColor(224, 224, 224);
-/// Family and size. Text is drawn a third smaller than this size.
-const TITLE_FONT: (&str, u32) = ("sans-serif", 20);
-const LABEL_FONT: (&str, u32) = ("sans-serif", 16);
+use super::{Area, COLORS, Drawn, GRID, LABEL_FONT, TITLE_FONT, color, to_svg};
 
 /// A line chart.
-pub(super) struct Chart {
-    pub(super) title: String,
-    pub(super) x: Axis,
-    pub(super) y: Axis,
-    pub(super) series: Vec<Series>,
+pub struct Chart {
+    pub title: String,
+    pub x: Axis,
+    pub y: Axis,
+    pub series: Vec<Series>,
 }
 
 /// An axis of a chart.
-pub(super) struct Axis {
+pub struct Axis {
     /// What the axis shows, with its unit.
-    pub(super) label: String,
+    pub label: String,
     /// The least and the greatest value.
-    pub(super) range: Range<f64>,
+    pub range: Range<f64>,
     /// The maximum number of labelled values.
-    pub(super) labels: usize,
+    pub labels: usize,
     /// The label of a value.
-    pub(super) text: fn(f64) -> String,
+    pub text: fn(f64) -> String,
 }
 
 /// A series of points, drawn as a line.
-pub(super) struct Series {
+pub struct Series {
     /// The name in the legend.
-    pub(super) name: String,
+    pub name: String,
     /// The points (x, y), in ascending order of x.
-    pub(super) points: Vec<(f64, f64)>,
+    pub points: Vec<(f64, f64)>,
 }
 
 impl Chart {
@@ -49,17 +41,11 @@ impl Chart {
     ///
     /// # Errors
     /// If the chart cannot be laid out.
-    pub(super) fn to_svg(&self) -> io::Result<String> {
-        let mut svg = String::new();
-        self.draw(&SVGBackend::with_string(&mut svg, SIZE).into_drawing_area()).map_err(io::Error::other)?;
-        Ok(svg)
+    pub fn to_svg(&self) -> io::Result<String> {
+        to_svg(|area| self.draw(area))
     }
 
-    fn draw<DB: DrawingBackend>(
-        &self,
-        area: &DrawingArea<DB, Shift>,
-    ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
-        area.fill(&WHITE)?;
+    fn draw(&self, area: &Area<'_>) -> Drawn {
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, TITLE_FONT)
             .margin(16)
@@ -90,12 +76,8 @@ impl Chart {
             .background_style(WHITE)
             .border_style(GRID)
             .draw()?;
-        area.present()
+        Ok(())
     }
-}
-
-fn color(series: usize) -> RGBColor {
-    COLORS[series % COLORS.len()]
 }
 
 /// A circle, a cross or a triangle.

@@ -1,0 +1,126 @@
+//! The closed loop of clients, the same for both stores.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::CompareError;
+use super::client::StoreClient;
+use super::report::RunFigures;
+use super::usage::Usage;
+use crate::commands::bench::job::{AFTER_FAILURE, OperationError};
+use crate::commands::bench::keys::{self, Keys};
+use crate::commands::bench::stats::{Kind, Recorder};
+
+/// The maximum number of attempts to store a key before the measurement.
+const TRIES: u32 = 20;
+
+/// The load of one run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    pub(super) keys: Keys,
+    pub(super) read_share: f64,
+    pub(super) value_bytes: usize,
+    pub(super) warmup: Duration,
+    pub(super) length: Duration,
+}
+
+/// Writes every key below `keys` once.
+///
+/// # Errors
+/// If a key cannot be stored.
+pub(super) async fn fill(clients: Vec<StoreClient>, keys: u64, value_bytes: usize) -> Result<(), CompareError> {
+    let next = Arc::new(AtomicU64::new(0));
+    let mut workers = JoinSet::<Result<(), CompareError>>::new();
+    for mut client in clients {
+        let next = next.clone();
+        workers.spawn(async move {
+            let (mut random, mut value) = (fastrand::Rng::new(), vec![0; value_bytes]);
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= keys {
+                    return Ok(());
+                }
+                random.fill(&mut value);
+                fill_one(&mut client, &keys::name(number), &value).await?;
+            }
+        });
+    }
+    while let Some(ended) = workers.join_next().await {
+        ended.map_err(|_| CompareError::Panicked)??;
+    }
+    Ok(())
+}
+
+async fn fill_one(client: &mut StoreClient, key: &str, value: &[u8]) -> Result<(), CompareError> {
+    let mut tries = 1;
+    loop {
+        match client.put(key, value).await {
+            Ok(()) => return Ok(()),
+            Err(OperationError(why)) if tries == TRIES => {
+                return Err(CompareError::Fill { key: key.to_owned(), tries, why });
+            }
+            Err(_) => tokio::time::sleep(AFTER_FAILURE * tries).await,
+        }
+        tries += 1;
+    }
+}
+
+/// Runs the load through `clients`, and measures it and the server processes after the warm-up.
+///
+/// # Errors
+/// If a client's task panics, or a server process has ended.
+pub(super) async fn run(load: Load, clients: Vec<StoreClient>, pids: &[u32]) -> Result<RunFigures, CompareError> {
+    let recorder = Arc::new(Recorder::new()?);
+    let is_stopped = Arc::new(AtomicBool::new(false));
+    let mut workers = JoinSet::new();
+    for client in clients {
+        workers.spawn(work(load, client, recorder.clone(), is_stopped.clone()));
+    }
+    tokio::time::sleep(load.warmup).await;
+    let own = [std::process::id()];
+    let (servers_before, own_before) = (Usage::read(pids), Usage::read(&own));
+    recorder.begin();
+    let begun = Instant::now();
+    tokio::time::sleep(load.length).await;
+    // Stop first: operations that begin from here on would count as begun before the end.
+    is_stopped.store(true, Ordering::Relaxed);
+    let (ops, _) = recorder.progress();
+    let elapsed = begun.elapsed();
+    let servers = Usage::read(pids).since(&servers_before).ok_or(CompareError::ServerEnded)?;
+    let own = Usage::read(&own).since(&own_before);
+    // Each operation has a timeout, so this ends.
+    while let Some(ended) = workers.join_next().await {
+        ended.map_err(|_| CompareError::Panicked)?;
+    }
+    Ok(RunFigures::new(&recorder.stats(), ops, elapsed, &servers, own.map(|own| own.cpu)))
+}
+
+async fn work(load: Load, mut client: StoreClient, recorder: Arc<Recorder>, is_stopped: Arc<AtomicBool>) {
+    let (mut random, mut value) = (fastrand::Rng::new(), vec![0; load.value_bytes]);
+    while !is_stopped.load(Ordering::Relaxed) {
+        let key = keys::name(load.keys.next(&mut random));
+        let kind = if random.f64() < load.read_share { Kind::Read } else { Kind::Write };
+        let begun;
+        let done = match kind {
+            Kind::Read => {
+                begun = Instant::now();
+                client.get(&key).await
+            }
+            Kind::Write => {
+                random.fill(&mut value);
+                begun = Instant::now();
+                client.put(&key, &value).await
+            }
+        };
+        match done {
+            Ok(()) => recorder.record_success(kind, begun.elapsed()),
+            Err(OperationError(why)) => {
+                recorder.record_failure(&why);
+                tokio::time::sleep(AFTER_FAILURE).await;
+            }
+        }
+    }
+}
