@@ -2,6 +2,7 @@
 
 mod addresses;
 mod bench;
+mod bench_compare;
 mod buckets;
 mod cluster;
 mod contract;
