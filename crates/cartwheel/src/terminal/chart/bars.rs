@@ -8,6 +8,8 @@ use super::{Area, Drawn, GRID, LABEL_FONT, TITLE_FONT, color, to_svg};
 
 /// The share of a group's width that its bars take.
 const WIDTH: f64 = 0.8;
+/// The height of the chart as a multiple of its tallest bar, which leaves room for the legend.
+const HEADROOM: f64 = 1.3;
 /// The distance from a group's place to where its name still belongs.
 const NEAR: f64 = 1e-6;
 
@@ -35,7 +37,7 @@ impl Bars {
     fn draw(&self, area: &Area<'_>) -> Drawn {
         let most = self.groups.iter().flat_map(|(_, heights)| heights).flatten().copied().fold(0.0, f64::max);
         // Group number i, from 1, is at x = i.
-        let (x, y) = (0.5..self.groups.len().max(1) as f64 + 0.5, 0.0..(most * 1.1).max(f64::MIN_POSITIVE.sqrt()));
+        let (x, y) = (0.5..self.groups.len().max(1) as f64 + 0.5, 0.0..(most * HEADROOM).max(f64::MIN_POSITIVE.sqrt()));
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, TITLE_FONT)
             .margin(16)
