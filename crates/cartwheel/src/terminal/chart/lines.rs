@@ -80,13 +80,14 @@ impl Chart {
     }
 }
 
-/// A circle, a cross or a triangle.
+/// A circle, a cross, a triangle or a ring.
 fn marker<DB: DrawingBackend, C: Clone + 'static>(series: usize, point: C) -> DynElement<'static, DB, C> {
     let color = color(series);
     match series % COLORS.len() {
         0 => Circle::new(point, 4, color.filled()).into_dyn(),
         1 => Cross::new(point, 4, color.stroke_width(2)).into_dyn(),
-        _ => TriangleMarker::new(point, 5, color.filled()).into_dyn(),
+        2 => TriangleMarker::new(point, 5, color.filled()).into_dyn(),
+        _ => Circle::new(point, 4, color.stroke_width(2)).into_dyn(),
     }
 }
 
@@ -107,15 +108,15 @@ mod tests {
             title: "A & B".into(),
             x: axis("size", 4.0),
             y: axis("share", 2.0),
-            series: ["one", "two", "three", "four"].map(series).into(),
+            series: ["one", "two", "three", "four", "five"].map(series).into(),
         };
         let svg = chart.to_svg().unwrap();
-        for text in ["A &amp; B", "size", "share", "&lt;4&gt;", "one", "two", "three", "four"] {
+        for text in ["A &amp; B", "size", "share", "&lt;4&gt;", "one", "two", "three", "four", "five"] {
             assert!(svg.contains(&format!("\n{text}\n")), "{text}: {svg}");
         }
         let lines =
             |color: &str| svg.matches(&format!("<polyline fill=\"none\" opacity=\"1\" stroke=\"{color}\"")).count();
-        assert_eq!(["#0072B2", "#D55E00", "#009E73"].map(lines), [2, 1, 1], "{svg}");
+        assert_eq!(["#0072B2", "#D55E00", "#009E73", "#CC79A7"].map(lines), [2, 1, 1, 1], "{svg}");
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
     }
 }

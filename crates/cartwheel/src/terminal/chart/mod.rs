@@ -11,7 +11,8 @@ use plotters::prelude::*;
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (720, 440);
 /// The color of each series. Series of lines also differ in their markers, so that they can be told apart without color.
-const COLORS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115)];
+const COLORS: [RGBColor; 4] =
+    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
 const GRID: RGBColor = RGBColor(224, 224, 224);
 /// Family and size. Text is drawn a third smaller than this size.
 const TITLE_FONT: (&str, u32) = ("sans-serif", 20);

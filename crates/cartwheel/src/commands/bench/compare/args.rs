@@ -38,6 +38,13 @@ pub struct CompareArgs {
     /// Clients, each with one operation in flight.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub connections: u32,
+    /// Run an open loop with this many operations per second.
+    ///
+    /// By default each client begins an operation when its last one has ended, so the faster store does more of them, in larger batches
+    /// and at a lower CPU time for each. At the same rate, below what either store can do, both have the same work. The time of an
+    /// operation counts from its scheduled start; operations that found no free client are skipped and reported.
+    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub rate: Option<u32>,
     /// The rounds; figures are medians over them.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
@@ -118,4 +125,5 @@ const NOTES: &str = "What is compared:
 Examples:
   cartwheel bench compare
   cartwheel bench compare --workload w --durability fsync --rounds 5 --json compare.json --svg compare.svg
+  cartwheel bench compare --rate 2000
   cartwheel bench compare --store cartwheel --workload c --r 1 --seconds 20";

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::CompareError;
 use super::client::StoreClient;
 use super::report::RunFigures;
 use super::usage::Usage;
-use crate::commands::bench::job::{AFTER_FAILURE, OperationError};
+use crate::commands::bench::job::{AFTER_FAILURE, LATE, OperationError};
 use crate::commands::bench::keys::{self, Keys};
+use crate::commands::bench::local::LocalError;
 use crate::commands::bench::stats::{Kind, Recorder};
 
 /// The maximum number of attempts to store a key before the measurement.
@@ -23,6 +23,8 @@ pub(super) struct Load {
     pub(super) keys: Keys,
     pub(super) read_share: f64,
     pub(super) value_bytes: usize,
+    /// The operations per second of an open loop; none for a closed loop.
+    pub(super) rate: Option<u32>,
     pub(super) warmup: Duration,
     pub(super) length: Duration,
 }
@@ -31,9 +33,9 @@ pub(super) struct Load {
 ///
 /// # Errors
 /// If a key cannot be stored.
-pub(super) async fn fill(clients: Vec<StoreClient>, keys: u64, value_bytes: usize) -> Result<(), CompareError> {
+pub(super) async fn fill(clients: Vec<StoreClient>, keys: u64, value_bytes: usize) -> Result<(), LocalError> {
     let next = Arc::new(AtomicU64::new(0));
-    let mut workers = JoinSet::<Result<(), CompareError>>::new();
+    let mut workers = JoinSet::<Result<(), LocalError>>::new();
     for mut client in clients {
         let next = next.clone();
         workers.spawn(async move {
@@ -49,18 +51,18 @@ pub(super) async fn fill(clients: Vec<StoreClient>, keys: u64, value_bytes: usiz
         });
     }
     while let Some(ended) = workers.join_next().await {
-        ended.map_err(|_| CompareError::Panicked)??;
+        ended.map_err(|_| LocalError::Panicked)??;
     }
     Ok(())
 }
 
-async fn fill_one(client: &mut StoreClient, key: &str, value: &[u8]) -> Result<(), CompareError> {
+async fn fill_one(client: &mut StoreClient, key: &str, value: &[u8]) -> Result<(), LocalError> {
     let mut tries = 1;
     loop {
         match client.put(key, value).await {
             Ok(()) => return Ok(()),
             Err(OperationError(why)) if tries == TRIES => {
-                return Err(CompareError::Fill { key: key.to_owned(), tries, why });
+                return Err(LocalError::Fill { key: key.to_owned(), tries, why });
             }
             Err(_) => tokio::time::sleep(AFTER_FAILURE * tries).await,
         }
@@ -72,12 +74,13 @@ async fn fill_one(client: &mut StoreClient, key: &str, value: &[u8]) -> Result<(
 ///
 /// # Errors
 /// If a client's task panics, or a server process has ended.
-pub(super) async fn run(load: Load, clients: Vec<StoreClient>, pids: &[u32]) -> Result<RunFigures, CompareError> {
+pub(super) async fn run(load: Load, clients: Vec<StoreClient>, pids: &[u32]) -> Result<RunFigures, LocalError> {
     let recorder = Arc::new(Recorder::new()?);
     let is_stopped = Arc::new(AtomicBool::new(false));
+    let schedule = load.rate.map(|rate| Arc::new(Schedule { begun: Instant::now(), rate, taken: AtomicU64::new(0) }));
     let mut workers = JoinSet::new();
     for client in clients {
-        workers.spawn(work(load, client, recorder.clone(), is_stopped.clone()));
+        workers.spawn(work(load, schedule.clone(), client, recorder.clone(), is_stopped.clone()));
     }
     tokio::time::sleep(load.warmup).await;
     let own = [std::process::id()];
@@ -89,31 +92,62 @@ pub(super) async fn run(load: Load, clients: Vec<StoreClient>, pids: &[u32]) -> 
     is_stopped.store(true, Ordering::Relaxed);
     let (ops, _) = recorder.progress();
     let elapsed = begun.elapsed();
-    let servers = Usage::read(pids).since(&servers_before).ok_or(CompareError::ServerEnded)?;
+    let servers = Usage::read(pids).since(&servers_before).ok_or(LocalError::ServerEnded)?;
     let own = Usage::read(&own).since(&own_before);
     // Each operation has a timeout, so this ends.
     while let Some(ended) = workers.join_next().await {
-        ended.map_err(|_| CompareError::Panicked)?;
+        ended.map_err(|_| LocalError::Panicked)?;
     }
     Ok(RunFigures::new(&recorder.stats(), ops, elapsed, &servers, own.map(|own| own.cpu)))
 }
 
-async fn work(load: Load, mut client: StoreClient, recorder: Arc<Recorder>, is_stopped: Arc<AtomicBool>) {
+/// The starts of an open loop's operations, which the clients take in turn.
+#[derive(Debug)]
+struct Schedule {
+    begun: Instant,
+    rate: u32,
+    taken: AtomicU64,
+}
+
+impl Schedule {
+    /// Waits until the next operation is due, and returns when that was; none if no client took it in time.
+    async fn next(&self) -> Option<Instant> {
+        let number = self.taken.fetch_add(1, Ordering::Relaxed);
+        let due = self.begun + Duration::from_secs_f64(number as f64 / f64::from(self.rate));
+        tokio::time::sleep_until(due.into()).await;
+        (due.elapsed() <= LATE).then_some(due)
+    }
+}
+
+async fn work(
+    load: Load,
+    schedule: Option<Arc<Schedule>>,
+    mut client: StoreClient,
+    recorder: Arc<Recorder>,
+    is_stopped: Arc<AtomicBool>,
+) {
     let (mut random, mut value) = (fastrand::Rng::new(), vec![0; load.value_bytes]);
-    while !is_stopped.load(Ordering::Relaxed) {
+    loop {
+        let due = match &schedule {
+            Some(schedule) => schedule.next().await,
+            None => None,
+        };
+        if is_stopped.load(Ordering::Relaxed) {
+            return;
+        }
+        if schedule.is_some() && due.is_none() {
+            recorder.record_skip();
+            continue;
+        }
         let key = keys::name(load.keys.next(&mut random));
         let kind = if random.f64() < load.read_share { Kind::Read } else { Kind::Write };
-        let begun;
+        if kind == Kind::Write {
+            random.fill(&mut value);
+        }
+        let begun = due.unwrap_or_else(Instant::now);
         let done = match kind {
-            Kind::Read => {
-                begun = Instant::now();
-                client.get(&key).await
-            }
-            Kind::Write => {
-                random.fill(&mut value);
-                begun = Instant::now();
-                client.put(&key, &value).await
-            }
+            Kind::Read => client.get(&key).await,
+            Kind::Write => client.put(&key, &value).await,
         };
         match done {
             Ok(()) => recorder.record_success(kind, begun.elapsed()),

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::args::{StoreName, Workload};
-use super::nodes;
 use super::redis::appendfsync;
 use crate::cli::Durability;
+use crate::commands::bench::local::nodes;
 
 /// What one run measures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::CompareError;
 use super::args::CompareArgs;
 use super::client::{RedisClient, StoreClient};
-use super::process::{ServerProcess, free_ports};
 use super::resp::{self, Reply, SLOTS};
 use super::wire::Wire;
 use crate::cli::Durability;
+use crate::commands::bench::local::LocalError;
+use crate::commands::bench::local::process::{ServerProcess, free_ports};
 
 const BINARY: &str = "redis-server";
 const MASTERS: usize = 3;
@@ -67,12 +67,12 @@ impl RedisCluster {
     ///
     /// # Errors
     /// If a process cannot be started.
-    pub(super) fn start(binary: &Path, dir: &Path) -> Result<Self, CompareError> {
+    pub(super) fn start(binary: &Path, dir: &Path) -> Result<Self, LocalError> {
         let first = free_ports(NODES as u16, BUS_OFFSET)?;
         let start = |port: u16| {
             let name = format!("redis-{port}");
             let data = dir.join(&name);
-            std::fs::create_dir_all(&data).map_err(|error| CompareError::Io("create a directory for Redis", error))?;
+            std::fs::create_dir_all(&data).map_err(|error| LocalError::Io("create a directory for Redis", error))?;
             let mut command = Command::new(binary);
             command
                 .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"])
@@ -82,14 +82,14 @@ impl RedisCluster {
             let process = ServerProcess::start(name, command, data.join("log"))?;
             Ok(RedisNode { process, wire: Wire::new(format!("127.0.0.1:{port}"), COMMAND_WITHIN), port })
         };
-        Ok(Self { nodes: (first..).take(NODES).map(start).collect::<Result<_, CompareError>>()? })
+        Ok(Self { nodes: (first..).take(NODES).map(start).collect::<Result<_, LocalError>>()? })
     }
 
     /// Makes a cluster of the processes, and waits until every slot has a master and every master has its replicas.
     ///
     /// # Errors
     /// If the processes do not become ready, or refuse a command.
-    pub(super) async fn set_up(&mut self) -> Result<(), CompareError> {
+    pub(super) async fn set_up(&mut self) -> Result<(), LocalError> {
         for node in &mut self.nodes {
             node.wait_for("ready", &["PING"], |reply| reply == "PONG").await?;
         }
@@ -126,7 +126,7 @@ impl RedisCluster {
     ///
     /// # Errors
     /// If a node refuses it.
-    pub(super) async fn set_durability(&mut self, durability: Durability) -> Result<(), CompareError> {
+    pub(super) async fn set_durability(&mut self, durability: Durability) -> Result<(), LocalError> {
         for node in &mut self.nodes {
             node.command(&["CONFIG", "SET", "appendfsync", appendfsync(durability)]).await?;
         }
@@ -154,11 +154,11 @@ impl RedisCluster {
 
 impl RedisNode {
     /// Sends a command, and returns the text of its reply.
-    async fn command(&mut self, words: &[&str]) -> Result<String, CompareError> {
+    async fn command(&mut self, words: &[&str]) -> Result<String, LocalError> {
         call(&mut self.wire, words).await.map_err(|why| {
             // A command that assigns slots has thousands of words.
             let command = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
-            CompareError::Redis { address: self.wire.address().to_owned(), command, why }
+            LocalError::Redis { address: self.wire.address().to_owned(), command, why }
         })
     }
 
@@ -168,7 +168,7 @@ impl RedisNode {
         state: &'static str,
         words: &[&str],
         is_expected: impl Fn(&str) -> bool,
-    ) -> Result<(), CompareError> {
+    ) -> Result<(), LocalError> {
         let Self { process, wire, .. } = self;
         process.wait_until(state, async || call(wire, words).await.is_ok_and(|reply| is_expected(&reply))).await
     }

@@ -7,10 +7,10 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::args::{CompareArgs, StoreName, Workload};
-use super::nodes;
 use super::plan::Case;
 use crate::cli::Durability;
-use crate::commands::bench::stats::Stats;
+use crate::commands::bench::local::nodes;
+use crate::commands::bench::stats::{Stats, median};
 use crate::terminal::chart::bars::Bars;
 use crate::terminal::table::table_of_numbers;
 
@@ -23,6 +23,8 @@ pub(super) struct CompareReport {
     pub(super) key_choice: &'static str,
     pub(super) value_bytes: u32,
     pub(super) connections: u32,
+    /// The operations per second of an open loop; none for a closed loop.
+    pub(super) rate: Option<u32>,
     pub(super) seconds: u64,
     pub(super) warmup_seconds: u64,
     pub(super) rounds: u32,
@@ -69,6 +71,8 @@ pub(super) struct RunFigures {
     write_us: Option<Quantiles>,
     /// Operations that failed.
     failed: f64,
+    /// Operations of an open loop that were skipped because no client was free.
+    skipped: f64,
     /// The failed operations of a run by kind.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     errors: BTreeMap<String, u64>,
@@ -102,6 +106,7 @@ impl RunFigures {
             read_us: Quantiles::of(&stats.reads),
             write_us: Quantiles::of(&stats.writes),
             failed: stats.failed() as f64,
+            skipped: stats.skipped as f64,
             errors: stats.errors.clone(),
         }
     }
@@ -123,6 +128,7 @@ impl RunFigures {
             read_us: quantiles(|run| run.read_us),
             write_us: quantiles(|run| run.write_us),
             failed: of_each(|run| run.failed),
+            skipped: of_each(|run| run.skipped),
             errors: BTreeMap::new(),
         }
     }
@@ -133,13 +139,6 @@ impl Quantiles {
         let at = |quantile| histogram.value_at_quantile(quantile) as f64;
         (!histogram.is_empty()).then(|| Self { p50: at(0.5), p99: at(0.99), p999: at(0.999) })
     }
-}
-
-/// The middle of the values, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let (low, high) = (values.len().checked_sub(1)? / 2, values.len() / 2);
-    Some((values[low] + values[high]) / 2.0)
 }
 
 /// The reports of all cases. `runs` holds the runs of each case by round.
@@ -169,6 +168,7 @@ impl CompareReport {
             key_choice,
             value_bytes: args.value_size,
             connections: args.connections,
+            rate: args.rate,
             seconds: args.seconds,
             warmup_seconds: args.warmup,
             rounds: args.rounds,
@@ -184,18 +184,26 @@ impl CompareReport {
             .iter()
             .map(|store| format!("{} {} ({} processes)", title(store.store), store.version, store.processes));
         let mut text = format!(
-            "{}; {} keys {}, {} bytes, {} connections, {} processors;\nmedians of {} rounds of {} s\n\n{}\n{}",
+            "{}; {} keys {}, {} bytes, {} connections{}, {} processors;\nmedians of {} rounds of {} s\n\n{}\n{}",
             stores.collect::<Vec<_>>().join(" beside "),
             self.keys,
             self.key_choice,
             self.value_bytes,
             self.connections,
+            self.rate.map(|rate| format!(", {rate} operations/s")).unwrap_or_default(),
             self.processors,
             self.rounds,
             self.seconds,
             self.cost_table(),
             self.latency_table(),
         );
+        for case in self.cases.iter().filter(|case| case.median.skipped > 0.0) {
+            text.push_str(&format!(
+                "\n{}: {:.0} operations were skipped, so the load was below --rate; use a lower rate or more --connections\n",
+                case.case.name(),
+                case.median.skipped
+            ));
+        }
         for skipped in &self.skipped {
             text.push_str(&format!("\nskipped: {skipped}\n"));
         }
@@ -290,13 +298,6 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_the_middle_value() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
-        assert_eq!(median(Vec::new()), None);
-    }
-
-    #[test]
     fn ratios_are_of_runs_in_the_same_round() {
         let plan = plan::cases(&[StoreName::Cartwheel, StoreName::Redis], &[Workload::A], &[Durability::Os], &[1]);
         let runs = [vec![run(10.0), run(30.0), run(90.0)], vec![run(10.0), run(10.0), run(10.0)]];
@@ -333,6 +334,7 @@ mod tests {
                 key_choice: "uniform",
                 value_bytes: 1,
                 connections: 1,
+                rate: None,
                 seconds: 1,
                 warmup_seconds: 0,
                 rounds: 1,

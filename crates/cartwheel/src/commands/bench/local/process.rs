@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use super::CompareError;
+use super::LocalError;
 
 /// The time in which a server must become ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -25,7 +25,7 @@ const PORT_TRIES: u32 = 200;
 
 /// A server process. It is killed when it is dropped.
 #[derive(Debug)]
-pub(super) struct ServerProcess {
+pub(in crate::commands::bench) struct ServerProcess {
     name: String,
     child: Child,
     log: PathBuf,
@@ -36,7 +36,11 @@ impl ServerProcess {
     ///
     /// # Errors
     /// If it cannot be started.
-    pub(super) fn start(name: String, mut command: Command, log: PathBuf) -> Result<Self, CompareError> {
+    pub(in crate::commands::bench) fn start(
+        name: String,
+        mut command: Command,
+        log: PathBuf,
+    ) -> Result<Self, LocalError> {
         let mut start = || {
             let output = File::options().create(true).append(true).open(&log)?;
             // A process group of its own keeps the terminal's Ctrl-C from the process: this process stops it itself.
@@ -45,12 +49,12 @@ impl ServerProcess {
         };
         match start() {
             Ok(child) => Ok(Self { name, child, log }),
-            Err(source) => Err(CompareError::Start { name, source }),
+            Err(source) => Err(LocalError::Start { name, source }),
         }
     }
 
     /// The process id; none after the process has ended.
-    pub(super) fn pid(&self) -> Option<u32> {
+    pub(in crate::commands::bench) fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
@@ -58,22 +62,22 @@ impl ServerProcess {
     ///
     /// # Errors
     /// If the process ends, or the time is up.
-    pub(super) async fn wait_until(
+    pub(in crate::commands::bench) async fn wait_until(
         &mut self,
         state: &'static str,
         mut is_ready: impl AsyncFnMut() -> bool,
-    ) -> Result<(), CompareError> {
+    ) -> Result<(), LocalError> {
         let until = Instant::now() + READY_WITHIN;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(CompareError::Ended { name: self.name.clone(), status, tail: self.tail() });
+                return Err(LocalError::Ended { name: self.name.clone(), status, tail: self.tail() });
             }
             if tokio::time::timeout_at(until, is_ready()).await.unwrap_or(false) {
                 return Ok(());
             }
             if Instant::now() >= until {
                 let (name, seconds) = (self.name.clone(), READY_WITHIN.as_secs());
-                return Err(CompareError::NotReady { name, state, seconds, tail: self.tail() });
+                return Err(LocalError::NotReady { name, state, seconds, tail: self.tail() });
             }
             tokio::time::sleep(CHECK_EVERY).await;
         }
@@ -88,7 +92,7 @@ impl ServerProcess {
     }
 
     /// Asks the process to stop, waits until it has ended, and kills it if that takes too long.
-    pub(super) async fn stop(mut self) {
+    pub(in crate::commands::bench) async fn stop(mut self) {
         if let Some(pid) = self.pid().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)) {
             let _ = kill_process(pid, Signal::TERM);
             if tokio::time::timeout(STOP_WITHIN, self.child.wait()).await.is_err() {
@@ -98,7 +102,7 @@ impl ServerProcess {
     }
 
     /// Kills the process, and waits until it has ended.
-    pub(super) async fn kill(mut self) {
+    pub(in crate::commands::bench) async fn kill(mut self) {
         let _ = self.child.kill().await;
     }
 }
@@ -107,7 +111,7 @@ impl ServerProcess {
 ///
 /// # Errors
 /// If none are found.
-pub(super) fn free_ports(count: u16, offset: u16) -> Result<u16, CompareError> {
+pub(in crate::commands::bench) fn free_ports(count: u16, offset: u16) -> Result<u16, LocalError> {
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     for _ in 0..PORT_TRIES {
         let first = fastrand::u16(PORTS);
@@ -115,5 +119,5 @@ pub(super) fn free_ports(count: u16, offset: u16) -> Result<u16, CompareError> {
             return Ok(first);
         }
     }
-    Err(CompareError::NoPorts)
+    Err(LocalError::NoPorts)
 }
