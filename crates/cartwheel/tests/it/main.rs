@@ -3,6 +3,7 @@
 mod addresses;
 mod bench;
 mod bench_compare;
+mod bench_paper;
 mod buckets;
 mod cluster;
 mod contract;

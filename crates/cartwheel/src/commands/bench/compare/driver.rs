@@ -1,10 +1,11 @@
 //! The closed loop of clients, the same for both stores.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::client::StoreClient;
 use super::report::RunFigures;
@@ -76,11 +77,11 @@ async fn fill_one(client: &mut StoreClient, key: &str, value: &[u8]) -> Result<(
 /// If a client's task panics, or a server process has ended.
 pub(super) async fn run(load: Load, clients: Vec<StoreClient>, pids: &[u32]) -> Result<RunFigures, LocalError> {
     let recorder = Arc::new(Recorder::new()?);
-    let is_stopped = Arc::new(AtomicBool::new(false));
+    let stopped = CancellationToken::new();
     let schedule = load.rate.map(|rate| Arc::new(Schedule { begun: Instant::now(), rate, taken: AtomicU64::new(0) }));
     let mut workers = JoinSet::new();
     for client in clients {
-        workers.spawn(work(load, schedule.clone(), client, recorder.clone(), is_stopped.clone()));
+        workers.spawn(work(load, schedule.clone(), client, recorder.clone(), stopped.clone()));
     }
     tokio::time::sleep(load.warmup).await;
     let own = [std::process::id()];
@@ -89,7 +90,7 @@ pub(super) async fn run(load: Load, clients: Vec<StoreClient>, pids: &[u32]) -> 
     let begun = Instant::now();
     tokio::time::sleep(load.length).await;
     // Stop first: operations that begin from here on would count as begun before the end.
-    is_stopped.store(true, Ordering::Relaxed);
+    stopped.cancel();
     let (ops, _) = recorder.progress();
     let elapsed = begun.elapsed();
     let servers = Usage::read(pids).since(&servers_before).ok_or(LocalError::ServerEnded)?;
@@ -124,15 +125,19 @@ async fn work(
     schedule: Option<Arc<Schedule>>,
     mut client: StoreClient,
     recorder: Arc<Recorder>,
-    is_stopped: Arc<AtomicBool>,
+    stopped: CancellationToken,
 ) {
     let (mut random, mut value) = (fastrand::Rng::new(), vec![0; load.value_bytes]);
     loop {
         let due = match &schedule {
-            Some(schedule) => schedule.next().await,
+            // At a low rate, the next operation may be due long after the end.
+            Some(schedule) => tokio::select! {
+                due = schedule.next() => due,
+                () = stopped.cancelled() => return,
+            },
             None => None,
         };
-        if is_stopped.load(Ordering::Relaxed) {
+        if stopped.is_cancelled() {
             return;
         }
         if schedule.is_some() && due.is_none() {

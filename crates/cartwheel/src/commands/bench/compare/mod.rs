@@ -70,28 +70,7 @@ pub async fn run(args: &CompareArgs) -> Result<ExitCode, LocalError> {
 async fn compare(args: &CompareArgs, dir: &Path, running: &mut Running) -> Result<CompareReport, LocalError> {
     let keys = if args.uniform { Keys::Uniform(args.keys) } else { Keys::Zipfian(args.keys) };
     let mut report = CompareReport::new(args, keys.name());
-    if args.store != Some(StoreName::Redis) {
-        let cluster = running.cartwheel.insert(LocalCluster::start(dir, NODES, args.shards)?);
-        cluster.wait().await?;
-        for durability in distinct(&args.durability) {
-            cluster.set_bucket(&bucket(durability), "lww", durability).await?;
-        }
-        let (version, processes) = (env!("CARGO_PKG_VERSION").to_owned(), cluster.pids().len());
-        report.stores.push(StoreInfo { store: StoreName::Cartwheel, version, processes });
-    }
-    match (args.store, redis::find()) {
-        (Some(StoreName::Cartwheel), _) => {}
-        (Some(StoreName::Redis), None) => return Err(LocalError::NoRedis),
-        (None, None) => {
-            report.skipped.push("Redis Cluster: redis-server is not on the PATH; install Redis to compare".to_owned());
-        }
-        (_, Some(binary)) => {
-            let cluster = running.redis.insert(RedisCluster::start(&binary, dir)?);
-            cluster.set_up().await?;
-            let (version, processes) = (redis::version(&binary).await, cluster.pids().len());
-            report.stores.push(StoreInfo { store: StoreName::Redis, version, processes });
-        }
-    }
+    running.start(args, dir, &mut report).await?;
     let stores: Vec<StoreName> = report.stores.iter().map(|info| info.store).collect();
     let cases = plan::cases(&stores, &distinct(&args.workload), &distinct(&args.durability), &distinct(&args.r));
     let bar = progress_bar(cases.len() as u64 * u64::from(args.rounds));
@@ -139,6 +118,35 @@ fn progress_bar(runs: u64) -> ProgressBar {
 }
 
 impl Running {
+    /// Starts the stores that can be measured, and notes them and those that cannot.
+    async fn start(&mut self, args: &CompareArgs, dir: &Path, report: &mut CompareReport) -> Result<(), LocalError> {
+        if args.store != Some(StoreName::Redis) {
+            let cluster = self.cartwheel.insert(LocalCluster::start(dir, NODES, args.shards)?);
+            cluster.wait().await?;
+            for durability in distinct(&args.durability) {
+                cluster.set_bucket(&bucket(durability), "lww", durability).await?;
+            }
+            let (version, processes) = (env!("CARGO_PKG_VERSION").to_owned(), cluster.pids().len());
+            report.stores.push(StoreInfo { store: StoreName::Cartwheel, version, processes });
+        }
+        match (args.store, redis::find()) {
+            (Some(StoreName::Cartwheel), _) => {}
+            (Some(StoreName::Redis), None) => return Err(LocalError::NoRedis),
+            (None, None) => {
+                report
+                    .skipped
+                    .push("Redis Cluster: redis-server is not on the PATH; install Redis to compare".to_owned());
+            }
+            (_, Some(binary)) => {
+                let cluster = self.redis.insert(RedisCluster::start(&binary, dir)?);
+                cluster.set_up().await?;
+                let (version, processes) = (redis::version(&binary).await, cluster.pids().len());
+                report.stores.push(StoreInfo { store: StoreName::Redis, version, processes });
+            }
+        }
+        Ok(())
+    }
+
     /// Writes all keys to every store and bucket.
     async fn fill(&self, args: &CompareArgs, bar: &ProgressBar) -> Result<(), LocalError> {
         let bytes = args.value_size as usize;

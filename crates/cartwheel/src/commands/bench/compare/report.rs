@@ -6,9 +6,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::args::{CompareArgs, StoreName, Workload};
+use super::args::{CompareArgs, StoreName};
 use super::plan::Case;
-use crate::cli::Durability;
 use crate::commands::bench::local::nodes;
 use crate::commands::bench::stats::{Stats, median};
 use crate::terminal::chart::bars::Bars;
@@ -160,6 +159,12 @@ pub(super) fn cases(cases: &[Case], runs: &[Vec<RunFigures>]) -> Vec<CaseReport>
     cases.iter().zip(runs).map(report).collect()
 }
 
+/// The bars of a workload and a durability: their places in the group, and their heights.
+struct BarGroup {
+    name: String,
+    bars: Vec<(usize, f64)>,
+}
+
 impl CompareReport {
     pub(super) fn new(args: &CompareArgs, key_choice: &'static str) -> Self {
         Self {
@@ -245,35 +250,34 @@ impl CompareReport {
     /// The server CPU time per operation: a group for each workload and durability, a bar for each R and for Redis.
     pub(super) fn bars(&self) -> Bars {
         let mut series: Vec<String> = Vec::new();
-        let mut groups: Vec<((Workload, Durability), Vec<(usize, f64)>)> = Vec::new();
+        let mut groups: Vec<BarGroup> = Vec::new();
         for CaseReport { case, median, .. } in &self.cases {
-            // Writes do not depend on R: their bar stands first.
             let name = match (case.store, case.r) {
                 (StoreName::Cartwheel, Some(r)) => format!("Cartwheel, reads with R={r}"),
                 (StoreName::Cartwheel, None) => "Cartwheel".to_owned(),
                 (StoreName::Redis, _) => title(StoreName::Redis).to_owned(),
             };
-            let known = series.iter().position(|known| *known == name);
+            // Writes do not depend on R: their bar stands first.
             let is_write = case.store == StoreName::Cartwheel && case.r.is_none() && !series.is_empty();
-            let at = known.unwrap_or_else(|| {
-                if is_write {
-                    0
-                } else {
+            let at = match series.iter().position(|known| *known == name) {
+                Some(at) => at,
+                None if is_write => 0,
+                None => {
                     series.push(name);
                     series.len() - 1
                 }
-            });
-            let group = (case.workload, case.durability);
-            if groups.last().is_none_or(|(last, _)| *last != group) {
-                groups.push((group, Vec::new()));
+            };
+            let group = format!("{:?} {}", case.workload, nodes::name(case.durability));
+            if groups.last().is_none_or(|last| last.name != group) {
+                groups.push(BarGroup { name: group, bars: Vec::new() });
             }
-            if let (Some((_, bars)), Some(us)) = (groups.last_mut(), median.server_cpu_us_per_op) {
-                bars.push((at, us));
+            if let (Some(group), Some(us)) = (groups.last_mut(), median.server_cpu_us_per_op) {
+                group.bars.push((at, us));
             }
         }
-        let group = |((workload, durability), bars): ((Workload, Durability), Vec<(usize, f64)>)| {
+        let group = |BarGroup { name, bars }| {
             let height = |at: usize| bars.iter().find(|(bar, _)| *bar == at).map(|&(_, us)| us);
-            (format!("{workload:?} {}", nodes::name(durability)), (0..series.len()).map(height).collect())
+            (name, (0..series.len()).map(height).collect())
         };
         let groups = groups.into_iter().map(group).collect();
         Bars { title: "Server CPU time per operation".into(), label: "us per operation".into(), series, groups }
@@ -290,8 +294,10 @@ pub(super) const fn title(store: StoreName) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::Workload;
     use super::super::plan;
     use super::*;
+    use crate::cli::Durability;
 
     fn run(us: f64) -> RunFigures {
         RunFigures { server_cpu_us_per_op: Some(us), ..RunFigures::default() }

@@ -73,9 +73,11 @@ pub async fn run(args: &PaperArgs) -> Result<ExitCode, BenchError> {
     let needs_nodes = args.part.iter().any(|&part| part != Part::Figure6);
     if needs_nodes {
         let dir = local::directory(args.dir.as_deref())?;
-        let mut cluster = LocalCluster::start(dir.path(), args.nodes, None)?;
-        let result = local::until_stopped(measure_all(args, &mut cluster, &mut report)).await;
-        cluster.stop().await;
+        let mut running = None;
+        let result = local::until_stopped(measure_all(args, dir.path(), &mut running, &mut report)).await;
+        if let Some(cluster) = running {
+            cluster.stop().await;
+        }
         // The nodes have ended, so nothing writes there any more.
         drop(dir);
         result?;
@@ -112,7 +114,14 @@ fn write_charts(dir: &Path, report: &PaperReport) -> Result<(), LocalError> {
     Ok(())
 }
 
-async fn measure_all(args: &PaperArgs, cluster: &mut LocalCluster, report: &mut PaperReport) -> Result<(), BenchError> {
+/// Starts a cluster and measures the parts that need one.
+async fn measure_all(
+    args: &PaperArgs,
+    dir: &Path,
+    running: &mut Option<LocalCluster>,
+    report: &mut PaperReport,
+) -> Result<(), BenchError> {
+    let cluster = running.insert(LocalCluster::start(dir, args.nodes, None)?);
     cluster.wait().await?;
     let buckets = [
         (FSYNC_BUCKET, "lww", Durability::Fsync),
