@@ -1,4 +1,5 @@
 use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use super::RequestArgs;
 
@@ -75,7 +76,8 @@ pub enum Conflict {
 }
 
 /// When a node acknowledges a write.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// After the write is synced to disk.
     Fsync,

@@ -22,7 +22,7 @@ use crate::commands::load::LoadArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::terminal::exit::HELP;
 
-pub use bucket::{BucketCommand, ChangeArgs};
+pub use bucket::{BucketCommand, ChangeArgs, Durability};
 pub use cluster::{ApplyArgs, ClusterCommand, LocateArgs, RequestArgs};
 pub use config::{ConfigCommand, SettingsArgs};
 pub use dev::DevArgs;

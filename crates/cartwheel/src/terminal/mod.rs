@@ -1,5 +1,6 @@
-//! The commands' interface to the shell: output, tables, errors, exit codes, signals.
+//! The commands' interface to the shell: output, tables, charts, errors, exit codes, signals.
 
+pub mod chart;
 pub mod error;
 pub mod exit;
 pub mod output;

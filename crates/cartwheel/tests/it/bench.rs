@@ -48,6 +48,22 @@ fn a_report_counts_the_operations_of_the_run() {
 }
 
 #[test]
+fn a_ring_aware_bench_asks_the_homes_that_it_was_not_told_of() {
+    let cluster = Cluster::start();
+    let output = Command::new(CARTWHEEL)
+        .args(["bench", "--json", "--load", "--keys", "50", "--ops", "200", "--warmup", "0", "--seconds", "600"])
+        .args(["--ring-aware", "--uniform", "--node", &cluster.endpoint(1)])
+        .output()
+        .unwrap();
+    let found = report(&output);
+    assert_eq!((found["errors"].clone(), found["not_found"].clone()), (serde_json::json!({}), 0.into()), "{found}");
+    for node in 2..=3 {
+        let metrics = get(&cluster.endpoint(node), "/metrics").text();
+        assert!(metrics.contains(r#"requests_total{operation="get",outcome="ok"}"#), "{metrics}");
+    }
+}
+
+#[test]
 fn an_open_loop_begins_no_more_operations_than_are_due() {
     let cluster = Cluster::start();
     let args = ["--ops", "50", "--connections", "50", "--reads", "100%", "--rate", "100"];

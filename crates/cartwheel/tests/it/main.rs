@@ -2,6 +2,8 @@
 
 mod addresses;
 mod bench;
+mod bench_compare;
+mod bench_paper;
 mod buckets;
 mod cluster;
 mod contract;

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
+use super::compare::CompareArgs;
+use super::job::JobSettings;
+use super::keys::Keys;
+use super::paper::PaperArgs;
 use crate::cli::{Endpoints, FormatArgs};
 
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    pub command: Option<BenchCommand>,
     #[command(flatten)]
     pub endpoints: Endpoints,
     /// The bucket, preferably one that nothing else uses.
@@ -47,6 +53,12 @@ pub struct BenchArgs {
     /// Replicas that a write waits for [default: the bucket's w]
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
     pub w: Option<u8>,
+    /// Send each request to a home of its key.
+    ///
+    /// The ring is read once, at the beginning. By default each connection sends all its requests to one of the nodes given, and a
+    /// node that is no home of the key forwards them.
+    #[arg(long)]
+    pub ring_aware: bool,
     /// Connections, each with one operation in flight.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub connections: u32,
@@ -81,6 +93,22 @@ pub struct BenchArgs {
     pub format: FormatArgs,
 }
 
+/// The benches that start the servers themselves.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Compare a local cluster with Redis Cluster.
+    ///
+    /// Starts three Cartwheel nodes and, if redis-server is on the PATH, a Redis Cluster of three masters with two replicas each, all on
+    /// free ports of 127.0.0.1 with temporary data. Fills both with the same keys, runs the same workloads against each in turn, and
+    /// prints medians over the rounds. At the end, or on Ctrl-C, it stops the servers and removes their data.
+    Compare(Box<CompareArgs>),
+    /// Measure what the Dynamo paper measures.
+    ///
+    /// Starts a cluster on free ports of 127.0.0.1 with temporary data, and prints Table 2, figures 4, 5 and 6 and the versions of
+    /// section 6.3, each beside the paper's figures. At the end, or on Ctrl-C, it stops the nodes and removes their data.
+    Paper(Box<PaperArgs>),
+}
+
 /// The requests of a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Writes {
@@ -106,6 +134,28 @@ impl Writes {
 }
 
 impl BenchArgs {
+    pub(super) fn key_choice(&self) -> Keys {
+        if self.uniform { Keys::Uniform(self.keys) } else { Keys::Zipfian(self.keys) }
+    }
+
+    pub(super) fn job_settings(&self) -> JobSettings {
+        JobSettings {
+            bucket: self.bucket.clone(),
+            keys: self.key_choice(),
+            reads: self.reads,
+            writes: self.writes,
+            value_bytes: self.value_size as usize,
+            strong: self.strong,
+            r: self.r,
+            w: self.w,
+            rate: self.rate,
+            warmup: Duration::from_secs(self.warmup),
+            seconds: self.seconds,
+            ops: self.ops,
+            timeout: self.timeout(),
+        }
+    }
+
     /// The time limit of an operation.
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)

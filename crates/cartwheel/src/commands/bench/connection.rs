@@ -1,4 +1,4 @@
-//! An HTTP connection with one request in flight.
+//! HTTP connections with one request in flight.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub(super) enum TransportError {
     Closed,
     /// The request timed out.
     Timeout,
+    /// The bytes received are not a response.
+    Malformed,
 }
 
 impl TransportError {
@@ -44,16 +46,18 @@ impl TransportError {
             Self::Connect => "cannot connect",
             Self::Closed => "connection closed",
             Self::Timeout => "no response in time",
+            Self::Malformed => "malformed response",
         }
     }
 }
 
-/// A connection to one node, opened on demand. After a failure it is opened to the next node.
+/// A connection to one node at a time, opened on demand. After a failure it turns to the next node.
 pub(super) struct Connection {
     endpoints: Arc<[Endpoint]>,
     at: usize,
     timeout: Duration,
-    open: Option<Open>,
+    /// The open connection to each endpoint.
+    open: Vec<Option<Open>>,
 }
 
 struct Open {
@@ -65,7 +69,13 @@ struct Open {
 impl Connection {
     /// The connection of the worker `number`, which begins with that node.
     pub(super) fn new(endpoints: Arc<[Endpoint]>, number: usize, timeout: Duration) -> Self {
-        Self { at: number % endpoints.len(), endpoints, timeout, open: None }
+        let open = endpoints.iter().map(|_| None).collect();
+        Self { at: number % endpoints.len(), endpoints, timeout, open }
+    }
+
+    /// Turns to another node for the next request. The connection to the node before stays open.
+    pub(super) fn turn_to(&mut self, endpoint: usize) {
+        self.at = endpoint % self.endpoints.len();
     }
 
     /// Makes a request and waits for the whole response.
@@ -75,7 +85,7 @@ impl Connection {
             tokio::time::timeout(self.timeout, self.exchange(request)).await.unwrap_or(Err(TransportError::Timeout));
         if let Err(error) = result {
             // The connection is closed: after a timeout, a late response must not be taken for that of the next request.
-            self.open = None;
+            self.open[self.at] = None;
             if error != TransportError::Timeout {
                 self.at = (self.at + 1) % self.endpoints.len();
             }
@@ -84,7 +94,7 @@ impl Connection {
     }
 
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response, TransportError> {
-        let open = match &mut self.open {
+        let open = match &mut self.open[self.at] {
             Some(open) => open,
             none => none.insert(connect(&self.endpoints[self.at].authority).await.ok_or(TransportError::Connect)?),
         };

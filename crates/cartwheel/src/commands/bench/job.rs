@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,20 +15,45 @@ use serde::de::IgnoredAny;
 
 use super::connection::{Connection, Response, TransportError};
 use super::keys::{self, Keys};
+use super::route::Route;
 use super::stats::{Kind, Recorder};
-use super::{BenchArgs, BenchError, Writes};
+use super::{BenchError, Writes};
 
 const CONTEXT: HeaderName = HeaderName::from_static("cartwheel-context");
 /// The wait of a connection after a failure. Without it, a connection that is refused immediately would retry in a busy loop.
-const AFTER_FAILURE: Duration = Duration::from_millis(10);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(10);
 /// An operation of an open loop is skipped if no connection has begun it this long after it was due.
-const LATE: Duration = Duration::from_millis(10);
+pub(super) const LATE: Duration = Duration::from_millis(10);
 /// The maximum length of an error's name, which comes from the network.
-const CODE_CHARS_MAX: usize = 40;
+pub(super) const CODE_CHARS_MAX: usize = 40;
+
+/// A workload: what is read and written, how often and for how long.
+#[derive(Clone, Debug)]
+pub(super) struct JobSettings {
+    pub(super) bucket: String,
+    pub(super) keys: Keys,
+    /// The share of reads.
+    pub(super) reads: f64,
+    pub(super) writes: Writes,
+    pub(super) value_bytes: usize,
+    pub(super) strong: bool,
+    pub(super) r: Option<u8>,
+    pub(super) w: Option<u8>,
+    /// The operations per second of an open loop; none for a closed loop.
+    pub(super) rate: Option<u32>,
+    pub(super) warmup: Duration,
+    pub(super) seconds: u64,
+    /// The number of operations after which the measurement ends early.
+    pub(super) ops: Option<u64>,
+    /// The time limit of an operation.
+    pub(super) timeout: Duration,
+}
 
 /// The workload and its measurements.
 pub(super) struct Job {
     bucket: String,
+    /// The nodes that hold each key, if requests go to them.
+    route: Option<Arc<Route>>,
     get_query: String,
     put_query: String,
     keys: Keys,
@@ -60,17 +85,19 @@ struct SiblingsForm {
 }
 
 impl Job {
-    pub(super) fn new(args: &BenchArgs, keys: Keys) -> Result<Self, BenchError> {
+    /// The job of `settings`. With a `route`, which is of the connections' endpoints, each request goes to a home of its key.
+    pub(super) fn new(settings: &JobSettings, route: Option<Arc<Route>>) -> Result<Self, BenchError> {
         Ok(Self {
-            bucket: args.bucket.clone(),
-            get_query: query(args, 'r', args.r),
-            put_query: query(args, 'w', args.w),
-            keys,
-            reads: args.reads,
-            writes: args.writes,
-            value_bytes: args.value_size as usize,
-            timeout: if args.rate.is_some() { args.timeout() } else { Duration::MAX },
-            known: (args.writes == Writes::Known).then(Mutex::default),
+            bucket: settings.bucket.clone(),
+            route,
+            get_query: query(settings, 'r', settings.r),
+            put_query: query(settings, 'w', settings.w),
+            keys: settings.keys,
+            reads: settings.reads,
+            writes: settings.writes,
+            value_bytes: settings.value_bytes,
+            timeout: if settings.rate.is_some() { settings.timeout } else { Duration::MAX },
+            known: (settings.writes == Writes::Known).then(Mutex::default),
             recorder: Recorder::new()?,
             stop: AtomicBool::new(false),
             due: AtomicU64::new(0),
@@ -120,6 +147,9 @@ impl Job {
         begun: Instant,
     ) -> Result<(), OperationError> {
         let number = self.keys.next(random);
+        if let Some(route) = &self.route {
+            connection.turn_to(route.home_of(&self.bucket, &keys::name(number), random));
+        }
         let kind = if random.f64() < self.reads { Kind::Read } else { Kind::Write };
         let done = match kind {
             Kind::Read => self.get(connection, number).await.map(drop),
@@ -225,12 +255,12 @@ impl From<TransportError> for OperationError {
     }
 }
 
-fn query(args: &BenchArgs, quorum: char, replicas: Option<u8>) -> String {
-    let mut query = format!("?timeout_ms={}", args.timeout_ms);
+fn query(settings: &JobSettings, quorum: char, replicas: Option<u8>) -> String {
+    let mut query = format!("?timeout_ms={}", settings.timeout.as_millis());
     if let Some(replicas) = replicas {
         query.push_str(&format!("&{quorum}={replicas}"));
     }
-    if args.strong {
+    if settings.strong {
         query.push_str("&consistency=strong");
     }
     query
@@ -247,7 +277,8 @@ fn failure(response: &Response) -> OperationError {
     OperationError(format!("{} {code}", response.status.as_u16()))
 }
 
-fn code(body: &[u8]) -> Option<&str> {
+/// The code in the body of an error response.
+pub(super) fn code(body: &[u8]) -> Option<&str> {
     serde_json::from_slice::<ErrorForm<'_>>(body).ok().map(|form| form.error)
 }
 

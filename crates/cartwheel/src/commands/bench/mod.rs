@@ -5,12 +5,16 @@
 //! before the end. The latencies cover all operations that began before the end, so that a slow last one is included.
 
 mod args;
+mod compare;
 mod connection;
 mod cpu;
 mod fill;
 mod job;
 mod keys;
+mod local;
+mod paper;
 mod report;
+mod route;
 mod servers;
 mod stats;
 
@@ -29,11 +33,12 @@ use crate::cli::Endpoints;
 use crate::terminal::exit::{Exit, ToExit};
 use crate::terminal::output::{self, formatted};
 use crate::terminal::signals;
-pub use args::{BenchArgs, Writes};
+pub use args::{BenchArgs, BenchCommand, Writes};
 use connection::{Connection, Endpoint};
-use job::Job;
-use keys::Keys;
+use job::{Job, JobSettings};
+use local::LocalError;
 use report::Report;
+use route::Route;
 use servers::Servers;
 use stats::Stats;
 
@@ -79,12 +84,18 @@ pub enum BenchError {
         /// The failure of the last attempt.
         why: String,
     },
+    /// A bench that starts its own servers failed.
+    #[error(transparent)]
+    Local(#[from] LocalError),
     /// The user stopped the bench before it measured anything.
     #[error("interrupted before the measurement began")]
     Stopped,
     /// Signal handlers cannot be installed, or the report cannot be written.
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
+    /// The ring cannot be used.
+    #[error("the cluster's ring has {0} partitions with homes, so no request can go to one: omit --ring-aware")]
+    NoRing(usize),
     /// The histograms cannot be created.
     #[error(transparent)]
     Histogram(#[from] hdrhistogram::CreationError),
@@ -102,10 +113,11 @@ impl ToExit for BenchError {
             | Self::NoSuchProcess(_)
             | Self::Impossible(_) => Exit::Usage,
             Self::Client(error) => error.exit(),
+            Self::Local(error) => error.exit(),
             Self::NoNode(_) => Exit::Unreachable,
             Self::Fill { .. } => Exit::NoQuorum,
             Self::Stopped => Exit::Interrupted,
-            Self::Io(..) | Self::Histogram(_) | Self::Panicked => Exit::Negative,
+            Self::NoRing(_) | Self::Io(..) | Self::Histogram(_) | Self::Panicked => Exit::Negative,
         }
     }
 }
@@ -128,6 +140,11 @@ type Stopped<'a> = Pin<&'a mut dyn Future<Output = &'static str>>;
 /// # Errors
 /// If nothing could be measured.
 pub async fn run(args: &BenchArgs) -> Result<ExitCode, BenchError> {
+    match &args.command {
+        Some(BenchCommand::Compare(args)) => return Ok(compare::run(args).await?),
+        Some(BenchCommand::Paper(args)) => return paper::run(args).await,
+        None => {}
+    }
     check_bucket(args.bucket.as_bytes())?;
     let stopped =
         signals::stop(signals::Parent::Unwatched).map_err(|error| BenchError::Io("install signal handlers", error))?;
@@ -135,8 +152,14 @@ pub async fn run(args: &BenchArgs) -> Result<ExitCode, BenchError> {
     let endpoints = endpoints(&args.endpoints).await?;
     check_args(args, &endpoints).await?;
     let servers = servers(args, &endpoints).await?;
-    let keys = if args.uniform { Keys::Uniform(args.keys) } else { Keys::Zipfian(args.keys) };
-    let job = Arc::new(Job::new(args, keys)?);
+    let settings = args.job_settings();
+    let (route, endpoints) = if args.ring_aware {
+        let (route, members) = Route::fetch(&client(&endpoints)?).await?;
+        (Some(Arc::new(route)), members)
+    } else {
+        (None, endpoints)
+    };
+    let job = Arc::new(Job::new(&settings, route)?);
     let connections = |count: usize| {
         (0..count).map(|number| Connection::new(endpoints.clone(), number, args.timeout() + GRACE)).collect::<Vec<_>>()
     };
@@ -147,8 +170,8 @@ pub async fn run(args: &BenchArgs) -> Result<ExitCode, BenchError> {
             _ = &mut stopped => return Err(BenchError::Stopped),
         }
     }
-    let measured = measure(args, &job, connections(count), &servers, stopped).await?;
-    let report = Report::new(args, keys, &measured, &servers);
+    let measured = measure(&settings, &job, connections(count), &servers, stopped).await?;
+    let report = Report::new(args, settings.keys, &measured, &servers);
     print(&formatted(args.format, &report, |report, _| report.text()))?;
     Ok(if measured.ops > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -169,8 +192,7 @@ async fn endpoints(given: &Endpoints) -> Result<Arc<[Endpoint]>, BenchError> {
 
 /// Refuses arguments with which every operation would fail.
 async fn check_args(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<(), BenchError> {
-    let client = Client::new(endpoints.iter().map(|endpoint| &endpoint.authority))?;
-    let bucket = client.bucket(&args.bucket).await?;
+    let bucket = client(endpoints)?.bucket(&args.bucket).await?;
     for (name, replicas) in [("--r", args.r), ("--w", args.w)] {
         if let Some(replicas) = replicas.filter(|&replicas| replicas > bucket.n) {
             let why = format!("{name} {replicas} exceeds the n={} of the bucket {}", bucket.n, args.bucket);
@@ -185,6 +207,10 @@ async fn check_args(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<(), Benc
         return Err(BenchError::Impossible(why));
     }
     Ok(())
+}
+
+fn client(endpoints: &[Endpoint]) -> Result<Client, BenchError> {
+    Ok(Client::new(endpoints.iter().map(|endpoint| &endpoint.authority))?)
 }
 
 async fn servers(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<Servers, BenchError> {
@@ -202,13 +228,13 @@ async fn servers(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<Servers, Be
 }
 
 async fn measure(
-    args: &BenchArgs,
+    settings: &JobSettings,
     job: &Arc<Job>,
     connections: Vec<Connection>,
     servers: &Servers,
     mut stopped: Stopped<'_>,
 ) -> Result<Measurements, BenchError> {
-    let (mut workers, rate, begun) = (JoinSet::new(), args.rate, Instant::now());
+    let (mut workers, rate, begun) = (JoinSet::new(), settings.rate, Instant::now());
     for connection in connections {
         let job = job.clone();
         workers.spawn(async move {
@@ -219,14 +245,14 @@ async fn measure(
         });
     }
     tokio::select! {
-        () = tokio::time::sleep(Duration::from_secs(args.warmup)) => {}
+        () = tokio::time::sleep(settings.warmup) => {}
         _ = &mut stopped => return Err(BenchError::Stopped),
     }
     let (servers_before, client_before) = (servers.read(), client_cpu());
     job.recorder.begin();
     let begun = Instant::now();
     let interrupted = tokio::select! {
-        () = wait(job, args.seconds, args.ops) => false,
+        () = wait(job, settings.seconds, settings.ops) => false,
         _ = &mut stopped => true,
     };
     // Stop first: operations that begin from here on would count as begun before the end.

@@ -80,6 +80,11 @@ impl Servers {
         self.0.len()
     }
 
+    /// The ids of the processes.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.0.keys().copied().collect()
+    }
+
     /// The name of a process in a report.
     pub(super) fn name(&self, pid: u32) -> &str {
         self.0.get(&pid).map_or("", String::as_str)

@@ -30,6 +30,8 @@ pub(super) struct Stats {
     /// Gets that returned more than one sibling, and the most siblings that a get returned.
     pub(super) gets_with_siblings: u64,
     pub(super) siblings_max: u64,
+    /// The gets that returned more than one sibling, by the number of siblings.
+    pub(super) gets_by_siblings: BTreeMap<u64, u64>,
 }
 
 impl Stats {
@@ -43,6 +45,7 @@ impl Stats {
             not_found: 0,
             gets_with_siblings: 0,
             siblings_max: 0,
+            gets_by_siblings: BTreeMap::new(),
         })
     }
 
@@ -112,6 +115,9 @@ impl Recorder {
                 stats.not_found += u64::from(siblings == 0);
                 stats.gets_with_siblings += u64::from(siblings > 1);
                 stats.siblings_max = stats.siblings_max.max(siblings);
+                if siblings > 1 {
+                    *stats.gets_by_siblings.entry(siblings).or_default() += 1;
+                }
             });
         }
     }
@@ -128,9 +134,23 @@ impl Recorder {
     }
 }
 
+/// The middle of the values, or the mean of the two in the middle.
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let (low, high) = (values.len().checked_sub(1)? / 2, values.len() / 2);
+    Some((values[low] + values[high]) / 2.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_value() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
+        assert_eq!(median(Vec::new()), None);
+    }
 
     #[test]
     fn outcomes_before_the_beginning_do_not_count() {
@@ -141,9 +161,11 @@ mod tests {
         recorder.begin();
         recorder.record_success(Kind::Write, Duration::from_millis(2));
         recorder.record_get(0);
+        recorder.record_get(2);
         let stats = recorder.stats();
         assert_eq!((stats.reads.len(), stats.writes.len(), stats.failed()), (0, 1, 0));
-        assert_eq!((stats.not_found, stats.gets_with_siblings), (1, 0));
+        assert_eq!((stats.not_found, stats.gets_with_siblings), (1, 1));
+        assert_eq!(stats.gets_by_siblings, BTreeMap::from([(2, 1)]));
         assert!((1_998..=2_002).contains(&stats.writes.max()));
     }
 

@@ -4,8 +4,8 @@ use cartwheel_sim::placement::design::Strategy;
 use cartwheel_sim::placement::efficiency::sizes;
 use cartwheel_sim::placement::imbalance::LEVELS;
 
-use super::chart::{Axis, Chart, Series};
 use super::placement::Outcome;
+use crate::terminal::chart::lines::{Axis, Chart, Series};
 
 /// Figure 8: efficiency against state.
 pub(super) fn efficiency(outcome: &Outcome) -> Chart {

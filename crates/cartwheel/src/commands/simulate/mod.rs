@@ -1,6 +1,5 @@
 //! `cartwheel simulate`: computations about clusters, without a running one.
 
-mod chart;
 mod figures;
 mod placement;
 mod ring_state;

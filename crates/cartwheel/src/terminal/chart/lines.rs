@@ -1,47 +1,39 @@
-//! Line charts as SVG.
+//! Line charts.
 
 use std::io;
 use std::ops::Range;
 
-use plotters::coord::Shift;
 use plotters::element::{DynElement, IntoDynElement as _};
 use plotters::prelude::*;
 
-/// Width and height in pixels.
-const SIZE: (u32, u32) = (720, 440);
-/// The color of each series. Series also differ in their markers, so that they can be told apart without color.
-const COLORS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115)];
-const GRID: RGBColor = RGBColor(224, 224, 224);
-/// Family and size. Text is drawn a third smaller than this size.
-const TITLE_FONT: (&str, u32) = ("sans-serif", 20);
-const LABEL_FONT: (&str, u32) = ("sans-serif", 16);
+use super::{Area, COLORS, Drawn, GRID, LABEL_FONT, TITLE_FONT, color, to_svg};
 
 /// A line chart.
-pub(super) struct Chart {
-    pub(super) title: String,
-    pub(super) x: Axis,
-    pub(super) y: Axis,
-    pub(super) series: Vec<Series>,
+pub struct Chart {
+    pub title: String,
+    pub x: Axis,
+    pub y: Axis,
+    pub series: Vec<Series>,
 }
 
 /// An axis of a chart.
-pub(super) struct Axis {
+pub struct Axis {
     /// What the axis shows, with its unit.
-    pub(super) label: String,
+    pub label: String,
     /// The least and the greatest value.
-    pub(super) range: Range<f64>,
+    pub range: Range<f64>,
     /// The maximum number of labelled values.
-    pub(super) labels: usize,
+    pub labels: usize,
     /// The label of a value.
-    pub(super) text: fn(f64) -> String,
+    pub text: fn(f64) -> String,
 }
 
 /// A series of points, drawn as a line.
-pub(super) struct Series {
+pub struct Series {
     /// The name in the legend.
-    pub(super) name: String,
+    pub name: String,
     /// The points (x, y), in ascending order of x.
-    pub(super) points: Vec<(f64, f64)>,
+    pub points: Vec<(f64, f64)>,
 }
 
 impl Chart {
@@ -49,17 +41,11 @@ impl Chart {
     ///
     /// # Errors
     /// If the chart cannot be laid out.
-    pub(super) fn to_svg(&self) -> io::Result<String> {
-        let mut svg = String::new();
-        self.draw(&SVGBackend::with_string(&mut svg, SIZE).into_drawing_area()).map_err(io::Error::other)?;
-        Ok(svg)
+    pub fn to_svg(&self) -> io::Result<String> {
+        to_svg(|area| self.draw(area))
     }
 
-    fn draw<DB: DrawingBackend>(
-        &self,
-        area: &DrawingArea<DB, Shift>,
-    ) -> Result<(), DrawingAreaErrorKind<DB::ErrorType>> {
-        area.fill(&WHITE)?;
+    fn draw(&self, area: &Area<'_>) -> Drawn {
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, TITLE_FONT)
             .margin(16)
@@ -90,21 +76,18 @@ impl Chart {
             .background_style(WHITE)
             .border_style(GRID)
             .draw()?;
-        area.present()
+        Ok(())
     }
 }
 
-fn color(series: usize) -> RGBColor {
-    COLORS[series % COLORS.len()]
-}
-
-/// A circle, a cross or a triangle.
+/// A circle, a cross, a triangle or a ring.
 fn marker<DB: DrawingBackend, C: Clone + 'static>(series: usize, point: C) -> DynElement<'static, DB, C> {
     let color = color(series);
     match series % COLORS.len() {
         0 => Circle::new(point, 4, color.filled()).into_dyn(),
         1 => Cross::new(point, 4, color.stroke_width(2)).into_dyn(),
-        _ => TriangleMarker::new(point, 5, color.filled()).into_dyn(),
+        2 => TriangleMarker::new(point, 5, color.filled()).into_dyn(),
+        _ => Circle::new(point, 4, color.stroke_width(2)).into_dyn(),
     }
 }
 
@@ -125,15 +108,15 @@ mod tests {
             title: "A & B".into(),
             x: axis("size", 4.0),
             y: axis("share", 2.0),
-            series: ["one", "two", "three", "four"].map(series).into(),
+            series: ["one", "two", "three", "four", "five"].map(series).into(),
         };
         let svg = chart.to_svg().unwrap();
-        for text in ["A &amp; B", "size", "share", "&lt;4&gt;", "one", "two", "three", "four"] {
+        for text in ["A &amp; B", "size", "share", "&lt;4&gt;", "one", "two", "three", "four", "five"] {
             assert!(svg.contains(&format!("\n{text}\n")), "{text}: {svg}");
         }
         let lines =
             |color: &str| svg.matches(&format!("<polyline fill=\"none\" opacity=\"1\" stroke=\"{color}\"")).count();
-        assert_eq!(["#0072B2", "#D55E00", "#009E73"].map(lines), [2, 1, 1], "{svg}");
+        assert_eq!(["#0072B2", "#D55E00", "#009E73", "#CC79A7"].map(lines), [2, 1, 1, 1], "{svg}");
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
     }
 }
