@@ -12,9 +12,10 @@ pub(super) struct Chunks {
     ignored_bytes: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum At {
     /// Before the first digit of a chunk's size.
+    #[default]
     Start,
     /// Among the digits, which amount to this so far.
     Size(u64),
@@ -38,12 +39,6 @@ enum At {
     LastLineFeed,
     /// After the body.
     Over,
-}
-
-impl Default for At {
-    fn default() -> Self {
-        Self::Start
-    }
 }
 
 /// A body that is not chunked as it should be.

@@ -25,7 +25,7 @@ pub(super) struct Writes {
     /// The bytes for which the disk admitted them.
     pub(super) admitted_bytes: u64,
     /// What follows the commit, in order.
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) waiting: Vec<WaitingRead>,
     /// The keys that are read then.
     keys_read: HashSet<Bytes>,
     /// Something is read then that a later write would change.
@@ -42,9 +42,9 @@ impl Writes {
         !self.is_complete && (self.keys_read.is_empty() || !self.keys_read.contains(storage_key))
     }
 
-    fn wait(&mut self, waiting: Waiting) {
+    fn wait(&mut self, waiting: WaitingRead) {
         match &waiting {
-            Waiting::Command(_, StoreCommand::Read { storage_key }) => {
+            WaitingRead::Command(_, StoreCommand::Read { storage_key }) => {
                 self.keys_read.insert(storage_key.clone());
             }
             _ => self.is_complete = true,
@@ -54,13 +54,13 @@ impl Writes {
 }
 
 /// A read that waits for earlier writes.
-pub(super) enum Waiting {
+pub(super) enum WaitingRead {
     Command(StoreId, StoreCommand),
     Digests(DigestsRequest, oneshot::Sender<Option<DigestPage>>),
 }
 
 /// A commit under way.
-pub(super) struct UnderWay {
+pub(super) struct CommitUnderWay {
     pub(super) writes: Writes,
     pub(super) mark: Option<Mark>,
     pub(super) durability: Durability,
@@ -70,7 +70,7 @@ pub(super) struct UnderWay {
 /// The commit under way, and the writes behind it.
 #[derive(Default)]
 pub(super) struct Commits {
-    under_way: Option<UnderWay>,
+    under_way: Option<CommitUnderWay>,
     /// The writes of the next commits. The last takes further writes.
     gathered: VecDeque<Writes>,
 }
@@ -89,9 +89,9 @@ impl Commits {
     }
 
     /// Keeps a read until the writes before it are committed; returns it if there are none.
-    pub(super) fn wait(&mut self, waiting: Waiting) -> Option<Waiting> {
+    pub(super) fn wait(&mut self, waiting: WaitingRead) -> Option<WaitingRead> {
         let key = match &waiting {
-            Waiting::Command(_, StoreCommand::Read { storage_key }) => Some(storage_key),
+            WaitingRead::Command(_, StoreCommand::Read { storage_key }) => Some(storage_key),
             _ => None,
         };
         let concerns = |writes: &Writes| key.is_none_or(|key| writes.keys.contains(key));
@@ -121,12 +121,12 @@ impl Commits {
     }
 
     /// Records that a commit has begun.
-    pub(super) fn begun(&mut self, under_way: UnderWay) {
+    pub(super) fn begun(&mut self, under_way: CommitUnderWay) {
         self.under_way = Some(under_way);
     }
 
     /// Ends the commit under way.
-    pub(super) const fn ended(&mut self) -> Option<UnderWay> {
+    pub(super) const fn ended(&mut self) -> Option<CommitUnderWay> {
         self.under_way.take()
     }
 }

@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{debug, error, info, warn};
 
 use super::commit_thread::CommitThread;
-use super::commits::{Commits, UnderWay as CommitUnderWay, Waiting, Writes};
+use super::commits::{CommitUnderWay, Commits, WaitingRead, Writes};
 use super::digests::{self, DigestPage, DigestsRequest};
 use super::disk::{Condition, Disk};
 use super::load::{Served, UnderWay};
@@ -210,7 +210,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// Replies with a page of digests of what the disk holds once earlier writes are committed; with none if it cannot be read.
     pub(super) fn digests(&mut self, request: DigestsRequest, reply: oneshot::Sender<Option<DigestPage>>) {
-        if let Some(waiting) = self.commits.wait(Waiting::Digests(request, reply)) {
+        if let Some(waiting) = self.commits.wait(WaitingRead::Digests(request, reply)) {
             self.carry_out_waiting(waiting);
         }
     }
@@ -430,7 +430,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             }
             StoreCommand::Remember { name, value } => self.remember(id, remembered(&name), value),
             read => {
-                if let Some(waiting) = self.commits.wait(Waiting::Command(id, read)) {
+                if let Some(waiting) = self.commits.wait(WaitingRead::Command(id, read)) {
                     self.carry_out_waiting(waiting);
                 }
             }
@@ -438,30 +438,30 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     /// Carries out a read when all writes before it have ended.
-    fn carry_out_waiting(&mut self, waiting: Waiting) {
+    fn carry_out_waiting(&mut self, waiting: WaitingRead) {
         match waiting {
-            Waiting::Command(id, StoreCommand::Read { storage_key }) if self.may_be_large(&storage_key) => {
+            WaitingRead::Command(id, StoreCommand::Read { storage_key }) if self.may_be_large(&storage_key) => {
                 self.large.reads.push_back((id, storage_key));
                 self.large.read_next();
             }
-            Waiting::Command(id, StoreCommand::Read { storage_key }) => self.read(id, &storage_key),
-            Waiting::Command(id, StoreCommand::Scan { from, upto, at_most }) => {
+            WaitingRead::Command(id, StoreCommand::Read { storage_key }) => self.read(id, &storage_key),
+            WaitingRead::Command(id, StoreCommand::Scan { from, upto, at_most }) => {
                 let scanned = self.disk.scan(&from, upto.as_deref(), at_most);
                 self.ended(id, StoreResult::Scanned(scanned));
             }
-            Waiting::Command(id, StoreCommand::ScanIndex { from, upto, entries_max }) => {
+            WaitingRead::Command(id, StoreCommand::ScanIndex { from, upto, entries_max }) => {
                 let listed = self.disk.scan_index(&from, &upto, entries_max);
                 self.ended(id, StoreResult::Listed(listed));
             }
-            Waiting::Command(id, StoreCommand::Recall { name }) => {
+            WaitingRead::Command(id, StoreCommand::Recall { name }) => {
                 let recalled = self.disk.recall(&remembered(&name));
                 self.ended(id, StoreResult::Read(recalled));
             }
             // Writes do not wait.
-            Waiting::Command(id, write @ (StoreCommand::Write { .. } | StoreCommand::Remember { .. })) => {
+            WaitingRead::Command(id, write @ (StoreCommand::Write { .. } | StoreCommand::Remember { .. })) => {
                 self.store(id, write);
             }
-            Waiting::Digests(request, reply) => {
+            WaitingRead::Digests(request, reply) => {
                 // The client may have gone away.
                 let _ = reply.send(self.disk.readable().map(|store| digests::page(store, &request)));
             }

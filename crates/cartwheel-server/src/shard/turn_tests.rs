@@ -388,9 +388,11 @@ impl Committer for Gated {
     }
 }
 
+type BoxedScript = Box<dyn FnMut(Input) -> Effects + Send>;
+
 /// Turns with a thread for commits: the machine requests the commands of `script` at its ticks, one list after the other.
 struct OnThread {
-    turns: Turns<Script<Box<dyn FnMut(Input) -> Effects + Send>>, DiaryOutgoing>,
+    turns: Turns<Script<BoxedScript>, DiaryOutgoing>,
     gate: std::sync::mpsc::Sender<bool>,
     commits: Arc<Mutex<u32>>,
     ended: Arc<Mutex<Vec<(u64, StoreResult)>>>,
@@ -416,7 +418,7 @@ impl OnThread {
         };
         let disk = Disk::of_memory(Box::new(store));
         let thread = CommitThread::start(0, disk.shared_committer());
-        let machine: Box<dyn FnMut(Input) -> Effects + Send> = Box::new(machine);
+        let machine: BoxedScript = Box::new(machine);
         let turns = Turns::new(Script(machine), disk, DiaryOutgoing(Diary::default()), Clock::start());
         Self { turns: turns.with_commit_thread(thread), gate, commits, ended }
     }
