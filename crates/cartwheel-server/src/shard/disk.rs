@@ -234,7 +234,10 @@ impl Disk {
             mark.commit += 1;
             mark.put(batch);
         }
-        self.open_store().map(drop)?;
+        if let Err(failed) = self.open_store() {
+            self.reserve.commit_ends();
+            return Err(failed);
+        }
         Ok(self.mark)
     }
 

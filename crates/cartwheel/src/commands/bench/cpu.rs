@@ -20,11 +20,16 @@ pub(super) fn of(pid: u32) -> Option<Used> {
 fn parse(stat: &str, ticks_per_second: u64) -> Option<Used> {
     let (before, after) = stat.rsplit_once(')')?;
     let command = before.split_once('(')?.1.to_owned();
-    // utime and stime are fields 14 and 15. The text after the command, which is field 2, begins with field 3.
+    Some(Used { command, time: time(after, 2, ticks_per_second)? })
+}
+
+/// The sum of the first `count` times in `after`, the text after the command in a `/proc/PID/stat`: user and system time, and the same of child
+/// processes that have ended.
+pub(super) fn time(after: &str, count: usize, ticks_per_second: u64) -> Option<Duration> {
+    // utime, stime, cutime and cstime are fields 14 to 17. The text after the command, which is field 2, begins with field 3.
     let mut times = after.split_ascii_whitespace().skip(11);
-    let (user, system): (u64, u64) = (times.next()?.parse().ok()?, times.next()?.parse().ok()?);
-    let ms = (user.checked_add(system)?).checked_mul(1_000)?.checked_div(ticks_per_second)?;
-    Some(Used { command, time: Duration::from_millis(ms) })
+    let ticks = (0..count).try_fold(0_u64, |sum, _| sum.checked_add(times.next()?.parse().ok()?))?;
+    Some(Duration::from_millis(ticks.checked_mul(1_000)?.checked_div(ticks_per_second)?))
 }
 
 #[cfg(test)]

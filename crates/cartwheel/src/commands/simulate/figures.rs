@@ -2,7 +2,7 @@
 
 use cartwheel_sim::placement::design::Strategy;
 use cartwheel_sim::placement::efficiency::sizes;
-use cartwheel_sim::placement::imbalance::LEVELS;
+use cartwheel_sim::placement::imbalance::{ImbalancePoint, LEVELS};
 
 use super::placement::Outcome;
 use crate::terminal::chart::lines::{Axis, Chart, Series};
@@ -38,23 +38,25 @@ pub(super) fn efficiency(outcome: &Outcome) -> Chart {
 
 /// Figure 6: imbalance against load.
 pub(super) fn imbalance(outcome: &Outcome) -> Chart {
-    let points = &outcome.imbalance.points;
+    let off = outcome.imbalance.threshold * 100.0;
+    let title =
+        format!("Nodes more than {off:.0}% off the mean load, {} nodes, {} replicas", outcome.nodes, outcome.replicas);
+    by_load(title, &outcome.imbalance.points)
+}
+
+/// The chart of nodes out of balance by load, a line for each strategy.
+pub(in crate::commands) fn by_load(title: String, points: &[ImbalancePoint]) -> Chart {
     let line = |(strategy, at): (Strategy, usize)| {
         let of = points.iter().filter_map(|point| Some((f64::from(point.load_eighths), point.out_of_balance[at]?)));
         Series { name: name(strategy), points: of.collect() }
     };
     let most = points.iter().flat_map(|point| point.out_of_balance).flatten().fold(0.0, f64::max);
     let tenths = (most * 10.0).ceil().clamp(1.0, 10.0);
-    let (first, last) = (*LEVELS.start(), *LEVELS.end());
-    let off = outcome.imbalance.threshold * 100.0;
     Chart {
-        title: format!(
-            "Nodes more than {off:.0}% off the mean load, {} nodes, {} replicas",
-            outcome.nodes, outcome.replicas
-        ),
+        title,
         x: Axis {
             label: "load, as a part of the peak".into(),
-            range: f64::from(first)..f64::from(last),
+            range: f64::from(*LEVELS.start())..f64::from(*LEVELS.end()),
             labels: LEVELS.count(),
             text: |eighths| format!("{eighths:.0}/8"),
         },

@@ -1,6 +1,6 @@
 //! `cartwheel simulate`: computations about clusters, without a running one.
 
-mod figures;
+pub(super) mod figures;
 mod placement;
 mod ring_state;
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
+use crate::commands::bench::cpu::time;
+
 /// The resources that a set of processes has used.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Usage {
@@ -76,12 +78,8 @@ fn read(pid: u32) -> Option<ProcessUsage> {
 
 /// The CPU time of a process and its ended children, from its `/proc/PID/stat`.
 fn cpu(stat: &str, ticks_per_second: u64) -> Option<Duration> {
-    // utime, stime, cutime and cstime are fields 14 to 17. The text after the command, which is field 2, begins with field 3.
     let (_, after) = stat.rsplit_once(')')?;
-    let ticks: Vec<u64> = after.split_ascii_whitespace().skip(11).take(4).map_while(|text| text.parse().ok()).collect();
-    let sum = ticks.iter().try_fold(0_u64, |sum, &ticks| sum.checked_add(ticks))?;
-    let ms = sum.checked_mul(1_000)?.checked_div(ticks_per_second)?;
-    (ticks.len() == 4).then(|| Duration::from_millis(ms))
+    time(after, 4, ticks_per_second)
 }
 
 /// The number after `name` at the beginning of a line.

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use cartwheel_sim::placement::imbalance::{ImbalancePoint, LEVELS, THRESHOLD};
+use cartwheel_sim::placement::imbalance::{ImbalancePoint, THRESHOLD};
 
 use super::report::Window;
+use crate::commands::simulate::figures::by_load;
 use crate::terminal::chart::lines::{Axis, Chart, Series};
 
 /// A time of this many microseconds stands for any shorter one, which has no place on a logarithmic axis.
@@ -32,28 +33,7 @@ pub(super) fn buffered_writes(windows: &[Window]) -> Chart {
 
 /// Figure 6: nodes out of balance, by load.
 pub(super) fn imbalance(points: &[ImbalancePoint]) -> Chart {
-    let line = |at: usize| {
-        let of = points.iter().filter_map(|point| Some((f64::from(point.load_eighths), point.out_of_balance[at]?)));
-        Series { name: format!("strategy {}", at + 1), points: of.collect() }
-    };
-    let most = points.iter().flat_map(|point| point.out_of_balance).flatten().fold(0.0, f64::max);
-    let tenths = (most * 10.0).ceil().clamp(1.0, 10.0);
-    Chart {
-        title: format!("Nodes more than {:.0}% off the mean load", THRESHOLD * 100.0),
-        x: Axis {
-            label: "load, as a part of the peak".into(),
-            range: f64::from(*LEVELS.start())..f64::from(*LEVELS.end()),
-            labels: LEVELS.count(),
-            text: |eighths| format!("{eighths:.0}/8"),
-        },
-        y: Axis {
-            label: "share of nodes out of balance".into(),
-            range: 0.0..tenths / 10.0,
-            labels: tenths as usize + 1,
-            text: |share| format!("{:.0}%", share * 100.0),
-        },
-        series: (0..3).map(line).collect(),
-    }
+    by_load(format!("Nodes more than {:.0}% off the mean load", THRESHOLD * 100.0), points)
 }
 
 fn line(name: &str, windows: &[Window], us: fn(&Window) -> f64) -> Series {
