@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use bytes::Bytes;
 use cartwheel_core::control::ControlInput;
 use cartwheel_core::event::Event as Reported;
-use cartwheel_core::message::client::{ClientId, Outcome, Put, Reply, Request, Retry};
+use cartwheel_core::message::client::{ClientId, Outcome, Reply, Request, Retry};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::store::command::{StoreCommand, StoreId, StoreResult};
@@ -459,7 +459,9 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: usize, envelope: Envelope) {
-        if let Message::Forward(_, Put { retry: Retry::Named(id), .. }, ..) = &envelope.message {
+        if let Message::Forward(_, put, ..) = &envelope.message
+            && let Retry::Named(id) = &put.retry
+        {
             self.minted.entry(*id).or_default().forwards += 1;
         }
         self.judge_stamp(from, &envelope.message);

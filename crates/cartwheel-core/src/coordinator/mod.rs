@@ -338,7 +338,8 @@ struct Running {
 
 /// The operations that a node coordinates or has forwarded.
 pub struct Coordinator {
-    running: BTreeMap<u64, Running>,
+    /// Boxed, because each event takes its operation out and puts it back.
+    running: BTreeMap<u64, Box<Running>>,
     timers: BTreeSet<(Instant, u64)>,
     /// The losses that are being healed.
     healing: BTreeSet<(Key, NodeId, Loss)>,
@@ -568,7 +569,7 @@ impl Coordinator {
         }
     }
 
-    fn drive(&mut self, cx: &mut OperationContext<'_>, id: u64, mut running: Running, event: OperationEvent) {
+    fn drive(&mut self, cx: &mut OperationContext<'_>, id: u64, mut running: Box<Running>, event: OperationEvent) {
         (cx.begun, cx.reported_version, cx.losses) = (running.begun, running.reported_version, running.losses.clone());
         let mut next = running.kind.on_event(cx, event);
         loop {
@@ -670,9 +671,9 @@ impl Running {
         }
     }
 
-    fn new(kind: Kind, key: Key, reply_to: ReplyTo, deadline: Instant, begun: Epoch) -> Self {
+    fn new(kind: Kind, key: Key, reply_to: ReplyTo, deadline: Instant, begun: Epoch) -> Box<Self> {
         let (wake_at, is_foreground, reported_version, losses) = (deadline, false, ConfigVersion(0), Losses::NONE);
-        Self { kind, key, reply_to, deadline, wake_at, is_foreground, begun, reported_version, losses }
+        Box::new(Self { kind, key, reply_to, deadline, wake_at, is_foreground, begun, reported_version, losses })
     }
 }
 

@@ -12,6 +12,7 @@
 //! R nodes are enough.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use crate::cluster::configuration::{ConfigStamp, Homes};
 use crate::cluster::losses::Memory;
@@ -64,7 +65,8 @@ struct NodeResponse {
 
 impl NodeResponse {
     fn holds_something(&self) -> bool {
-        let is_empty = || self.digest == StateDigest::of(&State::default());
+        static NOTHING: LazyLock<StateDigest> = LazyLock::new(|| StateDigest::of(&State::default()));
+        let is_empty = || self.digest == *NOTHING;
         self.state.as_ref().map_or_else(|| !is_empty(), |state| state.siblings().len() > 0)
     }
 }

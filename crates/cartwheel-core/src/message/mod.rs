@@ -54,7 +54,7 @@ pub enum Message {
     /// A node that cannot coordinate a write forwards it to one that can, with the time that is left. The receiver coordinates it or refuses it;
     /// it never forwards it again. The epoch is the one in which the sender began: a late write may meanwhile have been made, deleted and
     /// collected.
-    Forward(RequestId, Put, Duration, Epoch),
+    Forward(RequestId, Box<Put>, Duration, Epoch),
     /// The outcome of a forwarded write.
     Forwarded(RequestId, Result<PutDone, Refusal>),
     /// A home's question in an exchange of a partition.

@@ -105,7 +105,7 @@ impl Node {
                 self.on_response(step, from, request_id, (config_stamp, &losses), response);
             }
             Message::Forward(request_id, put, budget, begun) => {
-                self.take_over(step, (from, request_id), put, budget, begun)
+                self.take_over(step, (from, request_id), *put, budget, begun)
             }
             Message::ClocksRequest(request_id) => self.send(step, from, Message::Clocks(request_id)),
             // The envelope has the reading of the clock.

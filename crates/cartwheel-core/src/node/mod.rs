@@ -339,7 +339,7 @@ impl Node {
         }
         for (to, request_id, put, budget, begun) in std::mem::take(&mut step.coordinator.calls.forwards) {
             self.reach.on_request(to, request_id, step.now.instant);
-            self.send(step, to, Message::Forward(request_id, put, budget, begun));
+            self.send(step, to, Message::Forward(request_id, Box::new(put), budget, begun));
         }
         for (reply_to, outcome) in std::mem::take(&mut step.coordinator.calls.replies) {
             self.reply(step, reply_to, outcome);

@@ -204,7 +204,7 @@ impl Replica {
             trusts_clock: true,
             hints: HintBook::new(config.limits.hint_bytes_max),
             has_unsynced: false,
-            cache: RecordCache::new(config.limits.record_cache_bytes),
+            cache: RecordCache::new(config.limits.record_cache_bytes, config.seed),
             broken: config.broken,
             node_wide_count: 0,
         }

@@ -379,9 +379,6 @@ impl Replica {
             out.calls.done.append(&mut done);
         }
         self.busy.insert(id, key.clone());
-        if !self.broken.is(Mutation::CachedRecordKept) {
-            self.cache.remove(&key);
-        }
         let phase = TurnPhase::Writing { record: Box::new(record), before, done, hints };
         self.turns.insert(key, Turn { waiting: VecDeque::new(), phase, waits_since: self.epoch, since });
     }

@@ -1,7 +1,7 @@
 //! Version vectors as exact sets of dots.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::value::dot::{Actor, Dot};
@@ -12,7 +12,8 @@ use crate::value::dot::{Actor, Dot};
 /// clock that could not express that would claim the fifth, and the write would be lost.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Clock {
-    actors: BTreeMap<Actor, Counters>,
+    /// Ascending by actor. Most clocks have one to three, and are copied more often than changed.
+    actors: Vec<(Actor, Counters)>,
 }
 
 /// The counters of one actor.
@@ -81,7 +82,16 @@ pub struct Run {
 impl Clock {
     /// The empty set.
     pub const fn new() -> Self {
-        Self { actors: BTreeMap::new() }
+        Self { actors: Vec::new() }
+    }
+
+    /// Where the actor is, or would be.
+    fn place(&self, actor: Actor) -> Result<usize, usize> {
+        self.actors.binary_search_by_key(&actor, |&(known, _)| known)
+    }
+
+    fn counters(&self, actor: Actor) -> Option<&Counters> {
+        self.place(actor).ok().map(|at| &self.actors[at].1)
     }
 
     /// Whether the set is empty.
@@ -96,48 +106,48 @@ impl Clock {
 
     /// The actors in it.
     pub fn actors(&self) -> impl Iterator<Item = Actor> + '_ {
-        self.actors.keys().copied()
+        self.actors.iter().map(|&(actor, _)| actor)
     }
 
     /// Removes all dots of actors for which `is_kept` is false.
     pub fn retain_actors(&mut self, is_kept: impl Fn(Actor) -> bool) {
-        self.actors.retain(|&actor, _| is_kept(actor));
+        self.actors.retain(|&(actor, _)| is_kept(actor));
     }
 
     /// The actors of which all dots are also in `other`.
     pub fn actors_within(&self, other: &Self) -> Vec<Actor> {
-        let is_within = |(actor, counters): &(&Actor, &Counters)| {
-            other.actors.get(actor).is_some_and(|theirs| theirs.covers(counters))
+        let is_within = |(actor, counters): &&(Actor, Counters)| {
+            other.counters(*actor).is_some_and(|theirs| theirs.covers(counters))
         };
-        self.actors.iter().filter(is_within).map(|(&actor, _)| actor).collect()
+        self.actors.iter().filter(is_within).map(|&(actor, _)| actor).collect()
     }
 
     /// The number of single dots beyond gaps.
     pub fn singles_len(&self) -> usize {
-        self.actors.values().map(|counters| counters.beyond.len()).sum()
+        self.actors.iter().map(|(_, counters)| counters.beyond.len()).sum()
     }
 
     /// Removes single dots beyond gaps until `singles_max` are left, or only dots in `kept`. It takes the lowest dot of the actor that has most.
     pub fn thin(&mut self, singles_max: usize, kept: &Self) {
         for _ in singles_max..self.singles_len() {
-            let spare = |(&actor, counters): (&Actor, &Counters)| {
+            let spare = |&(actor, ref counters): &(Actor, Counters)| {
                 let mut spare = counters.beyond.iter().filter(|&&counter| !kept.contains(Dot { actor, counter }));
                 let lowest = *spare.next()?;
                 Some((spare.count(), actor, lowest))
             };
             let Some((_, actor, lowest)) = self.actors.iter().filter_map(spare).max() else { return };
-            if let Some(counters) = self.actors.get_mut(&actor) {
-                counters.beyond.remove(&lowest);
+            if let Ok(at) = self.place(actor) {
+                self.actors[at].1.beyond.remove(&lowest);
             }
         }
-        self.actors.retain(|_, counters| !counters.is_empty());
+        self.actors.retain(|(_, counters)| !counters.is_empty());
     }
 
     /// The dots that are also in `other`.
     pub fn dots_in(&self, other: &Self) -> Self {
         let mut common = Self::new();
-        for (&actor, counters) in &self.actors {
-            let Some(theirs) = other.actors.get(&actor) else { continue };
+        for &(actor, ref counters) in &self.actors {
+            let Some(theirs) = other.counters(actor) else { continue };
             let upto = counters.upto.min(theirs.upto);
             let ours = counters.beyond.iter().filter(|&&counter| theirs.contains(counter));
             let theirs = theirs.beyond.iter().filter(|&&counter| counters.contains(counter));
@@ -148,13 +158,17 @@ impl Clock {
 
     /// Whether it contains `dot`.
     pub fn contains(&self, dot: Dot) -> bool {
-        self.actors.get(&dot.actor).is_some_and(|counters| counters.contains(dot.counter))
+        self.counters(dot.actor).is_some_and(|counters| counters.contains(dot.counter))
     }
 
     /// Adds `dot`. Counters start at 1; a zero counter names no write and adds nothing.
     pub fn insert(&mut self, dot: Dot) {
         if dot.counter > 0 {
-            self.actors.entry(dot.actor).or_default().insert(dot.counter);
+            let at = self.place(dot.actor).unwrap_or_else(|at| {
+                self.actors.insert(at, (dot.actor, Counters::default()));
+                at
+            });
+            self.actors[at].1.insert(dot.counter);
         }
     }
 
@@ -166,19 +180,19 @@ impl Clock {
 
     /// Adds all of `other`'s dots.
     pub fn merge(&mut self, other: &Self) {
-        for (&actor, counters) in &other.actors {
-            self.add(actor, counters);
+        for (actor, counters) in &other.actors {
+            self.add(*actor, counters);
         }
     }
 
     fn add(&mut self, actor: Actor, counters: &Counters) {
-        match self.actors.entry(actor) {
-            Entry::Occupied(mut known) => known.get_mut().merge(counters),
-            Entry::Vacant(place) => {
+        match self.place(actor) {
+            Ok(at) => self.actors[at].1.merge(counters),
+            Err(at) => {
                 let mut fresh = counters.clone();
                 fresh.close_gaps();
                 if !fresh.is_empty() {
-                    place.insert(fresh);
+                    self.actors.insert(at, (actor, fresh));
                 }
             }
         }
@@ -186,21 +200,18 @@ impl Clock {
 
     /// Whether it contains every dot of `other`: it descends from `other` or is the same.
     pub fn covers(&self, other: &Self) -> bool {
-        other
-            .actors
-            .iter()
-            .all(|(actor, theirs)| self.actors.get(actor).is_some_and(|counters| counters.covers(theirs)))
+        other.actors.iter().all(|(actor, theirs)| self.counters(*actor).is_some_and(|counters| counters.covers(theirs)))
     }
 
     /// The highest counter of `actor`, or 0 if it has none.
     pub fn highest(&self, actor: Actor) -> u64 {
-        self.actors.get(&actor).map_or(0, Counters::highest)
+        self.counters(actor).map_or(0, Counters::highest)
     }
 
     /// Its runs, in the order of their actors.
     pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
-        self.actors.iter().map(|(&actor, counters)| Run {
-            actor,
+        self.actors.iter().map(|(actor, counters)| Run {
+            actor: *actor,
             upto: counters.upto,
             beyond: counters.beyond.iter().copied().collect(),
         })

@@ -1,6 +1,7 @@
 //! Keys of buckets, and their positions on the ring.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
@@ -17,6 +18,13 @@ pub struct Key {
     token: Token,
     bucket: Bytes,
     name: Bytes,
+}
+
+impl Hash for Key {
+    /// The token is a hash of the rest.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.token.hash(state);
+    }
 }
 
 /// Why a bucket and a key do not form a valid key.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -137,8 +137,13 @@ pub struct Merged {
 ///
 /// Two siblings have the same dot only if it was made twice, which sound nodes do not do. Then neither value is known to have replaced the
 /// other, so both are kept.
+///
+/// A clone shares everything, the remembered digest included, until one of the two is changed.
 #[derive(Clone, Default)]
-pub struct State {
+pub struct State(Arc<Parts>);
+
+#[derive(Clone, Default)]
+struct Parts {
     clock: Clock,
     /// Ascending by dot, and within one dot by fingerprint. Usually there is one, and a map would take the space of eleven.
     siblings: Vec<Sibling>,
@@ -149,7 +154,10 @@ pub struct State {
 
 impl PartialEq for State {
     fn eq(&self, other: &Self) -> bool {
-        (&self.clock, &self.siblings, &self.notes) == (&other.clock, &other.siblings, &other.notes)
+        Arc::ptr_eq(&self.0, &other.0) || {
+            let (a, b) = (&*self.0, &*other.0);
+            (&a.clock, &a.siblings, &a.notes) == (&b.clock, &b.siblings, &b.notes)
+        }
     }
 }
 
@@ -164,90 +172,30 @@ pub enum Known {
     Replaced,
 }
 
-impl State {
-    /// The state of these parts. Siblings outside the clock extend it, and siblings that the notes drop are left out, so the invariants hold for
-    /// any parts that a peer sent.
-    pub fn from_parts(mut clock: Clock, siblings: impl IntoIterator<Item = Sibling>, notes: Notes) -> Self {
-        let siblings = ascending(siblings.into_iter().collect());
-        siblings.iter().for_each(|sibling| clock.insert(sibling.dot));
-        let mut state = Self { clock, siblings, notes, digest: OnceLock::new() };
-        state.drop_noted();
-        state
+impl Parts {
+    /// Whether a sibling's write is noted as shown to the one that replaced it.
+    fn is_noted(&self, sibling: &Sibling) -> bool {
+        self.notes.get(sibling.write_id).is_some_and(|note| note.shown)
     }
 
-    /// All dots that this state knows.
-    pub const fn clock(&self) -> &Clock {
-        &self.clock
+    /// Drops siblings whose write is noted as shown, under whatever dot they came.
+    fn drop_noted(&mut self) {
+        let notes = &self.notes;
+        self.siblings.retain(|held| notes.get(held.write_id).is_none_or(|note| !note.shown));
     }
 
-    /// The siblings in the order of their dots.
-    pub fn siblings(&self) -> impl ExactSizeIterator<Item = &Sibling> {
-        self.siblings.iter()
+    /// Where the sibling with this dot is, or would be.
+    fn place(&self, dot: Dot) -> Result<usize, usize> {
+        self.siblings.binary_search_by_key(&dot, |held| held.dot)
     }
 
-    /// The same state, whose values share no buffer with anything else.
-    #[must_use]
-    pub fn detached(&self) -> Self {
-        let mut state = self.clone();
-        for sibling in &mut state.siblings {
-            if let Content::Value { bytes, .. } = &mut sibling.content {
-                *bytes = Bytes::copy_from_slice(bytes);
-            }
-        }
-        state
+    /// Whether at most one sibling has this dot.
+    fn is_stable(&self, dot: Dot) -> bool {
+        let first = self.siblings.partition_point(|held| held.dot < dot);
+        self.siblings.get(first + 1).is_none_or(|next| next.dot != dot)
     }
 
-    /// Its digest, remembered until the state changes.
-    pub fn digest(&self) -> StateDigest {
-        let digest = *self.digest.get_or_init(|| StateDigest::of(self));
-        // In builds for tests a digest that was kept too long is an error.
-        assert!(!cfg!(feature = "mutations") || digest == StateDigest::of(self), "the digest of an earlier state");
-        digest
-    }
-
-    /// The size of its siblings.
-    pub fn weight(&self) -> Weight {
-        Weight { siblings: self.siblings.len(), bytes: self.siblings.iter().map(Sibling::weight).sum() }
-    }
-
-    /// The ids of replaced writes that are kept, so that a late retry of one is recognized.
-    pub const fn notes(&self) -> &Notes {
-        &self.notes
-    }
-
-    /// Whether no write ever reached it.
-    pub fn is_empty(&self) -> bool {
-        self.clock.is_empty() && self.siblings.is_empty() && self.notes.is_empty()
-    }
-
-    /// How the write called `id` is known here, if it is.
-    pub fn knows(&self, id: WriteId) -> Option<Known> {
-        let live = self.siblings.iter().find(|sibling| sibling.write_id == id);
-        let replaced = self.notes.get(id).map(|_| Known::Replaced);
-        live.map(|sibling| Known::Live(sibling.dot)).or(replaced)
-    }
-
-    /// The highest timestamp among the siblings.
-    pub fn hlc(&self) -> Hlc {
-        self.siblings.iter().map(|sibling| sibling.hlc).max().unwrap_or_default()
-    }
-
-    /// What a reader that was shown all of this state has seen.
-    pub fn seen(&self) -> Seen {
-        Seen {
-            clock: self.clock.clone(),
-            hlc: self.hlc(),
-            ids: self.siblings.iter().map(|sibling| (sibling.write_id, sibling.hlc)).collect(),
-        }
-    }
-
-    /// Adds a new write that has seen `seen`: it replaces the siblings that `seen` covers, and no others (paper,
-    /// section 4.4).
-    ///
-    /// The ids of the replaced writes are kept as notes, the newest [`NOTES_MAX`] of them. Trimming a note can only cost a superfluous sibling,
-    /// if a retry of that write is still under way.
-    pub fn put(&mut self, sibling: Sibling, seen: &Seen) {
-        self.digest.take();
+    fn put(&mut self, sibling: Sibling, seen: &Seen) {
         // If a dot has two contents, the clock cannot say which was shown.
         let was_shown = |held: &&Sibling| self.is_stable(held.dot) || seen.ids.contains_key(&held.write_id);
         let covered = self.siblings.iter().filter(|held| seen.clock.contains(held.dot)).filter(was_shown);
@@ -262,35 +210,118 @@ impl State {
             Err(at) => self.siblings.insert(at, sibling),
         }
     }
+}
+
+impl State {
+    /// The state of these parts. Siblings outside the clock extend it, and siblings that the notes drop are left out, so the invariants hold for
+    /// any parts that a peer sent.
+    pub fn from_parts(mut clock: Clock, siblings: impl IntoIterator<Item = Sibling>, notes: Notes) -> Self {
+        let siblings = ascending(siblings.into_iter().collect());
+        siblings.iter().for_each(|sibling| clock.insert(sibling.dot));
+        let mut parts = Parts { clock, siblings, notes, digest: OnceLock::new() };
+        parts.drop_noted();
+        Self(parts.into())
+    }
+
+    /// Its parts, to be changed: they are no longer shared, and the digest is no longer known.
+    fn change(&mut self) -> &mut Parts {
+        let parts = Arc::make_mut(&mut self.0);
+        parts.digest.take();
+        parts
+    }
+
+    /// All dots that this state knows.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The siblings in the order of their dots.
+    pub fn siblings(&self) -> impl ExactSizeIterator<Item = &Sibling> {
+        self.0.siblings.iter()
+    }
+
+    /// The same state, whose values share no buffer with anything else.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let mut parts = Parts::clone(&self.0);
+        for sibling in &mut parts.siblings {
+            if let Content::Value { bytes, .. } = &mut sibling.content {
+                *bytes = Bytes::copy_from_slice(bytes);
+            }
+        }
+        Self(parts.into())
+    }
+
+    /// Its digest, remembered until the state changes.
+    pub fn digest(&self) -> StateDigest {
+        let digest = *self.0.digest.get_or_init(|| StateDigest::of(self));
+        // In builds for tests a digest that was kept too long is an error.
+        assert!(!cfg!(feature = "mutations") || digest == StateDigest::of(self), "the digest of an earlier state");
+        digest
+    }
+
+    /// The size of its siblings.
+    pub fn weight(&self) -> Weight {
+        Weight { siblings: self.0.siblings.len(), bytes: self.0.siblings.iter().map(Sibling::weight).sum() }
+    }
+
+    /// The ids of replaced writes that are kept, so that a late retry of one is recognized.
+    pub fn notes(&self) -> &Notes {
+        &self.0.notes
+    }
+
+    /// Whether no write ever reached it.
+    pub fn is_empty(&self) -> bool {
+        self.0.clock.is_empty() && self.0.siblings.is_empty() && self.0.notes.is_empty()
+    }
+
+    /// How the write called `id` is known here, if it is.
+    pub fn knows(&self, id: WriteId) -> Option<Known> {
+        let live = self.0.siblings.iter().find(|sibling| sibling.write_id == id);
+        let replaced = self.0.notes.get(id).map(|_| Known::Replaced);
+        live.map(|sibling| Known::Live(sibling.dot)).or(replaced)
+    }
+
+    /// The highest timestamp among the siblings.
+    pub fn hlc(&self) -> Hlc {
+        self.0.siblings.iter().map(|sibling| sibling.hlc).max().unwrap_or_default()
+    }
+
+    /// What a reader that was shown all of this state has seen.
+    pub fn seen(&self) -> Seen {
+        Seen {
+            clock: self.0.clock.clone(),
+            hlc: self.hlc(),
+            ids: self.0.siblings.iter().map(|sibling| (sibling.write_id, sibling.hlc)).collect(),
+        }
+    }
+
+    /// Adds a new write that has seen `seen`: it replaces the siblings that `seen` covers, and no others (paper,
+    /// section 4.4).
+    ///
+    /// The ids of the replaced writes are kept as notes, the newest [`NOTES_MAX`] of them. Trimming a note can only cost a superfluous sibling,
+    /// if a retry of that write is still under way.
+    pub fn put(&mut self, sibling: Sibling, seen: &Seen) {
+        self.change().put(sibling, seen);
+    }
 
     /// Adds a new write that replaces what it has seen and everything older that is held here (last write wins).
     pub fn put_over(&mut self, sibling: Sibling, seen: &Seen) {
-        self.digest.take();
-        let hlc = sibling.hlc;
-        let older = self.siblings.iter().filter(|held| held.hlc < hlc);
+        let (parts, hlc) = (self.change(), sibling.hlc);
+        let older = parts.siblings.iter().filter(|held| held.hlc < hlc);
         let notes: Notes = older.map(|held| (held.write_id, Note { hlc: held.hlc, shown: false })).collect();
-        self.notes.unite(&notes);
-        self.siblings.retain(|held| held.hlc >= hlc);
-        self.put(sibling, seen);
-    }
-
-    /// Whether a sibling's write is noted as shown to the one that replaced it.
-    fn is_noted(&self, sibling: &Sibling) -> bool {
-        self.notes.get(sibling.write_id).is_some_and(|note| note.shown)
-    }
-
-    /// Drops siblings whose write is noted as shown, under whatever dot they came.
-    fn drop_noted(&mut self) {
-        let notes = &self.notes;
-        self.siblings.retain(|held| notes.get(held.write_id).is_none_or(|note| !note.shown));
+        parts.notes.unite(&notes);
+        parts.siblings.retain(|held| held.hlc >= hlc);
+        parts.put(sibling, seen);
     }
 
     /// Removes siblings as if later writes had replaced them: their dots stay in the clock. True if there were any.
     pub fn drop_siblings(&mut self, is_gone: impl Fn(&Sibling) -> bool) -> bool {
-        self.digest.take();
-        let before = self.siblings.len();
-        self.siblings.retain(|held| !is_gone(held));
-        self.siblings.len() < before
+        if !self.0.siblings.iter().any(&is_gone) {
+            return false;
+        }
+        self.change().siblings.retain(|held| !is_gone(held));
+        true
     }
 
     /// Drops the notes and the dots of actors without a sibling, which only keep replaced writes away. Returns true if there were any. Call it
@@ -298,36 +329,29 @@ impl State {
     pub fn collect_replaced(&mut self) -> bool {
         let has_replaced = self.has_replaced();
         if has_replaced {
-            self.digest.take();
-            let siblings = &self.siblings;
-            self.clock.retain_actors(|actor| siblings.iter().any(|held| held.dot.actor == actor));
-            self.notes = Notes::new();
+            let Parts { clock, siblings, notes, .. } = self.change();
+            clock.retain_actors(|actor| siblings.iter().any(|held| held.dot.actor == actor));
+            *notes = Notes::new();
         }
         has_replaced
     }
 
     /// Whether [`Self::collect_replaced`] would collect anything.
     pub fn has_replaced(&self) -> bool {
-        let has_sibling = |actor| self.siblings.iter().any(|held| held.dot.actor == actor);
-        !self.notes.is_empty() || self.clock.actors().any(|actor| !has_sibling(actor))
+        let has_sibling = |actor| self.0.siblings.iter().any(|held| held.dot.actor == actor);
+        !self.0.notes.is_empty() || self.0.clock.actors().any(|actor| !has_sibling(actor))
     }
 
     /// The dots of actors without a sibling.
     pub fn idle(&self) -> Clock {
-        let mut idle = self.clock.clone();
-        idle.retain_actors(|actor| self.siblings.iter().all(|held| held.dot.actor != actor));
+        let mut idle = self.0.clock.clone();
+        idle.retain_actors(|actor| self.0.siblings.iter().all(|held| held.dot.actor != actor));
         idle
     }
 
     /// Drops the dots of these actors, which have no sibling. Call it only when nothing can bring their writes back.
     pub fn collect_actors(&mut self, actors: &[Actor]) {
-        self.digest.take();
-        self.clock.retain_actors(|actor| !actors.contains(&actor));
-    }
-
-    /// Where the sibling with this dot is, or would be.
-    fn place(&self, dot: Dot) -> Result<usize, usize> {
-        self.siblings.binary_search_by_key(&dot, |held| held.dot)
+        self.change().clock.retain_actors(|actor| !actors.contains(&actor));
     }
 
     /// Merges everything that `other` knows. Commutative, associative and idempotent, whatever a bucket's settings say.
@@ -336,60 +360,57 @@ impl State {
     /// replaced. Notes drop the siblings they name, which were replaced under another dot. If both hold a dot with different contents, all of
     /// them stay.
     pub fn merge(&mut self, other: &Self) -> Merged {
-        self.digest.take();
         let mut merged = Merged::default();
-        let before = self.siblings.len();
-        self.siblings.retain(|held| other.place(held.dot).is_ok() || !other.clock.contains(held.dot));
-        merged.changed |= self.siblings.len() != before;
+        if Arc::ptr_eq(&self.0, &other.0) {
+            return merged;
+        }
+        let (ours, other) = (self.change(), &*other.0);
+        let before = ours.siblings.len();
+        ours.siblings.retain(|held| other.place(held.dot).is_ok() || !other.clock.contains(held.dot));
+        merged.changed |= ours.siblings.len() != before;
         let mut fresh = Vec::new();
         for theirs in &other.siblings {
-            match self.place(theirs.dot) {
-                Ok(_) if self.siblings.contains(theirs) || self.is_noted(theirs) => {}
+            match ours.place(theirs.dot) {
+                Ok(_) if ours.siblings.contains(theirs) || ours.is_noted(theirs) => {}
                 Ok(_) => {
                     merged.collisions += 1;
                     fresh.push(theirs.clone());
                 }
-                Err(_) if self.clock.contains(theirs.dot) => {}
+                Err(_) if ours.clock.contains(theirs.dot) => {}
                 Err(_) => fresh.push(theirs.clone()),
             }
         }
         if !fresh.is_empty() {
-            self.siblings.extend(fresh);
-            self.siblings = ascending(std::mem::take(&mut self.siblings));
+            ours.siblings.extend(fresh);
+            ours.siblings = ascending(std::mem::take(&mut ours.siblings));
             merged.changed = true;
         }
-        if !self.clock.covers(&other.clock) {
-            self.clock.merge(&other.clock);
+        if !ours.clock.covers(&other.clock) {
+            ours.clock.merge(&other.clock);
             merged.changed = true;
         }
-        merged.changed |= self.notes.unite(&other.notes);
-        let before = self.siblings.len();
-        self.drop_noted();
-        merged.changed |= self.siblings.len() != before;
+        merged.changed |= ours.notes.unite(&other.notes);
+        let before = ours.siblings.len();
+        ours.drop_noted();
+        merged.changed |= ours.siblings.len() != before;
         merged
-    }
-
-    /// Whether at most one sibling has this dot.
-    fn is_stable(&self, dot: Dot) -> bool {
-        let first = self.siblings.partition_point(|held| held.dot < dot);
-        self.siblings.get(first + 1).is_none_or(|next| next.dot != dot)
     }
 
     /// The siblings that a reader of a `siblings` bucket sees. A write that got two dots is shown once; both contents of a dot that was made
     /// twice are shown.
     pub fn distinct_siblings(&self) -> Vec<&Sibling> {
         let mut latest = BTreeMap::new();
-        for sibling in &self.siblings {
+        for sibling in &self.0.siblings {
             let latest = latest.entry(sibling.write_id).or_insert(sibling.recency());
             *latest = sibling.recency().max(*latest);
         }
         let is_shown = |held: &&Sibling| latest.get(&held.write_id).is_none_or(|&(_, dot)| held.dot == dot);
-        self.siblings.iter().filter(is_shown).collect()
+        self.0.siblings.iter().filter(is_shown).collect()
     }
 
     /// The sibling that a reader of an `lww` bucket sees.
     pub fn latest(&self) -> Option<&Sibling> {
-        self.siblings.iter().max_by_key(|sibling| sibling.recency())
+        self.0.siblings.iter().max_by_key(|sibling| sibling.recency())
     }
 }
 
@@ -405,8 +426,8 @@ fn ascending(mut siblings: Vec<Sibling>) -> Vec<Sibling> {
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.clock)?;
-        for sibling in self.siblings.iter() {
+        write!(f, "{:?}", self.0.clock)?;
+        for sibling in self.0.siblings.iter() {
             write!(f, " {:?}=", sibling.dot)?;
             match &sibling.content {
                 Content::Value { bytes, .. } => write!(f, "{}", bytes.escape_ascii())?,
@@ -414,8 +435,8 @@ impl fmt::Debug for State {
             }
             write!(f, "@{:?}", sibling.hlc)?;
         }
-        if !self.notes.is_empty() {
-            write!(f, " replaced {:?}", self.notes)?;
+        if !self.0.notes.is_empty() {
+            write!(f, " replaced {:?}", self.0.notes)?;
         }
         Ok(())
     }

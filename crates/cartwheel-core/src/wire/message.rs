@@ -716,7 +716,7 @@ fn message_from_pb(request_id: RequestId, message: PbMessage) -> Result<Message,
         PbMessage::Forward(forward) => {
             let budget = Duration::from_micros(forward.budget_us);
             let epoch = Epoch(forward.epoch);
-            Message::Forward(request_id, forward_from_pb(forward)?, budget, epoch)
+            Message::Forward(request_id, Box::new(forward_from_pb(forward)?), budget, epoch)
         }
         PbMessage::Forwarded(outcome) => Message::Forwarded(request_id, outcome_from_pb(outcome)?),
         PbMessage::ClocksRequest(_) => Message::ClocksRequest(request_id),

@@ -89,7 +89,7 @@ fn messages() -> Vec<Message> {
         ),
         Message::Request(request_id, merge(Confirm::Stored, Some(Loss(5)), None)),
         Message::Request(request_id, merge(Confirm::Exactly, None, Some(NodeId::new(7)))),
-        Message::Forward(request_id, put(), Duration::from_millis(1_500), Epoch(3)),
+        Message::Forward(request_id, Box::new(put()), Duration::from_millis(1_500), Epoch(3)),
     ];
     let answers = [
         ReplicaResponse::State { state: state(), epoch: Epoch(1), loss: None },

@@ -132,7 +132,7 @@ fn a_write_that_was_forwarded_long_ago_is_not_carried_out() {
     for (begun, stored) in [(7, 0), (8, 1)] {
         let forward = Message::Forward(
             RequestId { requester: Requester::Coordinator, operation: 1, round: 1 },
-            put.clone(),
+            Box::new(put.clone()),
             MINUTE,
             Epoch(begun),
         );

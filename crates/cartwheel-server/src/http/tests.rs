@@ -52,7 +52,7 @@ impl Machine for Fixed {
 struct NoPeers;
 
 impl Outgoing for NoPeers {
-    fn send(&mut self, _to: NodeId, _messages: Vec<Envelope>, _: Option<crate::data_dir::lineage::Mark>) {}
+    fn send(&mut self, _to: NodeId, _messages: &[Envelope], _: Option<crate::data_dir::lineage::Mark>) {}
 }
 
 /// A response, and the request that reached the node for it.

@@ -209,7 +209,7 @@ pub struct ShardPeers {
 }
 
 impl Outgoing for ShardPeers {
-    fn send(&mut self, to: NodeId, messages: Vec<Envelope>, synced: Option<Mark>) {
+    fn send(&mut self, to: NodeId, messages: &[Envelope], synced: Option<Mark>) {
         let version = self.peers.version.load(Ordering::Acquire);
         if version != self.version {
             let links = self.peers.links.read().unwrap_or_else(PoisonError::into_inner);
@@ -218,8 +218,8 @@ impl Outgoing for ShardPeers {
             self.version = version;
         }
         match self.links.get(&to) {
-            Some(link) => link.send(&messages, synced.map(|mark| (self.shard, mark))),
-            None => dropped_unknown(to, &messages),
+            Some(link) => link.send(messages, synced.map(|mark| (self.shard, mark))),
+            None => dropped_unknown(to, messages),
         }
     }
 }

@@ -132,6 +132,8 @@ pub(super) struct Link {
     /// Whether the failure detector reports that the peer does not answer this node.
     doubted: watch::Sender<bool>,
     drops: RateLimit,
+    /// Where frames are encoded. Batches are parts of it, and once they are written it is used again.
+    buffer: Mutex<BytesMut>,
 }
 
 impl Link {
@@ -163,6 +165,7 @@ impl Link {
             connected,
             doubted: doubted_sender,
             drops: RateLimit::new(LOG_EVERY),
+            buffer: Mutex::default(),
         };
         let carrier = Carrier {
             caller: Caller { shard: None, ..caller.clone() },
@@ -209,7 +212,8 @@ impl Link {
             return;
         }
         let protocol = Protocol(self.agreed.load(Ordering::Acquire));
-        let (mut count, mut frames, mut exchange_bytes) = (0, BytesMut::new(), 0);
+        let mut frames = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut count, mut exchange_bytes) = (0, 0);
         for message in messages {
             let frame = Frame::of(message, protocol);
             let frame_bytes = frame.bytes();
@@ -231,6 +235,7 @@ impl Link {
         if count == 0 {
             return;
         }
+        let frames = frames.split();
         let bytes = frames.len();
         let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         if (queued > 0 && queued + bytes > QUEUED_BYTES_MAX)
@@ -405,14 +410,12 @@ impl Dialler {
     }
 
     async fn write(&mut self, mut stream: OwnedWriteHalf, protocol: Protocol) -> std::io::Error {
-        let (mut gathered, mut marks_sent) = (Vec::new(), BTreeMap::new());
+        let (mut gathered, mut marks_sent, mut out) = (Vec::new(), BTreeMap::new(), BytesMut::new());
         loop {
             if self.batches.recv_many(&mut gathered, BATCHES_MAX).await == 0 {
                 return std::io::Error::other("this node is stopping");
             }
             let write_out = async {
-                // With a single batch, its own buffer.
-                let mut out = BytesMut::new();
                 for batch in gathered.drain(..) {
                     let bytes = self.taken(&batch);
                     // The batch was encoded for the previous connection while this one was made.
@@ -429,16 +432,15 @@ impl Dialler {
                         out.put_u32(frame.len() as u32);
                         out.put_slice(&frame);
                     }
-                    match out.is_empty() {
-                        true => out = batch.bytes,
-                        false => out.put_slice(&batch.bytes),
-                    }
+                    out.put_slice(&batch.bytes);
                     if out.len() >= WRITE_BYTES {
                         stream.write_all(&out).await?;
                         out.clear();
                     }
                 }
-                stream.write_all(&out).await
+                stream.write_all(&out).await?;
+                out.clear();
+                Ok(())
             };
             match tokio::time::timeout(WRITE_WITHIN, write_out).await {
                 Ok(Ok(())) => {}

@@ -116,7 +116,7 @@ enum Commits {
 struct NoPeers;
 
 impl Outgoing for NoPeers {
-    fn send(&mut self, _to: NodeId, _messages: Vec<Envelope>, _: Option<crate::data_dir::lineage::Mark>) {}
+    fn send(&mut self, _to: NodeId, _messages: &[Envelope], _: Option<crate::data_dir::lineage::Mark>) {}
 }
 
 /// A cluster of one node.

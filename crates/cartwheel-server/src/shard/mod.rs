@@ -161,7 +161,7 @@ impl Machine for Node {
 pub trait Outgoing: Send + 'static {
     /// Sends `messages` to a peer, or drops them. `synced` is the mark of the shard's last synced commit: everything that the messages
     /// acknowledge was committed with that mark or an earlier one.
-    fn send(&mut self, to: NodeId, messages: Vec<Envelope>, synced: Option<Mark>);
+    fn send(&mut self, to: NodeId, messages: &[Envelope], synced: Option<Mark>);
 }
 
 /// An entry of a shard's queue.

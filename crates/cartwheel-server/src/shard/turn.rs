@@ -45,6 +45,8 @@ const TURN_FOR: Duration = Duration::from_millis(8);
 const STEP_MAX: usize = 64;
 /// How many turns full of small inputs may pass before a large one is taken in.
 const PASSED_OVER_MAX: u32 = 4;
+/// The messages for which a buffer keeps its space.
+const MESSAGES_KEPT: usize = 256;
 
 /// A state machine with its store, and the commands under way between them.
 ///
@@ -64,6 +66,7 @@ pub(super) struct Turns<M, O> {
     unsynced: Unsynced,
     /// The condition of the disk when it was last reported.
     condition: Condition,
+    /// Messages to each peer. The buffers are used again and again.
     sends: BTreeMap<NodeId, Vec<Envelope>>,
     replies: Vec<(ClientId, Outcome)>,
     /// The clients that wait for a reply.
@@ -584,8 +587,11 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// Sends what has gathered for peers and clients.
     fn flush(&mut self) {
-        while let Some((to, messages)) = self.sends.pop_first() {
-            self.outgoing.send(to, messages, self.disk.synced());
+        let synced = self.disk.synced();
+        for (&to, messages) in self.sends.iter_mut().filter(|(_, messages)| !messages.is_empty()) {
+            self.outgoing.send(to, messages, synced);
+            messages.clear();
+            messages.shrink_to(MESSAGES_KEPT);
         }
         let now = self.clock.instant();
         for (id, outcome) in self.replies.drain(..) {

@@ -65,7 +65,7 @@ fn broken() -> StoreError {
 struct DiaryOutgoing(Diary);
 
 impl Outgoing for DiaryOutgoing {
-    fn send(&mut self, to: NodeId, messages: Vec<Envelope>, _: Option<crate::data_dir::lineage::Mark>) {
+    fn send(&mut self, to: NodeId, messages: &[Envelope], _: Option<crate::data_dir::lineage::Mark>) {
         self.0.lock().unwrap().push(format!("send {} to {}", messages.len(), to.get()));
     }
 }

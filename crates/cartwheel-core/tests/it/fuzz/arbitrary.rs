@@ -226,8 +226,8 @@ pub fn message() -> BoxedStrategy<Message> {
     let budget =
         prop_oneof![number().prop_map(Duration::from_micros), (0u64..10_000_000).prop_map(Duration::from_micros)];
     let forward = (request_id(), put(), budget, number());
-    let forward =
-        forward.prop_map(|(request_id, put, budget, epoch)| Message::Forward(request_id, put, budget, Epoch(epoch)));
+    let forward = forward
+        .prop_map(|(request_id, put, budget, epoch)| Message::Forward(request_id, Box::new(put), budget, Epoch(epoch)));
     let says = (partition(), harmless_message());
     // Each is boxed: side by side they are too large for the stack of a test.
     prop_oneof![
