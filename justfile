@@ -64,6 +64,10 @@ neighbours *ARGS:
 overload *ARGS:
     cargo bench -p cartwheel --bench overload -- {{ARGS}}
 
+# Measure throughput, memory and start with 10 million keys; `--keys N --value-size BYTES` for others.
+size *ARGS:
+    cargo bench -p cartwheel --bench size -- {{ARGS}}
+
 # Run the core's benchmarks: ring, anti-entropy exchange and scaling.
 bench:
     cargo bench -p cartwheel-core

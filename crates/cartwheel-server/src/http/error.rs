@@ -1,6 +1,6 @@
 //! Errors in the form of the contract.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use cartwheel_core::message::client::{Refusal, Shortfall};
 use serde::Serialize;
@@ -69,7 +69,9 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
-    pub(super) fn method_not_allowed(message: impl Into<String>) -> Self {
+    /// The response gets an `Allow` header in addition.
+    pub(super) fn method_not_allowed(method: &Method, uri: &Uri) -> Self {
+        let message = format!("{} does not allow {method}: see the Allow header", uri.path());
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 

@@ -5,8 +5,7 @@ use std::pin::Pin;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{Method, Request, Response, Uri};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use axum::response::IntoResponse as _;
 use cartwheel_core::message::client::Refusal;
 use hyper::service::Service;
@@ -38,7 +37,7 @@ impl Front {
     /// Carries out a request.
     async fn carry_out(self, request: Request<Body>) -> Response<Body> {
         if is_on_key(request.uri()) {
-            return on_key(&self, request).await;
+            return on_key(&self.api, request).await;
         }
         if let Err(refused) = guard::check(&self.api, &request) {
             return refuse(&self.api, request, refused).await;
@@ -68,8 +67,7 @@ fn is_on_key(uri: &Uri) -> bool {
 }
 
 /// Carries out a request on a key, counts and logs it.
-async fn on_key(front: &Front, request: Request<Body>) -> Response<Body> {
-    let api = &front.api;
+async fn on_key(api: &ApiState, request: Request<Body>) -> Response<Body> {
     // An overloaded node makes no further checks.
     if let Err(refused) = admits(api, &request).and_then(|()| guard::check(api, &request)) {
         return refuse(api, request, refused).await;
@@ -79,20 +77,19 @@ async fn on_key(front: &Front, request: Request<Body>) -> Response<Body> {
     let carried_out = match method {
         Method::GET | Method::HEAD => {
             let (parts, _) = request.into_parts();
-            kv::get(State(api.clone()), parts.uri, parts.headers).await
+            kv::get(api, &parts.uri, &parts.headers).await
         }
-        Method::PUT => kv::put(State(api.clone()), request).await,
+        Method::PUT => kv::put(api, request).await,
         Method::DELETE => {
             let (parts, _) = request.into_parts();
-            kv::delete(State(api.clone()), parts.uri, parts.headers).await
+            kv::delete(api, &parts.uri, &parts.headers).await
         }
-        // The router knows which methods there are, and logs.
-        _ => {
-            let Ok(response) = front.router.call(request).await;
-            return response;
-        }
+        _ => Err(ApiError::method_not_allowed(&method, &uri)),
     };
-    let response = carried_out.unwrap_or_else(ApiError::into_response);
+    let mut response = carried_out.unwrap_or_else(ApiError::into_response);
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD,PUT,DELETE"));
+    }
     watch::log_failure(api, &method, &uri, &response);
     watch::end(timed, &response);
     response

@@ -4,7 +4,6 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request as HttpRequest, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
@@ -52,17 +51,17 @@ const PLACE_KEPT_FOR: Duration = Duration::from_millis(100);
         (status = 304, description = "The client has the current representation; with the same headers"),
         ReadErrors
     ))]
-pub(super) async fn get(State(api): State<ApiState>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn get(api: &ApiState, uri: &Uri, headers: &HeaderMap) -> Result<Response, ApiError> {
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["r", "consistency", "timeout_ms"])?;
-    let seen = headers::context(&headers)?;
+    let seen = headers::context(headers)?;
     let (place, timeout) = api.admit(&key, query.timeout).await?;
     let get = Get { key, consistency: query.consistency, r: query.r, seen };
     let request = Request { operation: Operation::Get(get), timeout };
     match api.request(request, Some(place)).await? {
         Reply::Got(got) => {
             api.metrics().http.shown(got.siblings.len());
-            show::got(api.responses(), &got, got.acks, &headers, clock::wall())
+            show::got(api.responses(), &got, got.acks, headers, clock::wall())
         }
         Reply::Put(_) => Err(mismatched()),
     }
@@ -95,9 +94,9 @@ pub(super) async fn get(State(api): State<ApiState>, uri: Uri, headers: HeaderMa
         (status = 300, description = "Stored; with `return=body`, several values", body = show::Form),
         WriteErrors
     ))]
-pub(super) async fn put(State(api): State<ApiState>, request: HttpRequest<Body>) -> Result<Response, ApiError> {
+pub(super) async fn put(api: &ApiState, request: HttpRequest<Body>) -> Result<Response, ApiError> {
     let (parts, mut body) = request.into_parts();
-    let stored = store(&api, &parts, &mut body).await;
+    let stored = store(api, &parts, &mut body).await;
     if stored.is_err() && !body::discard(&parts.headers, &mut body).await {
         return stored.map_err(|error| error.closing());
     }
@@ -151,12 +150,12 @@ async fn store(api: &ApiState, parts: &Parts, body: &mut Body) -> Result<Respons
             headers(("Cartwheel-Acks" = String, description = "The replicas that stored it: home=2 standin=0 zones=1"))),
         WriteErrors
     ))]
-pub(super) async fn delete(State(api): State<ApiState>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn delete(api: &ApiState, uri: &Uri, headers: &HeaderMap) -> Result<Response, ApiError> {
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["w", "consistency", "timeout_ms"])?;
     let (place, timeout) = api.admit(&key, query.timeout).await?;
-    let write = write(key, Content::Tombstone, &query, &headers)?;
-    carry_out(&api, write, timeout, Some(place)).await.map(|done| written(&done))
+    let write = write(key, Content::Tombstone, &query, headers)?;
+    carry_out(api, write, timeout, Some(place)).await.map(|done| written(&done))
 }
 
 /// A path without a bucket.

@@ -52,12 +52,9 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 /// they are bytes.
 type Call = (&'static str, &'static str, MethodRouter<ApiState>);
 
-/// The contract's calls.
-fn calls(api: &ApiState) -> Vec<Call> {
-    let counted = |calls: MethodRouter<ApiState>| calls.layer(from_fn_with_state(api.clone(), watch::count));
-    let key = get(kv::get).put(kv::put).delete(kv::delete);
+/// The contract's calls, except for those on keys, which [`Front`] carries out itself.
+fn calls() -> Vec<Call> {
     vec![
-        ("/v1/kv/{*bucket_and_key}", "/v1/kv/{bucket}/{key}", counted(key)),
         ("/v1/buckets", "/v1/buckets", get(buckets::list)),
         ("/v1/buckets/{*bucket}", "/v1/buckets/{bucket}", get(buckets::get).put(buckets::put)),
         ("/v1/cluster", "/v1/cluster", get(cluster::status)),
@@ -81,10 +78,9 @@ fn calls(api: &ApiState) -> Vec<Call> {
 
 /// The contract's routes.
 fn router(api: ApiState) -> Router {
-    let calls = calls(&api).into_iter();
-    calls
+    calls()
+        .into_iter()
         .fold(Router::new(), |router, (route, _, call)| router.route(route, call))
-        .route("/v1/kv/", any(kv::no_key))
         .route("/v1/kv", any(kv::no_key))
         .route("/v1/buckets/", any(buckets::no_bucket))
         .route("/v1/cluster/locate/", any(cluster::no_key))
@@ -101,7 +97,7 @@ async fn no_such_call(uri: Uri) -> ApiError {
 
 /// The router adds the `Allow` header.
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    ApiError::method_not_allowed(format!("{} does not allow {method}: see the Allow header", uri.path()))
+    ApiError::method_not_allowed(&method, &uri)
 }
 
 #[cfg(test)]

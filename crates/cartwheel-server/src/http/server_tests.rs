@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::http::tests::{api, busy, got, put_done};
-use crate::http::{Front, router};
+use crate::http::{ApiState, Front};
 use crate::metrics::tests::parse;
 
 /// How long a test waits.
@@ -25,8 +25,8 @@ struct Serving {
     _stop: watch::Sender<bool>,
 }
 
-async fn serving(router: Router, limits: Limits) -> Serving {
-    serving_calls(TowerToHyperService::new(router), limits).await
+async fn serving(api: ApiState, limits: Limits) -> Serving {
+    serving_calls(Front::new(api, Handle::current()), limits).await
 }
 
 async fn serving_calls<S>(calls: S, limits: Limits) -> Serving
@@ -46,7 +46,7 @@ where
 }
 
 async fn keys() -> Serving {
-    serving(router(api(put_done(None)).0), Limits::default()).await
+    serving(api(put_done(None)).0, Limits::default()).await
 }
 
 async fn bounded<T>(what: impl Future<Output = T>) -> T {
@@ -116,7 +116,7 @@ fn put(path: &str, headers: &str, body: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_content_length_is_handled() {
     let (api, received) = api(put_done(None));
-    let serving = serving(router(api), Limits::default()).await;
+    let serving = serving(api, Limits::default()).await;
     // Too long, and the client waits.
     let (mut stream, slow) = send(&serving, put("/v1/kv/b/k?timeout_ms=50", "Content-Length: 10\r\n", "abc")).await;
     assert_eq!((slow.0, slow.code().as_str(), slow.closes()), (400, "bad_request", true));
@@ -194,7 +194,7 @@ async fn expect_continue_and_pipelining_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_closed_its_sending_side_gets_its_response() {
     let serving =
-        serving(router(api(Ok(cartwheel_core::message::client::Reply::Got(got(&[Some("v")])))).0), Limits::default())
+        serving(api(Ok(cartwheel_core::message::client::Reply::Got(got(&[Some("v")])))).0, Limits::default())
             .await;
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     stream.write_all(b"GET /v1/kv/b/k HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -266,7 +266,7 @@ async fn a_head_may_have_64_kib() {
 #[tokio::test(flavor = "multi_thread")]
 async fn raw_fragments_and_ambiguous_lengths_are_refused_anywhere_on_a_connection() {
     let (api, received) = api(put_done(None));
-    let serving = serving(router(api), Limits::default()).await;
+    let serving = serving(api, Limits::default()).await;
     let fine = put("/v1/kv/b/k%23", "Content-Length: 3\r\n", "PUT");
     let chunked = put("/v1/kv/b/k", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n");
     for (refused, status) in [
@@ -317,7 +317,7 @@ async fn malformed_and_repeated_headers_are_refused_and_the_connection_stays_ope
 async fn idle_connections_and_slow_heads_time_out() {
     let within = Within { head: Duration::from_millis(50), ..Limits::default().within };
     let limits = Limits { within, ..Limits::default() };
-    let serving = serving(router(api(put_done(None)).0), limits).await;
+    let serving = serving(api(put_done(None)).0, limits).await;
     for begun in ["", "GET / HTTP/1.1\r\nHost"] {
         let mut stream = TcpStream::connect(serving.addr).await.unwrap();
         stream.write_all(begun.as_bytes()).await.unwrap();
@@ -332,7 +332,7 @@ async fn a_client_that_reads_nothing_is_cut_off() {
     let large = || async { vec![0_u8; 64 << 20] };
     let router = Router::new().route("/", get(large));
     let within = Within { write: Duration::from_millis(50), ..Limits::default().within };
-    let serving = serving(router, Limits { within, ..Limits::default() }).await;
+    let serving = serving_calls(TowerToHyperService::new(router), Limits { within, ..Limits::default() }).await;
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     bounded(async {
@@ -348,7 +348,7 @@ async fn a_client_that_reads_nothing_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_bounded_and_further_ones_wait() {
-    let serving = serving(router(api(put_done(None)).0), Limits { connections_max: 2, ..Limits::default() }).await;
+    let serving = serving(api(put_done(None)).0, Limits { connections_max: 2, ..Limits::default() }).await;
     let (first, _) = send(&serving, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let (_second, _) = send(&serving, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut third = TcpStream::connect(serving.addr).await.unwrap();

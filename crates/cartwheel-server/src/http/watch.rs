@@ -10,14 +10,6 @@ use super::ApiState;
 use super::error::ErrorSummary;
 use crate::metrics::{KeyOperation, Outcome, Timed};
 
-/// Counts and times a request on a key.
-pub(super) async fn count(State(api): State<ApiState>, request: Request, next: Next) -> Response {
-    let timed = begin(&api, request.method());
-    let response = next.run(request).await;
-    end(timed, &response);
-    response
-}
-
 /// Begins to count a request on a key; none if its method is not counted.
 pub(super) fn begin<'a>(api: &'a ApiState, method: &Method) -> Option<Timed<'a>> {
     let operation = match *method {
