@@ -8,8 +8,9 @@ pub struct Batch {
     writes: Vec<Write>,
 }
 
+/// A write of a [`Batch`].
 #[derive(Clone, Debug)]
-pub(crate) enum Write {
+pub enum Write {
     /// Stores a record under a key, replacing the present one.
     Put(Bytes, Bytes),
     /// Removes the record of a key.
@@ -68,8 +69,11 @@ impl Batch {
         self.writes.push(Write::RemoveIndex(entry));
     }
 
-    /// The writes, if the length of every key is valid.
-    pub(crate) fn checked(self) -> Result<Vec<Write>, StoreError> {
+    /// The writes in their order, for a store that commits them.
+    ///
+    /// # Errors
+    /// If a key is empty or too long.
+    pub fn checked(self) -> Result<Vec<Write>, StoreError> {
         for write in &self.writes {
             let len = match write {
                 Write::Put(key, _) | Write::Remove(key) | Write::AddIndex(key) | Write::RemoveIndex(key) => key.len(),

@@ -9,9 +9,8 @@ use fjall::{
     AbstractTree as _, Database, DatabaseBuilder, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
 };
 
-use crate::batch::Write;
 use crate::journal;
-use crate::{Batch, Committer, Durability, IndexScan, Keys, Reader, Scan, Store, StoreError};
+use crate::{Batch, Committer, Durability, IndexScan, Keys, Reader, Scan, Store, StoreError, Write};
 
 /// Records of at least this size are stored in files of their own, so that compaction moves only their keys.
 ///

@@ -18,7 +18,7 @@ mod memory;
 
 use bytes::Bytes;
 
-pub use batch::Batch;
+pub use batch::{Batch, Write};
 pub use error::StoreError;
 pub use fjall_store::{FjallOptions, FjallStore};
 pub use memory::MemoryStore;

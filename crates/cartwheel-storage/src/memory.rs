@@ -3,8 +3,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use crate::batch::Write;
-use crate::{Batch, Durability, IndexScan, Scan, Store, StoreError};
+use crate::{Batch, Durability, IndexScan, Scan, Store, StoreError, Write};
 
 /// A store in memory, for tests. Its content ends with the process, and durability makes no difference.
 #[derive(Debug, Default)]
