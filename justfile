@@ -68,6 +68,10 @@ overload *ARGS:
 size *ARGS:
     cargo bench -p cartwheel --bench size -- {{ARGS}}
 
+# Measure the storage engine's settings, and redb, by CPU time; `--only NAME,NAME` for some, `--synced` for synced commits.
+engine *ARGS:
+    cargo bench -p cartwheel-storage --bench engine -- {{ARGS}}
+
 # Run the core's benchmarks: ring, anti-entropy exchange and scaling.
 bench:
     cargo bench -p cartwheel-core
