@@ -10,7 +10,7 @@ use cartwheel_core::cluster::membership::{ChangeKind, Durability, History, Membe
 use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::config::{Limits, NodeConfig, Timing};
 use cartwheel_core::event::Event;
-use cartwheel_core::message::client::Put;
+use cartwheel_core::message::client::{ClientId, Outcome, Put};
 use cartwheel_core::message::{Confirm, Envelope, Message, ReplicaRequest, RequestId, Requester};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Input, Node};
@@ -138,6 +138,7 @@ pub struct Pair {
     /// Store commands of any kind.
     pub stores: usize,
     pub events: Vec<(NodeId, Event)>,
+    pub replies: Vec<(ClientId, Outcome)>,
 }
 
 impl Pair {
@@ -165,6 +166,7 @@ impl Pair {
             scans: 0,
             stores: 0,
             events: Vec::new(),
+            replies: Vec::new(),
         }
     }
 
@@ -206,6 +208,7 @@ impl Pair {
                 self.queue.push_back((peer, Input::Message(arrived)));
             }
             self.events.extend(effects.events.into_iter().map(|event| (to, event)));
+            self.replies.extend(effects.replies);
         }
     }
 
@@ -267,6 +270,7 @@ impl Pair {
         (self.messages, self.bytes, self.scans, self.stores) = (0, 0, 0, 0);
         self.bytes_to.clear();
         self.events.clear();
+        self.replies.clear();
     }
 
     pub fn exchanged(&self, node: usize) -> usize {
