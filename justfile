@@ -73,5 +73,11 @@ engine *ARGS:
     cargo bench -p cartwheel-storage --bench engine -- {{ARGS}}
 
 # Run the core's benchmarks: ring, anti-entropy exchange and scaling.
+
+# Print the CPU instructions of a get and a put beside the recorded ones; --check fails if some rose by over 5%, --record records them anew.
+instructions *ARGS:
+    cargo bench -p cartwheel-core --bench instructions -- {{ARGS}}
+
+# Run the core's benchmarks: ring, anti-entropy exchange, instructions and scaling.
 bench:
     cargo bench -p cartwheel-core
