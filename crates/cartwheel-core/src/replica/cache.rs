@@ -45,7 +45,7 @@ impl Weighter<Key, Entry> for Sizes {
     }
 }
 
-/// Hashes keys with a number that clients do not know, so that they cannot choose keys with one hash. Which entries are given up depends on it, so
+/// Hashes keys with a number that clients do not know, so that they cannot choose keys with one hash. Which entries are evicted depends on it, so
 /// in the simulator it is the same in each run of a seed.
 #[derive(Clone)]
 struct Seed(u64);
