@@ -175,7 +175,9 @@ impl Client {
             _ => {
                 let header = |name| response.header(name).unwrap_or_default().to_owned();
                 let (content_type, content_encoding) = (header("content-type"), header("content-encoding"));
-                (vec![Value { bytes: response.body, content_type, content_encoding }], false)
+                let ttl = response.header("cartwheel-ttl").and_then(|seconds| seconds.parse().ok());
+                let ttl = ttl.map(Duration::from_secs);
+                (vec![Value { bytes: response.body, content_type, content_encoding, ttl }], false)
             }
         };
         Ok(Siblings { values, deleted, context, acks })
@@ -624,6 +626,10 @@ impl<'a> Call<'a> {
             request = request.header("content-type", &value.content_type);
             if !value.content_encoding.is_empty() {
                 request = request.header("content-encoding", &value.content_encoding);
+            }
+            if let Some(ttl) = value.ttl {
+                let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+                request = request.header("cartwheel-ttl", seconds);
             }
             body = value.bytes.clone();
         }

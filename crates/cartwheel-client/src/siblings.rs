@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -45,12 +47,20 @@ pub struct Value {
     pub content_type: String,
     /// The encoding that its writer gave, such as `gzip`; empty if there is none. The client neither encodes nor decodes values.
     pub content_encoding: String,
+    /// How long until it expires, if it does: from the write, or, if the value was read, from then. It counts in whole seconds, rounded up.
+    pub ttl: Option<Duration>,
 }
 
 impl Value {
     /// A value of this media type, without an encoding.
     pub fn new(bytes: impl Into<Bytes>, content_type: impl Into<String>) -> Self {
-        Self { bytes: bytes.into(), content_type: content_type.into(), content_encoding: String::new() }
+        Self { bytes: bytes.into(), content_type: content_type.into(), content_encoding: String::new(), ttl: None }
+    }
+
+    /// The same value, which expires after `ttl`, rounded up to whole seconds.
+    #[must_use]
+    pub fn expiring_after(self, ttl: Duration) -> Self {
+        Self { ttl: Some(ttl), ..self }
     }
 }
 
@@ -64,6 +74,7 @@ struct SiblingForm {
     value: Option<String>,
     content_type: Option<String>,
     content_encoding: Option<String>,
+    ttl: Option<u64>,
 }
 
 /// Reads the values of a JSON form, and whether a delete is among them.
@@ -82,6 +93,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<(Vec<Value>, bool), Error> {
                     bytes,
                     content_type,
                     content_encoding: sibling.content_encoding.unwrap_or_default(),
+                    ttl: sibling.ttl.map(Duration::from_secs),
                 });
             }
         }

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use cartwheel_core::message::client::Retry;
+use cartwheel_core::value::hlc::WallMs;
 use cartwheel_core::wire::context::SEALED_BYTES_MAX;
 
 use super::error::ApiError;
@@ -14,6 +15,8 @@ pub(super) const TTL: HeaderName = HeaderName::from_static("cartwheel-ttl");
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The longest idempotency key and the longest media type, in bytes.
 const TEXT_BYTES_MAX: usize = 255;
+/// The longest lifetime of a value, in seconds: 136 years.
+const TTL_SECONDS_MAX: u64 = u32::MAX as u64;
 
 /// The sealed context in a request.
 pub(super) fn context(headers: &HeaderMap) -> Result<Option<Bytes>, ApiError> {
@@ -95,12 +98,29 @@ fn is_unacceptable(range: &str) -> bool {
     weights.next().is_some_and(|(_, weight)| weight.trim().parse() == Ok(0.0))
 }
 
-/// Refuses a TTL, which this version cannot honour.
-pub(super) fn refuse_ttl(headers: &HeaderMap) -> Result<(), ApiError> {
-    if headers.contains_key(&TTL) {
-        return Err(ApiError::bad_request("this version cannot let values expire: leave Cartwheel-TTL out"));
+/// When a value that is written at the time `now` expires, if the request gives it a lifetime.
+pub(super) fn expires(headers: &HeaderMap, now: WallMs) -> Result<Option<WallMs>, ApiError> {
+    let Some(given) = single(headers, &TTL)? else { return Ok(None) };
+    let seconds = given.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match seconds.and_then(|text| text.parse().ok()) {
+        Some(seconds @ 1..=TTL_SECONDS_MAX) => Ok(Some(WallMs(now.0.saturating_add(seconds * 1_000)))),
+        _ => Err(ApiError::bad_request(format!(
+            "Cartwheel-TTL is not a number of seconds from 1 to {TTL_SECONDS_MAX}: give for example 3600 for an hour"
+        ))),
     }
-    Ok(())
+}
+
+/// Refuses a TTL with a delete.
+pub(super) fn refuse_ttl(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.contains_key(&TTL) {
+        true => Err(ApiError::bad_request("a delete does not expire: leave Cartwheel-TTL out")),
+        false => Ok(()),
+    }
+}
+
+/// The seconds until a value expires, rounded up, at the time `now`.
+pub(super) fn ttl(expires: WallMs, now: WallMs) -> u64 {
+    expires.0.saturating_sub(now.0).div_ceil(1_000)
 }
 
 /// The value of a header that may occur once.
@@ -133,6 +153,24 @@ mod tests {
             let headers = [(header::ACCEPT, HeaderValue::from_static(accept))].into_iter().collect();
             assert_eq!(wants_json(&headers), wants, "{accept}");
         }
+    }
+
+    #[test]
+    fn a_lifetime_is_a_number_of_seconds() {
+        let expires_at = |ttl: &str| {
+            let headers = [(TTL, HeaderValue::from_str(ttl).unwrap())].into_iter().collect();
+            expires(&headers, WallMs(5)).ok()
+        };
+        assert_eq!(expires_at("1"), Some(Some(WallMs(1_005))));
+        assert_eq!(expires_at("4294967295"), Some(Some(WallMs(4_294_967_295_005))));
+        for bad in ["", "0", "-1", "+1", "1.5", "1s", " 1 1", "4294967296", "99999999999999999999"] {
+            assert_eq!(expires_at(bad), None, "{bad:?}");
+        }
+        assert_eq!(expires(&HeaderMap::new(), WallMs(5)).ok(), Some(None));
+        assert_eq!(
+            (ttl(WallMs(1_005), WallMs(5)), ttl(WallMs(1_005), WallMs(6)), ttl(WallMs(7), WallMs(9))),
+            (1, 1, 0)
+        );
     }
 
     #[test]

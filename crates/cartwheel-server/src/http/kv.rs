@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request as HttpRequest, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use cartwheel_core::message::client::{Get, Operation, Put, PutDone, Reply, Request};
+use cartwheel_core::value::hlc::WallMs;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::Content;
 
@@ -44,6 +45,7 @@ const PLACE_KEPT_FOR: Duration = Duration::from_millis(100);
             headers(
                 ("Cartwheel-Context" = String, description = "What the response shows: send it with the next write"),
                 ("Cartwheel-Acks" = String, description = "The replicas that answered: home=2 standin=0 zones=1"),
+                ("Cartwheel-TTL" = u32, description = "The seconds until the value expires, if it does"),
                 ("ETag" = String, description = "Opaque"),
                 ("Last-Modified" = String, description = "When the latest of the values was written")
             )),
@@ -80,6 +82,7 @@ pub(super) async fn get(api: &ApiState, uri: &Uri, headers: &HeaderMap) -> Resul
         ("return" = Option<String>, Query, description = "With `body` the response is that of a read of the key"),
         ("Cartwheel-Context" = Option<String>, Header, description = "What this write has seen and replaces"),
         ("Content-Encoding" = Option<String>, Header, description = "The value's encoding; it is stored with the value, which stays as it is"),
+        ("Cartwheel-TTL" = Option<u32>, Header, description = "The value expires after so many seconds"),
         ("Idempotency-Key" = Option<String>, Header, description = "A repeated write with the same idempotency key is one write; 1 to 255 bytes"),
         ("Content-Type" = Option<String>, Header, description = "Stored with the value; default application/octet-stream")
     ),
@@ -112,6 +115,8 @@ async fn store(api: &ApiState, parts: &Parts, body: &mut Body) -> Result<Respons
     let (place, _) = api.admit(&key, query.timeout).await?;
     let bytes_max = api.view().settings(key.bucket()).max_value_bytes;
     let write = write(key, Content::Tombstone, &query, &parts.headers)?;
+    // Checked before the value is read; the time counts from when it has arrived.
+    headers::expires(&parts.headers, WallMs::default())?;
     let mut reading = pin!(api.values().read(&parts.headers, body, bytes_max, query.timeout));
     let (value, place) = match tokio::time::timeout(PLACE_KEPT_FOR, &mut reading).await {
         Ok(value) => (value?, Some(place)),
@@ -122,7 +127,8 @@ async fn store(api: &ApiState, parts: &Parts, body: &mut Body) -> Result<Respons
         }
     };
     let content = Content::Value { bytes: value.bytes, content_type, content_encoding };
-    let done = carry_out(api, Put { content, ..write }, query.timeout, place).await;
+    let expires = headers::expires(&parts.headers, clock::wall())?;
+    let done = carry_out(api, Put { content, expires, ..write }, query.timeout, place).await;
     // The value keeps its part of the memory until here.
     drop(value.held);
     let done = done?;
@@ -154,6 +160,7 @@ pub(super) async fn delete(api: &ApiState, uri: &Uri, headers: &HeaderMap) -> Re
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["w", "consistency", "timeout_ms"])?;
     let (place, timeout) = api.admit(&key, query.timeout).await?;
+    headers::refuse_ttl(headers)?;
     let write = write(key, Content::Tombstone, &query, headers)?;
     carry_out(api, write, timeout, Some(place)).await.map(|done| written(&done))
 }
@@ -164,7 +171,6 @@ pub(super) async fn no_key() -> ApiError {
 }
 
 fn write(key: Key, content: Content, query: &Query, headers: &HeaderMap) -> Result<Put, ApiError> {
-    headers::refuse_ttl(headers)?;
     conditions::refuse_on_write(headers)?;
     Ok(Put {
         key,

@@ -194,8 +194,7 @@ async fn expect_continue_and_pipelining_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_closed_its_sending_side_gets_its_response() {
     let serving =
-        serving(api(Ok(cartwheel_core::message::client::Reply::Got(got(&[Some("v")])))).0, Limits::default())
-            .await;
+        serving(api(Ok(cartwheel_core::message::client::Reply::Got(got(&[Some("v")])))).0, Limits::default()).await;
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     stream.write_all(b"GET /v1/kv/b/k HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     stream.shutdown().await.unwrap();

@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use super::body::Bodies;
 use super::conditions::{self, Validators, Verdict};
 use super::error::ApiError;
-use super::headers::{self, CONTEXT};
+use super::headers::{self, CONTEXT, TTL};
 use super::siblings::{Text, ValueBody};
 
 const ACKS: HeaderName = HeaderName::from_static("cartwheel-acks");
@@ -53,6 +53,9 @@ struct SiblingForm {
     /// The value's encoding, as given in Content-Encoding; left out if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     content_encoding: Option<String>,
+    /// The seconds until the value expires, rounded up; left out if it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<u64>,
     /// When it was written, as RFC 3339.
     modified: String,
     /// Its version; opaque.
@@ -91,6 +94,9 @@ pub(super) fn got(
                 && !content_encoding.is_empty()
             {
                 headers.insert(header::CONTENT_ENCODING, encoding);
+            }
+            if let Some(expires) = live[0].expires {
+                headers.insert(TTL, headers::ttl(expires, wall).into());
             }
             Shown::Value(bytes, content_type)
         }
@@ -186,8 +192,9 @@ fn form(got: &Got, wall: WallMs) -> Text {
             Content::Value { bytes, content_type, content_encoding } if !sibling.is_deleted(wall) => {
                 let content_type = Some(content_type.clone());
                 let content_encoding = Some(content_encoding.clone()).filter(|encoding| !encoding.is_empty());
+                let ttl = sibling.expires.map(|expires| headers::ttl(expires, wall));
                 let form =
-                    SiblingForm { value: None, deleted: false, content_type, content_encoding, modified, version };
+                    SiblingForm { value: None, deleted: false, content_type, content_encoding, ttl, modified, version };
                 text.push("{\"value\":\"");
                 text.push_value(bytes);
                 text.push("\",");
@@ -198,6 +205,7 @@ fn form(got: &Got, wall: WallMs) -> Text {
                 deleted: true,
                 content_type: None,
                 content_encoding: None,
+                ttl: None,
                 modified,
                 version,
             })),

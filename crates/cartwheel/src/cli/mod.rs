@@ -169,6 +169,9 @@ pub struct PutArgs {
     /// The value itself is stored unchanged.
     #[arg(long, value_name = "ENCODING")]
     pub content_encoding: Option<String>,
+    /// Let the value expire after this time, such as 90s, 30m or 7d.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub ttl: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

@@ -82,6 +82,7 @@ pub async fn put(args: &PutArgs) -> Result<ExitCode, CommandError> {
         bytes: value(&args.value)?,
         content_type: args.content_type.clone(),
         content_encoding: args.content_encoding.clone().unwrap_or_default(),
+        ttl: args.ttl,
     };
     let command = Command::begin(&args.at)?;
     let read = if args.blind || args.context.is_some() { None } else { Some(command.read().await?) };

@@ -5,6 +5,7 @@ mod cluster_calls;
 mod conditions;
 mod contexts;
 mod deletes;
+mod expiry;
 mod gets;
 mod limits;
 mod names;
