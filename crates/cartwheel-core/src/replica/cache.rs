@@ -80,13 +80,10 @@ impl RecordCache {
         }
     }
 
-    /// The record of `key` and its size in the store, if it is here. If it is to be `shown`, its digest will be asked for, and is worked out once
-    /// for all uses.
-    pub(super) fn get(&mut self, key: &Key, shown: bool) -> Option<(Record, usize)> {
+    /// The record of `key` and its size in the store, if it is here. The state is shared with the entry, so its digest is worked out once for all
+    /// uses.
+    pub(super) fn get(&mut self, key: &Key) -> Option<(Record, usize)> {
         let Entry { record, bytes } = self.entries.get(key)?;
-        if shown {
-            record.state.digest();
-        }
         Some((record.clone(), *bytes))
     }
 
@@ -142,10 +139,10 @@ mod tests {
         let mut cache = RecordCache::new(100 * (ENTRY_BYTES + 100), 1);
         for number in 0..255 {
             cache.insert(&key(number), &record(number.into()), 100);
-            assert_eq!(cache.get(&key(0), true), Some((record(0), 100)), "after {number}");
+            assert_eq!(cache.get(&key(0)), Some((record(0), 100)), "after {number}");
         }
-        assert_eq!(cache.get(&key(254), true), Some((record(254), 100)));
-        assert_eq!(cache.get(&key(100), true), None);
+        assert_eq!(cache.get(&key(254)), Some((record(254), 100)));
+        assert_eq!(cache.get(&key(100)), None);
     }
 
     #[test]
@@ -153,13 +150,13 @@ mod tests {
         let mut cache = RecordCache::new(64_000, 1);
         cache.insert(&key(1), &record(1), 100);
         cache.insert(&key(1), &record(2), 1_001);
-        assert_eq!(cache.get(&key(1), true), None, "nor what they replace");
+        assert_eq!(cache.get(&key(1)), None, "nor what they replace");
         cache.insert(&key(2), &record(1), 1_000);
         cache.insert(&key(2), &Record::default(), 0);
-        assert_eq!(cache.get(&key(2), true), None);
+        assert_eq!(cache.get(&key(2)), None);
         let mut none = RecordCache::new(0, 1);
         none.insert(&key(1), &record(1), 1);
-        assert_eq!(none.get(&key(1), false), None);
+        assert_eq!(none.get(&key(1)), None);
     }
 
     proptest! {
@@ -175,7 +172,7 @@ mod tests {
                     0 => { cache.clear(); model.clear(); }
                     1..5 => { cache.remove(&key(number)); model.remove(&number); }
                     5..25 => {
-                        if let Some(found) = cache.get(&key(number), true) {
+                        if let Some(found) = cache.get(&key(number)) {
                             prop_assert_eq!(Some(&found), model.get(&number));
                         }
                     }

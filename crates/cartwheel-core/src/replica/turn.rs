@@ -143,7 +143,7 @@ impl Replica {
     pub(super) fn enqueue(&mut self, now: Now, key: Key, task: Task, out: &mut Outbox<ReplicaCalls>) {
         self.tasks += 1;
         if !self.turns.contains_key(&key)
-            && let Some((record, bytes)) = self.cache.get(&key, matches!(task, Task::Read { .. }))
+            && let Some((record, bytes)) = self.cache.get(&key)
         {
             let held = self.stored_record(now, &key, (record, bytes), Fresh::No, self.epoch);
             return self.run(now, key, held, VecDeque::from([task]), out);
