@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, Request, Response, Uri, header};
 use axum::response::IntoResponse as _;
 use cartwheel_core::message::client::Refusal;
 use hyper::service::Service;
@@ -84,12 +84,12 @@ async fn on_key(api: &ApiState, request: Request<Body>) -> Response<Body> {
             let (parts, _) = request.into_parts();
             kv::delete(api, &parts.uri, &parts.headers).await
         }
-        _ => Err(ApiError::method_not_allowed(&method, &uri)),
+        _ => {
+            let allowed = HeaderValue::from_static("GET,HEAD,PUT,DELETE");
+            Err(ApiError::method_not_allowed(&method, &uri).with(header::ALLOW, allowed))
+        }
     };
-    let mut response = carried_out.unwrap_or_else(ApiError::into_response);
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD,PUT,DELETE"));
-    }
+    let response = carried_out.unwrap_or_else(ApiError::into_response);
     watch::log_failure(api, &method, &uri, &response);
     watch::end(timed, &response);
     response

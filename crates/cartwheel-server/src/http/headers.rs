@@ -98,15 +98,28 @@ fn is_unacceptable(range: &str) -> bool {
     weights.next().is_some_and(|(_, weight)| weight.trim().parse() == Ok(0.0))
 }
 
-/// When a value that is written at the time `now` expires, if the request gives it a lifetime.
-pub(super) fn expires(headers: &HeaderMap, now: WallMs) -> Result<Option<WallMs>, ApiError> {
+/// The lifetime that the request gives its value, if it does.
+pub(super) fn lifetime(headers: &HeaderMap) -> Result<Option<Lifetime>, ApiError> {
     let Some(given) = single(headers, &TTL)? else { return Ok(None) };
     let seconds = given.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     match seconds.and_then(|text| text.parse().ok()) {
-        Some(seconds @ 1..=TTL_SECONDS_MAX) => Ok(Some(WallMs(now.0.saturating_add(seconds * 1_000)))),
+        Some(seconds @ 1..=TTL_SECONDS_MAX) => Ok(Some(Lifetime { seconds })),
         _ => Err(ApiError::bad_request(format!(
             "Cartwheel-TTL is not a number of seconds from 1 to {TTL_SECONDS_MAX}: give for example 3600 for an hour"
         ))),
+    }
+}
+
+/// How long a value lives from its write.
+#[derive(Clone, Copy)]
+pub(super) struct Lifetime {
+    seconds: u64,
+}
+
+impl Lifetime {
+    /// When a value expires that is written at the time `now`.
+    pub(super) const fn end(self, now: WallMs) -> WallMs {
+        WallMs(now.0.saturating_add(self.seconds * 1_000))
     }
 }
 
@@ -159,14 +172,14 @@ mod tests {
     fn a_lifetime_is_a_number_of_seconds() {
         let expires_at = |ttl: &str| {
             let headers = [(TTL, HeaderValue::from_str(ttl).unwrap())].into_iter().collect();
-            expires(&headers, WallMs(5)).ok()
+            lifetime(&headers).ok().map(|lifetime| lifetime.map(|lifetime| lifetime.end(WallMs(5))))
         };
         assert_eq!(expires_at("1"), Some(Some(WallMs(1_005))));
         assert_eq!(expires_at("4294967295"), Some(Some(WallMs(4_294_967_295_005))));
         for bad in ["", "0", "-1", "+1", "1.5", "1s", " 1 1", "4294967296", "99999999999999999999"] {
             assert_eq!(expires_at(bad), None, "{bad:?}");
         }
-        assert_eq!(expires(&HeaderMap::new(), WallMs(5)).ok(), Some(None));
+        assert!(matches!(lifetime(&HeaderMap::new()), Ok(None)));
         assert_eq!(
             (ttl(WallMs(1_005), WallMs(5)), ttl(WallMs(1_005), WallMs(6)), ttl(WallMs(7), WallMs(9))),
             (1, 1, 0)

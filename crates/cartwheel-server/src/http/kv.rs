@@ -8,7 +8,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request as HttpRequest, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use cartwheel_core::message::client::{Get, Operation, Put, PutDone, Reply, Request};
-use cartwheel_core::value::hlc::WallMs;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::Content;
 
@@ -115,8 +114,7 @@ async fn store(api: &ApiState, parts: &Parts, body: &mut Body) -> Result<Respons
     let (place, _) = api.admit(&key, query.timeout).await?;
     let bytes_max = api.view().settings(key.bucket()).max_value_bytes;
     let write = write(key, Content::Tombstone, &query, &parts.headers)?;
-    // Checked before the value is read; the time counts from when it has arrived.
-    headers::expires(&parts.headers, WallMs::default())?;
+    let lifetime = headers::lifetime(&parts.headers)?;
     let mut reading = pin!(api.values().read(&parts.headers, body, bytes_max, query.timeout));
     let (value, place) = match tokio::time::timeout(PLACE_KEPT_FOR, &mut reading).await {
         Ok(value) => (value?, Some(place)),
@@ -127,7 +125,8 @@ async fn store(api: &ApiState, parts: &Parts, body: &mut Body) -> Result<Respons
         }
     };
     let content = Content::Value { bytes: value.bytes, content_type, content_encoding };
-    let expires = headers::expires(&parts.headers, clock::wall())?;
+    // It counts from when the value has arrived.
+    let expires = lifetime.map(|lifetime| lifetime.end(clock::wall()));
     let done = carry_out(api, Put { content, expires, ..write }, query.timeout, place).await;
     // The value keeps its part of the memory until here.
     drop(value.held);
