@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use harness::{CARTWHEEL, Cluster};
-use measure::{begin, end, flag, p99_ms, words};
+use measure::{begin, end, flag, p99_ms, text_flag, words};
 use serde_json::Value;
 
 /// The numbers of connections that are tried to find the peak.
@@ -23,7 +23,7 @@ fn main() {
     let (open, times) = (flag("connections", 2_000), flag("times", 3));
     let cluster = Cluster::start_sharded(1);
     let pids: Vec<u32> = (1..=3).filter_map(|node| pid(&cluster, node)).collect();
-    let (ours, theirs) = (cpus("client-cpus"), cpus("node-cpus"));
+    let (ours, theirs) = (text_flag("client-cpus"), text_flag("node-cpus"));
     if let Some(cpus) = &theirs {
         pids.iter().for_each(|&pid| pin(pid, cpus));
     }
@@ -89,11 +89,6 @@ fn rss(pids: &[u32]) -> String {
     };
     let all: Vec<String> = pids.iter().filter_map(of).collect();
     if all.is_empty() { String::new() } else { format!(", memory at most {}", all.join(", ")) }
-}
-
-fn cpus(name: &str) -> Option<String> {
-    let args: Vec<String> = std::env::args().collect();
-    args.iter().position(|arg| arg == &format!("--{name}")).and_then(|at| args.get(at + 1)).cloned()
 }
 
 /// Restricts a process, all its threads and its later children to these CPUs.

@@ -13,7 +13,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use harness::{CARTWHEEL, Cluster};
-use measure::{begin, end, flag, metric, p99_ms, words};
+use measure::{begin, end, flag, metric, p99_ms, text_flag, words};
 use plotters::prelude::*;
 use rustix::process::Signal;
 
@@ -192,11 +192,4 @@ fn disk_bytes(dir: &Path) -> u64 {
             _ => entry.metadata().map_or(0, |metadata| metadata.len()),
         })
         .sum()
-}
-
-/// The text after `--NAME` on this bench's command line.
-fn text_flag(name: &str) -> Option<String> {
-    let args: Vec<String> = std::env::args().collect();
-    let at = args.iter().position(|arg| arg == &format!("--{name}"))?;
-    args.get(at + 1).cloned()
 }

@@ -65,9 +65,14 @@ pub fn metric(cluster: &Cluster, node: u16, name: &str) -> f64 {
 
 /// The number after `--NAME` on this bench's command line.
 pub fn flag(name: &str, default: u64) -> u64 {
+    text_flag(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("give --{name} as a number")))
+}
+
+/// The text after `--NAME` on this bench's command line.
+pub fn text_flag(name: &str) -> Option<String> {
     let args: Vec<String> = std::env::args().collect();
-    let given = args.iter().position(|arg| arg == &format!("--{name}")).and_then(|at| args.get(at + 1));
-    given.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("give --{name} as a number")))
+    let at = args.iter().position(|arg| arg == &format!("--{name}"))?;
+    args.get(at + 1).cloned()
 }
 
 /// Splits arguments at spaces.
