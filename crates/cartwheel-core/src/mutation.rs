@@ -109,13 +109,15 @@ pub enum Mutation {
     ListsStandApart,
     /// No node stores a write in place of a home whose incarnation is over, until a reconfiguration has replaced that home.
     VacantPlacesStayEmpty,
+    /// A write that rewrites a value is stamped like any other write.
+    RewritesStampedNow,
     /// A write leaves the decoded record in memory that it replaces in the store.
     CachedRecordKept,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 53] = [
         Self::ReuseLostActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -167,6 +169,7 @@ impl Mutation {
         Self::DebtSettledWithoutHome,
         Self::ListsStandApart,
         Self::VacantPlacesStayEmpty,
+        Self::RewritesStampedNow,
         Self::CachedRecordKept,
     ];
 
@@ -224,6 +227,7 @@ impl Mutation {
             Self::DebtSettledWithoutHome => "debt-settled-without-home",
             Self::ListsStandApart => "lists-stand-apart",
             Self::VacantPlacesStayEmpty => "vacant-places-stay-empty",
+            Self::RewritesStampedNow => "rewrites-stamped-now",
             Self::CachedRecordKept => "cached-record-kept",
         }
     }

@@ -399,6 +399,10 @@ impl Clients {
                     write.fate = Fate::Refused;
                 }
             }
+            // The coordinator has not stored it, but one that did not answer in time may have.
+            Err(Refusal::StampTooLow(held)) if write.rewrites.is_some_and(|rewritten| held > rewritten) => {
+                write.fate = Fate::Unknown;
+            }
             Err(Refusal::TooManySiblings(_) | Refusal::SiblingsTooLarge(..)) if !refused => {
                 if pending.attempts == 1 {
                     write.fate = Fate::Refused;

@@ -121,6 +121,8 @@ pub struct Write {
     pub shown: Shown,
     /// The highest timestamp that it had been shown.
     pub shown_hlc: Hlc,
+    /// The timestamp of the value that it changes in part, if it does ([`Put::rewrites`](cartwheel_core::message::client::Put::rewrites)).
+    pub rewrites: Option<Hlc>,
     /// When its first attempt was made.
     pub invoked: Moment,
     /// The number of attempts.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::cluster::membership::Conflict;
 use cartwheel_core::message::client::{Consistency, Get, Operation, Put, Request, Retry};
-use cartwheel_core::value::hlc::WallMs;
+use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::state::Content;
 use cartwheel_core::value::write_id::WriteId;
 
@@ -214,7 +214,7 @@ pub(crate) fn write(clients: &mut Clients, world: &World, client: usize, key: us
     let return_body = how.varied && clients.rng.chance(200);
     let (replicas, w) = (clients.histories()[key].replicas, clients.buckets[key].w);
     let w = if overrides { clients.rng.range(1, u64::from(replicas.min(clients.buckets[key].n))) as u8 } else { w };
-    let (index, content) = add_write(clients, world, key, &how, named, expires);
+    let (index, content) = add_write(clients, world, key, &how, (named, consistency), expires);
     let name = clients.histories()[key].value(index);
     let put = Put {
         key: clients.histories()[key].key.clone(),
@@ -222,6 +222,7 @@ pub(crate) fn write(clients: &mut Clients, world: &World, client: usize, key: us
         expires,
         context: how.context.map(|(held, _)| held.sealed),
         stamp: None,
+        rewrites: clients.histories()[key].writes[index].rewrites,
         retry: if named { Retry::Key(name) } else { Retry::Unnamed },
         consistency,
         w: overrides.then_some(w),
@@ -249,12 +250,19 @@ fn add_write(
     world: &World,
     key: usize,
     how: &Writing,
-    named: bool,
+    (named, consistency): (bool, Consistency),
     expires: Option<WallMs>,
 ) -> (usize, Content) {
     let invoked = clients.moment(world);
     let history = clients.history_mut(key);
     let index = history.writes.len();
+    // As EXPIRE of the Redis API does it: what was read, and is known to have a timestamp, is changed in part.
+    let may_rewrite =
+        history.conflict == Conflict::Lww && consistency == Consistency::Eventual && index.is_multiple_of(3);
+    let rewrites = match &how.context {
+        Some((held, Good::Yes)) if may_rewrite && held.hlc > Hlc::ZERO => Some(held.hlc),
+        _ => None,
+    };
     let value = history.value(index);
     let content = if how.delete { Content::Tombstone } else { Content::typed(value.clone(), "text/plain") };
     let sealed = how.context.as_ref().map(|(held, _)| held.sealed.as_ref());
@@ -272,6 +280,7 @@ fn add_write(
         id,
         shown,
         shown_hlc,
+        rewrites,
         invoked,
         attempts: 0,
         fate,

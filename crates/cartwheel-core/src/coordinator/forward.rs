@@ -116,7 +116,9 @@ impl ForwardOp {
                 self.shortfall = Some(short);
                 self.try_next(cx)
             }
-            Err(Refusal::StampTooLow(held)) if !matches!(self.reply_to, ReplyTo::Peer(..)) => {
+            Err(Refusal::StampTooLow(held))
+                if self.put.rewrites.is_none() && !matches!(self.reply_to, ReplyTo::Peer(..)) =>
+            {
                 self.raise(cx, from, held)
             }
             // A coordinator under overload has done nothing. But if it was sent the write twice, that holds for the
@@ -162,7 +164,7 @@ impl ForwardOp {
                 let further = Hlc::at(WallMs(held.wall().0.saturating_add(further_ms)));
                 let bound = Hlc::at(WallMs(cx.now.wall.0.saturating_add(RAISE_AHEAD_MS_MAX)));
                 let tick = cx.clock.tick(cx.now.wall);
-                self.put.stamp = Some(tick.max(held.next()).max(further.min(bound)));
+                self.put.stamp = Some(tick.max(held.after()).max(further.min(bound)));
                 self.untried.push_front(from);
             }
             None => drop(self.shortfall.get_or_insert_with(unknown)),
@@ -202,7 +204,9 @@ impl ForwardOp {
         let request_id =
             RequestId { requester: Requester::Coordinator, operation: self.id, round: 1 + self.raises as u32 };
         let budget = self.deadline.since(cx.now.instant);
-        cx.out.calls.forwards.push((home, request_id, self.put.clone(), budget, cx.begun));
+        // Its timestamp is fixed, which is all that a coordinator has to know.
+        let put = Put { rewrites: None, ..self.put.clone() };
+        cx.out.calls.forwards.push((home, request_id, put, budget, cx.begun));
     }
 
     /// A request or its response may have been lost, so it is sent again. A coordinator that still works on the write

@@ -359,6 +359,7 @@ impl PutOp {
         let stamp = self.checked.put.stamp.filter(|_| self.checked.settings.conflict == Conflict::Lww && !has_read);
         match (self.reply_to, stamp) {
             (ReplyTo::Peer(..), Some(stamp)) => Stamp::Fixed(stamp),
+            (_, Some(stamp)) if self.checked.put.rewrites.is_some() => Stamp::Fixed(stamp),
             (_, stamp) => Stamp::Here(stamp),
         }
     }

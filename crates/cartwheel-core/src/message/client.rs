@@ -77,6 +77,10 @@ pub struct Put {
     /// The timestamp that the first node gave the write when it forwarded it; `None` at the first node. Every attempt carries the same one, so
     /// that a late attempt does not win over later writes (last write wins).
     pub stamp: Option<Hlc>,
+    /// The timestamp of the value that this write only changes in part, such as when it expires. Under last write wins an eventual write of this
+    /// kind is stamped one tick above that value and no higher, so that it never wins over a write that was concurrent with its read. A coordinator
+    /// that holds a later write refuses it ([`Refusal::StampTooLow`]).
+    pub rewrites: Option<Hlc>,
     /// The guarantee that it asks for.
     pub consistency: Consistency,
     /// The number of replicas that must store it, instead of the bucket's w.
@@ -95,6 +99,7 @@ impl Put {
             context: None,
             retry: Retry::Unnamed,
             stamp: None,
+            rewrites: None,
             consistency: Consistency::Eventual,
             w: None,
             return_body: false,
@@ -184,8 +189,8 @@ pub enum Refusal {
     Unavailable(Shortfall),
     /// Nothing was found, but too few home replicas answered to say that nothing is there.
     Unverified(Shortfall),
-    /// Between nodes only: the coordinator to which the write was forwarded holds a write with this timestamp that would win over it. Nothing
-    /// was written; the first node gives the write a later timestamp.
+    /// The coordinator holds a write with this timestamp that would win over this one. Nothing was written. The first node gives a forwarded write
+    /// a later timestamp; a client sees this only of a write that [rewrites](Put::rewrites) a value.
     StampTooLow(Hlc),
     /// The disks of too many of the key's replicas are full. Nothing was written on any of them, and nothing of the write will appear.
     DiskFull,

@@ -19,6 +19,7 @@ use crate::ring::PartitionId;
 use crate::store::command::{StoreId, StoreResult};
 use crate::value::dot::NodeId;
 use crate::value::epoch::Epoch;
+use crate::value::hlc::Hlc;
 use crate::value::write_id::WriteId;
 
 /// The longest time that a client or a peer may give an operation.
@@ -44,7 +45,8 @@ impl Node {
         });
     }
 
-    /// Gives a write its id. All attempts of it, here and on other coordinators, bear the same one.
+    /// Gives a write its id, and its timestamp if that follows from the value that it rewrites. All attempts of it, here and on other coordinators,
+    /// bear the same ones.
     pub(super) fn name_write(&mut self, mut put: Put) -> Put {
         let of =
             |idempotency_key: &[u8]| WriteId::of_write(idempotency_key, &put.key, &put.content, put.context.as_deref());
@@ -58,6 +60,10 @@ impl Node {
             }
         };
         put.retry = Retry::Named(id);
+        if self.config.broken.is(Mutation::RewritesStampedNow) {
+            put.rewrites = None;
+        }
+        put.stamp = put.stamp.or(put.rewrites.map(Hlc::next));
         put
     }
 

@@ -144,7 +144,9 @@ impl Replica {
             Stamp::Fixed(stamp) | Stamp::Here(Some(stamp)) => stamp,
             Stamp::Here(None) => self.clock.tick(now.wall),
         };
-        let hlc = stamp.max(above.next());
+        // A write that rewrites a value, and nothing else, may come directly after it.
+        let is_rewrite = mint.stamp == Stamp::Fixed(above.next());
+        let hlc = if is_rewrite { above.next() } else { stamp.max(above.after()) };
         if is_fixed && mint.covers_held && !self.broken.is(Mutation::ForwardStoredBelow) {
             let held = record.state.siblings().filter(|held| !is_replaced(held, &seen)).map(|held| held.hlc).max();
             if let Some(held) = held.filter(|&held| held >= hlc) {

@@ -19,6 +19,9 @@ impl Hlc {
 
     const LOGICAL_BITS: u32 = 16;
 
+    /// How many timestamps lie between those of two writes; all bits below the greatest one are set.
+    const BETWEEN: u64 = 15;
+
     /// The timestamp with these bits.
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -39,9 +42,15 @@ impl Hlc {
         WallMs(self.0 >> Self::LOGICAL_BITS)
     }
 
-    /// The smallest timestamp above this one.
+    /// The smallest timestamp above this one: that of a change of this write alone (such as when its value expires).
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
+    }
+
+    /// The smallest timestamp above this one for a write that replaces whatever is held. Those between the two are for changes of this write alone,
+    /// which so lose to every write that came after it.
+    pub const fn after(self) -> Self {
+        Self((self.0 | Self::BETWEEN).saturating_add(1))
     }
 }
 
@@ -77,7 +86,7 @@ impl HlcClock {
     /// A timestamp above all that this clock returned or observed, as far as they are near `wall`.
     pub fn tick(&mut self, wall: WallMs) -> Hlc {
         let near = if is_near(self.last, wall) { self.last } else { Hlc::ZERO };
-        self.last = near.next().max(Hlc::at(wall));
+        self.last = near.after().max(Hlc::at(wall));
         self.last
     }
 
@@ -99,6 +108,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn changes_of_a_write_lie_below_the_next_write() {
+        let mut clock = HlcClock::new();
+        let mut changed = clock.tick(WallMs(1));
+        let later = changed.after();
+        for _ in 0..15 {
+            changed = changed.next();
+            assert!(changed < later && changed.after() == later);
+        }
+        assert_eq!(clock.tick(WallMs(0)), later);
+        assert_eq!(Hlc::from_bits(u64::MAX).after(), Hlc::from_bits(u64::MAX));
+    }
+
+    #[test]
     fn it_rises_while_the_wall_clock_stands_or_goes_back_a_little() {
         let mut clock = HlcClock::new();
         let first = clock.tick(WallMs(20_000));
@@ -113,7 +135,7 @@ mod tests {
         clock.tick(WallMs(3_600_000));
         assert_eq!(clock.tick(WallMs(1_000)), Hlc::at(WallMs(1_000)));
         let second = clock.tick(WallMs(1_000));
-        assert_eq!(second, Hlc::at(WallMs(1_000)).next(), "and goes on from there");
+        assert_eq!(second, Hlc::at(WallMs(1_000)).after(), "and goes on from there");
     }
 
     #[test]
@@ -124,7 +146,7 @@ mod tests {
         clock.observe(Hlc::at(WallMs(1_001 + AHEAD_MS_MAX)), WallMs(1_000));
         assert!(clock.tick(WallMs(1_000)) < near);
         clock.observe(near, WallMs(1_000));
-        assert_eq!(clock.tick(WallMs(1_000)), near.next());
+        assert_eq!(clock.tick(WallMs(1_000)), near.after());
     }
 
     /// This holds however often and however fast a node is restarted.

@@ -854,6 +854,8 @@ fn forward_from_pb(forward: PbForward) -> Result<Put, WireError> {
         consistency: if forward.strong { Consistency::Strong } else { Consistency::Eventual },
         w: (w > 0).then_some(w),
         stamp: (forward.stamp > 0).then_some(Hlc::from_bits(forward.stamp)),
+        // A coordinator never raises the timestamp of a forwarded write.
+        rewrites: None,
         return_body: forward.return_body,
     })
 }

@@ -489,6 +489,55 @@ fn after_a_late_attempt(broken: Broken) -> Vec<String> {
     values(&cluster.get(others[0], get_lww(3)).unwrap())
 }
 
+/// What readers see after `b` replaced `a`, and a rewrite that had read `a` came after that. The rewrite goes through a home, or through another node.
+fn after_a_late_rewrite(broken: Broken, at_home: bool) -> (Vec<String>, Option<Refusal>) {
+    let mut cluster = Cluster::of_broken(5, broken);
+    let (homes, others) = cluster.homes(&key("lww"));
+    cluster.put(homes[0], Put { w: Some(3), ..put_of("lww", "a") }).unwrap();
+    let read = cluster.get(others[0], get_lww(2)).unwrap();
+    // The clock of the node that takes `b` is behind, so that `b` comes as close to `a` as it can.
+    cluster.walls.values_mut().for_each(|wall| wall.0 -= 5_000);
+    cluster.put(homes[1], Put { w: Some(1), ..put_of("lww", "b") }).unwrap();
+    cluster.walls.values_mut().for_each(|wall| wall.0 += 5_000);
+    let (written, expires) = (read.siblings[0].hlc, Some(WallMs(2_000_000)));
+    let rewrite = Put { context: read.context, rewrites: Some(written), expires, ..put_of("lww", "a") };
+    let refused = cluster.put(if at_home { homes[0] } else { others[1] }, rewrite).err();
+    cluster.run();
+    (values(&cluster.get(others[0], get_lww(3)).unwrap()), refused)
+}
+
+#[test]
+fn a_rewrite_loses_to_what_replaced_its_value() {
+    for at_home in [true, false] {
+        let (shown, refused) = after_a_late_rewrite(Broken::default(), at_home);
+        assert_eq!(shown, ["b"]);
+        assert!(matches!(refused, Some(Refusal::StampTooLow(_))), "{refused:?}: the coordinator holds b");
+    }
+}
+
+#[test]
+fn a_rewrite_of_the_present_value_is_stored_directly_above_it() {
+    let mut cluster = Cluster::new(5);
+    let (homes, others) = cluster.homes(&key("lww"));
+    cluster.put(homes[0], put_of("lww", "a")).unwrap();
+    for (number, node) in [homes[0], others[0], homes[2], others[1]].into_iter().enumerate() {
+        let read = cluster.get(node, get_lww(2)).unwrap();
+        let (written, expires) = (read.siblings[0].hlc, Some(WallMs(2_000_000 + number as u64)));
+        let rewrite = Put { context: read.context, rewrites: Some(written), expires, ..put_of("lww", "a") };
+        cluster.put(node, rewrite).unwrap();
+        let after = cluster.get(others[0], get_lww(3)).unwrap();
+        assert_eq!((after.siblings[0].hlc, after.siblings[0].expires), (written.next(), expires));
+    }
+}
+
+#[test]
+#[cfg(feature = "mutations")]
+fn a_rewrite_that_is_stamped_like_any_write_wins_over_what_replaced_its_value() {
+    for at_home in [true, false] {
+        assert_eq!(after_a_late_rewrite(Broken::rule(Mutation::RewritesStampedNow), at_home).0, ["a"]);
+    }
+}
+
 #[test]
 #[cfg(feature = "mutations")]
 fn a_boot_that_begins_ahead_of_its_clock_stamps_ahead() {

@@ -61,6 +61,7 @@ fn put() -> Put {
         context: Some(Bytes::from_static(b"context")),
         retry: Retry::Named(WriteId::from_bytes([3; 16])),
         stamp: Some(Hlc::at(WallMs(7))),
+        rewrites: None,
         consistency: Consistency::Strong,
         w: Some(2),
         return_body: true,

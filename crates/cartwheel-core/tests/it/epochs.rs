@@ -125,6 +125,7 @@ fn a_write_that_was_forwarded_long_ago_is_not_carried_out() {
         context: None,
         retry: Retry::Named(WriteId::from_bytes([1; 16])),
         stamp: None,
+        rewrites: None,
         consistency: Consistency::Eventual,
         w: Some(1),
         return_body: false,

@@ -177,6 +177,7 @@ fn write(key: Key, content: Content, query: &Query, headers: &HeaderMap) -> Resu
         expires: None,
         context: headers::context(headers)?,
         stamp: None,
+        rewrites: None,
         retry: headers::retry(headers)?,
         consistency: query.consistency,
         w: query.w,

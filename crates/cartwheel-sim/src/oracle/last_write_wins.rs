@@ -90,9 +90,22 @@ fn order_violation(
     let first = history.write_of(shown)?;
     // Two deletes show the same: nothing.
     let is_another = |later: &Write| shown.content != Content::Tombstone || later.content != Content::Tombstone;
-    let (later, _) = known.find(|(_, later)| is_another(later) && precedes(history, &history.writes[first], later))?;
+    let original = original(history, first)?;
+    let (later, _) = known.find(|(_, later)| is_another(later) && precedes(history, original, later))?;
     let (first, later) = (history.name(first), history.name(later));
     Some(format!("{first} is shown, but {later} was invoked after {first} was acknowledged, and was acknowledged too"))
+}
+
+/// The write that a write rewrites, or that write in its turn; the write itself if it rewrites none. Nothing if it is not known which one that is, or
+/// if that one has several timestamps.
+fn original(history: &KeyHistory, index: usize) -> Option<&Write> {
+    let mut write = &history.writes[index];
+    // Each step leads to a lower timestamp.
+    while let Some(rewritten) = write.rewrites {
+        write =
+            history.writes.iter().find(|write| (write.earliest, write.latest) == (Some(rewritten), Some(rewritten)))?;
+    }
+    Some(write)
 }
 
 /// Whether a value stays: no write that may have come after it deletes it, and no write that expires may have replaced it.
@@ -105,10 +118,11 @@ fn is_permanent(history: &KeyHistory, index: usize, write: &Write) -> bool {
 /// Whether `later` must win over `first`, whatever their timestamps: `first` was acknowledged before `later` was invoked, and either no two clocks
 /// were so far apart, or the homes that made the dots of `later` held `first`.
 ///
-/// It says nothing of a write with several attempts: one that seemed to have failed may take effect later.
+/// It says nothing of a write with several attempts: one that seemed to have failed may take effect later. Nor of one that rewrites a value: it loses to
+/// whatever came after that value.
 fn precedes(history: &KeyHistory, first: &Write, later: &Write) -> bool {
     let Fate::Acknowledged { at, w, .. } = first.fate else { return false };
-    if at >= later.invoked || first.attempts > 1 {
+    if at >= later.invoked || first.attempts > 1 || later.rewrites.is_some() {
         return false;
     }
     let is_apart = history.clocks_within_us.is_some_and(|within_us| later.invoked.at_us > at.at_us + within_us);

@@ -46,6 +46,7 @@ impl Story {
             expires: None,
             id: Some(id(place)),
             shown: Shown::Writes(shown.iter().copied().collect()),
+            rewrites: None,
             shown_hlc: shown.iter().map(|&place| hlc(place)).max().unwrap_or_default(),
             invoked: self.moment(),
             attempts: 1,
@@ -213,6 +214,24 @@ fn the_last_write_wins() {
     story.read(&[0, 1]);
     story.history.reads.remove(0);
     assert_eq!(story.fails(None), Some("an lww read shows one value"));
+}
+
+#[test]
+fn a_rewrite_loses_to_what_came_after_the_value_that_it_rewrites() {
+    let mut story = Story::new(Conflict::Lww, false);
+    story.history.clocks_within_us = Some(0);
+    let first = story.write(&[]);
+    (story.history.writes[first].earliest, story.history.writes[first].latest) = (Some(hlc(first)), Some(hlc(first)));
+    let later = story.write(&[]);
+    let rewrite = story.write(&[first]);
+    story.history.writes[rewrite].rewrites = Some(hlc(first));
+    assert_eq!(story.fails(Some(&[rewrite])), Some("a later write replaces an earlier one"));
+    if let Fate::Acknowledged { hlc: stamp, .. } = &mut story.history.writes[rewrite].fate {
+        *stamp = Some(hlc(first).next());
+    }
+    assert_eq!(story.fails(Some(&[later])), None, "though the rewrite was acknowledged after it");
+    story.history.writes[later].fate = Fate::Unknown;
+    assert_eq!(story.fails(Some(&[rewrite])), None);
 }
 
 #[test]

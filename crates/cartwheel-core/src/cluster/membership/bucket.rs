@@ -91,7 +91,25 @@ impl fmt::Display for BadSettings {
 
 impl std::error::Error for BadSettings {}
 
+/// The bucket of the Redis API's database 0. That of database n is called the same with `-n` after it.
+pub const REDIS_BUCKET: &str = "redis";
+
+/// Whether a bucket is one of the Redis API's databases.
+fn is_redis(bucket: &[u8]) -> bool {
+    match bucket.strip_prefix(REDIS_BUCKET.as_bytes()) {
+        Some([]) => true,
+        Some([b'-', b'1'..=b'9', rest @ ..]) => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
 impl BucketSettings {
+    /// The settings of a bucket before any change. Redis has no siblings, so in its databases the last write wins.
+    pub fn initial(bucket: &[u8]) -> Self {
+        let conflict = if is_redis(bucket) { Conflict::Lww } else { Conflict::default() };
+        Self { conflict, ..Self::default() }
+    }
+
     /// The patch that sets all fields.
     pub fn as_patch(&self) -> SettingsPatch {
         let Self { n, r, w, conflict, sloppy, durability, max_value_bytes } = *self;
@@ -165,6 +183,22 @@ impl SettingsPatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_write_wins_in_the_databases_of_redis() {
+        for (name, conflict) in [
+            ("redis", Conflict::Lww),
+            ("redis-1", Conflict::Lww),
+            ("redis-15", Conflict::Lww),
+            ("redis-", Conflict::Siblings),
+            ("redis-0", Conflict::Siblings),
+            ("redis-1a", Conflict::Siblings),
+            ("redis1", Conflict::Siblings),
+            ("carts", Conflict::Siblings),
+        ] {
+            assert_eq!(BucketSettings::initial(name.as_bytes()).conflict, conflict, "{name}");
+        }
+    }
 
     #[test]
     fn quorums_must_lie_between_1_and_n() {

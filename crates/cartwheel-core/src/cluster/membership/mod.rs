@@ -30,7 +30,7 @@ mod snapshot;
 mod tests;
 mod view;
 
-pub use bucket::{BadSettings, BucketSettings, Conflict, Durability, SettingsPatch, VALUE_BYTES_MAX};
+pub use bucket::{BadSettings, BucketSettings, Conflict, Durability, REDIS_BUCKET, SettingsPatch, VALUE_BYTES_MAX};
 pub use check::{BadChange, check_members, planned};
 pub use codec::{DecodeError, HISTORY_VERSION};
 pub use folded::Folded;

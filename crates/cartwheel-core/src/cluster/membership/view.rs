@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::bucket::BucketSettings;
+use super::bucket::{BucketSettings, Conflict, REDIS_BUCKET};
 use super::{ChangeKind, ClusterId, History, Member, SettingsPatch, Snapshot, Strategy};
 use crate::cluster::configuration::{ConfigPhase, ConfigVersion, Configuration, Home};
 use crate::cluster::counts::{BUCKETS_MAX, ReplicaCounts};
@@ -68,6 +68,7 @@ pub struct View {
     marked_lost: BTreeSet<Home>,
     force_recovered_from: BTreeMap<PartitionId, ConfigVersion>,
     defaults: BucketSettings,
+    redis_defaults: BucketSettings,
     buckets: BTreeMap<Bytes, BucketSettings>,
     first_counts: ReplicaCounts,
     target_counts: ReplicaCounts,
@@ -171,7 +172,10 @@ impl View {
 
     /// The settings of `bucket`. A bucket need not be created.
     pub fn settings(&self, bucket: &[u8]) -> &BucketSettings {
-        self.buckets.get(bucket).unwrap_or(&self.defaults)
+        self.buckets.get(bucket).unwrap_or_else(|| match BucketSettings::initial(bucket).conflict {
+            Conflict::Siblings => &self.defaults,
+            Conflict::Lww => &self.redis_defaults,
+        })
     }
 
     /// The buckets whose settings were ever changed, by name.
@@ -316,6 +320,7 @@ impl Fold {
             marked_lost: self.marked_lost.clone(),
             force_recovered_from: self.force_recovered_from.clone(),
             defaults: BucketSettings::default(),
+            redis_defaults: BucketSettings::initial(REDIS_BUCKET.as_bytes()),
             buckets: self.buckets.clone(),
             first_counts: ReplicaCounts::new(self.first_ns.clone().into_iter().take(BUCKETS_MAX).collect()),
             target_counts: self.target_counts(),
@@ -512,7 +517,7 @@ impl Fold {
     }
 
     fn set(&mut self, name: &Bytes, patch: &SettingsPatch) -> bool {
-        let settings = self.buckets.get(name).copied().unwrap_or_default();
+        let settings = self.buckets.get(name).copied().unwrap_or_else(|| BucketSettings::initial(name));
         let Ok(settings) = patch.apply(settings) else { return false };
         if !patch.n_by_versions && patch.n.is_some() {
             self.first_ns.insert(name.clone(), settings.n);

@@ -178,6 +178,7 @@ fn put() -> BoxedStrategy<Put> {
             context,
             retry: Retry::Named(id),
             stamp,
+            rewrites: None,
             consistency,
             w,
             return_body,
