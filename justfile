@@ -13,7 +13,7 @@ check:
 
 # Run all tests.
 test:
-    cargo test --release --workspace --all-features
+    cargo test --profile checks --workspace --all-features
 
 # Build the book into target/book; installs mdBook under target if it is missing.
 book *ARGS:
@@ -34,7 +34,7 @@ replay SEED:
 
 # Search every state that reconfiguration can reach on a few nodes; takes minutes.
 search *ARGS:
-    cargo test --release -p cartwheel-sim --all-features --test it search:: -- {{ARGS}}
+    cargo test --profile checks -p cartwheel-sim --all-features --test it search:: -- {{ARGS}}
 
 # Replay the carts of 23,570 customers against a running `just dev`.
 carts *ARGS:
@@ -76,7 +76,7 @@ engine *ARGS:
 
 # Print the CPU instructions of a get and a put beside the recorded ones; --check fails if some rose by over 5%, --record records them anew.
 instructions *ARGS:
-    cargo bench -p cartwheel-core --bench instructions -- {{ARGS}}
+    cargo bench --profile checks -p cartwheel-core --bench instructions -- {{ARGS}}
 
 # Run the core's benchmarks: ring, anti-entropy exchange, instructions and scaling.
 bench:

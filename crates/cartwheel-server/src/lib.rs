@@ -5,6 +5,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod backend;
 pub mod config;
 mod control;
 mod control_queue;
@@ -12,9 +13,11 @@ pub mod data_dir;
 mod http;
 pub mod lifecycle;
 pub mod log;
+mod memory;
 mod metrics;
 mod os;
 mod peers;
+mod resp;
 pub mod serve;
 mod shard;
 mod tcp;

@@ -50,6 +50,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// Where to listen for HTTP; by default the node's address in the cluster.
     pub http_listen: Option<ListenAddr>,
+    /// Where to listen for Redis clients; by default the node's address for them in the cluster.
+    pub resp_listen: Option<ListenAddr>,
     /// Where to listen for peers; by default the node's address in the cluster.
     pub peer_listen: Option<ListenAddr>,
     /// Where to listen for administrators only, if anywhere.
@@ -102,6 +104,7 @@ impl Config {
         Ok(Self {
             dir: settings.dir.ok_or(ConfigError::NoDir)?,
             http_listen: settings.http_listen,
+            resp_listen: settings.resp_listen,
             peer_listen: settings.peer_listen,
             admin_listen: settings.admin_listen,
             insecure: settings.insecure.unwrap_or(false),

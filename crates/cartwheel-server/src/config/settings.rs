@@ -17,6 +17,11 @@ pub struct Settings {
     /// listen on all interfaces: `0.0.0.0:8080`.
     #[arg(long, value_name = "HOST:PORT", help_heading = "Listening")]
     pub http_listen: Option<ListenAddr>,
+    /// Listen on this address for Redis clients [default: the node's address for them in the cluster]
+    ///
+    /// If the default address is in use, the node serves no Redis clients and says so in its log.
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Listening")]
+    pub resp_listen: Option<ListenAddr>,
     /// Listen on this address for other nodes [default: the node's address in the cluster]
     #[arg(long, value_name = "HOST:PORT", help_heading = "Listening")]
     pub peer_listen: Option<ListenAddr>,
@@ -98,9 +103,10 @@ impl From<Durability> for cartwheel_core::cluster::membership::Durability {
 }
 
 /// The settings' names, as in the configuration file.
-pub(super) const NAMES: [&str; 23] = [
+pub(super) const NAMES: [&str; 24] = [
     "dir",
     "http_listen",
+    "resp_listen",
     "peer_listen",
     "admin_listen",
     "insecure",
@@ -131,6 +137,7 @@ impl Settings {
         match name {
             "dir" => self.dir = Some(given.path()?),
             "http_listen" => self.http_listen = Some(given.parsed()?),
+            "resp_listen" => self.resp_listen = Some(given.parsed()?),
             "peer_listen" => self.peer_listen = Some(given.parsed()?),
             "admin_listen" => self.admin_listen = Some(given.parsed()?),
             "insecure" => self.insecure = Some(given.switch()?),
@@ -154,6 +161,7 @@ impl Settings {
         match name {
             "dir" => self.dir.as_ref().map(|dir| dir.display().to_string()),
             "http_listen" => self.http_listen.as_ref().map(ToString::to_string),
+            "resp_listen" => self.resp_listen.as_ref().map(ToString::to_string),
             "peer_listen" => self.peer_listen.as_ref().map(ToString::to_string),
             "admin_listen" => self.admin_listen.as_ref().map(ToString::to_string),
             "insecure" => self.insecure.map(|is| is.to_string()),
@@ -174,6 +182,7 @@ impl Settings {
         Self {
             dir: self.dir.or(others.dir),
             http_listen: self.http_listen.or(others.http_listen),
+            resp_listen: self.resp_listen.or(others.resp_listen),
             peer_listen: self.peer_listen.or(others.peer_listen),
             admin_listen: self.admin_listen.or(others.admin_listen),
             insecure: self.insecure.or(others.insecure),

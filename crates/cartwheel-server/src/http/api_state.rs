@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::ConfigPhase;
@@ -13,71 +13,20 @@ use cartwheel_core::message::client::{Refusal, Reply, Request};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::key::Key;
-use tokio::sync::watch;
 
-use super::body::Bodies;
 use super::error::ApiError;
-use super::shortfall::QuorumRequest;
+use crate::backend::{Backend, Readiness};
 use crate::config::Durability;
 use crate::control_queue::ControlHandle;
 use crate::lifecycle::upgrade::UpgradeStatus;
 use crate::log::RateLimit;
+use crate::memory::MemoryPool;
 use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode, Waiting};
-use crate::shard::{DigestPage, DigestsRequest, HintsBoard, Place, Shards};
+use crate::shard::{DigestPage, DigestsRequest, HintsBoard, Place};
 
 /// How long nodes have to report how much they hold. Late ones are left out, and estimated.
 const SURVEY_WITHIN: Duration = Duration::from_secs(1);
-
-/// The parts of a node that the API server uses.
-#[derive(Debug)]
-pub struct Backend {
-    /// The node's identity.
-    pub local: LocalNode,
-    /// Where requests on keys go.
-    pub shards: Shards,
-    /// Where changes of settings and members go.
-    pub control: ControlHandle,
-    /// The cluster's members, ring and settings.
-    pub view: watch::Receiver<Arc<View>>,
-    /// The node's view of the other nodes' liveness.
-    pub liveness: watch::Receiver<Arc<Liveness>>,
-    /// All changes that it knows.
-    pub history: watch::Receiver<Arc<History>>,
-    /// Nodes that wait to join.
-    pub waiting: Waiting,
-    /// The configuration of each partition, as far as the node knows.
-    pub phases: watch::Receiver<Arc<Vec<ConfigPhase>>>,
-    /// The epoch, as the node sees it.
-    pub epochs: watch::Receiver<EpochStatus>,
-    /// The upgrade of the cluster, as the node sees it.
-    pub upgrade: watch::Receiver<UpgradeStatus>,
-    /// When the node acknowledges a write, for buckets that leave this to the node.
-    pub durability: Durability,
-    /// Whether the node is ready to serve.
-    pub readiness: watch::Receiver<Readiness>,
-    /// The node's connections to its peers.
-    pub board: Board,
-    /// The node's metrics.
-    pub metrics: Metrics,
-}
-
-/// Whether a node is ready to serve.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Readiness {
-    /// The node has started and waits a moment for its peers.
-    Connecting,
-    /// The node cannot store writes: its timestamps are not saved yet.
-    CannotStore,
-    /// The store has failed and is being opened again.
-    StoreFailed,
-    /// Another node of this name is the member: both joined at once, through members that did not know of each other.
-    NameTaken,
-    /// The disk has too little room to store writes. The node still serves reads, and writes for which other homes have room.
-    DiskFull,
-    /// The node serves everything.
-    Ready,
-}
 
 /// The state of the API server. Clones share it.
 #[derive(Clone, Debug)]
@@ -85,27 +34,25 @@ pub struct ApiState(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    backend: Backend,
-    values: Bodies,
-    responses: Bodies,
+    backend: Arc<Backend>,
+    values: MemoryPool,
+    responses: MemoryPool,
     opened: SystemTime,
     failures: RateLimit,
 }
 
 impl ApiState {
     /// The state for a node.
-    pub fn new(backend: Backend) -> Self {
-        let values = Bodies::new(backend.metrics.http.value_bytes.clone());
-        let responses = Bodies::new(backend.metrics.http.response_bytes.clone());
+    pub fn new(backend: Arc<Backend>) -> Self {
+        let values = MemoryPool::new(backend.metrics.http.value_bytes.clone());
+        let responses = MemoryPool::new(backend.metrics.http.response_bytes.clone());
         let failures = RateLimit::new(super::LOG_EVERY);
         Self(Arc::new(Inner { backend, values, responses, opened: SystemTime::now(), failures }))
     }
 
     /// Carries out a request on a key.
     pub(super) async fn request(&self, request: Request, place: Option<Place>) -> Result<Reply, ApiError> {
-        let requirement = QuorumRequest::of(&request.operation);
-        let outcome = self.0.backend.shards.request(request, place).await?;
-        outcome.map_err(|refusal| requirement.refused(self, refusal))
+        Ok(self.0.backend.request(request, place).await?)
     }
 
     /// Waits until the node admits a request on `key`. Returns its place, and what is left of the request's time.
@@ -113,9 +60,7 @@ impl ApiState {
     /// # Errors
     /// If it is overloaded.
     pub(super) async fn admit(&self, key: &Key, timeout: Duration) -> Result<(Place, Duration), ApiError> {
-        let begun = Instant::now();
-        let place = self.0.backend.shards.admit(key, timeout).await?;
-        Ok((place, timeout.saturating_sub(begun.elapsed())))
+        Ok(self.0.backend.admit(key, timeout).await?)
     }
 
     /// Checks that the node admits a request on any key now.
@@ -148,12 +93,12 @@ impl ApiState {
 
     /// The current view of the cluster.
     pub(super) fn view(&self) -> Arc<View> {
-        self.0.backend.view.borrow().clone()
+        self.0.backend.view()
     }
 
     /// The current liveness of the other nodes.
     pub(super) fn liveness(&self) -> Arc<Liveness> {
-        self.0.backend.liveness.borrow().clone()
+        self.0.backend.liveness()
     }
 
     /// The current status of the epoch.
@@ -202,7 +147,7 @@ impl ApiState {
 
     /// The configuration of each partition.
     pub(super) fn phases(&self) -> Arc<Vec<ConfigPhase>> {
-        self.0.backend.phases.borrow().clone()
+        self.0.backend.phases()
     }
 
     pub(super) fn control(&self) -> &ControlHandle {
@@ -222,12 +167,12 @@ impl ApiState {
     }
 
     /// The memory for arriving values.
-    pub(super) fn values(&self) -> &Bodies {
+    pub(super) fn values(&self) -> &MemoryPool {
         &self.0.values
     }
 
     /// The memory for responses.
-    pub(super) fn responses(&self) -> &Bodies {
+    pub(super) fn responses(&self) -> &MemoryPool {
         &self.0.responses
     }
 

@@ -5,9 +5,8 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
@@ -16,14 +15,16 @@ use axum::response::IntoResponse as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::service::Service;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Sleep};
 use tracing::debug;
 
-use super::connections::{OpenConnection, Serves};
 use super::head::{Framing, Head, Heads, RefusedHead};
+use super::long_response;
 use super::request_body::{self, Source};
 use super::response::{Answers, CONTINUE, LAST_CHUNK, Sends, chunk_head, encode_head};
+use crate::tcp::connections::{OpenConnection, Serves};
+use crate::tcp::read;
 
 /// How many bytes of a head are read at once.
 const HEAD_READ_BYTES: usize = 4 << 10;
@@ -115,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let Self { stream, arrived, timer, guard, .. } = self;
             let is_idle = arrived.is_empty();
             let read = std::future::poll_fn(|cx| {
-                if let Poll::Ready(read) = read_some(Pin::new(&mut *stream), cx, arrived) {
+                if let Poll::Ready(read) = read::poll_some::<HEAD_READ_BYTES, _>(Pin::new(&mut *stream), cx, arrived) {
                     return Poll::Ready(read);
                 }
                 if is_idle && guard.poll_stopping(cx).is_ready() {
@@ -165,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             while let Ok(Some(_)) = framing.decode(&mut self.arrived) {}
         }
         answers.keeps_alive &= framing.is_over() && serves != Serves::Itself && !self.guard.is_stopping();
-        let response = self.guard.track(response);
+        let response = long_response::track(&self.guard, response);
         let stays = self.respond(response, answers).await?;
         if !framing.is_over() {
             self.discard().await;
@@ -229,7 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // The response to a HEAD has no body.
         let is_head = self.arrived.starts_with(b"HEAD ");
         let answers = Answers { is_head, ..Answers::new(&Method::GET, Version::HTTP_11, false) };
-        self.respond(self.guard.track(response), answers).await?;
+        self.respond(long_response::track(&self.guard, response), answers).await?;
         self.discard().await;
         Ok(())
     }
@@ -310,7 +311,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             while discarded < DISCARDED_BYTES_MAX {
                 self.arrived.clear();
                 let Self { stream, arrived, .. } = self;
-                match std::future::poll_fn(|cx| read_some(Pin::new(&mut *stream), cx, arrived)).await {
+                match std::future::poll_fn(|cx| {
+                    read::poll_some::<HEAD_READ_BYTES, _>(Pin::new(&mut *stream), cx, arrived)
+                })
+                .await
+                {
                     Ok(0) | Err(_) => break,
                     Ok(bytes) => discarded += bytes,
                 }
@@ -326,15 +331,6 @@ where
 {
     let Ok(response) = calls.call(request).await;
     response
-}
-
-/// Reads some bytes of a head. They are copied from the stack, so that an idle connection needs no buffer.
-fn read_some<S: AsyncRead>(stream: Pin<&mut S>, cx: &mut Context<'_>, to: &mut BytesMut) -> Poll<io::Result<usize>> {
-    let mut bytes = [MaybeUninit::uninit(); HEAD_READ_BYTES];
-    let mut read = ReadBuf::uninit(&mut bytes);
-    ready!(stream.poll_read(cx, &mut read))?;
-    to.extend_from_slice(read.filled());
-    Poll::Ready(Ok(read.filled().len()))
 }
 
 /// The result of polling once; none if it is not ready.

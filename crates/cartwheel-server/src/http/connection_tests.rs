@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 
 use super::super::chunks::Chunks;
-use super::super::connections::ConnectionLimit;
 use super::*;
+use crate::tcp::connections::ConnectionLimit;
 
 /// The requests that a service has seen, as text.
 type Seen = Arc<Mutex<Vec<String>>>;

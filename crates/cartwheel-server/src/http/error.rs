@@ -6,6 +6,7 @@ use cartwheel_core::message::client::{Refusal, Shortfall};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::backend::NotDone;
 use crate::shard::Stopped;
 
 /// `{"error": "<code>", "message": "<what happened and what to do>"}` with a status and headers.
@@ -126,20 +127,6 @@ impl ApiError {
         self.status
     }
 
-    /// Adds the nodes that could not be reached, if too few replicas answered.
-    pub(super) fn unreachable(mut self, nodes: &[String]) -> Self {
-        if let Some(lack) = &mut self.lack {
-            lack.unreachable = nodes.to_vec();
-        }
-        self
-    }
-
-    /// Puts the cause before the message.
-    pub(super) fn because(mut self, cause: &str) -> Self {
-        self.message = format!("{cause} ({})", self.message);
-        self
-    }
-
     /// Closes the connection after the response.
     pub(super) fn closing(self) -> Self {
         self.with(header::CONNECTION, HeaderValue::from_static("close"))
@@ -178,6 +165,24 @@ impl From<Refusal> for ApiError {
             }
             Refusal::Overloaded => error.with(header::RETRY_AFTER, HeaderValue::from_static("1")),
             _ => error,
+        }
+    }
+}
+
+impl From<NotDone> for ApiError {
+    fn from(not_done: NotDone) -> Self {
+        match not_done {
+            NotDone::Stopped => Self::from(Stopped),
+            NotDone::Refused { refusal, cause, unreachable } => {
+                let mut error = Self::from(refusal);
+                if let Some(lack) = &mut error.lack {
+                    lack.unreachable = unreachable;
+                }
+                if let Some(cause) = cause {
+                    error.message = format!("{cause} ({})", error.message);
+                }
+                error
+            }
         }
     }
 }

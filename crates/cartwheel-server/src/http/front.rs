@@ -12,9 +12,9 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Handle;
 
-use super::connections::Serves;
 use super::error::ApiError;
 use super::{ApiState, body, guard, kv, target, watch};
+use crate::tcp::connections::Serves;
 
 /// The HTTP service for clients. Clones share one.
 ///

@@ -7,9 +7,10 @@ use cartwheel_core::value::dot::NodeId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::ApiState;
 use super::error::ApiError;
 use super::openapi::NotReady;
-use super::{ApiState, Readiness};
+use crate::backend::Readiness;
 
 /// The response of a healthy node.
 #[derive(Serialize, ToSchema)]

@@ -115,7 +115,7 @@ async fn store(api: &ApiState, parts: &Parts, body: &mut Body) -> Result<Respons
     let bytes_max = api.view().settings(key.bucket()).max_value_bytes;
     let write = write(key, Content::Tombstone, &query, &parts.headers)?;
     let lifetime = headers::lifetime(&parts.headers)?;
-    let mut reading = pin!(api.values().read(&parts.headers, body, bytes_max, query.timeout));
+    let mut reading = pin!(body::read(api.values(), &parts.headers, body, bytes_max, query.timeout));
     let (value, place) = match tokio::time::timeout(PLACE_KEPT_FOR, &mut reading).await {
         Ok(value) => (value?, Some(place)),
         Err(_) => {

@@ -9,7 +9,6 @@ mod chunks;
 mod cluster;
 mod conditions;
 mod connection;
-mod connections;
 mod digests;
 mod error;
 mod front;
@@ -18,6 +17,7 @@ mod head;
 mod headers;
 mod health;
 mod kv;
+mod long_response;
 mod members;
 mod openapi;
 mod query;
@@ -25,7 +25,6 @@ mod replicas;
 mod request_body;
 mod response;
 mod server;
-mod shortfall;
 mod show;
 mod siblings;
 mod target;
@@ -41,9 +40,10 @@ use axum::routing::{MethodRouter, any, get, post};
 
 use error::ApiError;
 
-pub use api_state::{ApiState, Backend, Readiness};
+pub use api_state::ApiState;
 pub use front::Front;
-pub use server::{serve, serve_administrators};
+pub(crate) use server::serve;
+pub use server::serve_administrators;
 
 /// The time between log lines about failed requests.
 const LOG_EVERY: Duration = Duration::from_secs(1);

@@ -13,15 +13,13 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use super::connection::{Connection, Within};
-use super::connections::{ConnectionLimit, Serves};
 use crate::metrics::HttpMetrics;
 use crate::tcp::acceptor::Acceptor;
+use crate::tcp::connections::{ConnectionLimit, Serves};
 
 /// Limits on what clients may cost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// The number of connections at once, including those reserved for administrators. Further clients wait in the system's accept queue.
-    connections_max: usize,
     /// Which requests are served.
     serves: Serves,
     /// What each connection may cost.
@@ -31,7 +29,6 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections_max: 10_000,
             serves: Serves::All,
             // A head has room for a percent-encoded key of 4096 bytes together with a context.
             within: Within { head: Duration::from_secs(75), head_bytes_max: 64 << 10, write: Duration::from_secs(30) },
@@ -44,12 +41,12 @@ const ADMINISTRATORS_MAX: usize = 128;
 /// How long the requests under way may take once the node stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
-/// Serves `calls` on `listener` with at most `connections_max` connections, counted in `metrics`, until `stop` is true and the requests
+/// Serves `calls` on `listener` with as many connections as `limit` says, counted in `metrics`, until `stop` is true and the requests
 /// under way have ended or timed out. Connections are dealt out to `threads`, each to the one that has fewest.
-pub async fn serve<S>(
+pub(crate) async fn serve<S>(
     calls: S,
     listener: TcpListener,
-    connections_max: usize,
+    limit: Arc<ConnectionLimit>,
     threads: Vec<Handle>,
     metrics: HttpMetrics,
     stop: watch::Receiver<bool>,
@@ -57,7 +54,7 @@ pub async fn serve<S>(
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    serve_within(Limits { connections_max, ..Limits::default() }, calls, listener, threads, metrics, stop).await;
+    serve_within(Limits::default(), limit, calls, listener, threads, metrics, stop).await;
 }
 
 /// Serves `calls` on the administrators' own address, where requests on keys are refused, on the calling runtime.
@@ -66,12 +63,14 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    let limits = Limits { connections_max: ADMINISTRATORS_MAX, serves: Serves::Administrators, ..Limits::default() };
-    serve_within(limits, calls, listener, vec![Handle::current()], metrics, stop).await;
+    let limits = Limits { serves: Serves::Administrators, ..Limits::default() };
+    let limit = ConnectionLimit::new(ADMINISTRATORS_MAX);
+    serve_within(limits, limit, calls, listener, vec![Handle::current()], metrics, stop).await;
 }
 
 async fn serve_within<S>(
     limits: Limits,
+    limit: Arc<ConnectionLimit>,
     calls: S,
     listener: TcpListener,
     threads: Vec<Handle>,
@@ -81,8 +80,7 @@ async fn serve_within<S>(
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    let acceptor = Acceptor::new(listener, limits.connections_max, "HTTP clients");
-    let limit = ConnectionLimit::new(limits.connections_max);
+    let acceptor = Acceptor::new(listener, limit.max(), "HTTP clients");
     let threads: Vec<_> = threads.into_iter().map(|thread| (thread, Arc::new(()))).collect();
     // Each connection holds a sender until it has ended.
     let (open, mut all_ended) = mpsc::channel::<Infallible>(1);

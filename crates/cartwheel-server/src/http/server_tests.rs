@@ -37,11 +37,23 @@ where
         + Sync
         + 'static,
 {
+    serving_at_most(1_000, calls, limits).await
+}
+
+async fn serving_at_most<S>(connections_max: usize, calls: S, limits: Limits) -> Serving
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (addr, metrics) = (listener.local_addr().unwrap(), HttpMetrics::default());
     let (stop, stopped) = watch::channel(false);
     let threads = vec![Handle::current()];
-    tokio::spawn(serve_within(limits, calls, listener, threads, metrics.clone(), stopped));
+    let limit = ConnectionLimit::new(connections_max);
+    tokio::spawn(serve_within(limits, limit, calls, listener, threads, metrics.clone(), stopped));
     Serving { addr, metrics, _stop: stop }
 }
 
@@ -347,7 +359,8 @@ async fn a_client_that_reads_nothing_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_bounded_and_further_ones_wait() {
-    let serving = serving(api(put_done(None)).0, Limits { connections_max: 2, ..Limits::default() }).await;
+    let front = Front::new(api(put_done(None)).0, Handle::current());
+    let serving = serving_at_most(2, front, Limits::default()).await;
     let (first, _) = send(&serving, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let (_second, _) = send(&serving, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut third = TcpStream::connect(serving.addr).await.unwrap();

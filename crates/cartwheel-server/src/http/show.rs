@@ -16,11 +16,11 @@ use cartwheel_core::value::state::{Content, Sibling};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::body::Bodies;
 use super::conditions::{self, Validators, Verdict};
 use super::error::ApiError;
 use super::headers::{self, CONTEXT, TTL};
 use super::siblings::{Text, ValueBody};
+use crate::memory::MemoryPool;
 
 const ACKS: HeaderName = HeaderName::from_static("cartwheel-acks");
 
@@ -67,7 +67,7 @@ struct SiblingForm {
 /// # Errors
 /// If `responses` has too little memory for it, or a condition of the request fails.
 pub(super) fn got(
-    responses: &Bodies,
+    responses: &MemoryPool,
     got: &Got,
     acks: Acks,
     request_headers: &HeaderMap,
@@ -135,11 +135,18 @@ impl Shown<'_> {
         match self {
             // What a peer stored may not be a valid header value.
             Self::Value(_, content_type) => {
-                HeaderValue::from_str(content_type).unwrap_or(HeaderValue::from_static("application/octet-stream"))
+                HeaderValue::from_str(media_type(content_type)).unwrap_or(HeaderValue::from_static(UNTYPED))
             }
             Self::Form => HeaderValue::from_static("application/json"),
         }
     }
+}
+
+/// The media type of a value that the Redis API has stored, which has none.
+const UNTYPED: &str = "application/octet-stream";
+
+const fn media_type(stored: &str) -> &str {
+    if stored.is_empty() { UNTYPED } else { stored }
 }
 
 /// The headers with the replicas that answered and the context.
@@ -190,7 +197,7 @@ fn form(got: &Got, wall: WallMs) -> Text {
         }
         match &sibling.content {
             Content::Value { bytes, content_type, content_encoding } if !sibling.is_deleted(wall) => {
-                let content_type = Some(content_type.clone());
+                let content_type = Some(media_type(content_type).to_owned());
                 let content_encoding = Some(content_encoding.clone()).filter(|encoding| !encoding.is_empty());
                 let ttl = sibling.expires.map(|expires| headers::ttl(expires, wall));
                 let form =

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use super::body::MemoryShare;
+use crate::memory::MemoryShare;
 
 /// How much of a value is encoded at once. Three bytes make four characters.
 const CHUNK_BYTES: usize = 48 << 10;
@@ -128,7 +128,7 @@ mod tests {
     use prometheus_client::metrics::gauge::Gauge;
 
     use super::*;
-    use crate::http::body::Bodies;
+    use crate::memory::MemoryPool;
 
     #[tokio::test]
     async fn a_value_is_sent_in_pieces() {
@@ -148,7 +148,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_sent_in_parts_equals_one_sent_at_once() {
-        let memory = Bodies::new(Gauge::default());
+        let memory = MemoryPool::new(Gauge::default());
         for length in [0, 1, SHORT_BYTES, SHORT_BYTES + 1, CHUNK_BYTES, CHUNK_BYTES + 2, 3 * CHUNK_BYTES + 1] {
             let value = Bytes::from((0..length).map(|at| at as u8).collect::<Vec<_>>());
             let mut text = Text::default();

@@ -7,12 +7,9 @@ use axum::http::{Request, Response, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use cartwheel_core::cluster::configuration::ConfigPhase;
-use cartwheel_core::cluster::liveness::{Liveness, PeerStatus, Status, Why};
-use cartwheel_core::control::EpochStatus;
-use cartwheel_core::message::Envelope;
+use cartwheel_core::cluster::liveness::Why;
 use cartwheel_core::message::client::{
-    Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request as KeyRequest, Retry,
+    Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request as KeyRequest, Retry, Shortfall,
 };
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
@@ -21,7 +18,6 @@ use cartwheel_core::value::state::{Content, Epoch, Sibling};
 use cartwheel_core::value::time::Now;
 use cartwheel_core::value::write_id::WriteId;
 use cartwheel_core::wire::Protocol;
-use cartwheel_storage::MemoryStore;
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use serde_json::{Value, json};
@@ -29,32 +25,12 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::*;
-use crate::control_queue;
-use crate::lifecycle::bootstrap::{self, Ports};
-use crate::lifecycle::upgrade::UpgradeStatus;
-use crate::metrics::{self, Metrics};
-use crate::os::clock::Clock;
-use crate::peers::{Board, LocalNode, Waiting};
-use crate::shard::{self, Machine, Outgoing, ShardMetrics, Shards};
+use crate::backend::Readiness;
+use crate::backend::tests::{Fixed, backend_of};
+use crate::metrics;
+use crate::shard::Machine;
 
 const ACKS: Acks = Acks { home: 2, standin: 1, zones: 3 };
-
-/// Gives every request the same response and keeps the last request.
-struct Fixed(Outcome, Arc<Mutex<Option<KeyRequest>>>);
-
-impl Machine for Fixed {
-    fn step(&mut self, _now: Now, input: Input) -> Effects {
-        let Input::Client(id, request) = input else { return Effects::default() };
-        *self.1.lock().unwrap() = Some(request);
-        Effects { replies: vec![(id, self.0.clone())], ..Effects::default() }
-    }
-}
-
-struct NoPeers;
-
-impl Outgoing for NoPeers {
-    fn send(&mut self, _to: NodeId, _messages: &[Envelope], _: Option<crate::data_dir::lineage::Mark>) {}
-}
 
 /// A response, and the request that reached the node for it.
 struct Exchange {
@@ -90,58 +66,8 @@ pub(super) fn api(outcome: Outcome) -> (ApiState, Arc<Mutex<Option<KeyRequest>>>
 }
 
 fn api_of(machine: impl Machine) -> (ApiState, watch::Sender<Readiness>) {
-    let dir = tempfile::tempdir().unwrap();
-    let nodes = bootstrap::open_or_bootstrap(&dir.path().join("d"), None, None, Ports::default()).unwrap();
-    let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
-    let view = Arc::new(bootstrap::view_of(&identity, dir.path()).unwrap());
-    let counted = ShardMetrics::default();
-    let (shard, inbox) = shard::counted_inbox(&counted).unwrap();
-    let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
-    shard::start(0, machine, disk, NoPeers, inbox, Clock::start()).unwrap();
-    let (states, readiness) = watch::channel(Readiness::Ready);
-    let member = &nodes[0].member;
-    let local = LocalNode {
-        cluster: identity.cluster,
-        cluster_name: String::new(),
-        node: member.id,
-        name: identity.name,
-        incarnation: identity.incarnation,
-        boot: 1,
-        lineage: identity.lineage,
-        opens: false,
-        peer_addr: member.peer_addr.clone(),
-        http_addr: member.http_addr.clone(),
-    };
-    let board = Board::default();
-    let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());
-    let shards = Shards::new(vec![shard], view.ring.partitions());
-    let (control, _) = control_queue::inbox();
-    let first = |partition| ConfigPhase::Stable(view.first_configuration(partition));
-    let phases = watch::channel(Arc::new(view.ring.partitions().iter().map(first).collect())).1;
-    let (_views, view) = watch::channel(view);
-    let gone = PeerStatus { status: Status::Down, since: WallMs(1_700_000_000_123), why: Why::SuspicionConfirmed };
-    let (_verdicts, liveness) = watch::channel(Arc::new(Liveness::new([(NodeId::of_name("node-3"), gone)])));
-    let waits_for = vec![NodeId::of_name("node-2")];
-    let upgrade = UpgradeStatus { waits_for, ..UpgradeStatus::default() };
-    (
-        ApiState::new(Backend {
-            local,
-            shards,
-            control,
-            view,
-            liveness,
-            epochs: watch::channel(EpochStatus::default()).1,
-            upgrade: watch::channel(upgrade).1,
-            phases,
-            history: watch::channel(Arc::default()).1,
-            waiting: Waiting::default(),
-            durability: Default::default(),
-            readiness,
-            board,
-            metrics,
-        }),
-        states,
-    )
+    let (backend, readiness) = backend_of(machine);
+    (ApiState::new(Arc::new(backend)), readiness)
 }
 
 async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
@@ -686,4 +612,28 @@ async fn a_node_that_is_not_ready_gives_the_reason() {
     assert_eq!((status, code.as_str()), (503, "unavailable"));
     let why = call(Readiness::CannotStore).await.json();
     assert!(why["message"].as_str().unwrap().contains("cannot store writes"), "{why}");
+}
+
+#[tokio::test]
+async fn a_refusal_states_its_cause() {
+    let short = || Shortfall { answered: 1, needed: 3, why: "too few replicas answered in time".to_owned() };
+    for (method, query, needs) in [
+        ("GET", "r=3", "the request needs r=3 of n=3"),
+        ("GET", "", "the bucket needs r=2 of n=3"),
+        ("GET", "consistency=strong", "a strong request needs 2 of n=3"),
+        ("PUT", "", "the bucket needs w=2 of n=3"),
+        ("PUT", "w=3&consistency=strong", "the request needs w=3 of n=3"),
+        ("DELETE", "w=1", "the request needs w=1 of n=3"),
+    ] {
+        let uri = format!("/v1/kv/b/k?{query}");
+        let (status, error) = call(method, &uri, Err(Refusal::Unavailable(short())), String::new()).await;
+        let message = format!(
+            "{needs}, but only 2 of the key's 3 homes can be reached: node-3 cannot (too few replicas answered in time: 1 of 3 replicas \
+             answered)"
+        );
+        assert_eq!(status.as_u16(), 503);
+        let expected =
+            json!({"error": "unavailable", "message": message, "needed": 3, "answered": 1, "unreachable": ["node-3"]});
+        assert_eq!(error, expected, "{method} {query}");
+    }
 }

@@ -16,9 +16,10 @@ use utoipa::ToSchema;
 use super::ApiState;
 use super::amounts::{self, Amount, Route};
 use super::error::ApiError;
-use super::members::{name_of, names};
+use super::members::names;
 use super::openapi::QueryErrors;
 use super::query::Query;
+use crate::backend::name_of;
 
 /// The transfers under way.
 #[derive(Serialize, ToSchema)]

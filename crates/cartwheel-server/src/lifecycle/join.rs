@@ -277,7 +277,12 @@ fn site_of(config: &Config) -> Result<Site, NewNodeError> {
         host: new.host.clone().unwrap_or_default(),
         peer_addr: addr(&new.peer_address, &config.peer_listen, PEERS_DEFAULT, peers)?,
         http_addr: addr(&new.http_address, &config.http_listen, HTTP_DEFAULT, http)?,
-        resp_addr: RESP_DEFAULT.to_owned(),
+        resp_addr: config
+            .resp_listen
+            .as_ref()
+            .filter(|addr| addr.is_specific())
+            .map_or(RESP_DEFAULT, ListenAddr::as_str)
+            .to_owned(),
     })
 }
 

@@ -8,6 +8,7 @@ mod hints;
 mod http;
 mod peers;
 mod process;
+mod resp;
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -19,6 +20,7 @@ use crate::peers::Board;
 use crate::shard::{HintsBoard, ShardHandle, ShardMetrics};
 
 pub use http::{HttpMetrics, KeyOperation, Outcome, Timed};
+pub use resp::RespMetrics;
 
 /// The media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -27,8 +29,10 @@ pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; chars
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// The API server's.
+    /// The HTTP API server's, and those of all requests on keys.
     pub http: HttpMetrics,
+    /// The Redis API server's.
+    pub resp: RespMetrics,
     /// The control's.
     pub liveness: LivenessMetrics,
     /// The epoch's.
@@ -46,6 +50,8 @@ impl Metrics {
         process::register(&mut registry);
         let ours = registry.sub_registry_with_prefix("cartwheel");
         http.register(ours);
+        let resp = RespMetrics::default();
+        resp.register(ours);
         let liveness = LivenessMetrics::default();
         liveness.register(ours);
         let epochs = EpochMetrics::default();
@@ -62,6 +68,7 @@ impl Metrics {
         Self {
             registry,
             http,
+            resp,
             liveness,
             epochs,
             upgrades,

@@ -1,6 +1,6 @@
 //! Checks whether a node would start, without starting it.
 
-use super::listening::{self, ADMINISTRATORS, HTTP, PEERS};
+use super::listening::{self, ADMINISTRATORS, HTTP, PEERS, RESP};
 use super::{ServeError, address};
 use crate::config::Config;
 use crate::data_dir;
@@ -38,6 +38,9 @@ pub async fn check(config: &Config) -> Result<String, ServeError> {
             }
         }
     };
+    if let Some(addr) = &config.resp_listen {
+        listening::check(RESP, Some(addr), addr.as_str(), config.insecure).await?;
+    }
     if let Some(addr) = &config.admin_listen {
         listening::check(ADMINISTRATORS, Some(addr), addr.as_str(), config.insecure).await?;
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
+use tracing::warn;
 
 use super::ServeError;
 use crate::config::ListenAddr;
@@ -10,6 +11,7 @@ use crate::config::ListenAddr;
 /// A service, and the flag that sets its address.
 pub(super) type For = (&'static str, &'static str);
 pub(super) const HTTP: For = ("HTTP", "http-listen");
+pub(super) const RESP: For = ("Redis clients", "resp-listen");
 pub(super) const ADMINISTRATORS: For = ("administrators", "admin-listen");
 pub(super) const PEERS: For = ("peers", "peer-listen");
 
@@ -23,6 +25,22 @@ pub(super) async fn listen(
     let addrs = check(of, wanted, known, insecure).await?;
     let addr = wanted.map_or(known, ListenAddr::as_str).to_owned();
     TcpListener::bind(&addrs[..]).await.map_err(|source| ServeError::Listen { what: of.0, addr, flag: of.1, source })
+}
+
+/// Listens for Redis clients. An address that was not asked for may be in use, by a Redis server for example; then the node serves no Redis clients.
+pub(super) async fn listen_for_redis_clients(
+    wanted: Option<&ListenAddr>,
+    known: &str,
+    insecure: bool,
+) -> Result<Option<TcpListener>, ServeError> {
+    match listen(RESP, wanted, known, insecure).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if wanted.is_some() => Err(error),
+        Err(error) => {
+            warn!(addr = known, %error, "serving no Redis clients: free the address, or choose another with --resp-listen");
+            Ok(None)
+        }
+    }
 }
 
 /// Resolves and checks the addresses on which [`listen`] would listen.

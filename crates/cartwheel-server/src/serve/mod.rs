@@ -27,16 +27,18 @@ use cartwheel_core::value::dot::{NodeId, Since};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::wire::context::ClusterKey;
 use cartwheel_storage::FjallStore;
+use futures_util::future::{LocalBoxFuture, OptionFuture};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use crate::backend::{Backend, Readiness};
 use crate::config::Config;
 use crate::control::{self, other_members};
 use crate::control_queue;
 use crate::data_dir::lineage::Mark;
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch, SeenBoots};
-use crate::http::{self, ApiState, Backend, Front, Readiness};
+use crate::http::{self, ApiState, Front};
 use crate::lifecycle::bootstrap::{self, BootstrapError};
 use crate::lifecycle::upgrade::{Upgrade, UpgradeStatus};
 use crate::lifecycle::{join, renew};
@@ -44,24 +46,34 @@ use crate::metrics::Metrics;
 use crate::os::clock::{self, Clock};
 use crate::os::random::{self, NoRandomness};
 use crate::peers::{self, Inbound, KnownPeers, LocalNode, Peers, Retired, Unwelcome, Waiting, Welcome};
+use crate::resp::{self, RespApi};
 use crate::shard::disk::Disk;
 use crate::shard::reserve::{self, Reserve, ReserveOptions};
 use crate::shard::unsynced::{OsBoot, loss_floor};
 use crate::shard::{self, Running, ShardMetrics, Shards};
+use crate::tcp::connections::ConnectionLimit;
 use api_shutdown::ApiShutdown;
 pub use checking::check;
 pub use error::ServeError;
 use leave::LeaveReason;
-use listening::{ADMINISTRATORS, HTTP, PEERS, listen, shown};
+use listening::{ADMINISTRATORS, HTTP, PEERS, listen, listen_for_redis_clients, shown};
 use store_dir::StoreDir;
 
 /// Serves a node until `stopped` completes with the reason to stop, or until the node has left its cluster.
 ///
 /// # Errors
 /// If the node cannot be started, or fails.
-pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>) -> Result<(), ServeError> {
+///
+/// It returns a future of a fixed type, so that a node is compiled with this crate and not once more with each caller.
+pub fn serve<'a>(
+    config: &'a Config,
+    stopped: LocalBoxFuture<'a, &'static str>,
+) -> LocalBoxFuture<'a, Result<(), ServeError>> {
+    Box::pin(run(config, stopped))
+}
+
+async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> Result<(), ServeError> {
     clock::follow_test_offset().map_err(|source| ServeError::System { what: "follow the test's clock", source })?;
-    let mut stopped = Box::pin(stopped);
     tokio::select! {
         prepared = join::prepare(config) => prepared?,
         why = &mut stopped => {
@@ -106,6 +118,8 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     let connections_max = descriptors::share_out();
     // Before the boot is counted: an address in use should cost nothing.
     let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
+    let resp_listener =
+        listen_for_redis_clients(config.resp_listen.as_ref(), &member.resp_addr, config.insecure).await?;
     let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
     let admin_listener = match &config.admin_listen {
         Some(addr) => Some(listen(ADMINISTRATORS, Some(addr), addr.as_str(), config.insecure).await?),
@@ -233,7 +247,7 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
     let (http_stop_sender, http_stop) = watch::channel(false);
     let http_metrics = metrics.http.clone();
     let control = control_handle;
-    let api = ApiState::new(Backend {
+    let backend = Arc::new(Backend {
         local,
         shards: shards.clone(),
         control,
@@ -249,16 +263,25 @@ pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>)
         board,
         metrics,
     });
-    let front = Front::new(api, Handle::current());
+    let front = Front::new(ApiState::new(backend.clone()), Handle::current());
     if let Some(listener) = admin_listener {
         info!(addr = shown(&listener), "serving administrators");
         let (front, metrics, stop) = (front.clone(), http_metrics.clone(), http_stop.clone());
         tokio::spawn(http::serve_administrators(front, listener, metrics, stop));
     }
     let threads = shards.threads();
-    let http = tokio::spawn(http::serve(front, http_listener, connections_max.http, threads, http_metrics, http_stop));
-    let api_shutdown = ApiShutdown::new(http, http_stop_sender, drained.clone(), unserved_sender);
-    info!(node = %member.name, http_addr, peer_addr, boot, "serving");
+    // An idle connection of either API makes room for one of the other.
+    let clients = ConnectionLimit::new(connections_max.clients);
+    let resp_addr = resp_listener.as_ref().map_or_else(|| "none".to_owned(), shown);
+    let resp_api = RespApi::new(backend, clients.max());
+    let resp = resp_listener
+        .map(|listener| resp::serve(resp_api, listener, clients.clone(), threads.clone(), http_stop.clone()));
+    let http = http::serve(front, http_listener, clients, threads, http_metrics, http_stop);
+    let serving = tokio::spawn(async {
+        let _ = tokio::join!(http, OptionFuture::from(resp));
+    });
+    let api_shutdown = ApiShutdown::new(serving, http_stop_sender, drained.clone(), unserved_sender);
+    info!(node = %member.name, http_addr, resp_addr, peer_addr, boot, "serving");
 
     let ended = tokio::select! {
         why = stopped => { info!(reason = why, "stopping"); Ok(()) }

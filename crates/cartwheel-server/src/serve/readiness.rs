@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::error;
 
-use crate::http::Readiness;
+use crate::backend::Readiness;
 use crate::shard;
 
 /// How long a starting node waits for connections to its peers before it is ready without them, ...

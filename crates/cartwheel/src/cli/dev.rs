@@ -23,6 +23,11 @@ pub struct DevArgs {
     /// The default is 8080. An existing cluster keeps its ports by default.
     #[arg(long, value_name = "PORT")]
     pub http_base: Option<u16>,
+    /// Serve Redis clients of node i on this port plus i.
+    ///
+    /// The default is 6380. An existing cluster keeps its ports by default. A node whose default port is in use serves no Redis clients.
+    #[arg(long, value_name = "PORT")]
+    pub resp_base: Option<u16>,
     /// Listen for peers of node i on this port plus i.
     ///
     /// The default is 7400. An existing cluster keeps its ports by default.
@@ -38,8 +43,8 @@ impl DevArgs {
         let default = Ports::default();
         Ports {
             http_base: self.http_base.unwrap_or(default.http_base),
+            resp_base: self.resp_base.unwrap_or(default.resp_base),
             peer_base: self.peer_base.unwrap_or(default.peer_base),
-            ..default
         }
     }
 }

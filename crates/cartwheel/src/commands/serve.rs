@@ -26,7 +26,7 @@ pub async fn run(args: Box<ServeArgs>) -> Result<(), Failure> {
     unknown_variables(&environment).for_each(|warning| warn!("{warning}"));
     let parent = if stop_with_stdin { Parent::HoldsStdin } else { Parent::Unwatched };
     let stopped = signals::stop(parent).map_err(no_signals)?;
-    serve::serve(&config, stopped).await.map_err(Failure::other)
+    serve::serve(&config, Box::pin(stopped)).await.map_err(Failure::other)
 }
 
 /// Reopens the log on SIGHUP from here on. Without a handler, SIGHUP would end the process.

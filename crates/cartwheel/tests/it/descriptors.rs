@@ -28,9 +28,10 @@ fn idle_clients_do_not_use_up_all_file_descriptors() {
     cluster.restart_with_files(2, FILES);
     let endpoint = cluster.endpoint(2);
     let pid = get(&endpoint, "/healthz").json()["pid"].as_u64().unwrap();
-    let addr = endpoint.strip_prefix("http://").unwrap();
+    let addrs = [endpoint.strip_prefix("http://").unwrap().to_owned(), cluster.redis_addr(2)];
     // More than half of the limit. Connections that the node does not accept wait in the system's queue.
-    let idle: Vec<TcpStream> = (0..FILES - 60).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    let idle: Vec<TcpStream> =
+        addrs.iter().cycle().take(FILES as usize - 60).map(|addr| TcpStream::connect(addr).unwrap()).collect();
     let open = open_files(pid);
     assert!((FILES as usize / 2..FILES as usize * 3 / 4).contains(&open), "{open} of {FILES} files are open");
     let written = put(&cluster.endpoint(1), "/v1/kv/b/k?w=3", "v");

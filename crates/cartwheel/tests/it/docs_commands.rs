@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Commands of these pages that are not run here, with the reason.
 const LEFT_OUT: [(&str, &str); 2] = [
     ("cargo run --release -- dev", "the cluster is started by the test itself, by the same `cartwheel dev`"),
-    ("cargo test --release --workspace --all-features", "it runs this test"),
+    ("cargo test --profile checks --workspace --all-features", "it runs this test"),
 ];
 
 /// A block of commands, and the output shown for it, if any.
@@ -94,16 +94,28 @@ fn run(page: &str) {
     symlink(CARTWHEEL, bin.join("cartwheel")).unwrap();
     symlink(cluster.node_dir(1).parent().unwrap(), work.join("cartwheel-data")).unwrap();
     let port = |node: u16| cluster.endpoint(node).rsplit(':').next().unwrap().to_owned();
-    let ports: Vec<(String, String)> =
-        (1..=3).map(|node| (format!(":{}", 8080 + node), format!(":{}", port(node)))).collect();
+    let redis_port = |node: u16| cluster.redis_addr(node).rsplit(':').next().unwrap().to_owned();
+    let ports: Vec<(String, String)> = (1..=3)
+        .flat_map(|node| {
+            let http = (format!(":{}", 8080 + node), format!(":{}", port(node)));
+            [http, (format!("-p {}", 6380 + node), format!("-p {}", redis_port(node)))]
+        })
+        .collect();
     let to_real = |text: &str| ports.iter().fold(text.to_owned(), |text, (shown, real)| text.replace(shown, real));
     let to_shown = |text: &str| ports.iter().fold(text.to_owned(), |text, (shown, real)| text.replace(real, shown));
 
+    let has_redis_cli = Command::new("redis-cli").arg("--version").output().is_ok();
+    if !has_redis_cli {
+        println!("skipped: the commands of redis-cli, which is not installed");
+    }
     // The whole page is one script, so that variables persist. Each block writes to its own files.
     let mut script = String::from("set -e\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n");
     let blocks = blocks(page);
     for (number, block) in blocks.iter().enumerate() {
-        let is_left_out = |line: &str| LEFT_OUT.iter().any(|(command, _)| line.trim().starts_with(command));
+        let is_left_out = |line: &str| {
+            let is_missing = line.trim().starts_with("redis-cli") && !has_redis_cli;
+            is_missing || LEFT_OUT.iter().any(|(command, _)| line.trim().starts_with(command))
+        };
         let commands: Vec<&str> = block.commands.lines().filter(|line| !is_left_out(line)).collect();
         script += &to_real(&format!("{{ :\n{}\n}} > ../out-{number} 2> ../err-{number}\n", commands.join("\n")));
     }

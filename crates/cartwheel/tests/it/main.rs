@@ -22,6 +22,8 @@ mod load;
 mod members;
 mod mixed_load;
 mod processes;
+mod redis;
+mod redis_clients;
 mod rolling;
 mod shell;
 mod simulate;

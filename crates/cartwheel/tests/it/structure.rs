@@ -26,11 +26,12 @@ const CORE: [&str; 17] = [
 ];
 
 /// The rooms of the server, from the lowest up.
-const SERVER: [&str; 13] = [
+const SERVER: [&str; 16] = [
     "os",
     "config",
     "log",
     "tcp",
+    "memory",
     "data_dir",
     "shard",
     "control_queue",
@@ -38,7 +39,9 @@ const SERVER: [&str; 13] = [
     "control",
     "lifecycle",
     "metrics",
+    "backend",
     "http",
+    "resp",
     "serve",
 ];
 

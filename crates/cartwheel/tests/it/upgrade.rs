@@ -28,6 +28,11 @@ const SETS: usize = 6;
 const WRITERS: usize = 2;
 const ADDS: usize = 15;
 
+/// The option by which a profile compiles without optimizing.
+fn unoptimized(profile: &str) -> String {
+    format!("--config={profile}.opt-level=0")
+}
+
 /// Compiles the newer build. It is not optimized, because that would take several times as long.
 fn newer_build() -> PathBuf {
     if PRETENDS {
@@ -38,6 +43,9 @@ fn newer_build() -> PathBuf {
     let built = Command::new(cargo)
         .args(["build", "--locked", "--package", "cartwheel", "--bin", "cartwheel", "--profile", "dev", "--target-dir"])
         .arg(&target)
+        .args(
+            ["profile.dev", "profile.dev.package.cartwheel-core", "profile.dev.package.cartwheel-sim"].map(unoptimized),
+        )
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("CARTWHEEL_PRETEND_NEXT", "1")
         .envs([("CARGO_PROFILE_DEV_DEBUG", "0"), ("CARGO_INCREMENTAL", "0")])

@@ -18,12 +18,13 @@ use cartwheel_core::value::dot::NodeId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::ApiState;
 use super::amounts::{self, Amount, Route};
 use super::buckets::read_change;
 use super::error::ApiError;
 use super::openapi::ChangeErrors;
 use super::query::Query;
-use super::{ApiState, Readiness};
+use crate::backend::{Readiness, name_of};
 use crate::config::ListenAddr;
 
 /// Changes to make together, or not at all.
@@ -336,11 +337,6 @@ fn waiting(api: &ApiState, view: &View, name: &str) -> Result<Member, ApiError> 
 
 pub(super) fn names(view: &View, homes: &[Home]) -> Vec<String> {
     homes.iter().map(|home| name_of(view, home.node)).collect()
-}
-
-/// A node's name, or its id if it is no longer a member.
-pub(super) fn name_of(view: &View, node: NodeId) -> String {
-    view.member(node).map_or_else(|| node.to_string(), |known| known.member.name.clone())
 }
 
 /// The partitions with their present and target homes.

@@ -14,6 +14,7 @@ use crate::cli::DevArgs;
 use crate::terminal::output;
 use crate::terminal::signals;
 use crate::terminal::table::table;
+use cartwheel_core::cluster::membership::Member;
 use cartwheel_server::lifecycle::bootstrap::{self, BootstrapError, NodeDir, Site};
 use cartwheel_server::lifecycle::renew::{self, RenewError};
 use child::Child;
@@ -97,8 +98,8 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     if is_new {
         // Checked before the bootstrap, which would fix these ports in the cluster's data.
         for number in 1..=args.nodes.unwrap_or(bootstrap::NODES_DEFAULT) {
-            let Site { http_addr, peer_addr, .. } = args.ports().site(number)?;
-            check_free(&bootstrap::name_of(number), &http_addr, &peer_addr, "bootstrapped")?;
+            let Site { http_addr, resp_addr, peer_addr, .. } = args.ports().site(number)?;
+            check_free(args, &bootstrap::name_of(number), [&http_addr, &resp_addr, &peer_addr], "bootstrapped")?;
         }
     }
     for name in renew::renew_missing(&args.dir)? {
@@ -109,9 +110,10 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     let known = bootstrap::open_or_bootstrap(&args.dir, args.nodes, args.shards, args.ports())?;
     let nodes = with_addresses(args, &known)?;
     for node in nodes.iter().filter(|_| !is_new) {
-        check_free(&node.member.name, &node.member.http_addr, &node.member.peer_addr, "started")?;
+        let Member { name, http_addr, resp_addr, peer_addr, .. } = &node.member;
+        check_free(args, name, [http_addr, resp_addr, peer_addr], "started")?;
     }
-    let flags = address_flags(&known, &nodes);
+    let flags = address_flags(args, &known, &nodes);
     let mut children = Vec::new();
     for (node, flags) in nodes.iter().zip(flags) {
         match Child::start(node, &args.tuning, &flags) {
@@ -136,12 +138,17 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     ended
 }
 
-/// Checks that a node's addresses are free. If the node's own process met the error, it would only appear in a log.
-fn check_free(name: &str, http_addr: &str, peer_addr: &str, begun: &'static str) -> Result<(), DevError> {
-    for (addr, flag) in [(http_addr, "--http-base"), (peer_addr, "--peer-base")] {
-        if let Err(source) = TcpListener::bind(addr) {
+/// Checks that a node's addresses for HTTP, Redis clients and peers are free. If the node's own process met the error, it would only appear in
+/// a log. The default port for Redis clients may be in use, by a Redis server for example: then the node serves none.
+fn check_free(args: &DevArgs, name: &str, addrs: [&str; 3], begun: &'static str) -> Result<(), DevError> {
+    for (addr, flag) in addrs.into_iter().zip(["--http-base", "--resp-base", "--peer-base"]) {
+        let Err(source) = TcpListener::bind(addr) else { continue };
+        if flag != "--resp-base" || args.resp_base.is_some() {
             return Err(DevError::PortTaken { name: name.to_owned(), addr: addr.to_owned(), flag, begun, source });
         }
+        output::note(format_args!(
+            "note: {addr} is in use, so {name} serves no Redis clients; choose other ports with {flag}"
+        ));
     }
     Ok(())
 }
@@ -153,6 +160,9 @@ fn with_addresses(args: &DevArgs, known: &[NodeDir]) -> Result<Vec<NodeDir>, Dev
         if args.http_base.is_some() {
             node.member.http_addr = site.http_addr;
         }
+        if args.resp_base.is_some() {
+            node.member.resp_addr = site.resp_addr;
+        }
         if args.peer_base.is_some() {
             node.member.peer_addr = site.peer_addr;
         }
@@ -162,13 +172,25 @@ fn with_addresses(args: &DevArgs, known: &[NodeDir]) -> Result<Vec<NodeDir>, Dev
 }
 
 /// The flags that give each node its own new addresses and those of its peers; empty if no address has changed.
-fn address_flags(known: &[NodeDir], nodes: &[NodeDir]) -> Vec<Vec<String>> {
+fn address_flags(args: &DevArgs, known: &[NodeDir], nodes: &[NodeDir]) -> Vec<Vec<String>> {
     let seeds: Vec<&str> = nodes.iter().map(|node| node.member.peer_addr.as_str()).collect();
-    let flags = |node: &NodeDir| {
-        let (http, peers) = (&node.member.http_addr, &node.member.peer_addr);
-        vec![format!("--http-listen={http}"), format!("--peer-listen={peers}"), format!("--seed={}", seeds.join(","))]
+    let has_moved = |(before, after): (&NodeDir, &NodeDir)| {
+        (&before.member.http_addr, &before.member.peer_addr) != (&after.member.http_addr, &after.member.peer_addr)
     };
-    if known == nodes { vec![Vec::new(); nodes.len()] } else { nodes.iter().map(flags).collect() }
+    let have_moved = known.iter().zip(nodes).any(has_moved);
+    let flags = |node: &NodeDir| {
+        let Member { http_addr, resp_addr, peer_addr, .. } = &node.member;
+        let mut flags = Vec::new();
+        if have_moved {
+            flags.extend([format!("--http-listen={http_addr}"), format!("--peer-listen={peer_addr}")]);
+            flags.push(format!("--seed={}", seeds.join(",")));
+        }
+        if args.resp_base.is_some() {
+            flags.push(format!("--resp-listen={resp_addr}"));
+        }
+        flags
+    };
+    nodes.iter().map(flags).collect()
 }
 
 /// Reports when all nodes are ready and when a node dies; returns when no node is left.
@@ -224,16 +246,18 @@ fn nodes_table(nodes: &[NodeDir], children: &[Child]) -> String {
     let rows = nodes.iter().zip(children).map(|(NodeDir { member, .. }, child)| {
         let http = format!("http://{}", member.http_addr);
         let (pid, log) = (child.pid().to_string(), child.log().display().to_string());
-        [member.name.clone(), http, member.peer_addr.clone(), pid, log]
+        [member.name.clone(), http, member.peer_addr.clone(), pid, log, member.resp_addr.clone()]
     });
-    table(["NODE", "HTTP", "PEERS", "PID", "LOG"], rows)
+    table(["NODE", "HTTP", "PEERS", "PID", "LOG", "REDIS"], rows)
 }
 
 fn print_examples(nodes: &[NodeDir]) {
     let (first, last) = (&nodes[0].member.http_addr, &nodes[nodes.len() - 1].member.http_addr);
+    let redis_port = nodes[0].member.resp_addr.rsplit(':').next().unwrap_or_default();
     output::say(format_args!("\nall {} nodes are ready. Try, in another terminal:\n", nodes.len()));
     output::say(format_args!("  curl -i -X PUT -d 'hello' http://{first}/v1/kv/greetings/world"));
     output::say(format_args!("  curl -i http://{last}/v1/kv/greetings/world"));
+    output::say(format_args!("  redis-cli -p {redis_port} set greeting hello"));
     output::say("\nCtrl-C stops all nodes.");
 }
 
@@ -254,7 +278,7 @@ mod tests {
             let known = bootstrap::open_or_bootstrap(&args.dir, args.nodes, args.shards, args.ports()).unwrap();
             let nodes = with_addresses(&args, &known).unwrap();
             let member = nodes[1].member.clone();
-            (member.http_addr, member.peer_addr, address_flags(&known, &nodes)[1].join(" "))
+            (member.http_addr, member.peer_addr, address_flags(&args, &known, &nodes)[1].join(" "))
         };
         let at = |http: u16, peers: u16| (format!("127.0.0.1:{http}"), format!("127.0.0.1:{peers}"));
         let (http, peers, flags) = begin(&["--nodes", "2", "--http-base", "20000"]);
@@ -269,5 +293,6 @@ mod tests {
             flags,
             "--http-listen=127.0.0.1:21002 --peer-listen=127.0.0.1:22002 --seed=127.0.0.1:22001,127.0.0.1:22002"
         );
+        assert_eq!(begin(&["--resp-base", "23000"]).2, "--resp-listen=127.0.0.1:23002");
     }
 }

@@ -93,6 +93,11 @@ impl Cluster {
         format!("http://127.0.0.1:{}", self.http_base + number)
     }
 
+    /// The address of node `number` for Redis clients.
+    pub fn redis_addr(&self, number: u16) -> String {
+        format!("127.0.0.1:{}", self.http_base + 8 + number)
+    }
+
     /// The addresses of all nodes.
     pub fn endpoints(&self) -> Vec<String> {
         (1..=3).map(|number| self.endpoint(number)).collect()
@@ -244,8 +249,16 @@ impl Drop for Cluster {
 }
 
 /// The flags of `cartwheel dev` for these base ports.
-fn at(http_base: u16, peer_base: u16) -> [String; 4] {
-    ["--http-base".to_owned(), http_base.to_string(), "--peer-base".to_owned(), peer_base.to_string()]
+fn at(http_base: u16, peer_base: u16) -> [String; 6] {
+    let flag = |name: &str| name.to_owned();
+    [
+        flag("--http-base"),
+        http_base.to_string(),
+        flag("--peer-base"),
+        peer_base.to_string(),
+        flag("--resp-base"),
+        (peer_base + 4).to_string(),
+    ]
 }
 
 /// The status of a GET; `None` without an answer.
@@ -271,7 +284,7 @@ fn gone(pid: Pid) -> bool {
     true
 }
 
-/// Base ports for HTTP and peers. The three ports after each are free, and no other test of this process tries them.
+/// Base ports for HTTP and peers; that for Redis clients is four above the latter. The three ports after each are free, and no other test of this process tries them.
 pub fn free_bases() -> (u16, u16) {
     /// The offset of this process's first port, and the number of ports tried since: tests that run side by side must not find the same
     /// ports free.
@@ -279,8 +292,8 @@ pub fn free_bases() -> (u16, u16) {
     static TRIED: AtomicU32 = AtomicU32::new(0);
     loop {
         let start = *START.get_or_init(|| getrandom::u32().unwrap() % 18_000);
-        let base = 12_000 + ((start + TRIED.fetch_add(8, Ordering::Relaxed)) % 18_000) as u16;
-        if (base..=base + 7).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+        let base = 12_000 + ((start + TRIED.fetch_add(12, Ordering::Relaxed)) % 18_000) as u16;
+        if (base..=base + 11).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return (base, base + 4);
         }
     }

@@ -3,17 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, HttpBody};
-use axum::response::Response;
-use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
 /// How many connections above the maximum are accepted for requests about the node itself.
@@ -22,12 +17,10 @@ const RESERVED_MAX: usize = 64;
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// How often to check for an idle connection.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
-/// Responses from this size on may take long to be read. Meanwhile the connection is not idle.
-const LONG_BYTES: u64 = 32 << 10;
 
 /// Which requests are served on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Serves {
+pub(crate) enum Serves {
     /// Everything.
     All,
     /// One request, and none on keys: there are too many connections.
@@ -39,9 +32,9 @@ pub(super) enum Serves {
 /// The connections with their clients, by number.
 type Connections = BTreeMap<u64, (Option<IpAddr>, Arc<State>)>;
 
-/// The connections to one address.
+/// The connections of clients that have one limit, whichever API they use.
 #[derive(Debug)]
-pub(super) struct ConnectionLimit {
+pub(crate) struct ConnectionLimit {
     /// The maximum, without the reserved connections.
     max: usize,
     max_in_all: usize,
@@ -67,7 +60,7 @@ const BUSY: u64 = u64::MAX;
 
 /// An open connection. It counts until its last clone is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct OpenConnection(Arc<Inner>);
+pub(crate) struct OpenConnection(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -79,21 +72,26 @@ struct Inner {
 
 impl ConnectionLimit {
     /// At most `connections_max` connections, some of which are reserved for administrators.
-    pub(super) fn new(connections_max: usize) -> Arc<Self> {
+    pub(crate) fn new(connections_max: usize) -> Arc<Self> {
         let max = connections_max - RESERVED_MAX.min(connections_max / 4);
         let (begun, numbers, stopping) = (Instant::now(), AtomicU64::new(0), AtomicBool::new(false));
         Arc::new(Self { max, max_in_all: connections_max, begun, numbers, stopping, connections: Mutex::default() })
     }
 
+    /// The most connections at once.
+    pub(crate) const fn max(&self) -> usize {
+        self.max_in_all
+    }
+
     /// Waits until there is room for another connection; meanwhile closes idle ones.
-    pub(super) async fn room(&self) {
+    pub(crate) async fn room(&self) {
         while !self.has_room() {
             tokio::time::sleep(CHECK_EVERY).await;
         }
     }
 
     /// Lets connections end after the request that they serve, and idle ones at once.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.lock().values().for_each(|(_, state)| state.waits.wake());
     }
@@ -108,7 +106,7 @@ impl ConnectionLimit {
     }
 
     /// Registers a connection from a client that is served as `serves` says, or less if it is one too many.
-    pub(super) fn register(self: &Arc<Self>, client: Option<IpAddr>, serves: Serves) -> OpenConnection {
+    pub(crate) fn register(self: &Arc<Self>, client: Option<IpAddr>, serves: Serves) -> OpenConnection {
         let mut connections = self.lock();
         let leaving = connections.values().filter(|(_, state)| state.closing.load(Ordering::Relaxed)).count();
         let is_one_too_many = connections.len() - leaving >= self.max && !self.evict_idle(&connections);
@@ -150,42 +148,33 @@ impl ConnectionLimit {
 
 impl OpenConnection {
     /// Which requests are served on it.
-    pub(super) fn serves(&self) -> Serves {
+    pub(crate) fn serves(&self) -> Serves {
         self.0.serves
     }
 
     /// Marks the connection as busy: a request has arrived.
-    pub(super) fn set_busy(&self) {
+    pub(crate) fn set_busy(&self) {
         self.0.state.idle_since.store(BUSY, Ordering::Relaxed);
     }
 
     /// Whether the connection is to end.
-    pub(super) fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.0.of.stopping.load(Ordering::SeqCst)
     }
 
     /// Waits until the connection, which waits for a request, is to end.
-    pub(super) fn poll_stopping(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_stopping(&self, cx: &Context<'_>) -> Poll<()> {
         self.0.state.waits.register(cx.waker());
         if self.is_stopping() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn set_idle(&self) {
+    /// Marks the connection as idle: it waits for a request.
+    pub(crate) fn set_idle(&self) {
         self.0.state.idle_since.store(self.0.of.now(), Ordering::Relaxed);
     }
 
-    /// Marks the connection as idle: now for a short response, or once a long one is sent.
-    pub(super) fn track(&self, response: Response) -> Response {
-        if response.body().size_hint().lower() < LONG_BYTES && response.body().size_hint().upper().is_some() {
-            self.set_idle();
-            return response;
-        }
-        let connection = self.clone();
-        response.map(|body| Body::new(Long { body, connection }))
-    }
-
     /// Completes when the connection is to be closed and is still idle.
-    pub(super) async fn evicted(&self) {
+    pub(crate) async fn evicted(&self) {
         loop {
             self.0.state.notify.notified().await;
             if self.0.state.idle_since.load(Ordering::Relaxed) != BUSY {
@@ -199,34 +188,5 @@ impl OpenConnection {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.of.lock().remove(&self.number);
-    }
-}
-
-/// The body of a long response. When it is dropped, its connection is idle again.
-struct Long {
-    body: Body,
-    connection: OpenConnection,
-}
-
-impl HttpBody for Long {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for Long {
-    fn drop(&mut self) {
-        self.connection.set_idle();
     }
 }

@@ -10,9 +10,7 @@ use cartwheel_core::ring::quorum::majority;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::key::Key;
 
-use super::ApiState;
-use super::error::ApiError;
-use super::members::name_of;
+use super::{Backend, NotDone, name_of};
 
 /// What a request needs from a key's replicas.
 #[derive(Clone, Debug)]
@@ -47,17 +45,17 @@ impl QuorumRequest {
         (count.into(), format!("{source} needs {name}={count} of n={n}"))
     }
 
-    /// The error for a refusal.
-    pub(super) fn refused(&self, api: &ApiState, refusal: Refusal) -> ApiError {
-        let (Refusal::Unavailable(_) | Refusal::Unverified(_)) = &refusal else { return ApiError::from(refusal) };
-        let (view, phases) = (api.view(), api.phases());
+    /// Explains a refusal.
+    pub(super) fn refused(&self, node: &Backend, refusal: Refusal) -> NotDone {
+        let (Refusal::Unavailable(_) | Refusal::Unverified(_)) = &refusal else { return refusal.into() };
+        let (view, phases) = (node.view(), node.phases());
         let settings = view.settings(self.key.bucket());
         let homes = homes_of(&self.key, &view, &phases);
         // Stand-ins help eventual requests if the bucket is sloppy.
         let may_stand_in = settings.sloppy && !self.is_strong;
         let others = view.members().filter(|known| may_stand_in && !known.leaving && known.member.weight > 0);
         let requirement: BTreeSet<NodeId> = homes.iter().copied().chain(others.map(|known| known.member.id)).collect();
-        let is_out_of_reach = |node: &NodeId| is_out_of_reach(api, *node);
+        let is_out_of_reach = |other: &NodeId| is_out_of_reach(node, *other);
         let mut unreachable: Vec<String> =
             requirement.iter().filter(|node| is_out_of_reach(node)).map(|&node| name_of(&view, node)).collect();
         unreachable.sort();
@@ -70,11 +68,7 @@ impl QuorumRequest {
             homes_in_reach: homes.iter().filter(|node| !is_out_of_reach(node)).count(),
             unreachable: &unreachable,
         };
-        let error = ApiError::from(refusal).unreachable(&unreachable);
-        match facts.cause() {
-            Some(cause) => error.because(&cause),
-            None => error,
-        }
+        NotDone::Refused { refusal, cause: facts.cause(), unreachable }
     }
 }
 
@@ -85,9 +79,9 @@ fn homes_of(key: &Key, view: &View, phases: &[ConfigPhase]) -> Vec<NodeId> {
     phases.get(partition.index()).map(homes).unwrap_or_default()
 }
 
-fn is_out_of_reach(api: &ApiState, node: NodeId) -> bool {
-    let is_cut_off = || api.board().get(node).is_some_and(|peer| !peer.link().connected);
-    node != api.local().node && (api.liveness().status(node) != Status::Alive || is_cut_off())
+fn is_out_of_reach(node: &Backend, other: NodeId) -> bool {
+    let is_cut_off = || node.board.get(other).is_some_and(|peer| !peer.link().connected);
+    other != node.local.node && (node.liveness().status(other) != Status::Alive || is_cut_off())
 }
 
 /// The facts from which the cause is derived.
@@ -131,10 +125,6 @@ fn listed(names: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_core::message::client::Shortfall;
-    use serde_json::json;
-
-    use super::super::tests::call;
     use super::*;
 
     fn cause(needed: usize, data_nodes: usize, homes: (usize, usize), unreachable: &[&str]) -> Option<String> {
@@ -160,28 +150,5 @@ mod tests {
         assert!(cause(2, 5, (2, 3), &["a", "b", "c"]).unwrap().ends_with("a, b and c cannot"));
         assert_eq!(cause(2, 3, (3, 3), &[]), None, "the homes are slow");
         assert_eq!(cause(2, 5, (3, 3), &["a"]), None, "a is not a home, and all homes can be reached");
-    }
-
-    #[tokio::test]
-    async fn a_refusal_states_its_cause() {
-        let short = || Shortfall { answered: 1, needed: 3, why: "too few replicas answered in time".to_owned() };
-        for (method, query, needs) in [
-            ("GET", "r=3", "the request needs r=3 of n=3"),
-            ("GET", "", "the bucket needs r=2 of n=3"),
-            ("GET", "consistency=strong", "a strong request needs 2 of n=3"),
-            ("PUT", "", "the bucket needs w=2 of n=3"),
-            ("PUT", "w=3&consistency=strong", "the request needs w=3 of n=3"),
-            ("DELETE", "w=1", "the request needs w=1 of n=3"),
-        ] {
-            let uri = format!("/v1/kv/b/k?{query}");
-            let (status, error) = call(method, &uri, Err(Refusal::Unavailable(short())), String::new()).await;
-            let message = format!(
-                "{needs}, but only 2 of the key's 3 homes can be reached: node-3 cannot (too few replicas answered in time: 1 of 3 replicas \
-                 answered)"
-            );
-            assert_eq!(status.as_u16(), 503);
-            let expected = json!({"error": "unavailable", "message": message, "needed": 3, "answered": 1, "unreachable": ["node-3"]});
-            assert_eq!(error, expected, "{method} {query}");
-        }
     }
 }

@@ -1,0 +1,141 @@
+//! The node behind its API servers: what they ask, and how they explain what was refused.
+
+pub mod ring;
+mod shortfall;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cartwheel_core::cluster::configuration::ConfigPhase;
+use cartwheel_core::cluster::liveness::Liveness;
+use cartwheel_core::cluster::membership::{History, View};
+use cartwheel_core::control::EpochStatus;
+use cartwheel_core::message::client::{Refusal, Reply, Request};
+use cartwheel_core::value::dot::NodeId;
+use cartwheel_core::value::key::Key;
+use tokio::sync::watch;
+
+use crate::config::Durability;
+use crate::control_queue::ControlHandle;
+use crate::lifecycle::upgrade::UpgradeStatus;
+use crate::metrics::Metrics;
+use crate::peers::{Board, LocalNode, Waiting};
+use crate::shard::{Place, Shards};
+use shortfall::QuorumRequest;
+
+/// The parts of a node that its API servers use.
+#[derive(Debug)]
+pub struct Backend {
+    /// The node's identity.
+    pub local: LocalNode,
+    /// Where requests on keys go.
+    pub shards: Shards,
+    /// Where changes of settings and members go.
+    pub control: ControlHandle,
+    /// The cluster's members, ring and settings.
+    pub view: watch::Receiver<Arc<View>>,
+    /// The node's view of the other nodes' liveness.
+    pub liveness: watch::Receiver<Arc<Liveness>>,
+    /// All changes that it knows.
+    pub history: watch::Receiver<Arc<History>>,
+    /// Nodes that wait to join.
+    pub waiting: Waiting,
+    /// The configuration of each partition, as far as the node knows.
+    pub phases: watch::Receiver<Arc<Vec<ConfigPhase>>>,
+    /// The epoch, as the node sees it.
+    pub epochs: watch::Receiver<EpochStatus>,
+    /// The upgrade of the cluster, as the node sees it.
+    pub upgrade: watch::Receiver<UpgradeStatus>,
+    /// When the node acknowledges a write, for buckets that leave this to the node.
+    pub durability: Durability,
+    /// Whether the node is ready to serve.
+    pub readiness: watch::Receiver<Readiness>,
+    /// The node's connections to its peers.
+    pub board: Board,
+    /// The node's metrics.
+    pub metrics: Metrics,
+}
+
+/// Whether a node is ready to serve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Readiness {
+    /// The node has started and waits a moment for its peers.
+    Connecting,
+    /// The node cannot store writes: its timestamps are not saved yet.
+    CannotStore,
+    /// The store has failed and is being opened again.
+    StoreFailed,
+    /// Another node of this name is the member: both joined at once, through members that did not know of each other.
+    NameTaken,
+    /// The disk has too little room to store writes. The node still serves reads, and writes for which other homes have room.
+    DiskFull,
+    /// The node serves everything.
+    Ready,
+}
+
+/// Why a request on a key was not carried out, or may not have been.
+#[derive(Clone, Debug)]
+pub enum NotDone {
+    /// It was refused.
+    Refused {
+        /// By the protocol.
+        refusal: Refusal,
+        /// Why too few replicas answered, if that is so and the node knows it.
+        cause: Option<String>,
+        /// The nodes that the request needed and that cannot be reached.
+        unreachable: Vec<String>,
+    },
+    /// The node is stopping. A write may yet appear.
+    Stopped,
+}
+
+impl From<Refusal> for NotDone {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused { refusal, cause: None, unreachable: Vec::new() }
+    }
+}
+
+impl Backend {
+    /// Carries out a request on a key.
+    ///
+    /// # Errors
+    /// If it is refused, or the node stops.
+    pub async fn request(&self, request: Request, place: Option<Place>) -> Result<Reply, NotDone> {
+        let requirement = QuorumRequest::of(&request.operation);
+        let outcome = self.shards.request(request, place).await.map_err(|_| NotDone::Stopped)?;
+        outcome.map_err(|refusal| requirement.refused(self, refusal))
+    }
+
+    /// Waits until the node admits a request on `key`. Returns its place, and what is left of the request's time.
+    ///
+    /// # Errors
+    /// If it is overloaded.
+    pub async fn admit(&self, key: &Key, timeout: Duration) -> Result<(Place, Duration), Refusal> {
+        let begun = Instant::now();
+        let place = self.shards.admit(key, timeout).await?;
+        Ok((place, timeout.saturating_sub(begun.elapsed())))
+    }
+
+    /// The current view of the cluster.
+    pub fn view(&self) -> Arc<View> {
+        self.view.borrow().clone()
+    }
+
+    /// The current liveness of the other nodes.
+    pub fn liveness(&self) -> Arc<Liveness> {
+        self.liveness.borrow().clone()
+    }
+
+    /// The configuration of each partition.
+    pub fn phases(&self) -> Arc<Vec<ConfigPhase>> {
+        self.phases.borrow().clone()
+    }
+}
+
+/// A node's name, or its id if it is no longer a member.
+pub fn name_of(view: &View, node: NodeId) -> String {
+    view.member(node).map_or_else(|| node.to_string(), |known| known.member.name.clone())
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
