@@ -13,6 +13,9 @@ pub struct CompareArgs {
     /// Measure this store only.
     #[arg(long, value_enum)]
     pub store: Option<StoreName>,
+    /// The protocols over which Cartwheel is measured, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["http"])]
+    pub protocol: Vec<ProtocolName>,
     /// The workloads, separated by commas.
     #[arg(long, value_enum, ignore_case = true, value_delimiter = ',', default_values = ["a", "b", "c", "w"])]
     pub workload: Vec<Workload>,
@@ -84,6 +87,16 @@ pub enum StoreName {
     Redis,
 }
 
+/// A protocol of Cartwheel's clients.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProtocolName {
+    /// HTTP.
+    Http,
+    /// The Redis protocol.
+    Resp,
+}
+
 /// A mix of reads and writes. The letters of the first three are YCSB's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
 pub enum Workload {
@@ -126,4 +139,5 @@ Examples:
   cartwheel bench compare
   cartwheel bench compare --workload w --durability fsync --rounds 5 --json compare.json --svg compare.svg
   cartwheel bench compare --rate 2000
+  cartwheel bench compare --protocol http,resp
   cartwheel bench compare --store cartwheel --workload c --r 1 --seconds 20";

@@ -14,6 +14,7 @@ const WAIT_FOR: &[u8] = b"1";
 #[derive(Debug)]
 pub(super) enum StoreClient {
     Cartwheel(CartwheelClient),
+    CartwheelResp(RespClient),
     Redis(RedisClient),
 }
 
@@ -24,6 +25,13 @@ pub(super) struct CartwheelClient {
     bucket: String,
     get_query: String,
     put_query: String,
+    request: Vec<u8>,
+}
+
+/// A client of one node of Cartwheel, over the Redis protocol.
+#[derive(Debug)]
+pub(super) struct RespClient {
+    wire: Wire,
     request: Vec<u8>,
 }
 
@@ -43,6 +51,7 @@ impl StoreClient {
     pub(super) async fn get(&mut self, key: &str) -> Result<(), OperationError> {
         match self {
             Self::Cartwheel(client) => client.get(key).await,
+            Self::CartwheelResp(client) => client.get(key).await,
             Self::Redis(client) => client.get(key).await,
         }
     }
@@ -51,6 +60,7 @@ impl StoreClient {
     pub(super) async fn put(&mut self, key: &str, value: &[u8]) -> Result<(), OperationError> {
         match self {
             Self::Cartwheel(client) => client.put(key, value).await,
+            Self::CartwheelResp(client) => client.put(key, value).await,
             Self::Redis(client) => client.put(key, value).await,
         }
     }
@@ -86,6 +96,32 @@ impl CartwheelClient {
     }
 }
 
+impl RespClient {
+    /// A client of a database. Its bucket says how many replicas a read waits for.
+    pub(super) fn new(address: String, database: u32, timeout: Duration) -> Self {
+        let mut select = Vec::new();
+        resp::command(&mut select, &[b"SELECT", database.to_string().as_bytes()]);
+        Self { wire: Wire::new(address, timeout + GRACE).greeting(select, b"+OK\r\n"), request: Vec::new() }
+    }
+
+    async fn get(&mut self, key: &str) -> Result<(), OperationError> {
+        self.request.clear();
+        resp::command(&mut self.request, &[b"GET", key.as_bytes()]);
+        self.wire.call(&self.request, found).await?
+    }
+
+    async fn put(&mut self, key: &str, value: &[u8]) -> Result<(), OperationError> {
+        self.request.clear();
+        resp::command(&mut self.request, &[b"SET", key.as_bytes(), value]);
+        let check = |bytes: &[u8]| -> Parsed<Result<(), OperationError>> {
+            let Some((reply, length)) = resp::reply(bytes)? else { return Ok(None) };
+            let outcome = if let Reply::Status(_) = reply { Ok(()) } else { Err(error(reply)?) };
+            Ok(Some((outcome, length)))
+        };
+        self.wire.call(&self.request, check).await?
+    }
+}
+
 impl RedisClient {
     /// A client of the masters at `addresses`, each with its part of the slots.
     pub(super) fn new(addresses: &[String], timeout: Duration) -> Self {
@@ -100,17 +136,8 @@ impl RedisClient {
     async fn get(&mut self, key: &str) -> Result<(), OperationError> {
         self.request.clear();
         resp::command(&mut self.request, &[b"GET", key.as_bytes()]);
-        let check = |bytes: &[u8]| -> Parsed<Result<(), OperationError>> {
-            let Some((reply, length)) = resp::reply(bytes)? else { return Ok(None) };
-            let outcome = match reply {
-                Reply::Bulk(_) => Ok(()),
-                Reply::Nil => Err(OperationError("not found".to_owned())),
-                reply => Err(error(reply)?),
-            };
-            Ok(Some((outcome, length)))
-        };
         let master = redis::master_of(key, self.masters.len());
-        self.masters[master].call(&self.request, check).await?
+        self.masters[master].call(&self.request, found).await?
     }
 
     /// Sends both commands at once, as Redis clients do that pipeline them, and waits for both replies.
@@ -138,6 +165,17 @@ impl RedisClient {
 fn failure(status: u16, body: &[u8]) -> OperationError {
     let code: String = code(body).unwrap_or("without an error code").chars().take(CODE_CHARS_MAX).collect();
     OperationError(format!("{status} {code}"))
+}
+
+/// Checks the reply to a read of a key, which must have a value.
+fn found(bytes: &[u8]) -> Parsed<Result<(), OperationError>> {
+    let Some((reply, length)) = resp::reply(bytes)? else { return Ok(None) };
+    let outcome = match reply {
+        Reply::Bulk(_) => Ok(()),
+        Reply::Nil => Err(OperationError("not found".to_owned())),
+        reply => Err(error(reply)?),
+    };
+    Ok(Some((outcome, length)))
 }
 
 /// The first word of an error reply, such as `MOVED`.

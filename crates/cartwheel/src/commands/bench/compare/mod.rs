@@ -26,8 +26,8 @@ use super::local::{self, LocalError};
 use crate::cli::Durability;
 use crate::terminal::output;
 pub use args::CompareArgs;
-use args::StoreName;
-use client::{CartwheelClient, StoreClient};
+use args::{ProtocolName, StoreName};
+use client::{CartwheelClient, RespClient, StoreClient};
 use driver::Load;
 use plan::Case;
 use redis::RedisCluster;
@@ -72,7 +72,8 @@ async fn compare(args: &CompareArgs, dir: &Path, running: &mut Running) -> Resul
     let mut report = CompareReport::new(args, keys.name());
     running.start(args, dir, &mut report).await?;
     let stores: Vec<StoreName> = report.stores.iter().map(|info| info.store).collect();
-    let cases = plan::cases(&stores, &distinct(&args.workload), &distinct(&args.durability), &distinct(&args.r));
+    let (protocols, workloads) = (distinct(&args.protocol), distinct(&args.workload));
+    let cases = plan::cases(&stores, &protocols, &workloads, &distinct(&args.durability), &distinct(&args.r));
     let bar = progress_bar(cases.len() as u64 * u64::from(args.rounds));
     running.fill(args, &bar).await?;
     let mut runs = vec![Vec::new(); cases.len()];
@@ -108,6 +109,29 @@ fn clients(cluster: &LocalCluster, args: &CompareArgs, durability: Durability, r
     addresses.map(client).map(StoreClient::Cartwheel).collect()
 }
 
+/// Clients of a database of Cartwheel, spread over the nodes.
+fn resp_clients(cluster: &LocalCluster, args: &CompareArgs, durability: Durability, r: Option<u8>) -> Vec<StoreClient> {
+    let (timeout, database) = (Duration::from_millis(args.timeout_ms), database(durability, r.unwrap_or(nodes::R)));
+    let addresses = cluster.resp_addresses().iter().cycle().take(args.connections as usize);
+    let client = |address: &String| RespClient::new(address.clone(), database, timeout);
+    addresses.map(client).map(StoreClient::CartwheelResp).collect()
+}
+
+/// The numbers of replicas for which there are databases.
+fn resp_rs(args: &CompareArgs) -> Vec<u8> {
+    if !args.protocol.contains(&ProtocolName::Resp) {
+        return Vec::new();
+    }
+    // A workload of writes alone uses that with the usual number.
+    distinct(&[&args.r[..], &[nodes::R]].concat())
+}
+
+/// The database with these settings. Commands of Redis cannot say how many replicas a read waits for, so there is one for each number.
+fn database(durability: Durability, r: u8) -> u32 {
+    let first = if durability == Durability::Fsync { 0 } else { 4 };
+    first + u32::from(r)
+}
+
 fn bucket(durability: Durability) -> String {
     format!("compare-{}", nodes::name(durability))
 }
@@ -124,7 +148,11 @@ impl Running {
             let cluster = self.cartwheel.insert(LocalCluster::start(dir, NODES, args.shards)?);
             cluster.wait().await?;
             for durability in distinct(&args.durability) {
-                cluster.set_bucket(&bucket(durability), "lww", durability).await?;
+                cluster.set_bucket(&bucket(durability), "lww", durability, nodes::R).await?;
+                for r in resp_rs(args) {
+                    let bucket = format!("redis-{}", database(durability, r));
+                    cluster.set_bucket(&bucket, "lww", durability, r).await?;
+                }
             }
             let (version, processes) = (env!("CARGO_PKG_VERSION").to_owned(), cluster.pids().len());
             report.stores.push(StoreInfo { store: StoreName::Cartwheel, version, processes });
@@ -153,7 +181,12 @@ impl Running {
         if let Some(cluster) = &self.cartwheel {
             for durability in distinct(&args.durability) {
                 bar.set_message("filling Cartwheel");
-                driver::fill(clients(cluster, args, durability, None), args.keys, bytes).await?;
+                if args.protocol.contains(&ProtocolName::Http) {
+                    driver::fill(clients(cluster, args, durability, None), args.keys, bytes).await?;
+                }
+                for r in resp_rs(args) {
+                    driver::fill(resp_clients(cluster, args, durability, Some(r)), args.keys, bytes).await?;
+                }
             }
         }
         if let Some(cluster) = &self.redis {
@@ -175,7 +208,11 @@ impl Running {
         match case.store {
             StoreName::Cartwheel => {
                 let Some(cluster) = &self.cartwheel else { return Ok(RunFigures::default()) };
-                driver::run(load, clients(cluster, args, case.durability, case.r), cluster.pids()).await
+                let clients = match case.protocol {
+                    Some(ProtocolName::Resp) => resp_clients(cluster, args, case.durability, case.r),
+                    _ => clients(cluster, args, case.durability, case.r),
+                };
+                driver::run(load, clients, cluster.pids()).await
             }
             StoreName::Redis => {
                 let Some(cluster) = &mut self.redis else { return Ok(RunFigures::default()) };

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::args::{StoreName, Workload};
+use super::args::{ProtocolName, StoreName, Workload};
 use super::redis::appendfsync;
 use crate::cli::Durability;
 use crate::commands::bench::local::nodes;
@@ -11,6 +11,8 @@ use crate::commands::bench::local::nodes;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub(super) struct Case {
     pub(super) store: StoreName,
+    /// The protocol over which Cartwheel is used; none for Redis.
+    pub(super) protocol: Option<ProtocolName>,
     pub(super) workload: Workload,
     /// The durability of Cartwheel's bucket. Redis has the setting that is compared with it.
     pub(super) durability: Durability,
@@ -21,11 +23,12 @@ pub(super) struct Case {
 impl Case {
     /// The name in a table.
     pub(super) fn name(&self) -> String {
-        let Self { store, workload, durability, r } = self;
+        let Self { store, protocol, workload, durability, r } = self;
         match store {
             StoreName::Cartwheel => {
                 let r = r.map(|r| format!(" R={r}")).unwrap_or_default();
-                format!("{workload:?} Cartwheel {}{r}", nodes::name(*durability))
+                let protocol = if *protocol == Some(ProtocolName::Resp) { " RESP" } else { "" };
+                format!("{workload:?} Cartwheel{protocol} {}{r}", nodes::name(*durability))
             }
             StoreName::Redis => format!("{workload:?} Redis {}", appendfsync(*durability)),
         }
@@ -39,16 +42,28 @@ impl Case {
 }
 
 /// The cases in the order of a report: those that are compared stand together.
-pub(super) fn cases(stores: &[StoreName], workloads: &[Workload], durabilities: &[Durability], rs: &[u8]) -> Vec<Case> {
+pub(super) fn cases(
+    stores: &[StoreName],
+    protocols: &[ProtocolName],
+    workloads: &[Workload],
+    durabilities: &[Durability],
+    rs: &[u8],
+) -> Vec<Case> {
     let mut cases = Vec::new();
     for &durability in durabilities {
         for &workload in workloads {
             for &store in stores {
-                let case = |r| Case { store, workload, durability, r };
-                if store == StoreName::Cartwheel && workload.read_share() > 0.0 {
-                    cases.extend(rs.iter().map(|&r| case(Some(r))));
-                } else {
-                    cases.push(case(None));
+                let case = |protocol, r| Case { store, protocol, workload, durability, r };
+                if store == StoreName::Redis {
+                    cases.push(case(None, None));
+                    continue;
+                }
+                for &protocol in protocols {
+                    if workload.read_share() > 0.0 {
+                        cases.extend(rs.iter().map(|&r| case(Some(protocol), Some(r))));
+                    } else {
+                        cases.push(case(Some(protocol), None));
+                    }
                 }
             }
         }
@@ -69,7 +84,8 @@ mod tests {
     #[test]
     fn reads_run_with_each_r_and_writes_once_beside_redis() {
         let stores = [StoreName::Cartwheel, StoreName::Redis];
-        let found = cases(&stores, &[Workload::B, Workload::W], &[Durability::Fsync, Durability::Os], &[1, 2]);
+        let (http, both) = ([ProtocolName::Http], [ProtocolName::Http, ProtocolName::Resp]);
+        let found = cases(&stores, &http, &[Workload::B, Workload::W], &[Durability::Fsync, Durability::Os], &[1, 2]);
         let names: Vec<String> = found.iter().map(Case::name).collect();
         let expected = [
             "B Cartwheel fsync R=1",
@@ -83,6 +99,10 @@ mod tests {
             "W Cartwheel os",
             "W Redis everysec",
         ];
+        assert_eq!(names, expected);
+        let found_with_both = cases(&stores[..1], &both, &[Workload::B, Workload::W], &[Durability::Os], &[1]);
+        let names: Vec<String> = found_with_both.iter().map(Case::name).collect();
+        let expected = ["B Cartwheel os R=1", "B Cartwheel RESP os R=1", "W Cartwheel os", "W Cartwheel RESP os"];
         assert_eq!(names, expected);
         let beside: Vec<usize> = (0..found.len()).filter(|&at| found[at].is_redis_beside(&found[1])).collect();
         assert_eq!(beside, [2]);

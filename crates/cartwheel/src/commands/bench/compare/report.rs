@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::args::{CompareArgs, StoreName};
+use super::args::{CompareArgs, ProtocolName, StoreName};
 use super::plan::Case;
 use crate::commands::bench::local::nodes;
 use crate::commands::bench::stats::{Stats, median};
@@ -252,16 +252,16 @@ impl CompareReport {
         let mut series: Vec<String> = Vec::new();
         let mut groups: Vec<BarGroup> = Vec::new();
         for CaseReport { case, median, .. } in &self.cases {
-            let name = match (case.store, case.r) {
-                (StoreName::Cartwheel, Some(r)) => format!("Cartwheel, reads with R={r}"),
-                (StoreName::Cartwheel, None) => "Cartwheel".to_owned(),
-                (StoreName::Redis, _) => title(StoreName::Redis).to_owned(),
+            let store = match case.protocol {
+                Some(ProtocolName::Resp) => "Cartwheel over RESP",
+                Some(ProtocolName::Http) | None => title(case.store),
             };
+            let name = case.r.map_or_else(|| store.to_owned(), |r| format!("{store}, reads with R={r}"));
             // Writes do not depend on R: their bar stands first.
-            let is_write = case.store == StoreName::Cartwheel && case.r.is_none() && !series.is_empty();
-            let at = match series.iter().position(|known| *known == name) {
+            let of_reads = format!("{store}, ");
+            let is_it = |known: &String| *known == name || case.r.is_none() && known.starts_with(&of_reads);
+            let at = match series.iter().position(is_it) {
                 Some(at) => at,
-                None if is_write => 0,
                 None => {
                     series.push(name);
                     series.len() - 1
@@ -305,22 +305,24 @@ mod tests {
 
     #[test]
     fn ratios_are_of_runs_in_the_same_round() {
-        let plan = plan::cases(&[StoreName::Cartwheel, StoreName::Redis], &[Workload::A], &[Durability::Os], &[1]);
+        let stores = [StoreName::Cartwheel, StoreName::Redis];
+        let plan = plan::cases(&stores, &[ProtocolName::Http], &[Workload::A], &[Durability::Os], &[1]);
         let runs = [vec![run(10.0), run(30.0), run(90.0)], vec![run(10.0), run(10.0), run(10.0)]];
         let found = cases(&plan, &runs);
         assert_eq!(found.iter().map(|case| case.cpu_ratio_to_redis).collect::<Vec<_>>(), [Some(3.0), None]);
         assert_eq!(found[0].median, run(30.0));
-        let alone = plan::cases(&[StoreName::Cartwheel], &[Workload::A], &[Durability::Os], &[1]);
+        let alone = plan::cases(&stores[..1], &[ProtocolName::Http], &[Workload::A], &[Durability::Os], &[1]);
         assert_eq!(cases(&alone, &runs)[0].cpu_ratio_to_redis, None);
     }
 
     #[test]
     fn the_bars_of_writes_stand_beside_those_of_redis() {
         let stores = [StoreName::Cartwheel, StoreName::Redis];
-        let plan = plan::cases(&stores, &[Workload::A, Workload::W], &[Durability::Fsync], &[1, 2]);
-        let runs: Vec<_> = (1..).map(|us| vec![run(f64::from(us))]).take(plan.len()).collect();
+        let (http, both) = ([ProtocolName::Http], [ProtocolName::Http, ProtocolName::Resp]);
+        let plan = plan::cases(&stores, &http, &[Workload::A, Workload::W], &[Durability::Fsync], &[1, 2]);
+        let runs: Vec<_> = (1..=6).map(|us| vec![run(f64::from(us))]).collect();
         let mut report = CompareReport::empty();
-        report.cases = cases(&plan, &runs);
+        report.cases = cases(&plan, &runs[..plan.len()]);
         let bars = report.bars();
         assert_eq!(bars.series, ["Cartwheel, reads with R=1", "Cartwheel, reads with R=2", "Redis Cluster"]);
         assert_eq!(
@@ -330,6 +332,11 @@ mod tests {
                 ("W fsync".to_owned(), vec![Some(4.0), None, Some(5.0)]),
             ]
         );
+        let plan = plan::cases(&stores, &both, &[Workload::A, Workload::W], &[Durability::Fsync], &[1]);
+        report.cases = cases(&plan, &runs[..plan.len()]);
+        let bars = report.bars();
+        assert_eq!(bars.series, ["Cartwheel, reads with R=1", "Cartwheel over RESP, reads with R=1", "Redis Cluster"]);
+        assert_eq!(bars.groups[1], ("W fsync".to_owned(), vec![Some(4.0), Some(5.0), Some(6.0)]));
     }
 
     impl CompareReport {

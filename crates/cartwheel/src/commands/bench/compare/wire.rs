@@ -22,13 +22,20 @@ pub(super) type Parsed<T> = Result<Option<(T, usize)>, Malformed>;
 pub(super) struct Wire {
     address: String,
     timeout: Duration,
+    /// What a new connection sends first, and the reply that it must have.
+    greeting: Option<(Vec<u8>, &'static [u8])>,
     stream: Option<TcpStream>,
     received: Vec<u8>,
 }
 
 impl Wire {
     pub(super) fn new(address: String, timeout: Duration) -> Self {
-        Self { address, timeout, stream: None, received: Vec::with_capacity(BUFFER_BYTES) }
+        Self { address, timeout, greeting: None, stream: None, received: Vec::with_capacity(BUFFER_BYTES) }
+    }
+
+    /// The same, with a request that each connection begins with, and its reply.
+    pub(super) fn greeting(self, request: Vec<u8>, reply: &'static [u8]) -> Self {
+        Self { greeting: Some((request, reply)), ..self }
     }
 
     pub(super) fn address(&self) -> &str {
@@ -57,7 +64,7 @@ impl Wire {
     async fn exchange<T>(&mut self, request: &[u8], parse: impl Fn(&[u8]) -> Parsed<T>) -> Result<T, TransportError> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
-            none => none.insert(connect(&self.address).await.ok_or(TransportError::Connect)?),
+            none => none.insert(connect(&self.address, self.greeting.as_ref()).await.ok_or(TransportError::Connect)?),
         };
         stream.write_all(request).await.map_err(|_| TransportError::Closed)?;
         self.received.clear();
@@ -76,8 +83,16 @@ impl Wire {
     }
 }
 
-async fn connect(address: &str) -> Option<TcpStream> {
-    let stream = TcpStream::connect(address).await.ok()?;
+async fn connect(address: &str, greeting: Option<&(Vec<u8>, &'static [u8])>) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
     stream.set_nodelay(true).ok()?;
+    if let Some((request, expected)) = greeting {
+        stream.write_all(request).await.ok()?;
+        let mut reply = vec![0; expected.len()];
+        stream.read_exact(&mut reply).await.ok()?;
+        if reply != *expected {
+            return None;
+        }
+    }
     Some(stream)
 }

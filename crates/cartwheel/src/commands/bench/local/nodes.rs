@@ -12,9 +12,9 @@ use crate::cli::Durability;
 use crate::commands::bench::connection::Endpoint;
 use crate::commands::bench::servers::{self, Servers};
 
-/// The replicas of a key, those that a read waits for, and those that a write waits for.
+/// The replicas of a key, those that a read usually waits for, and those that a write waits for.
 const N: u8 = 3;
-const R: u8 = 2;
+pub(in crate::commands::bench) const R: u8 = 2;
 const W: u8 = 2;
 
 /// Nodes under `cartwheel dev`.
@@ -22,6 +22,7 @@ const W: u8 = 2;
 pub(in crate::commands::bench) struct LocalCluster {
     dev: ServerProcess,
     addresses: Vec<String>,
+    resp_addresses: Vec<String>,
     pids: Vec<u32>,
 }
 
@@ -31,8 +32,8 @@ impl LocalCluster {
     /// # Errors
     /// If the process cannot be started.
     pub(in crate::commands::bench) fn start(dir: &Path, nodes: u16, shards: Option<u32>) -> Result<Self, LocalError> {
-        // Node i, from 1, has the ports base + i and base + nodes + i.
-        let base = free_ports(2 * nodes + 1, 0)?;
+        // Node i, from 1, has the ports base + i, base + nodes + i and base + 2 * nodes + i.
+        let base = free_ports(3 * nodes + 1, 0)?;
         let executable = std::env::current_exe().map_err(|error| LocalError::Io("find this executable", error))?;
         let mut command = Command::new(executable);
         command.args(["dev", "--dir"]).arg(dir.join("nodes")).args(["--nodes", &nodes.to_string()]).args([
@@ -40,13 +41,16 @@ impl LocalCluster {
             &base.to_string(),
             "--peer-base",
             &(base + nodes).to_string(),
+            "--resp-base",
+            &(base + 2 * nodes).to_string(),
         ]);
         if let Some(shards) = shards {
             command.args(["--shards", &shards.to_string()]);
         }
         let dev = ServerProcess::start("`cartwheel dev`".to_owned(), command, dir.join("dev.log"))?;
-        let addresses = (1..=nodes).map(|number| format!("127.0.0.1:{}", base + number)).collect();
-        Ok(Self { dev, addresses, pids: Vec::new() })
+        let addresses = |base: u16| (1..=nodes).map(|number| format!("127.0.0.1:{}", base + number)).collect();
+        let (addresses, resp_addresses) = (addresses(base), addresses(base + 2 * nodes));
+        Ok(Self { dev, addresses, resp_addresses, pids: Vec::new() })
     }
 
     /// Waits until the nodes are ready.
@@ -65,7 +69,7 @@ impl LocalCluster {
         Ok(())
     }
 
-    /// Creates a bucket with three replicas of each key, where a read and a write wait for two.
+    /// Creates a bucket with three replicas of each key, where a read waits for `r` of them and a write for two.
     ///
     /// # Errors
     /// If the nodes refuse its settings.
@@ -74,10 +78,11 @@ impl LocalCluster {
         bucket: &str,
         conflict: &str,
         durability: Durability,
+        r: u8,
     ) -> Result<(), LocalError> {
         let change = BucketChange {
             n: Some(N),
-            r: Some(R),
+            r: Some(r),
             w: Some(W),
             conflict: Some(conflict.to_owned()),
             durability: Some(name(durability).to_owned()),
@@ -97,6 +102,11 @@ impl LocalCluster {
 
     pub(in crate::commands::bench) fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// The addresses for Redis clients.
+    pub(in crate::commands::bench) fn resp_addresses(&self) -> &[String] {
+        &self.resp_addresses
     }
 
     pub(in crate::commands::bench) fn endpoints(&self) -> Vec<Endpoint> {

@@ -17,7 +17,7 @@ use cartwheel_sim::placement::imbalance::{self, ImbalancePoint, ImbalanceSetting
 use super::connection::{Connection, Endpoint};
 use super::job::{Job, JobSettings};
 use super::keys::Keys;
-use super::local::nodes::LocalCluster;
+use super::local::nodes::{self, LocalCluster};
 use super::local::{self, LocalError};
 use super::route::Route;
 use super::servers::Servers;
@@ -129,7 +129,7 @@ async fn measure_all(
         (SIBLINGS_BUCKET, "siblings", Durability::Fsync),
     ];
     for (bucket, conflict, durability) in buckets {
-        cluster.set_bucket(bucket, conflict, durability).await?;
+        cluster.set_bucket(bucket, conflict, durability, nodes::R).await?;
     }
     let (route, members) = Route::fetch(&cluster.client()?).await?;
     let setup = Setup { args, endpoints: cluster.endpoints().into(), route: Arc::new(route), members };
