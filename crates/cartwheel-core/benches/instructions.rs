@@ -1,9 +1,9 @@
 //! CPU instructions per get and put of the protocol core, beside those recorded in `instructions.txt`.
 //!
 //! ```sh
-//! cargo bench -p cartwheel-core --bench instructions              # prints both
-//! cargo bench -p cartwheel-core --bench instructions -- --check   # fails if a case has risen by over 5%
-//! cargo bench -p cartwheel-core --bench instructions -- --record  # records what is measured
+//! cargo bench --profile checks -p cartwheel-core --bench instructions              # prints both
+//! cargo bench --profile checks -p cartwheel-core --bench instructions -- --check   # fails if a case has risen by over 5%
+//! cargo bench --profile checks -p cartwheel-core --bench instructions -- --record  # records what is measured
 //! ```
 //!
 //! Valgrind counts the instructions of two runs of each case, the second with twice the operations of the first. The difference is the cost
@@ -48,7 +48,7 @@ const CHANGE_MAX: f64 = 5.0;
 const BUCKET: Bytes = Bytes::from_static(b"measured");
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
-const RECORD: &str = "cargo bench -p cartwheel-core --bench instructions -- --record";
+const RECORD: &str = "cargo bench --profile checks -p cartwheel-core --bench instructions -- --record";
 /// The line of the table that names the processor architecture.
 const ARCHITECTURE: &str = "architecture";
 const NO_VALGRIND: &str =

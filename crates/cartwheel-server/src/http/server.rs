@@ -80,7 +80,7 @@ async fn serve_within<S>(
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    let acceptor = Acceptor::new(listener, limit.max(), "HTTP clients");
+    let acceptor = Acceptor::new(listener, limit.connections_max(), "HTTP clients");
     let threads: Vec<_> = threads.into_iter().map(|thread| (thread, Arc::new(()))).collect();
     // Each connection holds a sender until it has ended.
     let (open, mut all_ended) = mpsc::channel::<Infallible>(1);

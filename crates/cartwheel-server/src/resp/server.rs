@@ -31,7 +31,7 @@ pub(crate) async fn serve(
 ) {
     api.set_port(listener.local_addr().map_or(0, |addr| addr.port()));
     let metrics = api.backend().metrics.resp.clone();
-    let acceptor = Acceptor::new(listener, limit.max(), "Redis clients");
+    let acceptor = Acceptor::new(listener, limit.connections_max(), "Redis clients");
     let threads: Vec<_> = threads.into_iter().map(|thread| (thread, Arc::new(()))).collect();
     // Each connection holds a sender until it has ended.
     let (open, mut all_ended) = mpsc::channel::<Infallible>(1);

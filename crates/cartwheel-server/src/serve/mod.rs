@@ -273,7 +273,7 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
     // An idle connection of either API makes room for one of the other.
     let clients = ConnectionLimit::new(connections_max.clients);
     let resp_addr = resp_listener.as_ref().map_or_else(|| "none".to_owned(), shown);
-    let resp_api = RespApi::new(backend, clients.max());
+    let resp_api = RespApi::new(backend, clients.connections_max());
     let resp = resp_listener
         .map(|listener| resp::serve(resp_api, listener, clients.clone(), threads.clone(), http_stop.clone()));
     let http = http::serve(front, http_listener, clients, threads, http_metrics, http_stop);

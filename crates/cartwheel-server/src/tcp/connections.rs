@@ -79,7 +79,7 @@ impl ConnectionLimit {
     }
 
     /// The most connections at once.
-    pub(crate) const fn max(&self) -> usize {
+    pub(crate) const fn connections_max(&self) -> usize {
         self.max_in_all
     }
 

@@ -92,7 +92,7 @@ fn list(command: &Command) -> Result<Reply, CommandError> {
     let value = command.get(4).to_ascii_lowercase();
     let is_chosen: Box<dyn Fn(&Spec) -> bool> = match &command.get(3).to_ascii_uppercase()[..] {
         b"MODULE" => Box::new(|_| false),
-        b"ACLCAT" => Box::new(|spec| categories(spec).iter().any(|category| category[1..].as_bytes() == value)),
+        b"ACLCAT" => Box::new(|spec| categories(spec).iter().any(|category| category.as_bytes()[1..] == value[..])),
         b"PATTERN" => Box::new(|spec| matches(&value, spec.name.as_bytes())),
         _ => return Err(SYNTAX),
     };

@@ -202,7 +202,7 @@ impl<'a> Growing<'a> {
 
 /// Every key is written by itself: others may see some of them written and others not.
 pub(super) async fn mset(call: Call) -> Result<Reply, CommandError> {
-    if call.command.len() % 2 == 0 {
+    if call.command.len().is_multiple_of(2) {
         return Err(CommandError::other("wrong number of arguments for 'mset' command"));
     }
     // Of several values for one key the last one stands.
