@@ -207,8 +207,10 @@ impl Load {
 
     /// Whether a client's request is refused while `waiting` inputs wait.
     pub(super) fn refuses(&self, waiting: usize) -> bool {
-        // Those whose value took so long to arrive that they lost their place.
-        if self.under_way() >= 2 * self.0.under_way_max.load(Ordering::Relaxed) {
+        // Many are without a place, because their value took long to arrive. Those with one that was there before the limit fell are not too many: they
+        // end first, and others wait meanwhile.
+        let surplus = self.0.surplus.load(Ordering::Relaxed);
+        if self.under_way().saturating_sub(surplus) >= 2 * self.0.under_way_max.load(Ordering::Relaxed) {
             return true;
         }
         let input_ns = self.0.input_ns.load(Ordering::Relaxed).max(1);
@@ -368,6 +370,24 @@ mod tests {
         assert!(!load.refuses(0), "some may begin late");
         under_way.push(load.begin(None));
         assert!(load.refuses(0));
+    }
+
+    #[tokio::test]
+    async fn requests_wait_and_are_not_refused_when_the_limit_falls() {
+        let load = Load::default();
+        load.set_under_way_max(600);
+        let mut under_way = Vec::new();
+        while !load.is_exhausted() {
+            let place = load.admit(Duration::ZERO).await;
+            under_way.push(load.begin(place));
+        }
+        assert_eq!(under_way.len(), 600);
+        load.set_under_way_max(100);
+        assert!(!load.refuses(0), "all have a place");
+        under_way.extend((0..99).map(|_| load.begin(None)));
+        assert!(!load.refuses(0));
+        under_way.push(load.begin(None));
+        assert!(load.refuses(0), "as many as the limit have none");
     }
 
     #[tokio::test]
