@@ -116,6 +116,7 @@ mod tests {
     use prometheus_client::metrics::gauge::Gauge;
 
     use super::*;
+    use crate::memory::SMALL_BYTES;
 
     #[tokio::test]
     async fn memory_for_values_is_bounded_and_given_back() {
@@ -129,7 +130,7 @@ mod tests {
         assert_eq!((first.bytes.len(), gauge.get()), (held, held as i64));
         assert_eq!(read(100_001).await.unwrap_err().code(), "overloaded");
         assert_eq!(gauge.get(), held as i64, "a refused value holds no memory");
-        assert_eq!(read(1_000).await.unwrap().bytes.len(), 1_000, "small values have room");
+        assert_eq!(read(SMALL_BYTES).await.unwrap().bytes.len(), SMALL_BYTES, "small values have room");
         drop(first);
         assert_eq!(gauge.get(), 0);
         assert_eq!(read(100_001).await.unwrap().bytes.len(), 100_001);

@@ -18,6 +18,8 @@ use crate::metrics::tests::parse;
 
 /// How long a test waits.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// More connections than a test opens, unless it is about their number.
+const CONNECTIONS_MAX: usize = 1_000;
 
 struct Serving {
     addr: SocketAddr,
@@ -26,18 +28,7 @@ struct Serving {
 }
 
 async fn serving(api: ApiState, limits: Limits) -> Serving {
-    serving_calls(Front::new(api, Handle::current()), limits).await
-}
-
-async fn serving_calls<S>(calls: S, limits: Limits) -> Serving
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-{
-    serving_at_most(1_000, calls, limits).await
+    serving_at_most(CONNECTIONS_MAX, Front::new(api, Handle::current()), limits).await
 }
 
 async fn serving_at_most<S>(connections_max: usize, calls: S, limits: Limits) -> Serving
@@ -343,7 +334,9 @@ async fn a_client_that_reads_nothing_is_cut_off() {
     let large = || async { vec![0_u8; 64 << 20] };
     let router = Router::new().route("/", get(large));
     let within = Within { write: Duration::from_millis(50), ..Limits::default().within };
-    let serving = serving_calls(TowerToHyperService::new(router), Limits { within, ..Limits::default() }).await;
+    let serving =
+        serving_at_most(CONNECTIONS_MAX, TowerToHyperService::new(router), Limits { within, ..Limits::default() })
+            .await;
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     bounded(async {
@@ -374,7 +367,7 @@ async fn connections_are_bounded_and_further_ones_wait() {
 #[tokio::test]
 async fn an_overloaded_node_refuses_requests_on_keys_and_serves_others() {
     let (api, _, _busy) = busy().await;
-    let serving = serving_calls(Front::new(api.clone(), Handle::current()), Limits::default()).await;
+    let serving = serving_at_most(CONNECTIONS_MAX, Front::new(api.clone(), Handle::current()), Limits::default()).await;
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     for request in [
         "PUT /v1/kv/b/k HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nsocks",

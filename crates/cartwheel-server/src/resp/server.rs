@@ -20,8 +20,8 @@ use crate::tcp::keepalive;
 /// How long the commands under way may take once the node stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
-/// Serves Redis clients on `listener`, with as many connections as `limit` says, until `stop` is true and the commands under way have ended or timed out. Connections are dealt out to
-/// `threads`, each to the one that has fewest.
+/// Serves Redis clients on `listener`, with as many connections as `limit` says, until `stop` is true and the commands under way have ended
+/// or timed out. Connections are dealt out to `threads`, each to the one that has fewest.
 pub(crate) async fn serve(
     api: Arc<RespApi>,
     listener: TcpListener,

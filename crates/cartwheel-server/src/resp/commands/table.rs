@@ -171,7 +171,7 @@ pub(in crate::resp) fn find(name: &[u8]) -> Option<&'static Spec> {
 }
 
 /// The subcommands of commands that have them.
-const SUBCOMMANDS: [(&str, &[&str]); 9] = [
+const SUBCOMMANDS: [(&str, &[&str]); 8] = [
     ("ACL", &["WHOAMI", "HELP"]),
     (
         "CLIENT",
@@ -183,7 +183,6 @@ const SUBCOMMANDS: [(&str, &[&str]); 9] = [
     ("FUNCTION", &["FLUSH", "HELP", "LIST"]),
     ("MEMORY", &["DOCTOR", "HELP", "USAGE"]),
     ("OBJECT", &["ENCODING", "FREQ", "HELP", "IDLETIME", "REFCOUNT"]),
-    ("WAIT", &[]),
 ];
 
 /// Whether `container` has a subcommand called `name`.
