@@ -1,4 +1,4 @@
-//! Accepts the connections of HTTP clients, and deals them out to threads.
+//! Serves HTTP clients at an address.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use axum::http::{Request, Response};
 use hyper::service::Service;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
-use tracing::{debug, warn};
+use tokio::sync::watch;
+use tracing::debug;
 
 use super::connection::{Connection, Within};
 use crate::metrics::HttpMetrics;
-use crate::tcp::acceptor::Acceptor;
-use crate::tcp::connections::{ConnectionLimit, Serves};
+use crate::tcp::clients::ClientListener;
+use crate::tcp::connections::{ConnectionLimit, OpenConnection, Serves};
 
 /// Limits on what clients may cost.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +38,6 @@ impl Default for Limits {
 
 /// The number of connections on the administrators' own address.
 const ADMINISTRATORS_MAX: usize = 128;
-/// How long the requests under way may take once the node stops.
-const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
 /// Serves `calls` on `listener` with as many connections as `limit` says, counted in `metrics`, until `stop` is true and the requests
 /// under way have ended or timed out. Connections are dealt out to `threads`, each to the one that has fewest.
@@ -75,63 +73,22 @@ async fn serve_within<S>(
     listener: TcpListener,
     threads: Vec<Handle>,
     metrics: HttpMetrics,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    let acceptor = Acceptor::new(listener, limit.connections_max(), "HTTP clients");
-    let threads: Vec<_> = threads.into_iter().map(|thread| (thread, Arc::new(()))).collect();
-    // Each connection holds a sender until it has ended.
-    let (open, mut all_ended) = mpsc::channel::<Infallible>(1);
-    loop {
-        let (stream, permit) = tokio::select! {
-            accepted = async { limit.room().await; acceptor.next().await } => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        // With Nagle's algorithm the end of a response may wait 40 ms for the client to acknowledge its beginning.
-        let _ = stream.set_nodelay(true);
-        let client = stream.peer_addr().ok().map(|addr| addr.ip());
-        let guard = limit.register(client, limits.serves);
-        let counted = Counted::new(&metrics);
-        let least = threads.iter().min_by_key(|(_, connections)| Arc::strong_count(connections));
-        let (Some((thread, connections)), Ok(stream)) = (least, stream.into_std()) else { continue };
-        let held = (permit, counted, connections.clone(), open.clone());
-        let calls = calls.clone();
-        thread.spawn(async move {
-            let _held = held;
-            // It is this thread's from now on.
-            let Ok(stream) = TcpStream::from_std(stream) else { return };
-            tokio::select! {
-                ended = Connection::new(stream, limits.within, guard.clone()).serve(&calls) => {
-                    ended.unwrap_or_else(|error| debug!(%error, "HTTP connection broke"));
-                }
-                () = guard.evicted() => debug!("closed an idle HTTP connection to make room"),
+    let (accepted, open, serves) = (metrics.accepted, metrics.connections, limits.serves);
+    let clients = ClientListener { listener, clients: "HTTP clients", limit, serves, accepted, open, threads };
+    let serve_one = move |stream: TcpStream, guard: OpenConnection| async move {
+        tokio::select! {
+            ended = Connection::new(stream, limits.within, guard.clone()).serve(&calls) => {
+                ended.unwrap_or_else(|error| debug!(%error, "HTTP connection broke"));
             }
-        });
-    }
-    drop((acceptor, open));
-    limit.stop();
-    if tokio::time::timeout(FINISH_WITHIN, all_ended.recv()).await.is_err() {
-        warn!(timeout_s = FINISH_WITHIN.as_secs(), "cut off HTTP requests that did not end in time");
-    }
-}
-
-/// Counts an open connection until it is dropped.
-struct Counted(HttpMetrics);
-
-impl Counted {
-    fn new(metrics: &HttpMetrics) -> Self {
-        metrics.accepted.inc();
-        metrics.connections.inc();
-        Self(metrics.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.connections.dec();
-    }
+            () = guard.evicted() => debug!("closed an idle HTTP connection to make room"),
+        }
+    };
+    clients.serve(stop, serve_one).await;
 }
 
 #[cfg(test)]
