@@ -12,6 +12,7 @@ use crate::store::record::ActorsSince;
 use crate::value::cluster_id::ClusterId;
 use crate::value::dot::{Incarnation, NodeId, Since};
 use crate::value::epoch::Epoch;
+use crate::wire::Protocol;
 use crate::wire::context::{ClusterKey, SINGLES_MAX};
 
 /// Intervals and delays of a node.
@@ -135,6 +136,8 @@ pub struct NodeConfig {
     pub losses: LossBook,
     /// The last durable epoch; [`Epoch::UNKNOWN`] in an incarnation that has not heard of any.
     pub epoch: Epoch,
+    /// The version of the protocol that all members support, as far as it is durable ([`crate::node::Input::AllSpeak`]).
+    pub all_speak: Protocol,
     /// The protocol rule that is broken on purpose; none outside tests of the tests.
     pub broken: Broken,
 }

@@ -17,9 +17,10 @@
 //! 10. [`replica`]: reads and writes of records, one turn at a time for each key;
 //! 11. [`anti_entropy`]: Merkle trees and the comparison of replicas;
 //! 12. [`coordinator`]: gets, puts, and hinted handoff;
-//! 13. [`reconfiguration`]: changes of a partition's homes, and the transfer of its data;
-//! 14. [`control`]: the state machine that a node has once, however many shards it has;
-//! 15. [`node`]: the state machine that owns the rest.
+//! 13. [`listing`]: lists of a bucket's keys, and the sizes of buckets;
+//! 14. [`reconfiguration`]: changes of a partition's homes, and the transfer of its data;
+//! 15. [`control`]: the state machine that a node has once, however many shards it has;
+//! 16. [`node`]: the state machine that owns the rest.
 #![forbid(unsafe_code)]
 
 pub mod admission;
@@ -29,6 +30,7 @@ pub mod config;
 pub mod control;
 pub mod coordinator;
 pub mod event;
+pub mod listing;
 pub mod message;
 pub mod mutation;
 pub mod node;

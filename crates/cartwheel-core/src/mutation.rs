@@ -113,11 +113,15 @@ pub enum Mutation {
     RewritesStampedNow,
     /// A write leaves the decoded record in memory that it replaces in the store.
     CachedRecordKept,
+    /// A replica keeps what a bucket held before it was emptied, and stores late writes to it.
+    EmptiedBucketsKept,
+    /// Live keys get no entry in the index of their bucket.
+    KeysNotListed,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 55] = [
         Self::ReuseLostActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -171,6 +175,8 @@ impl Mutation {
         Self::VacantPlacesStayEmpty,
         Self::RewritesStampedNow,
         Self::CachedRecordKept,
+        Self::EmptiedBucketsKept,
+        Self::KeysNotListed,
     ];
 
     /// The name on the command line.
@@ -229,6 +235,8 @@ impl Mutation {
             Self::VacantPlacesStayEmpty => "vacant-places-stay-empty",
             Self::RewritesStampedNow => "rewrites-stamped-now",
             Self::CachedRecordKept => "cached-record-kept",
+            Self::EmptiedBucketsKept => "emptied-buckets-kept",
+            Self::KeysNotListed => "keys-not-listed",
         }
     }
 }

@@ -76,6 +76,6 @@ impl Administrator {
         let bucket = Bytes::copy_from_slice(bucket.name.as_bytes());
         let timeout = Duration::from_micros(self.rng.magnitude(10_000, 5_000_000));
         let node = self.rng.index(world.cluster().len());
-        world.change_settings(node, SettingsChange { bucket, settings, timeout });
+        world.change_settings(node, SettingsChange { bucket, settings, empties: None, timeout });
     }
 }

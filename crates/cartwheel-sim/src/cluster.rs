@@ -24,6 +24,7 @@ use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::wire;
+use cartwheel_core::wire::Protocol;
 use cartwheel_core::wire::context::{ClusterKey, Sealer};
 
 /// A bucket and how the workload uses it.
@@ -165,11 +166,17 @@ impl Cluster {
     /// # Panics
     /// If the run has no such bucket.
     pub fn bucket(&self, key: &Key) -> &BucketSpec {
-        self.spec
-            .buckets
-            .iter()
-            .find(|bucket| bucket.name.as_bytes() == key.bucket())
-            .expect("clients use only the run's buckets")
+        self.known_bucket(key).expect("the clients of histories use only the run's buckets")
+    }
+
+    /// The bucket of a key, if it is one of the run's; [`crate::emptied`] has one of its own.
+    fn known_bucket(&self, key: &Key) -> Option<&BucketSpec> {
+        self.spec.buckets.iter().find(|bucket| bucket.name.as_bytes() == key.bucket())
+    }
+
+    /// Whether the bucket of a key acknowledges writes before they are synced.
+    pub fn leaves_to_the_os(&self, key: &Key) -> bool {
+        self.known_bucket(key).is_some_and(|bucket| bucket.durability == Durability::Os)
     }
 
     /// Whether a bucket acknowledges writes before they are synced.
@@ -250,6 +257,7 @@ impl Cluster {
             timing: self.spec.timing,
             limits: self.spec.limits,
             epoch,
+            all_speak: Protocol::NEWEST,
             broken: self.broken,
         };
         Node::new(config, view)

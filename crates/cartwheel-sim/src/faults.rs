@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use cartwheel_core::cluster::membership::Durability;
 use cartwheel_core::value::dot::Incarnation;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::State;
@@ -370,11 +369,9 @@ impl Faults {
 
 /// The indexes of the keys whose acknowledged writes may be among the lost changes.
 fn indices_of(world: &World, keys: &[&Key], lost: &[Key]) -> Vec<usize> {
-    (0..keys.len()).filter(|&index| leaves_to_the_os(world, keys[index]) && lost.contains(keys[index])).collect()
-}
-
-fn leaves_to_the_os(world: &World, key: &Key) -> bool {
-    world.cluster().bucket(key).durability == Durability::Os
+    (0..keys.len())
+        .filter(|&index| world.cluster().leaves_to_the_os(keys[index]) && lost.contains(keys[index]))
+        .collect()
 }
 
 /// The number of unsynced changes of `victim` that must survive a crash. An acknowledged write may be lost only where other disks hold it. Changes
@@ -382,7 +379,7 @@ fn leaves_to_the_os(world: &World, key: &Key) -> bool {
 fn least_survivors(world: &World, victim: usize) -> usize {
     let is_needed = |storage_key: Option<&Bytes>| {
         let key = storage_key.and_then(|storage_key| Key::from_storage_key(storage_key).ok());
-        key.is_some_and(|key| leaves_to_the_os(world, &key) && !others_hold(world, victim, &key))
+        key.is_some_and(|key| world.cluster().leaves_to_the_os(&key) && !others_hold(world, victim, &key))
     };
     let needed: Vec<bool> = world.machine(victim).disk().unsynced().map(is_needed).collect();
     needed.iter().rposition(|&needed| needed).map_or(0, |last| last + 1)

@@ -10,6 +10,7 @@
 //! | [`world`], [`machine`], [`network`], [`disk`], [`clock`], [`cluster`] | the simulated world |
 //! | [`client`], [`workload`], [`history`] | the clients, their requests, and the record of all responses |
 //! | [`administrator`], [`topology`], [`faults`] | changes of settings, changes of members, and faults |
+//! | [`emptied`] | a bucket that is emptied now and then, with clients of its own |
 //! | [`oracle`], [`linear`], [`failure`] | the checks, the search for linear orders, and the result of a failed check |
 //! | [`trace`], [`show`], [`report`] | the trace of a run, its text, and the report on a failed seed |
 //! | [`transcript`] | small scripted scenarios, as text that can be reviewed |
@@ -22,6 +23,7 @@ pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod disk;
+pub mod emptied;
 pub mod failure;
 pub mod faults;
 pub mod history;

@@ -144,7 +144,8 @@ impl Machine {
     pub(crate) fn restore_copy(&mut self, copy: DirCopy) {
         self.was_stopped = false;
         self.disk.restore_copy(copy.medium);
-        self.boots_undone += self.start().boot - copy.boot;
+        // The copy may be of a later boot than the last: that of an older copy.
+        self.boots_undone = self.boots_undone + self.start().boot - copy.boot;
         self.boots_before = self.boot - copy.boot;
         (self.incarnation, self.epoch, self.loss_floor, self.was_restored) =
             (copy.incarnation, copy.epoch, copy.loss_floor, true);

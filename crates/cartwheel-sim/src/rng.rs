@@ -54,6 +54,8 @@ pub enum Stream {
     Turns = 33,
     /// Sizes of the nodes' caches of records.
     Caches = 34,
+    /// A bucket that is emptied now and then, and its clients.
+    Emptied = 35,
 }
 
 /// A seeded generator.

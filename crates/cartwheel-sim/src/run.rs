@@ -1,10 +1,12 @@
 //! One run of a seed. In the first phase faults strike, and every response must be correct. In the second phase all faults have ended, and the
 //! cluster must converge.
 
+mod listing;
 mod loss;
 
 use cartwheel_core::cluster::membership::{ChangeKind, Conflict};
-use cartwheel_core::message::client::{ClientId, Consistency};
+use cartwheel_core::message::client::{ClientId, Consistency, Refusal};
+use cartwheel_core::message::listing::Listed;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::State;
@@ -12,6 +14,7 @@ use cartwheel_core::value::state::State;
 use crate::administrator::Administrator;
 use crate::client::Clients;
 use crate::cluster::Cluster;
+use crate::emptied::EmptiedBucket;
 use crate::failure::Failure;
 use crate::faults::{Fault, Faults};
 use crate::history::{KeyHistory, WriteSet};
@@ -132,6 +135,8 @@ pub enum Alarm {
     Settings,
     /// The administrator changes the members.
     Topology,
+    /// A client of the emptied bucket acts, or its administrator.
+    Emptied,
     /// A wait of the run is over.
     Phase,
 }
@@ -149,6 +154,7 @@ impl Alarm {
             Self::Phase => (4, 0),
             Self::Settings => (5, 0),
             Self::Topology => (6, 0),
+            Self::Emptied => (7, 0),
         };
         kind << KIND_SHIFT | value
     }
@@ -163,6 +169,7 @@ impl Alarm {
             3 => Self::EndFault(value as usize),
             5 => Self::Settings,
             6 => Self::Topology,
+            7 => Self::Emptied,
             _ => Self::Phase,
         }
     }
@@ -191,6 +198,9 @@ struct Run {
     settings: RunSettings,
     administrator: Option<Administrator>,
     topology: Option<Topology>,
+    emptied: Option<EmptiedBucket>,
+    /// The list that was asked for last, once it is made.
+    listed: Option<(ClientId, Result<Listed, Refusal>)>,
     /// The node that crashes at the end, if one does.
     crashes_at_end: Option<usize>,
     /// The generator for the loss of majorities at the end, if the run ends with that.
@@ -257,6 +267,8 @@ impl Run {
             settings,
             administrator,
             topology,
+            emptied: if settings.takes_a_day { None } else { EmptiedBucket::draw(seed) },
+            listed: None,
             crashes_at_end,
             loss_rng: loss::draw(seed),
             are_guarantees_over: false,
@@ -279,12 +291,18 @@ impl Run {
         if let Some(topology) = &mut self.topology {
             topology.start(&mut self.world);
         }
+        if let Some(emptied) = &mut self.emptied {
+            emptied.start(&mut self.world);
+        }
         while !self.clients.are_done() {
             self.turn()?;
         }
         self.faults.end();
         self.administrator = None;
         self.topology = None;
+        if let Some(emptied) = &mut self.emptied {
+            emptied.end();
+        }
         self.world.heal();
         self.quiet(QUIET_US + self.latest_us)?;
         self.settle()?;
@@ -298,6 +316,7 @@ impl Run {
         self.become_equal()?;
         let states = self.converge()?;
         self.judge(&states)?;
+        self.lists_are_right(&states)?;
         self.reads_agree(&states)?;
         self.writes_succeed(false)?;
         // A stand-in may have taken the last of these writes.
@@ -389,12 +408,28 @@ impl Run {
     fn turn(&mut self) -> Result<(), Stop> {
         let event = self.world.advance();
         match event {
-            Some(WorldEvent::Replied(id, outcome)) => self.clients.replied(&mut self.world, id, outcome),
-            Some(WorldEvent::Broken(id)) => self.clients.broken(&mut self.world, id),
+            Some(WorldEvent::Replied(id, outcome)) => {
+                let outcome = match &mut self.emptied {
+                    Some(emptied) => emptied.replied(&self.world, id, outcome),
+                    None => Some(outcome),
+                };
+                if let Some(outcome) = outcome {
+                    self.clients.replied(&mut self.world, id, outcome);
+                }
+            }
+            Some(WorldEvent::Listed(id, listed)) => self.listed = Some((id, listed)),
+            Some(WorldEvent::Broken(id)) => {
+                if !self.emptied.as_mut().is_some_and(|emptied| emptied.broken(id)) {
+                    self.clients.broken(&mut self.world, id);
+                }
+            }
             Some(WorldEvent::Alarm(number)) => self.handle_alarm(Alarm::of_number(number)),
             None => return Err(self.stuck("there are no more events")),
         }
-        if let Some(failure) = self.world.take_failure().or_else(|| self.clients.take_failure()) {
+        let emptied = |run: &mut Self| run.emptied.as_mut().and_then(EmptiedBucket::take_failure);
+        if let Some(failure) =
+            self.world.take_failure().or_else(|| self.clients.take_failure()).or_else(|| emptied(self))
+        {
             return Err(Stop::Failed(Box::new(failure)));
         }
         if self.settings.until_us.is_some_and(|until_us| self.world.now_us() >= until_us) {
@@ -431,6 +466,11 @@ impl Run {
             Alarm::Topology => {
                 if let Some(topology) = &mut self.topology {
                     topology.change(&mut self.world);
+                }
+            }
+            Alarm::Emptied => {
+                if let Some(emptied) = &mut self.emptied {
+                    emptied.act(&mut self.world);
                 }
             }
             Alarm::Fault(fault) => {

@@ -82,6 +82,7 @@ const fn whose(requester: Requester) -> &'static str {
         Requester::Coordinator => "",
         Requester::Exchange => "exchange",
         Requester::Transfer => "transfer",
+        Requester::Listing => "listing",
     }
 }
 
@@ -108,6 +109,8 @@ pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
             format!("{} {} records of {} bytes, then {:?}", request_id(*id), page.records.len(), page.bytes, page.next)
         }
         Message::Fetched(id, Fetched::Refused(why)) => format!("{} {why:?}", request_id(*id)),
+        Message::List(id, question) => format!("{} {question:?}", request_id(*id)),
+        Message::Listed(id, answer) => format!("{} {answer:?}", request_id(*id)),
         Message::ClocksRequest(id) => format!("{} asks for clocks", request_id(*id)),
         Message::Clocks(id) => format!("{} sends its clocks", request_id(*id)),
         Message::Reconfiguration(partition, message) => format!("{partition:?} {message:?}"),

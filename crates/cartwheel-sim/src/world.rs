@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use bytes::Bytes;
 use cartwheel_core::control::ControlInput;
 use cartwheel_core::event::Event as Reported;
-use cartwheel_core::message::client::{ClientId, Outcome, Reply, Request, Retry};
+use cartwheel_core::message::client::{ClientId, Outcome, Refusal, Reply, Request, Retry};
+use cartwheel_core::message::listing::{ListRequest, Listed};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::store::command::{StoreCommand, StoreId, StoreResult};
@@ -43,6 +44,8 @@ use controls::{Controls, MachineControl};
 pub enum WorldEvent {
     /// A request has its response.
     Replied(ClientId, Outcome),
+    /// A list has been made, or cannot be.
+    Listed(ClientId, Result<Listed, Refusal>),
     /// The node of a request has crashed before it responded.
     Broken(ClientId),
     /// An alarm is due.
@@ -109,6 +112,7 @@ impl Ord for Scheduled {
 #[derive(Debug)]
 pub struct World {
     cluster: Cluster,
+    has_lost_a_disk: bool,
     machines: Vec<Machine>,
     machine_controls: Vec<MachineControl>,
     /// `None` if the nodes have no controls: then their settings stay as they were at bootstrap.
@@ -160,6 +164,7 @@ impl World {
             .collect();
         let network = Network::new(network, cluster.len(), Rng::new(seed, Stream::Network));
         let mut world = Self {
+            has_lost_a_disk: false,
             machines,
             machine_controls: (0..cluster.len()).map(|_| MachineControl::default()).collect(),
             controls: controls.map(|(settings, probes, epochs)| Controls::new(settings, probes, epochs)),
@@ -427,6 +432,7 @@ impl World {
         for (client, outcome) in effects.replies {
             self.reply(index, client, outcome);
         }
+        self.world_events.extend(effects.lists.into_iter().map(|(id, listed)| WorldEvent::Listed(id, listed)));
         for event in effects.events {
             self.report(index, &event);
         }
@@ -564,6 +570,20 @@ impl World {
         Some(client)
     }
 
+    /// Asks a node for a list; `None` if the node is down.
+    pub fn list(&mut self, index: usize, request: ListRequest) -> Option<ClientId> {
+        if !self.machines[index].is_up() {
+            return None;
+        }
+        self.clients += 1;
+        let client = ClientId(self.clients);
+        self.trace.note(self.now_us, TraceKind::Ask, &[&client.0.to_le_bytes(), &[index as u8]], || {
+            format!("a client asks {} for a list: {:?}", self.cluster.name(index), request.listing)
+        });
+        self.input(index, Input::List(client, request));
+        Some(client)
+    }
+
     /// Whether a node has not yet responded to a request.
     pub fn is_unanswered(&self, index: usize, client: ClientId) -> bool {
         self.machines[index].unanswered.contains(&client)
@@ -584,6 +604,7 @@ impl World {
         self.note(TraceKind::Fault, &[10, index as u8], |cluster| {
             format!("the disk of {} is lost", cluster.name(index))
         });
+        self.has_lost_a_disk = true;
         let floor = self.epoch_floor_for(index);
         self.machines[index].wipe(incarnation, floor, rng);
         self.renew_control(index);
@@ -605,6 +626,7 @@ impl World {
         self.note(TraceKind::Fault, &[13, index as u8], |cluster| {
             format!("the disk of {} is a copy of boot {} from now on", cluster.name(index), copy.boot)
         });
+        self.has_lost_a_disk = true;
         self.machines[index].connected_from = self.messages + 1;
         self.machines[index].restore_copy(copy);
     }
@@ -618,6 +640,11 @@ impl World {
             saved.max(known.unwrap_or_default()) > next
         };
         self.machines.iter().any(knows)
+    }
+
+    /// Whether any disk was lost, or replaced by an older copy.
+    pub const fn has_lost_a_disk(&self) -> bool {
+        self.has_lost_a_disk
     }
 
     /// The latest epoch on the disks of the others.

@@ -9,6 +9,7 @@ use crate::cluster::counts::{BUCKETS_MAX, ReplicaCounts};
 use crate::cluster::membership::{BucketSettings, Change, ChangeKind, SettingsPatch};
 use crate::message::client::{ClientId, Refusal, Shortfall};
 use crate::value::hlc::Hlc;
+use crate::value::key::Placement;
 use crate::value::time::{Instant, Now};
 
 /// How long a client waits for other nodes to learn of a change that is saved here.
@@ -19,6 +20,15 @@ pub const SNAPSHOT_AFTER: usize = 1_000;
 /// away prevents a snapshot.
 const CHANGES_MAX: usize = 10_000;
 
+/// The form of a bucket's next generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NewForm {
+    /// How its keys are placed.
+    pub placement: Placement,
+    /// Whether nodes keep an index of its keys.
+    pub is_indexed: bool,
+}
+
 /// A change of a bucket's settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SettingsChange {
@@ -26,6 +36,9 @@ pub struct SettingsChange {
     pub bucket: Bytes,
     /// The fields to change.
     pub settings: SettingsPatch,
+    /// Set if the bucket is to be emptied: all that it holds is gone, and a new generation of it begins in this form. All members must support
+    /// [`Protocol::KEY_INDEX`](crate::wire::Protocol::KEY_INDEX).
+    pub empties: Option<NewForm>,
     /// How long the client waits.
     pub timeout: Duration,
 }
@@ -72,7 +85,7 @@ impl Control {
     pub(super) fn change(&mut self, now: Now, client: ClientId, change: SettingsChange, effects: &mut ControlEffects) {
         let current = *self.view.settings(&change.bucket);
         match self.acceptable(&change) {
-            Ok(wanted) if wanted == current => {
+            Ok(wanted) if wanted == current && change.empties.is_none() => {
                 return effects.replies.push((client, Ok(self.changed(wanted))));
             }
             Ok(_) => {}
@@ -106,8 +119,19 @@ impl Control {
     fn record(&mut self, now: Now, change: &SettingsChange) -> ChangePhase {
         // The n of a bucket is a target. Each partition's configuration adopts it by a reconfiguration.
         let settings = SettingsPatch { n_by_versions: change.settings.n.is_some(), ..change.settings };
-        let kind = ChangeKind::Bucket { name: change.bucket.clone(), settings };
-        ChangePhase::Saving(Box::new(self.wanted.record(Hlc::at(now.wall), self.config.node, kind)))
+        let name = &change.bucket;
+        let emptied = change.empties.map(|NewForm { placement, is_indexed }| ChangeKind::Empty {
+            name: name.clone(),
+            placement,
+            is_indexed,
+        });
+        let set = ChangeKind::Bucket { name: name.clone(), settings };
+        let is_set = emptied.is_none() || change.settings != SettingsPatch::default();
+        let mut record = |kind| self.wanted.record(Hlc::at(now.wall), self.config.node, kind);
+        let set = is_set.then(|| record(set));
+        // Later changes are saved with all earlier ones.
+        let last = emptied.map(record).or(set);
+        last.map_or(ChangePhase::Spreading { until: now.instant }, |change| ChangePhase::Saving(Box::new(change)))
     }
 
     /// Marks the changes that were saved; true if any was.

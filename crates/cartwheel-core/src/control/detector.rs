@@ -36,7 +36,7 @@ use rand_chacha::rand_core::SeedableRng;
 use super::ControlConfig;
 use super::spread::SMALL_CLUSTER_MAX;
 use super::swim::{Identity, PACKET_BYTES_MAX, Packet, PacketCodec};
-use super::swim_members::{Listed, SwimMembers};
+use super::swim_members::{ListedMember, SwimMembers};
 use super::verdict::Verdict;
 use super::verdicts::Verdicts;
 use crate::cluster::liveness::{Liveness, Why};
@@ -392,7 +392,7 @@ impl Detector {
     }
 
     /// Adopts SWIM's changes of members' states into the verdicts.
-    fn adopt_states(&mut self, now: Instant, changed: &[(Listed, Listed)], is_hearsay: bool) {
+    fn adopt_states(&mut self, now: Instant, changed: &[(ListedMember, ListedMember)], is_hearsay: bool) {
         for &((previous, was), (id, state)) in changed {
             self.verdicts.edit(now, id.node, |peer| {
                 if previous != id {

@@ -48,7 +48,7 @@ use crate::value::dot::{Incarnation, NodeId};
 use crate::value::epoch::Epoch;
 use crate::value::time::{Instant, Now};
 use change::Pending;
-pub use change::{Changed, SNAPSHOT_AFTER, SettingsChange};
+pub use change::{Changed, NewForm, SNAPSHOT_AFTER, SettingsChange};
 pub use detector::PROBE_EVERY;
 use detector::{Detector, DetectorOutput};
 pub use epochs::EpochStatus;

@@ -8,7 +8,7 @@ use super::swim::Identity;
 use crate::value::dot::NodeId;
 
 /// A member in SWIM's list.
-pub(super) type Listed = (Identity, State);
+pub(super) type ListedMember = (Identity, State);
 
 /// A copy of SWIM's member list.
 ///
@@ -18,8 +18,8 @@ pub(super) type Listed = (Identity, State);
 #[derive(Debug, Default)]
 pub(super) struct SwimMembers {
     /// The list in SWIM's own order, which changes seldom.
-    listed: Vec<Listed>,
-    known: BTreeMap<NodeId, Listed>,
+    listed: Vec<ListedMember>,
+    known: BTreeMap<NodeId, ListedMember>,
 }
 
 impl SwimMembers {
@@ -28,7 +28,7 @@ impl SwimMembers {
     }
 
     /// Whether SWIM knows a node in exactly this state, so that hearing it again changes nothing.
-    pub(super) fn is_known(&self, listed: Listed) -> bool {
+    pub(super) fn is_known(&self, listed: ListedMember) -> bool {
         self.known.get(&listed.0.node) == Some(&listed)
     }
 
@@ -41,7 +41,7 @@ impl SwimMembers {
     pub(super) fn update<'a>(
         &mut self,
         members: impl ExactSizeIterator<Item = &'a Member<Identity>>,
-    ) -> Vec<(Listed, Listed)> {
+    ) -> Vec<(ListedMember, ListedMember)> {
         let (count, mut differ) = (members.len(), Vec::new());
         for (place, member) in members.enumerate() {
             let now = (*member.id(), member.state());
@@ -54,10 +54,11 @@ impl SwimMembers {
         }
         if count < self.listed.len() {
             self.listed.truncate(count);
-            let listed: BTreeMap<NodeId, Listed> = self.listed.iter().map(|&listed| (listed.0.node, listed)).collect();
+            let listed: BTreeMap<NodeId, ListedMember> =
+                self.listed.iter().map(|&listed| (listed.0.node, listed)).collect();
             self.known.retain(|node, _| listed.contains_key(node));
         }
-        let changed = |now: Listed| {
+        let changed = |now: ListedMember| {
             let before = self.known.insert(now.0.node, now)?;
             (before != now).then_some((before, now))
         };

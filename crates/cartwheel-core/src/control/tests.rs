@@ -126,7 +126,7 @@ impl Mesh {
 
     fn change(&mut self, at: usize, settings: SettingsPatch) {
         let (bucket, timeout) = (Bytes::from_static(b"carts"), Duration::from_secs(3));
-        self.input(at, ControlInput::Change(ClientId(1), SettingsChange { bucket, settings, timeout }));
+        self.input(at, ControlInput::Change(ClientId(1), SettingsChange { bucket, settings, empties: None, timeout }));
     }
 
     /// Sends a history from the second control to another.

@@ -34,7 +34,7 @@ use crate::mutation::{Broken, Mutation};
 use crate::outbox::Outbox;
 use crate::replica::{HandedOver, Mint, MintRefused, Minted};
 use crate::ring::PartitionId;
-use crate::value::context::Context;
+use crate::value::context::{Context, ContextError};
 use crate::value::dot::NodeId;
 use crate::value::hlc::HlcClock;
 use crate::value::key::Key;
@@ -241,7 +241,12 @@ impl OperationContext<'_> {
     }
 
     fn open(&self, sealed: &[u8], key: &Key) -> Result<Context, Refusal> {
-        self.sealer.open(sealed, key).map_err(|error| Refusal::BadContext(error.to_string()))
+        self.sealer.open(sealed, key).map_err(|error| match error {
+            ContextError::Newer => Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why: error.to_string() }),
+            ContextError::TooLong(_) | ContextError::Version(_) | ContextError::NotOurs => {
+                Refusal::BadContext(error.to_string())
+            }
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod anti_entropy;
 pub mod client;
 pub mod gossip;
+pub mod listing;
 pub mod reconfiguration;
 pub mod transfer;
 
@@ -13,6 +14,7 @@ use crate::cluster::losses::{Loss, Losses};
 use crate::message::anti_entropy::{Finding, Question};
 use crate::message::client::{Put, PutDone, Refusal};
 use crate::message::gossip::Notice;
+use crate::message::listing::{ListAnswer, ListQuestion};
 use crate::message::reconfiguration::ReconfigurationMessage;
 use crate::message::transfer::{Fetch, Fetched};
 use crate::ring::PartitionId;
@@ -69,6 +71,10 @@ pub enum Message {
     ClocksRequest(RequestId),
     /// The response: the clocks are in the envelope.
     Clocks(RequestId),
+    /// A question for keys or sizes of buckets, to a home.
+    List(RequestId, Box<ListQuestion>),
+    /// The home's answer.
+    Listed(RequestId, ListAnswer),
     /// A message about the configurations of a partition.
     Reconfiguration(PartitionId, ReconfigurationMessage),
     /// A message about the cluster.
@@ -102,6 +108,8 @@ pub enum Requester {
     Exchange,
     /// The copying of a partition to a syncing home ([`crate::reconfiguration::transfer`]).
     Transfer,
+    /// A list of keys ([`crate::listing`]).
+    Listing,
 }
 
 /// A request to a replica.
@@ -237,4 +245,6 @@ pub enum Failure {
     HintsFull,
     /// The epoch stamp on the state is too old, or the replica does not know the epoch yet. Nothing was written.
     WrongEpoch,
+    /// The bucket was emptied after the sender's generation of it. Nothing was written.
+    Superseded,
 }

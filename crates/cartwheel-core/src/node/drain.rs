@@ -7,6 +7,7 @@ use crate::cluster::liveness::Status;
 use crate::coordinator::HAND_OVERS_MAX;
 use crate::coordinator::handoff::{HandoffTask, PAGE};
 use crate::replica::gc_sweep;
+use crate::replica::key_sweep::KeyTask;
 use crate::value::dot::NodeId;
 
 impl Node {
@@ -54,6 +55,11 @@ impl Node {
                     handoff.begun(id);
                     step.effects.stores.push((id, command));
                 }
+                Some(HandoffTask::HandOver(key, _)) if replica.is_superseded(&key) => {
+                    admission.begin(WorkClass::HandOver, now);
+                    replica.drop_record(step.now, key, &mut step.replica);
+                    self.settle(step);
+                }
                 Some(HandoffTask::HandOver(key, to)) => {
                     admission.begin(WorkClass::HandOver, now);
                     self.with_coordinator(step, |coordinator, cx| coordinator.hand_over(cx, key, to));
@@ -78,6 +84,30 @@ impl Node {
                 gc_sweep::GcTask::Collect(key, entry) => {
                     self.admission.begin(WorkClass::Collect, step.now.instant);
                     self.replica.collect(step.now, key, entry, &mut step.replica);
+                    self.settle(step);
+                }
+            }
+        }
+    }
+
+    /// Removes what is left of buckets that were emptied, and completes the index of keys.
+    pub(super) fn sweep_keys(&mut self, step: &mut Step) {
+        loop {
+            let may_begin = self.admission.room(WorkClass::Purge, step.now.instant) > 0;
+            let Some(task) = self.key_sweep.next(step.now.instant, self.replica.all_speak(), may_begin) else { return };
+            self.admission.begin(WorkClass::Purge, step.now.instant);
+            match task {
+                KeyTask::Store(command) => {
+                    let id = self.replica.next_store();
+                    self.key_sweep.begun(id);
+                    step.effects.stores.push((id, command));
+                }
+                KeyTask::Drop(key) => {
+                    self.replica.drop_record(step.now, key, &mut step.replica);
+                    self.settle(step);
+                }
+                KeyTask::Index(key) => {
+                    self.replica.index(step.now, key, &mut step.replica);
                     self.settle(step);
                 }
             }

@@ -7,7 +7,8 @@ use crate::cluster::liveness::Liveness;
 use crate::cluster::membership::View;
 use crate::event::Event;
 use crate::message::Envelope;
-use crate::message::client::{ClientId, Outcome, Request};
+use crate::message::client::{ClientId, Outcome, Refusal, Request};
+use crate::message::listing::{ListRequest, Listed};
 use crate::ring::PartitionId;
 use crate::store::command::{StoreCommand, StoreId, StoreResult};
 use crate::value::dot::NodeId;
@@ -20,6 +21,8 @@ use crate::wire::Protocol;
 pub enum Input {
     /// A client's request. The caller chooses an id that is not in use; the reply bears it.
     Client(ClientId, Request),
+    /// A client's request for keys or sizes of buckets in this shard's partitions. The id is not in use by another list.
+    List(ClientId, ListRequest),
     /// A message of a peer.
     Message(Envelope),
     /// The result of a store command.
@@ -51,6 +54,8 @@ pub struct Effects {
     pub sends: Vec<(NodeId, Envelope)>,
     /// Replies to clients; each request gets exactly one.
     pub replies: Vec<(ClientId, Outcome)>,
+    /// Replies to clients' requests for lists; each gets exactly one.
+    pub lists: Vec<(ClientId, Result<Listed, Refusal>)>,
     /// Commands for the store; each ends with exactly one [`Input::Stored`].
     pub stores: Vec<(StoreId, StoreCommand)>,
     /// What an operator or a metric should know.
@@ -68,9 +73,10 @@ pub struct Effects {
 impl Effects {
     /// Adds the effects of the next step.
     pub fn merge(&mut self, next: Self) {
-        let Self { sends, replies, stores, events, finished, drained, phases, wake_at } = next;
+        let Self { sends, replies, lists, stores, events, finished, drained, phases, wake_at } = next;
         self.sends.extend(sends);
         self.replies.extend(replies);
+        self.lists.extend(lists);
         self.stores.extend(stores);
         self.events.extend(events);
         self.finished = finished.or(self.finished);

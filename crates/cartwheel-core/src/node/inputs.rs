@@ -20,6 +20,7 @@ use crate::store::command::{StoreId, StoreResult};
 use crate::value::dot::NodeId;
 use crate::value::epoch::Epoch;
 use crate::value::hlc::Hlc;
+use crate::value::key::Key;
 use crate::value::write_id::WriteId;
 
 /// The longest time that a client or a peer may give an operation.
@@ -29,6 +30,10 @@ impl Node {
     pub(super) fn client(&mut self, step: &mut Step, id: ClientId, request: Request) {
         let reply_to = ReplyTo::Client(id);
         self.begun.insert(reply_to, step.now.instant);
+        if let Some(refusal) = self.superseded_refusal(request.operation.key()) {
+            step.coordinator.calls.replies.push((reply_to, Err(refusal)));
+            return;
+        }
         let operation = match request.operation {
             Operation::Get(get) => Operation::Get(get),
             Operation::Put(put) => {
@@ -65,6 +70,13 @@ impl Node {
         }
         put.stamp = put.stamp.or(put.rewrites.map(Hlc::next));
         put
+    }
+
+    /// Why this node cannot take a request for a key whose bucket was emptied after the key's generation: its sender does not know that yet.
+    pub(super) fn superseded_refusal(&self, key: &Key) -> Option<Refusal> {
+        let why = "the bucket was emptied while the request was under way; nothing was written: try again";
+        let short = || Shortfall { answered: 0, needed: 1, why: why.to_owned() };
+        self.replica.is_superseded(key).then(|| Refusal::Unavailable(short()))
     }
 
     pub(super) fn clock_refusal(&self) -> Option<Refusal> {
@@ -153,6 +165,8 @@ impl Node {
                 }
                 self.with_transfers(step, |transfers, cx| transfers.on_fetched(cx, from, request_id, fetched));
             }
+            Message::List(request_id, question) => self.question(step, from, request_id, *question),
+            Message::Listed(request_id, answer) => self.answer(step, from, request_id, answer),
             Message::Reconfiguration(partition, message) => {
                 let from = Home { node: from, incarnation: envelope.from_incarnation };
                 self.with_reconfiguration(step, |reconfiguration, cx| {
@@ -188,7 +202,7 @@ impl Node {
             let short = Shortfall { answered: 0, needed: 1, why: why.to_owned() };
             return self.send(step, peer, Message::Forwarded(request_id, Err(Refusal::Unavailable(short))));
         }
-        if let Some(refusal) = self.clock_refusal() {
+        if let Some(refusal) = self.superseded_refusal(&put.key).or_else(|| self.clock_refusal()) {
             return self.send(step, peer, Message::Forwarded(request_id, Err(refusal)));
         }
         let (reply_to, put, begun) =
@@ -232,6 +246,8 @@ impl Node {
             }
             // Transfers make requests to this node's replica only.
             Requester::Transfer => {}
+            Requester::Listing if from == self.config.node => self.read_for_list(step, request_id, &response),
+            Requester::Listing => {}
         }
     }
 
@@ -290,10 +306,13 @@ impl Node {
             self.with_reconfiguration(step, |reconfiguration, cx| reconfiguration.stored(cx, id, result));
         } else if self.transfers.waits_for(id) {
             self.with_transfers(step, |transfers, cx| transfers.stored(cx, id, result));
+        } else if self.answers.waits_for(id) {
+            self.index_read(step, id, result);
         } else if self.exchange.waits_for(id) {
             self.with_exchange(step, |exchange, cx| exchange.stored(cx, id, result));
         } else if let Some(result) = self.handoff.stored(step.now.instant, id, result, self.replica.hints())
             && let Some(result) = self.gc_sweep.stored(step.now.instant, id, result)
+            && let Some(result) = self.key_sweep.stored(step.now.instant, id, result, &self.replica)
         {
             self.replica.stored(step.now, id, result, &mut step.replica);
         }
@@ -314,9 +333,13 @@ impl Node {
                 self.with_coordinator(step, |coordinator, cx| coordinator.minted(cx, request_id, &losses, result));
             }
             Done::HandedOver => {}
-            Done::Dropped(key) => {
+            Done::Dropped(key, is_done) => {
+                if self.replica.is_superseded(&key) {
+                    self.key_sweep.ended(is_done);
+                }
                 self.with_reconfiguration(step, |reconfiguration, cx| reconfiguration.dropped(cx, &key))
             }
+            Done::Indexed(is_done) => self.key_sweep.ended(is_done),
             Done::Collected(deleted) => {
                 self.gc_sweep.ended();
                 step.effects.events.push(Event::Collected(deleted));
@@ -354,6 +377,7 @@ impl Node {
             }
             Requester::Exchange => self.exchange.partition_of(request_id.operation),
             Requester::Transfer => self.transfers.partition_of(request_id.operation),
+            Requester::Listing => None,
         }
     }
 

@@ -10,6 +10,7 @@ mod drain;
 pub mod effects;
 mod epoch_end;
 mod inputs;
+mod lists;
 mod refused_forwards;
 mod sizes;
 mod stamps;
@@ -34,6 +35,8 @@ use crate::coordinator::handoff::Handoff;
 use crate::coordinator::reach::Reach;
 use crate::coordinator::{Coordinator, CoordinatorCalls, ReplyTo};
 use crate::event::Event;
+use crate::listing::answers::Answers;
+use crate::listing::lister::Lister;
 use crate::message::Message;
 use crate::mutation::Mutation;
 use crate::node::clock_guard::{ClockGuard, Comparison};
@@ -43,6 +46,7 @@ use crate::outbox::Outbox;
 use crate::reconfiguration::transfer::{TransferCalls, Transfers};
 use crate::reconfiguration::{Reconfiguration, ReconfigurationCalls};
 use crate::replica::gc_sweep::GcSweep;
+use crate::replica::key_sweep::KeySweep;
 use crate::replica::{Caller, Replica, ReplicaCalls};
 use crate::ring::PartitionId;
 use crate::store::loss_book::LossBook;
@@ -73,6 +77,9 @@ pub struct Node {
     reach: Reach,
     handoff: Handoff,
     gc_sweep: GcSweep,
+    key_sweep: KeySweep,
+    lister: Lister,
+    answers: Answers,
     epoch_end: EpochEnd,
     admission: Admission,
     /// When each unanswered request began.
@@ -121,6 +128,12 @@ impl Node {
             reach: Reach::default(),
             handoff: Handoff::default(),
             gc_sweep: GcSweep::default(),
+            key_sweep: KeySweep::default(),
+            lister: Lister::new(
+                config.shard_id.first_operation(config.incarnation.first_operation(config.boot, config.seed)),
+                config.shard_id.count.into(),
+            ),
+            answers: Answers::default(),
             epoch_end: EpochEnd::default(),
             admission: Admission::new(config.timing.background_p99_target),
             begun: BTreeMap::new(),
@@ -222,6 +235,7 @@ impl Node {
                 .phases
                 .extend(known.map(|(partition, partition_state)| (partition, partition_state.phase.clone())));
             self.reconfiguration.review(now.instant, &self.held);
+            self.key_sweep.adopt(self.held.view());
             if self.config.broken.is(Mutation::BootsLead) {
                 let lead = Hlc::at(WallMs(now.wall.0 + AHEAD_MS_MAX));
                 self.replica.clock().observe(lead, now.wall);
@@ -236,6 +250,7 @@ impl Node {
         let now = step.now;
         match input {
             Input::Client(id, request) => self.client(step, id, request),
+            Input::List(id, request) => self.list(step, id, request),
             Input::Message(envelope) => self.message(step, envelope),
             Input::Stored(id, result) => self.stored(step, id, result),
             Input::View(view) => {
@@ -248,6 +263,7 @@ impl Node {
                 let held = Arc::new(held);
                 self.adopt_holdings(step, held, &BTreeSet::new(), &BTreeSet::new());
                 self.handoff.members_changed();
+                self.key_sweep.adopt(self.held.view());
                 if !is_placed_alike {
                     self.reconfiguration.review(now.instant, &self.held);
                 }
@@ -282,6 +298,8 @@ impl Node {
         let now = step.now;
         self.hand_over(step);
         self.collect_garbage(step);
+        self.sweep_keys(step);
+        self.tick_lists(step);
         self.with_exchange(step, |exchange, cx| exchange.tick(cx));
         self.settle(step);
         self.with_reconfiguration(step, |reconfiguration, cx| reconfiguration.tick(cx));
@@ -297,6 +315,8 @@ impl Node {
         let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), exchange, self.admission.wake_at()];
         let epochs = [
             self.gc_sweep.wake_at(),
+            self.key_sweep.wake_at(),
+            self.lister.wake_at(),
             self.epoch_end.wake_at(now.instant),
             self.reconfiguration.wake_at(),
             self.losses.wake_at(),

@@ -38,7 +38,7 @@ impl Node {
         let losses = |partition| self.losses.of(partition, self.replica.epoch());
         let key = match request_id.requester {
             Requester::Coordinator => self.coordinator.key_of(request_id.operation),
-            Requester::Exchange | Requester::Transfer => None,
+            Requester::Exchange | Requester::Transfer | Requester::Listing => None,
         };
         if let Some(key) = key {
             let tree = self.held.tree_of(key);

@@ -75,8 +75,12 @@ impl Replica {
                 Done::HandedOver
             }
             Task::Drop => {
-                *changed |= !self.is_kept(key, record) && *record != Record::default();
-                Done::Dropped(key.clone())
+                *changed |= self.is_superseded(key) || !self.is_kept(key, record) && *record != Record::default();
+                Done::Dropped(key.clone(), true)
+            }
+            Task::Index => {
+                *changed = true;
+                Done::Indexed(true)
             }
             Task::Collect { deleted, .. } => {
                 *changed = true;

@@ -6,9 +6,11 @@
 
 mod apply;
 mod cache;
+mod emptied;
 pub mod gc;
 pub mod gc_sweep;
 pub mod hint;
+pub mod key_sweep;
 mod owed;
 mod recovery;
 mod turn;
@@ -132,8 +134,10 @@ pub enum Done {
     Mint(RequestId, Result<Minted, MintRefused>),
     /// The result of a hand-over was recorded, or failed to be: then the hand-over is repeated.
     HandedOver,
-    /// A record that this node does not need was removed, or failed to be.
-    Dropped(Key),
+    /// A record that this node does not need was removed, if true.
+    Dropped(Key, bool),
+    /// The index entry of a key is right, if true.
+    Indexed(bool),
     /// Garbage was collected: the number of tombstones and expired values removed. If that failed, it is repeated in a later epoch.
     Collected(u64),
 }
@@ -200,7 +204,7 @@ impl Replica {
             clock,
             ahead_ms: 0,
             epoch: config.epoch,
-            all_speak: Protocol::OLDEST,
+            all_speak: config.all_speak,
             trusts_clock: true,
             hints: HintBook::new(config.limits.hint_bytes_max),
             has_unsynced: false,
@@ -298,6 +302,11 @@ impl Replica {
             out.calls.done.push(Done::Response(caller, ReplicaResponse::Failed(Failure::Overloaded)));
             return;
         }
+        if self.is_superseded(request.key()) {
+            let response = self.of_emptied(caller, &request);
+            out.calls.done.push(Done::Response(caller, response));
+            return;
+        }
         match request {
             ReplicaRequest::Read { key, want, role: _ } => self.enqueue(now, key, Task::Read { caller, want }, out),
             ReplicaRequest::Recover { key, .. } => {
@@ -316,12 +325,21 @@ impl Replica {
             out.calls.done.push(Done::Mint(request_id, Err(MintRefused::Failed(Failure::Overloaded))));
             return;
         }
+        if self.is_superseded(&mint.key) {
+            out.calls.done.push(Done::Mint(request_id, Err(MintRefused::Failed(Failure::Superseded))));
+            return;
+        }
         self.enqueue(now, mint.key.clone(), Task::Mint { request_id, mint: Box::new(mint) }, out);
     }
 
     /// Takes the result of a hand-over.
     pub fn handed_over(&mut self, now: Now, handed: HandedOver, out: &mut Outbox<ReplicaCalls>) {
         self.enqueue(now, handed.key.clone(), Task::HandedOver(handed), out);
+    }
+
+    /// Brings the index entry of a key into line with its record.
+    pub fn index(&mut self, now: Now, key: Key, out: &mut Outbox<ReplicaCalls>) {
+        self.enqueue(now, key, Task::Index, out);
     }
 
     /// Removes a record, unless it is kept as a hint.
@@ -366,6 +384,9 @@ impl Replica {
 
     /// Whether this node keeps its record of `key` even if it is not a hint.
     fn keeps(&self, key: &Key) -> bool {
+        if self.is_superseded(key) {
+            return false;
+        }
         let partition = self.held.partition_of(key);
         let drops_all = self.broken.is(Mutation::ReplacedHomePurges) && self.held.is_leaving(partition);
         !drops_all && self.held.keeps(partition, self.held.group(partition, key.bucket()))
@@ -405,6 +426,9 @@ impl Replica {
 
     /// The state of a stored record as another node may see it, without garbage that is due. `None` if it is empty or cannot be read.
     pub fn shown(&self, now: Now, key: &Key, bytes: &Bytes) -> Option<State> {
+        if self.is_superseded(key) {
+            return None;
+        }
         let mut record = Record::decode(bytes, &key.storage_key()).ok()?;
         self.note_loss(key, &mut record);
         let wall = self.trusts_clock.then_some(now.wall);

@@ -1,4 +1,4 @@
-//! Why a record is kept: hints for home replicas, and the record's entry for garbage collection.
+//! Why a record is kept: hints for home replicas, and the record's entries for garbage collection and in the index of its bucket.
 
 use bytes::Bytes;
 
@@ -7,6 +7,7 @@ use crate::mutation::Mutation;
 use crate::replica::gc;
 use crate::store::command::IndexChange;
 use crate::store::gc_due::GcDue;
+use crate::store::key_index;
 use crate::store::record::Record;
 use crate::value::dot::{NodeId, Since};
 use crate::value::key::Key;
@@ -26,6 +27,15 @@ pub(super) fn gc_due_changes(
     }
     changes.extend(after.filter(|entry| Some(entry) != before.as_ref()).map(IndexChange::Add));
     changes
+}
+
+/// The change of the index when a key becomes live or ends to be. `before`: whether it has an entry, if that is known.
+pub(super) fn listing_change(key: &Key, before: Option<bool>, after: bool) -> Option<IndexChange> {
+    if before == Some(after) {
+        return None;
+    }
+    let entry = key_index::entry(key);
+    Some(if after { IndexChange::Add(entry) } else { IndexChange::Remove(entry) })
 }
 
 impl Replica {
@@ -72,6 +82,9 @@ impl Replica {
     /// Whether a record contains anything that its absence would not express.
     pub(super) fn is_kept(&self, key: &Key, record: &Record) -> bool {
         let header = &record.header;
+        if self.is_superseded(key) {
+            return false;
+        }
         if !header.owed.is_empty() || !self.keeps(key) {
             return !header.owed.is_empty();
         }

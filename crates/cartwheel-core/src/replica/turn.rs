@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::owed::gc_due_changes;
+use super::owed::{gc_due_changes, listing_change};
 use super::{Caller, Done, HandedOver, Mint, MintRefused, Replica, ReplicaCalls};
 use crate::cluster::losses::Loss;
 use crate::message::{Confirm, Failure, ReplicaResponse, RequestId, Want};
@@ -42,6 +42,8 @@ pub(super) enum Task {
     HandedOver(HandedOver),
     /// Remove the record, unless it is kept as a hint: the node has no other use for it any more.
     Drop,
+    /// Bring the key's index entry into line with the record.
+    Index,
     /// Collect the record's garbage, for this entry of the index. `deleted` is the number of tombstones and expired values removed.
     Collect {
         entry: Bytes,
@@ -117,6 +119,8 @@ pub(super) struct Replaces {
     pub(super) gc_entries: Vec<Bytes>,
     /// The share of the earlier record in its Merkle tree.
     pub(super) before: Share,
+    /// Whether the index has an entry for the key; `None` if the earlier record was lost.
+    pub(super) was_listed: Option<bool>,
     /// The epoch in which the first of its tasks was accepted.
     pub(super) since: Epoch,
 }
@@ -125,8 +129,10 @@ pub(super) fn failed(done: Done, failure: Failure) -> Done {
     match done {
         Done::Response(caller, _) => Done::Response(caller, ReplicaResponse::Failed(failure)),
         Done::Mint(request_id, _) => Done::Mint(request_id, Err(MintRefused::Failed(failure))),
-        Done::HandedOver | Done::Dropped(_) => done,
+        Done::HandedOver => done,
+        Done::Dropped(key, _) => Done::Dropped(key, false),
         Done::Collected(_) => Done::Collected(0),
+        Done::Indexed(_) => Done::Indexed(false),
     }
 }
 
@@ -135,7 +141,12 @@ pub(super) fn read_again(done: &Done) -> Option<Task> {
     match *done {
         Done::Response(caller, ReplicaResponse::State { .. }) => Some(Task::Read { caller, want: Want::State }),
         Done::Response(caller, ReplicaResponse::Digest { .. }) => Some(Task::Read { caller, want: Want::Digest }),
-        Done::Response(..) | Done::Mint(..) | Done::HandedOver | Done::Dropped(_) | Done::Collected(_) => None,
+        Done::Response(..)
+        | Done::Mint(..)
+        | Done::HandedOver
+        | Done::Dropped(..)
+        | Done::Collected(_)
+        | Done::Indexed(_) => None,
     }
 }
 
@@ -302,6 +313,9 @@ impl Replica {
             _ => None,
         };
         let gc_entries: Vec<Bytes> = waiting.iter().filter_map(entry_of).collect();
+        // The entry of a record that was lost, if there was one, is still there.
+        let is_searched = waiting.iter().any(|task| matches!(task, Task::Index | Task::Drop));
+        let was_listed = (fresh == Fresh::No && !is_searched).then_some(record.header.is_listed);
         let mut changed = fresh == Fresh::Yes;
         let mut done = Vec::new();
         for mut task in waiting {
@@ -333,7 +347,7 @@ impl Replica {
                 bytes_before: bytes,
                 bytes_after: 0,
             };
-            self.write(key, Replaces { hints, gc_entries, before, since }, record, done, out);
+            self.write(key, Replaces { hints, gc_entries, before, was_listed, since }, record, done, out);
         }
     }
 
@@ -347,12 +361,13 @@ impl Replica {
         mut done: Vec<Done>,
         out: &mut Outbox<ReplicaCalls>,
     ) {
-        let Replaces { hints, gc_entries, before, since } = replaces;
+        let Replaces { hints, gc_entries, before, was_listed, since } = replaces;
         let id = self.next_store();
         let storage_key = hints.storage_key.clone();
         let due_before = record.header.gc_due;
         let bytes = if self.is_kept(&key, &record) {
             record.header.gc_due = self.next_due(&record, &gc_entries);
+            record.header.is_listed = self.is_to_be_listed(&key, &record);
             Some(record.encode_as(&storage_key, self.all_speak))
         } else {
             record = Record {
@@ -369,6 +384,7 @@ impl Replica {
         let hints = HintChange { after: record.header.owed.clone(), bytes_after, ..hints };
         let mut index = hints.index();
         index.extend(gc_due_changes(&storage_key, due_before, record.header.gc_due, gc_entries));
+        index.extend(listing_change(&key, was_listed, record.header.is_listed));
         let sync = self.syncs(key.bucket()) && !self.broken.is(Mutation::CountUnsynced);
         self.has_unsynced |= !sync;
         out.stores.push((id, StoreCommand::Write { storage_key, record: bytes, index, sync }));
@@ -391,7 +407,8 @@ impl Replica {
             }
             Task::Mint { request_id, .. } => Done::Mint(request_id, Err(MintRefused::Failed(Failure::Storage))),
             Task::HandedOver(_) => Done::HandedOver,
-            Task::Drop => Done::Dropped(key.clone()),
+            Task::Drop => Done::Dropped(key.clone(), false),
+            Task::Index => Done::Indexed(false),
             Task::Collect { .. } => Done::Collected(0),
         });
     }

@@ -16,6 +16,7 @@ mod found;
 mod histories;
 mod improve;
 mod layout;
+mod partition_set;
 pub mod partitions;
 pub mod quorum;
 pub mod random;
@@ -24,6 +25,7 @@ pub mod strategy1;
 mod topology;
 mod walk;
 
+pub use partition_set::PartitionSet;
 pub use partitions::{PartitionId, Partitions};
 pub use topology::{NORMAL_WEIGHT, NodeInfo};
 

@@ -3,6 +3,7 @@
 pub mod command;
 pub mod gc_due;
 pub mod image;
+pub mod key_index;
 pub mod loss_book;
 pub mod record;
 pub mod saved_transfer;

@@ -11,8 +11,10 @@ use crate::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use crate::value::state::{Epoch, State};
 
 /// The version of the stored form, which is raised together with [`PROTOCOL_VERSION`](crate::wire::PROTOCOL_VERSION). Since 2, notes are one
-/// field of the state, and the checksum is XXH3.
-pub(crate) const VERSION: u8 = 2;
+/// field of the state, and the checksum is XXH3. Since 3, the header says whether the key is in the index of its bucket.
+pub(crate) const VERSION: u8 = 3;
+/// The lowest version that is still read, and written while some members do not know the latest.
+pub(crate) const OLDEST_VERSION: u8 = 2;
 
 /// A key's state together with the node's local header.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -45,6 +47,8 @@ pub struct LocalHeader {
     pub expired_since: Option<Epoch>,
     /// The actors without a sibling, in a record with many of them that changes all the time.
     pub idle: Option<Idle>,
+    /// Whether the index has an entry for the key ([`crate::store::key_index`]).
+    pub is_listed: bool,
     /// What the record added to the sums of its Merkle tree; `None` if a build without trees wrote it.
     pub content: Option<ContentDigest>,
 }

@@ -14,11 +14,13 @@ pub struct Share {
     pub tombstones: u32,
     /// The size of the key and its content in bytes; 0 without content.
     pub bytes: u64,
+    /// Whether it holds a value, expired or not.
+    pub is_live: bool,
 }
 
 impl Share {
     /// The share of a key without content, or without a record.
-    pub const NOTHING: Self = Self { digest: ContentDigest::NONE, tombstones: 0, bytes: 0 };
+    pub const NOTHING: Self = Self { digest: ContentDigest::NONE, tombstones: 0, bytes: 0, is_live: false };
 
     /// The share of a key with this state.
     pub fn of(storage_key: &[u8], state: &State) -> Self {
@@ -30,14 +32,17 @@ impl Share {
         if digest == ContentDigest::NONE {
             return Self::NOTHING;
         }
-        let (mut tombstones, mut bytes) = (0_u32, key_bytes);
+        let (mut tombstones, mut bytes, mut is_live) = (0_u32, key_bytes, false);
         for held in state.siblings() {
             match &held.content {
-                Content::Value { .. } => bytes += held.content.weight(),
+                Content::Value { .. } => {
+                    bytes += held.content.weight();
+                    is_live = true;
+                }
                 Content::Tombstone => tombstones = tombstones.saturating_add(1),
             }
         }
-        Self { digest, tombstones, bytes: bytes as u64 }
+        Self { digest, tombstones, bytes: bytes as u64, is_live }
     }
 
     /// The share of a key with this record, with the digest that the record stores, if it has one.

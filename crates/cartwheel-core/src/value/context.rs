@@ -34,6 +34,8 @@ pub enum ContextError {
     Version(u8),
     /// It was damaged, forged, or issued by another cluster or for another key.
     NotOurs,
+    /// It was issued after the bucket was emptied, which this node does not know yet.
+    Newer,
 }
 
 impl fmt::Display for ContextError {
@@ -44,6 +46,7 @@ impl fmt::Display for ContextError {
                 f,
                 "the context has format version {version}, which this node does not know: finish the upgrade, or get the key again"
             ),
+            Self::Newer => f.write_str("this node does not know yet that the bucket was emptied: try again"),
             Self::NotOurs => f.write_str(
                 "the context was damaged or was not given out for this key: get the key and use the context of that reply",
             ),

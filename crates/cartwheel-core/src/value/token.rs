@@ -27,6 +27,17 @@ impl Token {
         Self(u128::from_be_bytes(md5.finalize().into()))
     }
 
+    /// The first token of a hash slot's range.
+    pub const fn of_slot(slot: u16) -> Self {
+        Self((slot as u128) << 114)
+    }
+
+    /// This token moved to the range of a hash slot: the slot is its first 14 bits, and the first 114 bits of the old token follow.
+    #[must_use]
+    pub(crate) const fn in_slot(self, slot: u16) -> Self {
+        Self((slot as u128) << 114 | self.0 >> 14)
+    }
+
     /// The token of a bare name, such as a node's.
     pub fn of_name(name: &str) -> Self {
         Self(u128::from_be_bytes(Md5::digest(name.as_bytes()).into()))

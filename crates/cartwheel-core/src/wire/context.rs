@@ -1,5 +1,6 @@
 //! Sealed contexts: a client can return one but not forge one.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -86,7 +87,7 @@ impl Sealer {
 
     /// Seals a context issued with the siblings of the dots `shown`. If it would be too long, it keeps these dots.
     pub fn seal_shown(&self, context: &Context, shown: impl FnOnce() -> Clock, key: &Key) -> Bytes {
-        let payload = self.fitted(context, shown);
+        let payload = self.fitted(context, key.generation().since, shown);
         let mut sealed = Vec::with_capacity(HEADER_BYTES + payload.len());
         sealed.push(VERSION);
         sealed.extend_from_slice(self.mac(&payload, key).as_bytes());
@@ -97,11 +98,11 @@ impl Sealer {
     /// The encoded context, without what makes it too long. Whatever is left out can only cost superfluous siblings. Write ids are left out
     /// first, which matters if a retry is still under way; then single dots; then actors without a sibling shown, which matters where a replica
     /// lacks data. If siblings have so many actors that they do not fit, some of those are left out, and the next read shows them again.
-    fn fitted(&self, context: &Context, shown: impl FnOnce() -> Clock) -> Vec<u8> {
+    fn fitted(&self, context: &Context, since: Hlc, shown: impl FnOnce() -> Clock) -> Vec<u8> {
         let payload_max = SEALED_BYTES_GIVEN_MAX - HEADER_BYTES;
         let seen = &context.seen;
         if seen.ids.len() <= NOTES_MAX && seen.clock.singles_len() <= self.singles_max {
-            let payload = encode_context(context);
+            let payload = encode_context(context, since);
             if payload.len() <= payload_max {
                 return payload;
             }
@@ -110,15 +111,15 @@ impl Sealer {
         // A put keeps no more than this.
         keep_newest(&mut context.seen, NOTES_MAX);
         context.seen.clock.thin(self.singles_max, &shown);
-        let mut payload = encode_context(&context);
+        let mut payload = encode_context(&context, since);
         if let Some(surplus) = payload.len().checked_sub(payload_max + 1) {
             let ids = context.seen.ids.len();
             keep_newest(&mut context.seen, ids.saturating_sub((surplus + 1).div_ceil(ID_BYTES)));
-            payload = encode_context(&context);
+            payload = encode_context(&context, since);
         }
         if payload.len() > payload_max {
             context.seen.clock.retain_actors(|actor| shown.highest(actor) > 0);
-            payload = encode_context(&context);
+            payload = encode_context(&context, since);
         }
         while payload.len() > payload_max {
             let Context { seen, needs, .. } = &mut context;
@@ -130,15 +131,15 @@ impl Sealer {
                 seen.clock.retain_actors(|actor| actors.contains(&actor));
             }
             *needs = needs.dots_in(&seen.clock);
-            payload = encode_context(&context);
+            payload = encode_context(&context, since);
         }
         payload
     }
 
-    /// Opens a context sealed for `key`.
+    /// Opens a context sealed for `key`. One that was issued before the bucket was emptied has seen nothing of what the bucket holds now.
     ///
     /// # Errors
-    /// If this cluster did not issue `sealed` for `key`.
+    /// If this cluster did not issue `sealed` for `key`, or issued it after the bucket was emptied, which this node does not know yet.
     pub fn open(&self, sealed: &[u8], key: &Key) -> Result<Context, ContextError> {
         if sealed.len() > SEALED_BYTES_MAX {
             return Err(ContextError::TooLong(sealed.len()));
@@ -152,7 +153,12 @@ impl Sealer {
         if self.mac(payload, key) != blake3::Hash::from_bytes(*mac) {
             return Err(ContextError::NotOurs);
         }
-        decode_context(payload).map_err(|_| ContextError::NotOurs)
+        let (context, since) = decode_context(payload).map_err(|_| ContextError::NotOurs)?;
+        match since.cmp(&key.generation().since) {
+            Ordering::Equal => Ok(context),
+            Ordering::Less => Ok(Context { epoch: context.epoch, ..Context::default() }),
+            Ordering::Greater => Err(ContextError::Newer),
+        }
     }
 
     fn mac(&self, payload: &[u8], key: &Key) -> blake3::Hash {
@@ -184,6 +190,7 @@ mod tests {
     use super::*;
     use crate::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
     use crate::value::epoch::Epoch;
+    use crate::value::key::{Generation, Placement};
 
     fn sealer() -> Sealer {
         Sealer::new(ClusterId(1), ClusterKey::derive(b"secret"), Broken::default())
@@ -233,5 +240,16 @@ mod tests {
                 assert_eq!(opened.needs, shown);
             }
         }
+    }
+
+    #[test]
+    fn a_context_of_an_emptied_bucket_has_seen_nothing_of_it() {
+        let [old, new] = [1, 2]
+            .map(|since| key().in_generation(Generation { since: Hlc::from_bits(since), placement: Placement::Name }));
+        let shown: Clock = [dot(1, 1)].into_iter().collect();
+        let sealed = sealer().seal(&context([dot(1, 1)], &shown), &old);
+        assert_eq!(sealer().open(&sealed, &new), Ok(Context { epoch: Epoch(9), ..Context::default() }));
+        assert_eq!(sealer().open(&sealed, &key()), Err(ContextError::Newer));
+        assert_eq!(sealer().open(&sealed, &old).map(|opened| opened.needs), Ok(shown));
     }
 }

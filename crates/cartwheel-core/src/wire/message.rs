@@ -6,6 +6,8 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
 
 use super::anti_entropy::{PbCompare, PbCompared, finding_from_pb, finding_to_pb, question_from_pb, question_to_pb};
+use super::listing;
+use super::listing::{PbList, PbListed};
 use super::reconfiguration::{
     PbPhases, PbReconfiguration, phases_notice_from_pb, phases_notice_to_pb, reconfiguration_from_pb,
     reconfiguration_to_pb,
@@ -33,7 +35,7 @@ use crate::ring::{PartitionId, RingVersion};
 use crate::value::cluster_id::ClusterId;
 use crate::value::dot::{Incarnation, NodeId, Since};
 use crate::value::hlc::{Hlc, WallMs};
-use crate::value::key::Key;
+use crate::value::key::{Generation, Key, Placement};
 use crate::value::state::Epoch;
 use crate::value::time::{Instant, Now};
 use crate::value::write_id::WriteId;
@@ -61,7 +63,7 @@ struct PbEnvelope {
     round: u32,
     #[prost(
         oneof = "PbMessage",
-        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 22, 23, 24, 25, 26, 27, 28, 35, 36, 40, 41, 42, 43, 44, 45, 46, 47"
+        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 22, 23, 24, 25, 26, 27, 28, 35, 36, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49"
     )]
     message: Option<PbMessage>,
     #[prost(uint64, tag = "50")]
@@ -76,7 +78,7 @@ struct PbEnvelope {
     losses: Vec<PbKnownLoss>,
     #[prost(uint64, tag = "63")]
     monotonic_us: u64,
-    /// 0: the coordinator, 1: the exchange, 2: a transfer.
+    /// 0: the coordinator, 1: the exchange, 2: a transfer, 3: a list.
     #[prost(uint32, tag = "64")]
     requester: u32,
 }
@@ -149,6 +151,10 @@ enum PbMessage {
     ClocksRequest(PbNothing),
     #[prost(message, tag = "47")]
     Clocks(PbNothing),
+    #[prost(message, tag = "48")]
+    List(PbList),
+    #[prost(message, tag = "49")]
+    Listed(PbListed),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -235,6 +241,11 @@ struct PbKey {
     bucket: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     name: Bytes,
+    /// The time and the placement of the bucket's generation; both 0 in the first one, which is all that version 6 knows.
+    #[prost(fixed64, tag = "3")]
+    since: u64,
+    #[prost(uint32, tag = "4")]
+    placement: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -439,6 +450,7 @@ impl Frame {
                 Requester::Coordinator => 0,
                 Requester::Exchange => 1,
                 Requester::Transfer => 2,
+                Requester::Listing => 3,
             },
             message: Some(message),
             config_version: envelope.config_stamp.version.0,
@@ -515,6 +527,7 @@ fn envelope_from_pb(envelope: PbEnvelope) -> Result<Envelope, WireError> {
         0 => Requester::Coordinator,
         1 => Requester::Exchange,
         2 => Requester::Transfer,
+        3 => Requester::Listing,
         _ => return Err(WireError::Field("requester")),
     };
     let request_id = RequestId { requester, operation: envelope.operation, round: envelope.round };
@@ -559,6 +572,8 @@ fn message_to_pb(message: &Message) -> (RequestId, PbMessage) {
         Message::Compared(request_id, finding) => (*request_id, PbMessage::Compared(finding_to_pb(finding))),
         Message::Fetch(request_id, fetch) => (*request_id, PbMessage::Fetch(fetch_to_pb(fetch))),
         Message::Fetched(request_id, fetched) => (*request_id, PbMessage::Fetched(fetched_to_pb(fetched))),
+        Message::List(request_id, question) => (*request_id, PbMessage::List(listing::question_to_pb(question))),
+        Message::Listed(request_id, answer) => (*request_id, PbMessage::Listed(listing::answer_to_pb(answer))),
         Message::ClocksRequest(request_id) => (*request_id, PbMessage::ClocksRequest(PbNothing {})),
         Message::Clocks(request_id) => (*request_id, PbMessage::Clocks(PbNothing {})),
         Message::Reconfiguration(partition, message) => {
@@ -725,6 +740,8 @@ fn message_from_pb(request_id: RequestId, message: PbMessage) -> Result<Message,
         PbMessage::Compared(finding) => Message::Compared(request_id, finding_from_pb(finding)?),
         PbMessage::Fetch(fetch) => Message::Fetch(request_id, fetch_from_pb(fetch)),
         PbMessage::Fetched(fetched) => Message::Fetched(request_id, fetched_from_pb(fetched)?),
+        PbMessage::List(question) => Message::List(request_id, Box::new(listing::question_from_pb(question)?)),
+        PbMessage::Listed(answer) => Message::Listed(request_id, listing::answer_from_pb(answer)?),
         PbMessage::Reconfiguration(message) => {
             let (partition, message) = reconfiguration_from_pb(message)?;
             Message::Reconfiguration(partition, message)
@@ -788,6 +805,7 @@ fn response_to_pb(response: &ReplicaResponse) -> PbMessage {
             Failure::DiskFull => 4,
             Failure::HintsFull => 5,
             Failure::WrongEpoch => 6,
+            Failure::Superseded => 7,
         }),
     }
 }
@@ -804,16 +822,25 @@ fn failure_from_pb(failure: u32) -> Result<Failure, WireError> {
         4 => Ok(Failure::DiskFull),
         5 => Ok(Failure::HintsFull),
         6 => Ok(Failure::WrongEpoch),
+        7 => Ok(Failure::Superseded),
         _ => Err(WireError::Field("failure")),
     }
 }
 
 fn key_to_pb(key: &Key) -> PbKey {
-    PbKey { bucket: key.bucket().clone(), name: key.name().clone() }
+    let Generation { since, placement } = key.generation();
+    PbKey {
+        bucket: key.bucket().clone(),
+        name: key.name().clone(),
+        since: since.to_bits(),
+        placement: placement.number(),
+    }
 }
 
 fn key_from_pb(key: PbKey) -> Result<Key, WireError> {
-    Key::new(key.bucket, key.name).map_err(|_| WireError::Field("key"))
+    let placement = Placement::from_number(key.placement).ok_or(WireError::Field("placement"))?;
+    let generation = Generation { since: Hlc::from_bits(key.since), placement };
+    Key::of_generation(generation, key.bucket, key.name).map_err(|_| WireError::Field("key"))
 }
 
 fn digest_to_pb(digest: StateDigest) -> Bytes {

@@ -5,6 +5,7 @@
 
 mod anti_entropy;
 pub mod context;
+mod listing;
 mod message;
 mod reconfiguration;
 mod record;

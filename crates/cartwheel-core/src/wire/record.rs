@@ -4,7 +4,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{PRETENDS, Protocol, decode_record, encode_record};
-use crate::store::record::{Record, RecordError, VERSION};
+use crate::store::record::{OLDEST_VERSION, Record, RecordError, VERSION};
 
 /// The version that a build pretends to support ([`PRETENDS`]): its head has some additional zeros.
 const PRETENDED_VERSION: u8 = VERSION + 1;
@@ -23,9 +23,10 @@ impl Record {
 
     /// Encodes the record in the form that is stored once all members support `protocol`.
     pub fn encode_as(&self, storage_key: &[u8], protocol: Protocol) -> Bytes {
-        let (version, head_bytes) = match protocol.is_pretended() {
-            false => (VERSION, HEAD_BYTES),
-            true => (PRETENDED_VERSION, PRETENDED_HEAD_BYTES),
+        let (version, head_bytes) = match protocol {
+            protocol if protocol.is_pretended() => (PRETENDED_VERSION, PRETENDED_HEAD_BYTES),
+            protocol if protocol >= Protocol::KEY_INDEX => (VERSION, HEAD_BYTES),
+            _ => (OLDEST_VERSION, HEAD_BYTES),
         };
         let mut bytes = encode_record(self, head_bytes);
         bytes[0] = version;
@@ -44,7 +45,7 @@ impl Record {
             return Err(RecordError::Damaged);
         }
         let head_bytes = match version {
-            VERSION => HEAD_BYTES,
+            OLDEST_VERSION..=VERSION => HEAD_BYTES,
             PRETENDED_VERSION if PRETENDS => PRETENDED_HEAD_BYTES,
             version => return Err(RecordError::Version(version)),
         };
@@ -60,7 +61,7 @@ impl Record {
 /// In every version it follows the first byte and covers everything after it, so that a record of a newer build can be distinguished from a damaged one.
 /// It also covers every version but the one in which it was introduced.
 fn checksum(version: u8, storage_key: &[u8], contents: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let seed = xxh3_64(storage_key).wrapping_add(u64::from(version.wrapping_sub(VERSION)));
+    let seed = xxh3_64(storage_key).wrapping_add(u64::from(version.wrapping_sub(OLDEST_VERSION)));
     xxh3_64_with_seed(contents, seed).to_le_bytes()
 }
 

@@ -12,8 +12,8 @@ proptest! {
         // The bytes as they are, and as the contents of one field.
         let within = [&[field << 3 | 2, bytes.len() as u8], &bytes[..]].concat();
         for bytes in [bytes, within] {
-            if let Ok(context) = decode_context(&bytes) {
-                prop_assert_eq!(decode_context(&encode_context(&context)), Ok(context));
+            if let Ok((context, since)) = decode_context(&bytes) {
+                prop_assert_eq!(decode_context(&encode_context(&context, since)), Ok((context, since)));
             }
             if let Ok(record) = decode_record(bytes.into()) {
                 prop_assert_eq!(decode_record(encode_record(&record, 0).into()), Ok(record));

@@ -98,6 +98,9 @@ struct PbContext {
     epoch: u64,
     #[prost(message, repeated, tag = "5")]
     needs: Vec<PbRun>,
+    /// The time of the bucket's generation.
+    #[prost(fixed64, tag = "6")]
+    since: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -132,6 +135,8 @@ struct PbRecord {
     expired_since: u64,
     #[prost(message, optional, tag = "12")]
     idle: Option<PbIdle>,
+    #[prost(bool, tag = "13")]
+    is_listed: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -264,20 +269,24 @@ pub(super) fn state_from_pb(state: PbState) -> Result<State, WireError> {
     Ok(State::from_parts(clock_from_pb(state.clock), siblings, notes))
 }
 
-pub(crate) fn encode_context(context: &Context) -> Vec<u8> {
+/// Encodes a context of a bucket's generation that began at `since`.
+pub(crate) fn encode_context(context: &Context, since: Hlc) -> Vec<u8> {
     PbContext {
         clock: clock_to_pb(&context.seen.clock),
         hlc: context.seen.hlc.to_bits(),
         ids: shown_to_pb(&context.seen.ids),
         epoch: context.epoch.0,
         needs: clock_to_pb(&context.needs),
+        since: since.to_bits(),
     }
     .encode_to_vec()
 }
 
-pub(crate) fn decode_context(bytes: &[u8]) -> Result<Context, WireError> {
+/// Decodes a context, and the time at which its bucket's generation began.
+pub(crate) fn decode_context(bytes: &[u8]) -> Result<(Context, Hlc), WireError> {
     let context = PbContext::decode(bytes)?;
-    Ok(Context {
+    let since = Hlc::from_bits(context.since);
+    let context = Context {
         seen: Seen {
             clock: clock_from_pb(context.clock),
             hlc: Hlc::from_bits(context.hlc),
@@ -285,7 +294,8 @@ pub(crate) fn decode_context(bytes: &[u8]) -> Result<Context, WireError> {
         },
         epoch: Epoch(context.epoch),
         needs: clock_from_pb(context.needs),
-    })
+    };
+    Ok((context, since))
 }
 
 /// Encodes a record behind a head of `head_bytes` zeros, in one buffer.
@@ -307,6 +317,7 @@ pub(crate) fn encode_record(record: &Record, head_bytes: usize) -> Vec<u8> {
             gone: clock_to_pb(&idle.gone),
         }),
         content: record.header.content.map(|content| Bytes::copy_from_slice(&content.0)),
+        is_listed: record.header.is_listed,
     };
     let mut bytes = Vec::with_capacity(head_bytes + pb.encoded_len());
     bytes.resize(head_bytes, 0);
@@ -335,6 +346,7 @@ pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
                 noted: clock_from_pb(idle.noted),
                 gone: clock_from_pb(idle.gone),
             }),
+            is_listed: record.is_listed,
             content: content_digest(record.content)?,
         },
         state: state_from_pb(record.state)?,

@@ -16,8 +16,9 @@ use super::WireError;
 /// homes compare their Merkle trees; a node may be requested to stand in for a home. 5: nodes send the changes of the history since a version, and
 /// epochs with a digest of the members and marks for them; partitions have configurations, and messages carry a configuration stamp; a syncing
 /// home fetches records in pages. 6: messages, records and configurations carry more of what an acknowledgement depends on, so nodes of earlier
-/// builds are refused.
-pub const PROTOCOL_VERSION: u32 = 6;
+/// builds are refused. 7: buckets can be emptied, and keys carry the generation of their bucket; nodes keep an index of their keys by bucket, and
+/// list them for each other; a moved node records its address for RESP clients too.
+pub const PROTOCOL_VERSION: u32 = 7;
 /// The lowest version that is still supported.
 const OLDEST_VERSION: u32 = 6;
 
@@ -34,6 +35,8 @@ pub struct Protocol(pub u32);
 impl Protocol {
     /// The lowest version that this build supports.
     pub const OLDEST: Self = Self(OLDEST_VERSION);
+    /// The first version in which buckets have generations and indexes.
+    pub const KEY_INDEX: Self = Self(7);
     /// The highest version that this build supports.
     pub const NEWEST: Self = Self(PROTOCOL_VERSION + PRETENDS as u32);
 

@@ -8,6 +8,7 @@ mod epochs;
 mod exchange;
 mod fuzz;
 mod harness;
+mod listing;
 mod merge;
 mod newer_builds;
 mod pair;

@@ -137,7 +137,7 @@ proptest! {
         let idle = lost.then(|| Idle { since: Epoch(4), noted: state.clock().clone(), gone: state.idle() });
         let content = Some(ContentDigest([7; 16]));
         let (changed, recovered_since) = (Epoch(3), Since(9));
-        let header = LocalHeader { own, recovering, changed, recovered_since, owed, gc_due, expired_since, idle, content };
+        let header = LocalHeader { own, recovering, changed, recovered_since, owed, gc_due, expired_since, idle, is_listed: lost, content };
         let record = Record { header, state };
         let bytes = record.encode(b"key");
         prop_assert_eq!(Record::decode(&bytes, b"key"), Ok(record));

@@ -9,9 +9,12 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::harness::{TestReplica, Write, key};
 
+/// The version in which the checksum was introduced.
+const FIRST_CHECKED: u8 = 2;
+
 /// The record as a build would store it whose format differs in the version number only.
 fn of_version(stored: &Bytes, more: u8) -> Bytes {
-    let seed = xxh3_64(&key().storage_key()).wrapping_add(u64::from(more));
+    let seed = xxh3_64(&key().storage_key()).wrapping_add(u64::from(stored[0] - FIRST_CHECKED + more));
     let checksum = xxh3_64_with_seed(&stored[9..], seed).to_le_bytes();
     [&[stored[0] + more][..], &checksum, &stored[9..]].concat().into()
 }

@@ -1,5 +1,6 @@
 //! The node behind its API servers: what they ask, and how they explain what was refused.
 
+pub mod listing;
 pub mod ring;
 mod shortfall;
 

@@ -1,6 +1,6 @@
 //! A node for the tests of its API servers.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use cartwheel_core::cluster::liveness::{PeerStatus, Status, Why};
 use cartwheel_core::message::Envelope;
@@ -21,10 +21,28 @@ pub(crate) struct Fixed(pub(crate) Outcome, pub(crate) Arc<Mutex<Option<Request>
 
 impl Machine for Fixed {
     fn step(&mut self, _now: Now, input: Input) -> Effects {
-        let Input::Client(id, request) = input else { return Effects::default() };
+        let (id, request) = match input {
+            Input::Client(id, request) => (id, request),
+            Input::List(id, _) => {
+                let lists = vec![(id, Err(Refusal::Overloaded))];
+                return Effects { lists, ..Effects::default() };
+            }
+            _ => return Effects::default(),
+        };
         *self.1.lock().unwrap() = Some(request);
         Effects { replies: vec![(id, self.0.clone())], ..Effects::default() }
     }
+}
+
+/// The cluster of [`backend_of`].
+pub(crate) fn view() -> &'static View {
+    static VIEW: LazyLock<View> = LazyLock::new(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let nodes = bootstrap::open_or_bootstrap(&dir.path().join("d"), None, None, Ports::default()).unwrap();
+        let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
+        bootstrap::view_of(&identity, dir.path()).unwrap()
+    });
+    &VIEW
 }
 
 struct NoPeers;

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::{History, View};
+use cartwheel_core::cluster::sizes::Size;
 use cartwheel_core::control::{Changed, EpochStatus, SettingsChange, Survey, Surveyed};
 use cartwheel_core::message::client::{Refusal, Reply, Request};
 use cartwheel_core::ring::PartitionId;
@@ -15,6 +17,8 @@ use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::key::Key;
 
 use super::error::ApiError;
+use super::target;
+use crate::backend::listing::{KeysPage, KeysWanted};
 use crate::backend::{Backend, Readiness};
 use crate::config::Durability;
 use crate::control_queue::ControlHandle;
@@ -55,6 +59,26 @@ impl ApiState {
         Ok(self.0.backend.request(request, place).await?)
     }
 
+    /// The key in the raw path of a `PREFIX{bucket}/{key}` call, as this node knows the bucket now.
+    pub(super) fn key_of(&self, prefix: &str, path: &str) -> Result<Key, ApiError> {
+        target::key_of(&self.0.backend.view.borrow(), prefix, path)
+    }
+
+    /// A page of a bucket's keys.
+    pub(super) async fn keys(&self, wanted: KeysWanted) -> Result<KeysPage, ApiError> {
+        Ok(self.0.backend.keys(wanted).await?)
+    }
+
+    /// The sizes of all buckets that hold data.
+    pub(super) async fn bucket_sizes(&self, timeout: Duration) -> Result<BTreeMap<Bytes, Size>, ApiError> {
+        Ok(self.0.backend.bucket_sizes(timeout).await?)
+    }
+
+    /// Empties a bucket.
+    pub(super) async fn empty_bucket(&self, bucket: Bytes, timeout: Duration) -> Result<Changed, ApiError> {
+        Ok(self.0.backend.empty_bucket(bucket, timeout).await?)
+    }
+
     /// Waits until the node admits a request on `key`. Returns its place, and what is left of the request's time.
     ///
     /// # Errors
@@ -73,7 +97,7 @@ impl ApiState {
 
     /// Changes a bucket's settings.
     pub(super) async fn change(&self, change: SettingsChange) -> Result<Changed, ApiError> {
-        Ok(self.0.backend.control.change(change).await??)
+        Ok(self.0.backend.change_bucket(change).await?)
     }
 
     /// How much nodes hold. Those that do not respond in time are missing.

@@ -1,16 +1,17 @@
 //! `/v1/buckets/...`: the settings of buckets.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request as HttpRequest, Uri};
+use axum::http::{HeaderMap, Request as HttpRequest, StatusCode, Uri};
 use bytes::Bytes;
-use cartwheel_core::cluster::membership::{BucketSettings, Conflict, Durability, SettingsPatch};
-use cartwheel_core::control::SettingsChange;
+use cartwheel_core::cluster::membership::{BucketForm as Form, BucketSettings, Conflict, Durability, SettingsPatch};
+use cartwheel_core::control::{NewForm, SettingsChange};
 use cartwheel_core::ring::quorum::majority;
-use cartwheel_core::value::key::check_bucket;
+use cartwheel_core::value::key::{KEY_BYTES_MAX, Placement, check_bucket};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -25,6 +26,8 @@ use crate::config;
 const BUCKETS: &str = "/v1/buckets/";
 /// More than all settings together take.
 const BODY_BYTES_MAX: usize = 4_096;
+/// How long the nodes have to say how large buckets are.
+const COUNTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A bucket's settings.
 #[derive(Serialize, ToSchema)]
@@ -45,21 +48,34 @@ pub(super) struct SettingsForm {
     durability: DurabilityForm,
     /// The largest value, in bytes.
     max_value_bytes: u32,
+    /// Which part of a key's name decides its place on the ring; left out if it is the whole name.
+    #[schema(inline)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<PlacementForm>,
+    /// False if nodes keep no index of the bucket's keys, which then cannot be listed; else left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<bool>,
     /// Which settings the present cluster cannot honour, and what to do; left out if it can.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
 
-/// A bucket and its settings.
+/// A bucket, its settings and its size.
 #[derive(Serialize, ToSchema)]
 pub(super) struct BucketForm {
     /// Its name, percent-encoded.
     bucket: String,
     #[serde(flatten)]
     settings: SettingsForm,
+    /// How many keys have a value; left out while it is not known. Values that have expired count until they are collected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<u64>,
+    /// The bytes of these keys and their values, once, however many replicas there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
 }
 
-/// The buckets whose settings differ from the defaults.
+/// The buckets that hold data or have settings of their own.
 #[derive(Serialize, ToSchema)]
 pub(super) struct BucketsForm {
     /// The settings of every other bucket.
@@ -92,6 +108,13 @@ pub(super) struct PatchForm {
     /// 1 to 16777216.
     #[serde(default, deserialize_with = "named")]
     max_value_bytes: Option<u32>,
+    /// Only while the bucket holds no keys.
+    #[schema(inline)]
+    #[serde(default, deserialize_with = "named")]
+    placement: Option<PlacementForm>,
+    /// Only while the bucket holds no keys.
+    #[serde(default, deserialize_with = "named")]
+    index: Option<bool>,
 }
 
 /// Parses a field that is present. Null is an error: it would change nothing and look as if it did.
@@ -117,19 +140,68 @@ enum DurabilityForm {
     Os,
 }
 
-/// List the buckets with settings of their own, and the defaults
+/// How a key's place on the ring follows from its name.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum PlacementForm {
+    /// From the whole name.
+    Name,
+    /// From the hash slot of Redis Cluster, for clients that follow slots.
+    Slot,
+    /// From so many first bytes of the name, 1 to 4096: keys that begin alike lie side by side.
+    Prefix(u16),
+}
+
+impl From<Placement> for PlacementForm {
+    fn from(placement: Placement) -> Self {
+        match placement {
+            Placement::Name => Self::Name,
+            Placement::Slot => Self::Slot,
+            Placement::Prefix(bytes) => Self::Prefix(bytes),
+        }
+    }
+}
+
+impl TryFrom<PlacementForm> for Placement {
+    type Error = ApiError;
+
+    fn try_from(form: PlacementForm) -> Result<Self, ApiError> {
+        match form {
+            PlacementForm::Name => Ok(Self::Name),
+            PlacementForm::Slot => Ok(Self::Slot),
+            PlacementForm::Prefix(bytes) if (1..=KEY_BYTES_MAX).contains(&usize::from(bytes)) => {
+                Ok(Self::Prefix(bytes))
+            }
+            PlacementForm::Prefix(bytes) => {
+                Err(ApiError::bad_request(format!("a placement by {bytes} bytes is invalid: use 1 to {KEY_BYTES_MAX}")))
+            }
+        }
+    }
+}
+
+/// List the buckets that hold data or have settings of their own, and the defaults
 #[utoipa::path(get, path = "/v1/buckets", tag = "buckets",
     responses((status = 200, description = "The buckets and the defaults", body = BucketsForm), QueryErrors))]
 pub(super) async fn list(State(api): State<ApiState>, uri: Uri) -> Result<Json<BucketsForm>, ApiError> {
     Query::none(uri.query())?;
     let view = api.view();
-    let form = |(name, settings): (&Bytes, &BucketSettings)| BucketForm {
-        bucket: percent_encode(name),
-        settings: settings_form(&api, settings),
+    // Until all partitions are counted, sizes are left out.
+    let sizes = api.bucket_sizes(COUNTED_WITHIN).await.ok();
+    let mut names: BTreeSet<&Bytes> = view.buckets().map(|(name, _)| name).collect();
+    names.extend(view.emptied().map(|(name, _)| name));
+    names.extend(sizes.iter().flat_map(|sizes| sizes.keys()));
+    let form = |name: &Bytes| {
+        let size = sizes.as_ref().map(|sizes| sizes.get(name).copied().unwrap_or_default());
+        BucketForm {
+            bucket: target::encode(name),
+            settings: settings_form(&api, view.settings(name), view.form(name)),
+            keys: size.map(|size| size.keys),
+            bytes: size.map(|size| size.bytes),
+        }
     };
     Ok(Json(BucketsForm {
-        defaults: settings_form(&api, &BucketSettings::default()),
-        buckets: view.buckets().map(form).collect(),
+        defaults: settings_form(&api, &BucketSettings::default(), Form::FIRST),
+        buckets: names.into_iter().map(form).collect(),
     }))
 }
 
@@ -140,7 +212,8 @@ pub(super) async fn list(State(api): State<ApiState>, uri: Uri) -> Result<Json<B
 pub(super) async fn get(State(api): State<ApiState>, uri: Uri) -> Result<Json<SettingsForm>, ApiError> {
     let bucket = bucket_of(uri.path())?;
     Query::none(uri.query())?;
-    Ok(Json(settings_form(&api, api.view().settings(&bucket))))
+    let view = api.view();
+    Ok(Json(settings_form(&api, view.settings(&bucket), view.form(&bucket))))
 }
 
 /// Change the settings that the body names
@@ -162,9 +235,55 @@ pub(super) async fn put(
     let bucket = bucket_of(parts.uri.path())?;
     let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
     let patch = PatchForm::parse(&read_change(&parts.headers, body, timeout).await?)?;
-    let change = SettingsChange { bucket, settings: patch.into(), timeout };
+    let empties = new_form(&api, &bucket, &patch, timeout).await?;
+    let change = SettingsChange { bucket: bucket.clone(), settings: patch.into(), empties, timeout };
     let changed = api.change(change).await?;
-    Ok(Json(settings_form(&api, &changed.settings)))
+    Ok(Json(settings_form(&api, &changed.settings, api.view().form(&bucket))))
+}
+
+/// The form that a patch gives to a bucket, if it is another one. A bucket that holds keys keeps its form: they would have to move.
+async fn new_form(
+    api: &ApiState,
+    bucket: &Bytes,
+    patch: &PatchForm,
+    timeout: Duration,
+) -> Result<Option<NewForm>, ApiError> {
+    let form = api.view().form(bucket);
+    let placement = patch.placement.map_or(Ok(form.generation.placement), Placement::try_from)?;
+    let is_indexed = patch.index.unwrap_or(form.is_indexed);
+    if (placement, is_indexed) == (form.generation.placement, form.is_indexed) {
+        return Ok(None);
+    }
+    let sizes = api.bucket_sizes(timeout).await?;
+    if let Some(size) = sizes.get(bucket).filter(|size| size.keys > 0) {
+        return Err(ApiError::bad_request(format!(
+            "the bucket holds {} keys, and its placement and index can be changed only while it holds none: delete the bucket first, or use another one",
+            size.keys
+        )));
+    }
+    Ok(Some(NewForm { placement, is_indexed }))
+}
+
+/// Delete all keys of a bucket
+///
+/// The bucket is empty at once for every node that knows it, and nothing of what it held comes back. Its settings stay. The space is freed in the
+/// background.
+#[utoipa::path(delete, path = "/v1/buckets/{bucket}", tag = "buckets",
+    params(
+        ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
+        ("timeout_ms" = Option<u64>, Query, description = "How long the client waits, 1 to 60000; default 5000")
+    ),
+    responses(
+        (status = 204, description = "Empty; this node has saved it and sends it to the others"),
+        ChangeErrors
+    ))]
+pub(super) async fn delete(State(api): State<ApiState>, uri: Uri, headers: HeaderMap) -> Result<StatusCode, ApiError> {
+    let bucket = bucket_of(uri.path())?;
+    let query = Query::parse(uri.query(), &["timeout_ms"])?;
+    // It has no body, and browsers ask before they send a DELETE from elsewhere.
+    headers::refuse_other_than_json(&headers)?;
+    api.empty_bucket(bucket, query.timeout).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 impl PatchForm {
@@ -172,7 +291,7 @@ impl PatchForm {
         let bad = |why: &str| {
             ApiError::bad_request(format!(
                 "the body is not a JSON object of settings ({why}): give some of n, r, w, conflict, sloppy, durability, \
-                 max_value_bytes"
+                 max_value_bytes, placement, index"
             ))
         };
         // serde would also accept an array of all settings in order.
@@ -215,15 +334,7 @@ fn bucket_of(path: &str) -> Result<Bytes, ApiError> {
     Ok(bucket)
 }
 
-fn percent_encode(bytes: &[u8]) -> String {
-    let encode = |&byte: &u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    };
-    bytes.iter().map(encode).collect()
-}
-
-fn settings_form(api: &ApiState, settings: &BucketSettings) -> SettingsForm {
+fn settings_form(api: &ApiState, settings: &BucketSettings, form: Form) -> SettingsForm {
     let BucketSettings { n, r, w, conflict, sloppy, durability, max_value_bytes } = *settings;
     let conflict = match conflict {
         Conflict::Siblings => ConflictForm::Siblings,
@@ -235,7 +346,9 @@ fn settings_form(api: &ApiState, settings: &BucketSettings) -> SettingsForm {
         Durability::Os => DurabilityForm::Os,
     };
     let warnings = warnings(settings, api.view().ring.nodes().len());
-    SettingsForm { n, r, w, conflict, sloppy, durability, max_value_bytes, warnings }
+    let placement = Some(form.generation.placement).filter(|&placement| placement != Placement::Name);
+    let (placement, index) = (placement.map(Into::into), (!form.is_indexed).then_some(false));
+    SettingsForm { n, r, w, conflict, sloppy, durability, max_value_bytes, placement, index, warnings }
 }
 
 /// The settings that a cluster with `nodes` data nodes cannot honour.
@@ -272,7 +385,7 @@ impl From<config::Durability> for DurabilityForm {
 
 impl From<PatchForm> for SettingsPatch {
     fn from(form: PatchForm) -> Self {
-        let PatchForm { n, r, w, conflict, sloppy, durability, max_value_bytes } = form;
+        let PatchForm { n, r, w, conflict, sloppy, durability, max_value_bytes, .. } = form;
         let conflict = conflict.map(|conflict| match conflict {
             ConflictForm::Siblings => Conflict::Siblings,
             ConflictForm::Lww => Conflict::Lww,

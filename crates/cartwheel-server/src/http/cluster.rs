@@ -21,7 +21,7 @@ use super::error::ApiError;
 use super::health::why_not_ready;
 use super::openapi::QueryErrors;
 use super::query::Query;
-use super::target::{self, key_of};
+use super::target;
 use super::{ApiState, show};
 use crate::backend::ring::{MemberForm, RingForm, member, ring_of};
 use crate::lifecycle::upgrade::UpgradeStatus;
@@ -310,7 +310,7 @@ struct ReplicaForm {
     ),
     responses((status = 200, description = "Its token, partition and preference list", body = LocationForm), QueryErrors))]
 pub(super) async fn locate(State(api): State<ApiState>, uri: Uri) -> Result<Json<LocationForm>, ApiError> {
-    let key = key_of(LOCATE, uri.path())?;
+    let key = api.key_of(LOCATE, uri.path())?;
     Query::none(uri.query())?;
     let view = api.view();
     let partition = view.ring.partition_of(key.token());

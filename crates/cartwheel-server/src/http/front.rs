@@ -63,7 +63,7 @@ impl Service<Request<Body>> for Front {
 }
 
 fn is_on_key(uri: &Uri) -> bool {
-    uri.path().starts_with(target::KV)
+    target::names_key(uri.path())
 }
 
 /// Carries out a request on a key, counts and logs it.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::query::Query;
 use super::{headers, target};
+use crate::backend::tests::view;
 
 fn encoded(bytes: &[u8], plain: &[bool]) -> String {
     let byte = |(at, &byte): (usize, &u8)| match plain.get(at) {
@@ -45,14 +46,14 @@ proptest! {
         bucket in vec(any::<u8>(), 1..=255), name in vec(any::<u8>(), 1..300), plain in vec(any::<bool>(), 0..100),
     ) {
         let path = format!("{}{}/{}", target::KV, encoded(&bucket, &plain), encoded(&name, &plain));
-        let key = target::key_of(target::KV, &path).unwrap();
+        let key = target::key_of(view(), target::KV, &path).unwrap();
         prop_assert_eq!((&key.bucket()[..], &key.name()[..]), (&bucket[..], &name[..]));
     }
 
     #[test]
     fn any_path_is_read_or_refused(path in "(/v1/kv/)?[a%/.0-9é]{0,40}", wild in ".{0,40}") {
         for path in [path, format!("{}{wild}", target::KV), wild] {
-            if let Ok(key) = target::key_of(target::KV, &path) {
+            if let Ok(key) = target::key_of(view(), target::KV, &path) {
                 prop_assert!(!key.bucket().is_empty() && !key.name().is_empty());
             }
         }

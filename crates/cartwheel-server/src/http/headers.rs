@@ -86,6 +86,11 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
+/// Checks that a change without a body does not claim to have another one.
+pub(super) fn refuse_other_than_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    if headers.contains_key(header::CONTENT_TYPE) { require_json(headers) } else { Ok(()) }
+}
+
 /// Whether a media type or range is JSON, whatever its parameters.
 fn is_json(media_type: &str) -> bool {
     media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")

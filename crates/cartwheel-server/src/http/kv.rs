@@ -53,7 +53,7 @@ const PLACE_KEPT_FOR: Duration = Duration::from_millis(100);
         ReadErrors
     ))]
 pub(super) async fn get(api: &ApiState, uri: &Uri, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let key = target::key_of(target::KV, uri.path())?;
+    let key = api.key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["r", "consistency", "timeout_ms"])?;
     let seen = headers::context(headers)?;
     let (place, timeout) = api.admit(&key, query.timeout).await?;
@@ -106,7 +106,7 @@ pub(super) async fn put(api: &ApiState, request: HttpRequest<Body>) -> Result<Re
 }
 
 async fn store(api: &ApiState, parts: &Parts, body: &mut Body) -> Result<Response, ApiError> {
-    let key = target::key_of(target::KV, parts.uri.path())?;
+    let key = api.key_of(target::KV, parts.uri.path())?;
     let query = Query::parse(parts.uri.query(), &["w", "consistency", "timeout_ms", "return"])?;
     let content_type = headers::content_type(&parts.headers)?;
     let content_encoding = headers::content_encoding(&parts.headers)?;
@@ -156,7 +156,7 @@ async fn store(api: &ApiState, parts: &Parts, body: &mut Body) -> Result<Respons
         WriteErrors
     ))]
 pub(super) async fn delete(api: &ApiState, uri: &Uri, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let key = target::key_of(target::KV, uri.path())?;
+    let key = api.key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["w", "consistency", "timeout_ms"])?;
     let (place, timeout) = api.admit(&key, query.timeout).await?;
     headers::refuse_ttl(headers)?;

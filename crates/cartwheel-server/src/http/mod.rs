@@ -16,6 +16,7 @@ mod guard;
 mod head;
 mod headers;
 mod health;
+mod keys;
 mod kv;
 mod long_response;
 mod members;
@@ -56,7 +57,8 @@ type Call = (&'static str, &'static str, MethodRouter<ApiState>);
 fn calls() -> Vec<Call> {
     vec![
         ("/v1/buckets", "/v1/buckets", get(buckets::list)),
-        ("/v1/buckets/{*bucket}", "/v1/buckets/{bucket}", get(buckets::get).put(buckets::put)),
+        ("/v1/buckets/{*bucket}", "/v1/buckets/{bucket}", get(buckets::get).put(buckets::put).delete(buckets::delete)),
+        ("/v1/kv/{bucket}", "/v1/kv/{bucket}", any(kv::no_key).get(keys::list)),
         ("/v1/cluster", "/v1/cluster", get(cluster::status)),
         ("/v1/cluster/ring", "/v1/cluster/ring", get(cluster::ring)),
         ("/v1/cluster/members", "/v1/cluster/members", post(members::change)),

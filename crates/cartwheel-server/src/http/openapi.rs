@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
-use super::{about, buckets, cluster, digests, error, health, kv, members, replicas, show, transfers};
+use super::{about, buckets, cluster, digests, error, health, keys, kv, members, replicas, show, transfers};
 
 /// Each call is described at its function. The test of the routes finds one that is missing here.
 #[derive(OpenApi)]
@@ -18,9 +18,11 @@ use super::{about, buckets, cluster, digests, error, health, kv, members, replic
         kv::get,
         kv::put,
         kv::delete,
+        keys::list,
         buckets::list,
         buckets::get,
         buckets::put,
+        buckets::delete,
         cluster::status,
         cluster::ring,
         members::change,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cartwheel_core::message::client::Consistency;
 
 use super::error::ApiError;
+use super::target;
 use super::target::percent_decode;
 
 /// The default time limit of a request.
@@ -26,6 +27,10 @@ pub(super) struct Query {
     pub(super) from: Option<Bytes>,
     /// The largest number of entries in a listing.
     pub(super) limit: Option<usize>,
+    /// What the keys in a list begin with.
+    pub(super) prefix: Option<Bytes>,
+    /// Where a list of keys goes on.
+    pub(super) cursor: Option<Bytes>,
 }
 
 impl Query {
@@ -44,11 +49,13 @@ impl Query {
             return_body: false,
             from: None,
             limit: None,
+            prefix: None,
+            cursor: None,
         };
         let mut met = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (text(name)?, text(value)?);
+            let (name, encoded) = (text(name)?, value);
             if !known.contains(&name.as_str()) {
                 let instead =
                     if known.is_empty() { "leave it out".to_owned() } else { format!("use {}", known.join(", ")) };
@@ -57,7 +64,11 @@ impl Query {
             if met.contains(&name) {
                 return Err(ApiError::bad_request(format!("{name} is given twice: give it once")));
             }
-            parsed.set(&name, &value)?;
+            match &name[..] {
+                // Bytes, which need not be text.
+                "prefix" => parsed.prefix = Some(target::decode(encoded)?),
+                _ => parsed.set(&name, &text(encoded)?)?,
+            }
             met.push(name);
         }
         Ok(parsed)
@@ -70,6 +81,7 @@ impl Query {
             "consistency" => "eventual or strong",
             "from" => "a storage_key or next of an earlier page",
             "limit" => "a number from 1",
+            "cursor" => "the cursor of an earlier page",
             _ => "body",
         };
         let bad = || ApiError::bad_request(format!("{name}={value} is invalid: give {wanted}"));
@@ -88,6 +100,7 @@ impl Query {
                 };
             }
             "from" => self.from = Some(URL_SAFE_NO_PAD.decode(value).map_err(|_| bad())?.into()),
+            "cursor" => self.cursor = Some(URL_SAFE_NO_PAD.decode(value).map_err(|_| bad())?.into()),
             "limit" => self.limit = Some(value.parse().ok().filter(|&limit| limit > 0).ok_or_else(bad)?),
             _ if value == "body" => self.return_body = true,
             _ => return Err(bad()),

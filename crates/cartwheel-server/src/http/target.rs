@@ -1,6 +1,7 @@
 //! Buckets and keys in paths: percent-encoded bytes. Slashes and dots have no meaning in a key.
 
 use bytes::Bytes;
+use cartwheel_core::cluster::membership::View;
 use cartwheel_core::value::key::Key;
 
 use super::error::ApiError;
@@ -9,10 +10,15 @@ use super::error::ApiError;
 pub(super) const KV: &str = "/v1/kv/";
 
 /// The key in the raw path of a `PREFIX{bucket}/{key}` call.
-pub(super) fn key_of(prefix: &str, path: &str) -> Result<Key, ApiError> {
+pub(super) fn key_of(view: &View, prefix: &str, path: &str) -> Result<Key, ApiError> {
     let (bucket, name) =
         path.strip_prefix(prefix).and_then(|rest| rest.split_once('/')).ok_or_else(|| no_key(prefix))?;
-    Key::new(decode(bucket)?, decode(name)?).map_err(|error| ApiError::bad_request(error.to_string()))
+    view.key(decode(bucket)?, decode(name)?).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// Whether a path names a key, and not only a bucket.
+pub(super) fn names_key(path: &str) -> bool {
+    path.strip_prefix(KV).is_some_and(|rest| rest.is_empty() || rest.contains('/'))
 }
 
 /// The error for a path without a key.
@@ -24,6 +30,28 @@ pub(super) fn no_key(prefix: &str) -> ApiError {
 pub(super) fn decode(part: &str) -> Result<Bytes, ApiError> {
     percent_decode(part)
         .ok_or_else(|| ApiError::bad_request(format!("{part:?} is not percent-encoded: write a % itself as %25")))
+}
+
+/// Percent-encodes a bucket's name for a path.
+pub(super) fn encode(bytes: &[u8]) -> String {
+    encode_but(bytes, b"-._~")
+}
+
+/// Percent-encodes a key for a path, in which slashes and most punctuation need no encoding (RFC 3986, section 3.3).
+pub(super) fn encode_key(bytes: &[u8]) -> String {
+    encode_but(bytes, b"-._~!$&'()*+,;=:@/")
+}
+
+fn encode_but(bytes: &[u8], kept: &[u8]) -> String {
+    let mut encoded = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        if byte.is_ascii_alphanumeric() || kept.contains(&byte) {
+            encoded.push(byte.into());
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }
 
 /// Decodes percent-encoding; none if a percent sign lacks its two hexadecimal digits.
@@ -48,7 +76,8 @@ mod tests {
 
     #[test]
     fn the_key_is_all_that_follows_the_bucket() {
-        let key = |path: &str| key_of(KV, path).map(|key| (key.bucket().to_vec(), key.name().to_vec())).ok();
+        let view = crate::backend::tests::view();
+        let key = |path: &str| key_of(view, KV, path).map(|key| (key.bucket().to_vec(), key.name().to_vec())).ok();
         assert_eq!(key("/v1/kv/b/k"), Some((b"b".to_vec(), b"k".to_vec())));
         assert_eq!(key("/v1/kv/a%2Fb/c/d//e%2f/"), Some((b"a/b".to_vec(), b"c/d//e//".to_vec())));
         assert_eq!(key("/v1/kv/%00%ff/.."), Some((b"\x00\xff".to_vec(), b"..".to_vec())));

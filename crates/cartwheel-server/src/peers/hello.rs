@@ -669,19 +669,16 @@ mod tests {
                 assert_eq!(end.unwrap(), agreed, "{theirs}");
             }
         }
-        let future = newest.0 + 1;
+        let (future, ours) = (newest.0 + 1, Spoken::BY_THIS_BUILD);
         for (theirs, expected) in [
             (
                 spoken(future, future + 1),
                 format!(
-                    "a speaks protocol versions {future} to {} and this node version {newest}: the build of this node is too old",
+                    "a speaks protocol versions {future} to {} and this node {ours}: the build of this node is too old",
                     future + 1
                 ),
             ),
-            (
-                spoken(1, 2),
-                format!("a speaks protocol versions 1 to 2 and this node version {newest}: its build is too old"),
-            ),
+            (spoken(1, 2), format!("a speaks protocol versions 1 to 2 and this node {ours}: its build is too old")),
         ] {
             for end in handshake(theirs).await {
                 let error = end.unwrap_err().to_string();

@@ -162,7 +162,7 @@ impl KnownPeers {
     pub(super) fn record_address(&self, remote: &Remote) {
         let (Some(welcome), Some(view)) = (self.welcome(), &self.0.view) else { return };
         let Remote { node, incarnation, ref peer_addr, ref http_addr, opens, .. } = *remote;
-        let Some(moved) = view.borrow().moved(node, incarnation, peer_addr, http_addr) else { return };
+        let Some(moved) = view.borrow().moved(node, incarnation, peer_addr, http_addr, None) else { return };
         let is_place = |addr: &str| addr.parse::<ListenAddr>().is_ok_and(|addr| addr.is_specific());
         if opens || !is_place(peer_addr) || !is_place(http_addr) {
             return;

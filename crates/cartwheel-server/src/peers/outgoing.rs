@@ -282,6 +282,7 @@ const fn is_exchange(message: &Message) -> bool {
             matches!(request_id.requester, Requester::Exchange)
         }
         Message::Forward(..) | Message::Forwarded(..) | Message::Fetch(..) | Message::Fetched(..) => false,
+        Message::List(..) | Message::Listed(..) => false,
         Message::ClocksRequest(_) | Message::Clocks(_) | Message::Reconfiguration(..) | Message::Notice(_) => false,
     }
 }

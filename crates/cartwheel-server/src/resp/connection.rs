@@ -209,6 +209,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
         if !spec.takes(command.len()) {
             return Begun::Ended(commands::wrong_number_of_arguments(spec.name).into());
         }
+        if let Err(error) = self.session.check_slots(spec, &command) {
+            return Begun::Ended(error.into());
+        }
         match spec.run {
             Run::Refused(reason) => Begun::Ended(reason.error(spec.name).into()),
             Run::Now(run) => Begun::Ended(run(&mut self.session, &command).into()),
@@ -336,6 +339,8 @@ const FAILURES: [&str; 4] = ["TRYAGAIN ", "NOREPLICAS ", "CLUSTERDOWN ", "DISKFU
 struct KeysInUse {
     /// Hashes of names, and whether the key is written. Two keys of one hash merely wait for each other.
     keys: Vec<(u64, bool)>,
+    /// A command on all keys: everything after it waits.
+    is_all: bool,
 }
 
 impl KeysInUse {
@@ -347,10 +352,11 @@ impl KeysInUse {
         let writes = spec.is_write();
         let before = self.keys.len();
         // A command with many keys would be compared for long. `WAIT` is about the writes before it.
-        let comes_alone = command.len() > Self::MAX || spec.name == "wait";
-        if before > 0 && (before > Self::MAX || comes_alone) {
+        let comes_alone = command.len() > Self::MAX || spec.name == "wait" || spec.is_on_all_keys();
+        if self.is_all || before > 0 && (before > Self::MAX || comes_alone) {
             return false;
         }
+        self.is_all = spec.is_on_all_keys();
         for at in spec.key_positions(command.len()) {
             let key = xxh3_64(command.get(at));
             if self.keys[..before].iter().any(|&(other, is_written)| other == key && (writes || is_written)) {

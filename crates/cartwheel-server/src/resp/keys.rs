@@ -9,10 +9,12 @@ use cartwheel_core::cluster::membership::Conflict;
 use cartwheel_core::message::client::{Consistency, Get, Got, Operation, Put, PutDone, Reply as Done, Request};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
+use cartwheel_core::value::position::Position;
 use cartwheel_core::value::state::Content;
 
 use super::api::RespApi;
 use super::error::CommandError;
+use crate::backend::listing::{KeysPage, KeysWanted};
 use crate::metrics::{KeyOperation, Outcome};
 use crate::os::clock;
 
@@ -59,13 +61,21 @@ impl Database {
     /// # Errors
     /// If its length is not valid, or the bucket keeps siblings.
     pub(super) fn key(&self, name: &[u8]) -> Result<Key, CommandError> {
-        if self.api.backend().view.borrow().settings(&self.bucket).conflict != Conflict::Lww {
+        let view = self.api.backend().view.borrow();
+        if view.settings(&self.bucket).conflict != Conflict::Lww {
             let bucket = self.bucket.escape_ascii();
             return Err(CommandError::other(format!(
                 "the bucket {bucket} keeps siblings, which Redis does not have: use CW.GET and CW.PUT, or set its conflict to lww"
             )));
         }
-        Ok(Key::new(self.bucket.clone(), Bytes::copy_from_slice(name))?)
+        Ok(view.key(self.bucket.clone(), Bytes::copy_from_slice(name))?)
+    }
+
+    /// A page of the keys.
+    pub(super) async fn keys(&self, after: Position, limit: usize) -> Result<KeysPage, CommandError> {
+        let (bucket, prefix) = (self.bucket.clone(), Bytes::new());
+        let wanted = KeysWanted { bucket, after, prefix, limit, r: 1, timeout: TIMEOUT };
+        self.api.backend().keys(wanted).await.map_err(|not_done| CommandError::of(not_done, false))
     }
 
     /// The value of a key.

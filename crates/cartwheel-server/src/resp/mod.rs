@@ -16,6 +16,7 @@ mod parser;
 mod reply;
 mod server;
 mod session;
+mod slots;
 
 use std::time::Duration;
 

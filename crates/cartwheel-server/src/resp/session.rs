@@ -5,11 +5,16 @@ use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
 use cartwheel_core::cluster::membership::REDIS_BUCKET;
+use cartwheel_core::value::hash_slot::hash_slot;
 
 use super::api::RespApi;
 use super::clients::Client;
+use super::commands::Spec;
+use super::error::CommandError;
 use super::keys::Database;
+use super::parser::Command;
 use super::reply::Version;
+use super::slots;
 
 /// How many databases there are.
 pub(super) const DATABASES: u32 = 16;
@@ -34,6 +39,8 @@ pub(super) struct Session {
     pub(super) version: Version,
     pub(super) db: Database,
     pub(super) replies: Replies,
+    /// The client goes by the map of slots, so it is told where a slot has moved.
+    pub(super) follows_slots: bool,
     /// The connection is closed after the reply.
     pub(super) quits: bool,
     /// What other connections see of it.
@@ -43,7 +50,14 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(api: Arc<RespApi>, client: Arc<Client>) -> Self {
         let db = Database { api, bucket: bucket_of(0), stored: Arc::new(AtomicU32::new(0)) };
-        Self { version: Version::default(), db, replies: Replies::default(), quits: false, client }
+        Self {
+            version: Version::default(),
+            db,
+            replies: Replies::default(),
+            follows_slots: false,
+            quits: false,
+            client,
+        }
     }
 
     /// Chooses a database.
@@ -56,6 +70,7 @@ impl Session {
     pub(super) fn reset(&mut self) {
         self.version = Version::default();
         self.replies = Replies::default();
+        self.follows_slots = false;
         self.select(0);
         self.client.set_name(String::new());
     }
@@ -69,6 +84,51 @@ impl Session {
             Replies::SkipThis => self.replies = Replies::On,
         }
         false
+    }
+
+    /// Whether the keys of the connection's database are placed by hash slot.
+    pub(super) fn is_slotted(&self) -> bool {
+        slots::is_slotted(self.api().backend(), &self.db.bucket)
+    }
+
+    /// What Redis calls its mode.
+    pub(super) fn mode(&self) -> &'static str {
+        if self.is_slotted() { "cluster" } else { "standalone" }
+    }
+
+    /// Checks that the node may carry out a command on keys that are placed by slot: they have one slot, and a client that goes by the map of slots
+    /// asks one of its replicas.
+    ///
+    /// # Errors
+    /// Redis Cluster's own.
+    pub(super) fn check_slots(&mut self, spec: &Spec, command: &Command) -> Result<(), CommandError> {
+        let asks_for_map = || {
+            let subcommand = command.get(1).to_ascii_uppercase();
+            spec.name == "cluster" && [&b"SLOTS"[..], b"SHARDS", b"NODES"].contains(&&subcommand[..])
+        };
+        // Only clients of a cluster send READONLY.
+        self.follows_slots |= spec.name == "readonly" || asks_for_map();
+        if spec.is_native() || !self.is_slotted() {
+            return Ok(());
+        }
+        let mut slots = spec.key_positions(command.len()).map(|at| hash_slot(command.get(at)));
+        let Some(slot) = slots.next() else { return Ok(()) };
+        if slots.any(|other| other != slot) {
+            return Err(CommandError::Text("CROSSSLOT Keys in request don't hash to the same slot".into()));
+        }
+        if !self.follows_slots {
+            // Any node carries out any command.
+            return Ok(());
+        }
+        let backend = self.api().backend();
+        let replicas = slots::replicas(backend, &self.db.bucket, slot);
+        if replicas.contains(&backend.local.node) {
+            return Ok(());
+        }
+        match replicas.first().and_then(|&first| slots::node(backend, first)) {
+            Some(node) => Err(CommandError::Text(format!("MOVED {slot} {node}").into())),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn api(&self) -> &RespApi {

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use cartwheel_core::cluster::membership::{ChangeKind, Member, View};
 use cartwheel_core::control::MembersChange;
+use cartwheel_core::wire::Protocol;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::config::{Config, ListenAddr};
 use crate::control_queue::ControlHandle;
+use crate::lifecycle::upgrade::UpgradeStatus;
 use crate::peers::{self, Found, LocalNode, Peers};
 
 /// How long recording an address may take, and the time before another attempt.
@@ -29,17 +31,32 @@ pub(super) fn served_at(member: &Member, config: &Config) -> Member {
     Member {
         peer_addr: own(&config.new.peer_address, &config.peer_listen, &member.peer_addr),
         http_addr: own(&config.new.http_address, &config.http_listen, &member.http_addr),
+        resp_addr: own(&None, &config.resp_listen, &member.resp_addr),
         ..member.clone()
     }
 }
 
 /// Records a member's addresses in the cluster, with retries until the node ends. Every node dials them from then on.
-pub(super) async fn record_own_address(member: Member, control: ControlHandle, mut view: watch::Receiver<Arc<View>>) {
+///
+/// The address for Redis clients is recorded once all members know such a change.
+pub(super) async fn record_own_address(
+    member: Member,
+    control: ControlHandle,
+    mut view: watch::Receiver<Arc<View>>,
+    mut upgrade: watch::Receiver<UpgradeStatus>,
+) {
     info!(node = %member.name, peer_addr = %member.peer_addr, http_addr = %member.http_addr, "recording this node's new addresses");
     loop {
         // The borrow of the view ends before the wait.
-        let moved = change(&view.borrow_and_update(), &member);
-        let Some(moved) = moved else { return };
+        let knows_resp = upgrade.borrow_and_update().all_speak >= Protocol::KEY_INDEX;
+        let resp_addr = knows_resp.then_some(member.resp_addr.as_str());
+        let moved = change(&view.borrow_and_update(), &member, resp_addr);
+        let Some(moved) = moved else {
+            if knows_resp || upgrade.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
         if let Err(error) = record(&control, moved).await {
             warn!(node = %member.name, error, "cannot record the addresses; retrying");
             tokio::time::sleep(TRY_AFTER).await;
@@ -48,8 +65,8 @@ pub(super) async fn record_own_address(member: Member, control: ControlHandle, m
 }
 
 /// The change that records a member's addresses; none if they are known.
-fn change(view: &View, member: &Member) -> Option<ChangeKind> {
-    view.moved(member.id, member.incarnation, &member.peer_addr, &member.http_addr)
+fn change(view: &View, member: &Member, resp_addr: Option<&str>) -> Option<ChangeKind> {
+    view.moved(member.id, member.incarnation, &member.peer_addr, &member.http_addr, resp_addr)
 }
 
 async fn record(control: &ControlHandle, moved: ChangeKind) -> Result<(), String> {
@@ -93,7 +110,7 @@ pub(super) async fn find_moved_peers(
             let peer_addr = or(peer_addr, seed);
             let http_addr = or(http_addr, &known.http_addr);
             let moved = Member { peer_addr, http_addr, ..known };
-            let change = change(&view.borrow(), &moved);
+            let change = change(&view.borrow(), &moved, None);
             if let Some(change) = change {
                 info!(peer = %moved.name, addr = %seed, "found a peer at a new address");
                 if let Err(error) = record(&control, change).await {

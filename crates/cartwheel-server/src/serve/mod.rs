@@ -226,7 +226,8 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
     };
     tokio::spawn(upgrading.run(stop.clone()));
     if has_moved {
-        tokio::spawn(address::record_own_address(member.clone(), control_handle.clone(), view.clone()));
+        let (control, view, upgrade) = (control_handle.clone(), view.clone(), upgrade.clone());
+        tokio::spawn(address::record_own_address(member.clone(), control, view, upgrade));
     }
     let seeds: BTreeSet<String> = config.new.seed.iter().flatten().map(|seed| seed.as_str().to_owned()).collect();
     if !seeds.is_empty() {
@@ -413,6 +414,7 @@ fn node_config(
         },
         limits: Limits::default(),
         epoch,
+        all_speak: identity.all_speak,
         broken: Broken::default(),
     })
 }

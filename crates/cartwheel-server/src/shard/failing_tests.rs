@@ -143,6 +143,7 @@ fn node(record_cache_bytes: usize) -> Node {
         timing: Timing::default(),
         limits: Limits { record_cache_bytes, ..Limits::default() },
         epoch: Epoch::FIRST,
+        all_speak: cartwheel_core::wire::Protocol::NEWEST,
         broken: Default::default(),
     };
     Node::new(config, view)

@@ -11,12 +11,13 @@ use cartwheel_core::cluster::membership::View;
 use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::message::client::{Outcome, Refusal, Request};
+use cartwheel_core::message::listing::{ListRequest, Listed};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::wire::Protocol;
-use futures_util::future::{join_all, select_all};
+use futures_util::future::{join_all, select_all, try_join_all};
 use tokio::runtime::Handle;
 
 use super::{DigestPage, DigestsRequest, Place, ShardHandle, Stopped};
@@ -64,6 +65,10 @@ impl Shards {
             Message::Forward(_, put, ..) => Some(self.of_key(&put.key)),
             Message::Compare(_, question) => Some(self.of_partition(question.partition())),
             Message::Fetch(_, fetch) => Some(self.of_partition(fetch.partition)),
+            // Any shard can answer that it can list nothing.
+            Message::List(_, question) => {
+                Some(self.of_partition(question.partitions.first().unwrap_or(PartitionId(0))))
+            }
             Message::Reconfiguration(partition, _) => Some(self.of_partition(*partition)),
             // Any shard can report the node's clocks.
             Message::ClocksRequest(request_id)
@@ -71,7 +76,8 @@ impl Shards {
             | Message::Response(request_id, _)
             | Message::Forwarded(request_id, _)
             | Message::Compared(request_id, _)
-            | Message::Fetched(request_id, _) => Some(&self.handles[request_id.shard(self.count()) as usize]),
+            | Message::Fetched(request_id, _)
+            | Message::Listed(request_id, _) => Some(&self.handles[request_id.shard(self.count()) as usize]),
             Message::Notice(_) => None,
         }
     }
@@ -82,6 +88,14 @@ impl Shards {
     /// If the shard stops before it responds. A write may or may not have been done.
     pub async fn request(&self, request: Request, place: Option<Place>) -> Result<Outcome, Stopped> {
         self.of_key(request.operation.key()).request(request, place).await
+    }
+
+    /// Lists keys or the sizes of buckets ([`ShardHandle::list`]): one answer of each shard.
+    ///
+    /// # Errors
+    /// If a shard stops before it responds.
+    pub async fn list(&self, request: &ListRequest) -> Result<Vec<Result<Listed, Refusal>>, Stopped> {
+        try_join_all(self.handles.iter().map(|shard| shard.list(request.clone()))).await
     }
 
     /// Waits until the key's shard admits a request ([`ShardHandle::admit`]).

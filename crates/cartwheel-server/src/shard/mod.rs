@@ -40,6 +40,7 @@ use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::message::client::{Outcome, Refusal, Request};
+use cartwheel_core::message::listing::{ListRequest, Listed};
 use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::reconfiguration::partition_state_name;
 use cartwheel_core::ring::{PartitionId, Partitions};
@@ -167,6 +168,7 @@ pub trait Outgoing: Send + 'static {
 /// An entry of a shard's queue.
 enum Work {
     Request(Request, oneshot::Sender<Outcome>, UnderWay, Instant),
+    List(ListRequest, oneshot::Sender<Result<Listed, Refusal>>),
     /// A message, its size, and the room that it takes.
     Message(Envelope, usize, Option<OwnedSemaphorePermit>),
     View(Arc<View>),
@@ -213,6 +215,19 @@ impl ShardHandle {
             Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(self.overloaded())),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
         }
+    }
+
+    /// Lists keys, or the sizes of buckets, of the shard's partitions.
+    ///
+    /// # Errors
+    /// If the shard stops before it responds.
+    pub async fn list(&self, request: ListRequest) -> Result<Result<Listed, Refusal>, Stopped> {
+        if let Err(overloaded) = self.admits() {
+            return Ok(Err(overloaded));
+        }
+        let (reply, listed) = oneshot::channel();
+        self.inbox.send(Work::List(request, reply)).await.map_err(|_| Stopped)?;
+        listed.await.map_err(|_| Stopped)
     }
 
     /// Waits until a request is admitted, for at most `patience`. Its value is read, and the request made, afterwards.
@@ -490,6 +505,7 @@ async fn run<M: Machine, O: Outgoing>(
                     let waited = arrived.elapsed();
                     turns.add_request(request, (reply, under_way), waited);
                 }
+                Work::List(request, reply) => turns.add_list(request, reply),
                 Work::Message(message, bytes, room) => rooms.extend(turns.add_message(message, bytes, room)),
                 Work::View(view) => turns.add(Input::View(view)),
                 Work::Liveness(liveness) => turns.add(Input::Liveness(liveness)),

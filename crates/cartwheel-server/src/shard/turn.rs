@@ -12,6 +12,7 @@ use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::event::Event;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::message::client::{ClientId, Operation, Outcome, Put, Refusal, Request};
+use cartwheel_core::message::listing::{ListRequest, Listed};
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::command::{IndexChange, StoreCommand, StoreId, StoreResult, WriteFailed};
@@ -71,6 +72,8 @@ pub(super) struct Turns<M, O> {
     replies: Vec<(ClientId, Outcome)>,
     /// The clients that wait for a reply.
     clients: BTreeMap<ClientId, Client>,
+    /// The clients that wait for a list.
+    listing: BTreeMap<ClientId, oneshot::Sender<Result<Listed, Refusal>>>,
     clients_begun: u64,
     /// The requests that were carried out since they were last counted.
     clients_served: Served,
@@ -145,6 +148,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             sends: BTreeMap::new(),
             replies: Vec::new(),
             clients: BTreeMap::new(),
+            listing: BTreeMap::new(),
             clients_begun: 0,
             clients_served: Served::default(),
             tombstones: 0,
@@ -280,6 +284,14 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
+    /// Adds a client's request for a list to the next turn.
+    pub(super) fn add_list(&mut self, request: ListRequest, reply: oneshot::Sender<Result<Listed, Refusal>>) {
+        self.clients_begun += 1;
+        let id = ClientId(self.clients_begun);
+        self.listing.insert(id, reply);
+        self.inputs.push_back(Input::List(id, request));
+    }
+
     /// The client requests that the machine has carried out since the last call.
     pub(super) fn clients_served(&mut self) -> Served {
         std::mem::take(&mut self.clients_served)
@@ -392,7 +404,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     fn carry_out(&mut self, effects: Effects) {
-        let Effects { sends, replies, stores, events, finished, drained, phases, wake_at } = effects;
+        let Effects { sends, replies, lists, stores, events, finished, drained, phases, wake_at } = effects;
         self.drained = drained.or(self.drained);
         self.phases.extend(phases);
         self.finished = finished.or(self.finished);
@@ -400,6 +412,10 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             self.sends.entry(to).or_default().push(message);
         }
         self.replies.extend(replies);
+        for (id, listed) in lists {
+            // The client may have gone.
+            self.listing.remove(&id).map(|reply| reply.send(listed));
+        }
         for (id, command) in stores {
             self.store(id, command);
         }

@@ -88,8 +88,9 @@ fn order_violation(
         return Some(format!("nothing is shown, but {} was written and not deleted after that", history.name(index)));
     };
     let first = history.write_of(shown)?;
-    // Two deletes show the same: nothing.
-    let is_another = |later: &Write| shown.content != Content::Tombstone || later.content != Content::Tombstone;
+    // A delete, and a value that has expired, show the same: nothing.
+    let is_gone = |later: &Write| later.content == Content::Tombstone || later.expires.is_some();
+    let is_another = |later: &Write| shown.content != Content::Tombstone || !is_gone(later);
     let original = original(history, first)?;
     let (later, _) = known.find(|(_, later)| is_another(later) && precedes(history, original, later))?;
     let (first, later) = (history.name(first), history.name(later));

@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod converged;
+pub mod key_index;
 pub mod last_write_wins;
 pub mod siblings;
 pub mod strong;

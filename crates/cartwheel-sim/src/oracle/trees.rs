@@ -1,9 +1,10 @@
 //! The check that each node's Merkle trees match its records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cartwheel_core::anti_entropy::merkle::Tree;
+use cartwheel_core::anti_entropy::merkle::{BucketSizes, Tree};
 use cartwheel_core::cluster::sizes::TreeId;
+use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::record::Record;
 use cartwheel_core::store::share::Share;
 use cartwheel_core::value::key::Key;
@@ -19,7 +20,7 @@ fn judge_node(world: &World, index: usize) -> Option<String> {
     let name = world.cluster().name(index);
     let Some(node) = world.machine(index).node() else { return Some(format!("{name} is down")) };
     let trees = node.exchange().trees();
-    let mut expected = BTreeMap::new();
+    let (mut expected, mut sizes) = (BTreeMap::new(), BTreeMap::<PartitionId, BucketSizes>::new());
     for id in trees.ids() {
         let Some(tree) = trees.get(id) else { return Some(format!("{name} has no tree of {id:?}")) };
         expected.insert(id, Tree::new(tree.depth()));
@@ -32,7 +33,15 @@ fn judge_node(world: &World, index: usize) -> Option<String> {
         if let (Some(tree), Some(grid)) = (expected.get_mut(&id), trees.grid(id.partition)) {
             let share = Share::of(storage_key, &record.state);
             tree.fold(grid.cell(key.token()), Share::NOTHING, share);
+            sizes.entry(id.partition).or_default().fold_in(key.bucket(), key.generation(), Share::NOTHING, share);
         }
+    }
+    let partitions: BTreeSet<PartitionId> = expected.keys().map(|id| id.partition).collect();
+    let none = BucketSizes::default();
+    let miscounted =
+        |partition: &&PartitionId| trees.bucket_sizes(**partition) != Some(sizes.get(*partition).unwrap_or(&none));
+    if let Some(partition) = partitions.iter().find(miscounted) {
+        return Some(format!("{name}'s sizes of buckets in {partition:?} do not match its records"));
     }
     let wrong = expected.iter().find(|(id, tree)| trees.get(**id) != Some(*tree));
     wrong.map(|(id, _)| format!("{name}'s tree of {id:?} does not match its records"))

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms of the core (modules at the top of `src`), from the lowest up.
-const CORE: [&str; 17] = [
+const CORE: [&str; 18] = [
     "mutation",
     "value",
     "ring",
@@ -20,6 +20,7 @@ const CORE: [&str; 17] = [
     "replica",
     "anti_entropy",
     "coordinator",
+    "listing",
     "reconfiguration",
     "control",
     "node",

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::{Grid, Share, Tree};
+use super::{BucketSizes, Grid, Share, Tree};
 use crate::cluster::counts::Group;
 use crate::message::anti_entropy::KeyRange;
 use crate::ring::PartitionId;
@@ -74,6 +74,7 @@ pub struct Build {
     grid: Grid,
     leaf_keys_max: u32,
     forest: Forest,
+    sizes: BucketSizes,
     losses: LostRecords,
     /// The part of the partition that is still to be read.
     rest: KeyRange,
@@ -96,6 +97,7 @@ impl Build {
             grid,
             leaf_keys_max,
             forest: depths.map(|(group, depth)| (group, Tree::new(depth))).collect(),
+            sizes: BucketSizes::default(),
             losses: LostRecords::default(),
             rest: grid.whole(),
             scan: None,
@@ -142,6 +144,7 @@ impl Build {
     fn fold(&mut self, storage_key: &Bytes, old: Share, held: KeySummary) {
         if let (Some(tree), Some(token)) = (self.forest.get_mut(&held.group), token(storage_key)) {
             tree.fold(self.grid.cell(token), old, held.share);
+            self.sizes.fold(storage_key, old, held.share);
         }
         self.losses.note(|| storage_key.clone(), held.is_lost);
     }
@@ -176,14 +179,15 @@ impl Build {
         for tree in self.forest.values_mut() {
             *tree = Tree::new(tree.depth() + u8::from(tree.is_overfull(self.leaf_keys_max)));
         }
+        self.sizes = BucketSizes::default();
         self.losses = LostRecords::default();
         self.rest = self.grid.whole();
         self.incomplete = false;
     }
 
     /// The trees, or none if a record is missing from them.
-    pub fn finish(self) -> Option<(Forest, LostRecords)> {
-        (!self.incomplete).then_some((self.forest, self.losses))
+    pub fn finish(self) -> Option<(Forest, BucketSizes, LostRecords)> {
+        (!self.incomplete).then_some((self.forest, self.sizes, self.losses))
     }
 }
 

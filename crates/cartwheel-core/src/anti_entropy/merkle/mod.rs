@@ -5,6 +5,7 @@
 //! updates it by subtracting the key's old digest and adding the new one, without reading any other key. An inner node
 //! is the sum of the leaves below it. So trees of different depths can be compared on every level that both have.
 
+mod bucket_sizes;
 mod build;
 mod grid;
 mod saved;
@@ -13,6 +14,7 @@ mod trees;
 use crate::cluster::sizes::Size;
 use crate::message::anti_entropy::Sum;
 use crate::store::share::Share;
+pub use bucket_sizes::BucketSizes;
 pub use grid::Grid;
 pub use trees::{ScanFindings, Trees};
 

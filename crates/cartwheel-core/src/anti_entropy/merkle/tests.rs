@@ -25,7 +25,12 @@ fn sum_of(model: &Model, grid: &Grid, level: u8, index: u32) -> Sum {
 
 fn share() -> impl Strategy<Value = Share> {
     let some = (any::<[u8; 16]>(), 0u32..3, 17u64..1_000);
-    let some = some.prop_map(|(digest, tombstones, bytes)| Share { digest: ContentDigest(digest), tombstones, bytes });
+    let some = some.prop_map(|(digest, tombstones, bytes)| Share {
+        digest: ContentDigest(digest),
+        tombstones,
+        bytes,
+        is_live: true,
+    });
     prop_oneof![1 => Just(Share::NOTHING), 4 => some]
 }
 

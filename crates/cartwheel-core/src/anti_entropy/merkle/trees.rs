@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::build::{Build, Forest, KeySummary, LostRecords};
 use super::saved::{self, SavedBy};
-use super::{Grid, Tree};
+use super::{BucketSizes, Grid, Tree};
 use crate::cluster::counts::Group;
 use crate::cluster::holdings::Holdings;
 use crate::cluster::sizes::{Size, TreeId};
@@ -63,6 +63,7 @@ pub struct Trees {
 struct PartitionTrees {
     grid: Grid,
     forest: Forest,
+    sizes: BucketSizes,
     losses: LostRecords,
     phase: TreesPhase,
 }
@@ -78,7 +79,7 @@ enum TreesPhase {
     /// The trees equal the sums of the records.
     Ready,
     /// Saved trees are being read. These writes have ended since.
-    Recalling(Vec<(u32, Share, KeySummary)>),
+    Recalling(Vec<(Key, Share, KeySummary)>),
     /// The trees must be built.
     Absent,
 }
@@ -148,7 +149,13 @@ impl Trees {
             let grid = Grid::of(self.held.view().ring.partitions(), partition);
             self.kept.insert(
                 partition,
-                PartitionTrees { grid, forest, losses: LostRecords::default(), phase: TreesPhase::Absent },
+                PartitionTrees {
+                    grid,
+                    forest,
+                    sizes: BucketSizes::default(),
+                    losses: LostRecords::default(),
+                    phase: TreesPhase::Absent,
+                },
             );
             self.wanted.insert(partition);
             self.unready += 1;
@@ -192,6 +199,11 @@ impl Trees {
     /// The grid of a partition, if this node keeps trees of it.
     pub fn grid(&self, partition: PartitionId) -> Option<&Grid> {
         self.kept.get(&partition).map(|kept| &kept.grid)
+    }
+
+    /// The sizes of a partition's buckets, if its trees are ready.
+    pub fn bucket_sizes(&self, partition: PartitionId) -> Option<&BucketSizes> {
+        self.kept.get(&partition).filter(|kept| kept.is_ready()).map(|kept| &kept.sizes)
     }
 
     /// The records of a partition that were lost and do not count yet.
@@ -249,7 +261,13 @@ impl Trees {
             kept.is_ready() && kept.losses.is_empty() && !being_written.contains(partition)
         };
         let save = |(&partition, kept): (&PartitionId, &PartitionTrees)| {
-            (number(), StoreCommand::Remember { name: name(partition), value: saved::encode(&kept.forest, self.by) })
+            (
+                number(),
+                StoreCommand::Remember {
+                    name: name(partition),
+                    value: saved::encode(&kept.forest, &kept.sizes, self.by),
+                },
+            )
         };
         self.kept.iter().filter(is_good).map(save).collect()
     }
@@ -275,13 +293,16 @@ impl Trees {
             TreesPhase::Ready => {
                 if let Some(tree) = kept.forest.get_mut(&held.group) {
                     tree.fold(cell, old, held.share);
+                    kept.sizes.fold_in(key.bucket(), key.generation(), old, held.share);
                     if tree.is_overfull(self.leaf_keys_max) {
                         self.wanted.insert(partition);
                     }
                 }
                 kept.losses.note(|| key.storage_key(), held.is_lost);
             }
-            TreesPhase::Recalling(late) if late.len() < LATE_MAX && !held.is_lost => late.push((cell, old, held)),
+            TreesPhase::Recalling(late) if late.len() < LATE_MAX && !held.is_lost => {
+                late.push((key.clone(), old, held))
+            }
             TreesPhase::Recalling(_) => self.invalidate(partition),
             TreesPhase::Absent => {}
         }
@@ -390,13 +411,14 @@ impl Trees {
         let before = SavedBy { boot: self.by.boot.wrapping_sub(1), ..self.by };
         let is_believed = |by| by == before || self.broken.is(Mutation::TreeTrustedAfterCrash);
         match saved {
-            Some((forest, by)) if is_believed(by) && forest.keys().eq(kept.forest.keys()) => {
-                kept.forest = forest;
+            Some((forest, sizes, by)) if is_believed(by) && forest.keys().eq(kept.forest.keys()) => {
+                (kept.forest, kept.sizes) = (forest, sizes);
                 kept.phase = TreesPhase::Ready;
                 self.unready -= 1;
-                for (cell, old, held) in late {
+                for (key, old, held) in late {
                     if let Some(tree) = kept.forest.get_mut(&held.group) {
-                        tree.fold(cell, old, held.share);
+                        tree.fold(kept.grid.cell(key.token()), old, held.share);
+                        kept.sizes.fold_in(key.bucket(), key.generation(), old, held.share);
                     }
                 }
                 if kept.forest.values().any(|tree| tree.is_overfull(self.leaf_keys_max)) {
@@ -442,14 +464,14 @@ impl Trees {
     fn built(&mut self, build: Build) -> Option<PartitionId> {
         let partition = build.partition;
         let kept = self.kept.get_mut(&partition)?;
-        let Some((forest, losses)) = build.finish() else {
+        let Some((forest, sizes, losses)) = build.finish() else {
             self.wanted.insert(partition);
             return None;
         };
         let agree = forest.iter().all(|(group, tree)| kept.forest.get(group).is_some_and(|old| old.agrees(tree)));
         let was_wrong = kept.is_ready() && !agree;
         self.unready -= usize::from(!kept.is_ready());
-        (kept.forest, kept.losses, kept.phase) = (forest, losses, TreesPhase::Ready);
+        (kept.forest, kept.sizes, kept.losses, kept.phase) = (forest, sizes, losses, TreesPhase::Ready);
         was_wrong.then_some(partition)
     }
 }

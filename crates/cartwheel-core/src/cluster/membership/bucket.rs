@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::ring::N_MAX;
+use crate::value::key::Generation;
 
 /// The upper limit of `max_value_bytes`. A key with many siblings must still fit into one message.
 pub const VALUE_BYTES_MAX: u32 = 16 << 20;
@@ -91,11 +92,27 @@ impl fmt::Display for BadSettings {
 
 impl std::error::Error for BadSettings {}
 
+/// What holds for a bucket as long as it is not emptied: its generation, and whether its keys are indexed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BucketForm {
+    /// Its generation.
+    pub generation: Generation,
+    /// Whether nodes keep an index of its keys. Without one its keys cannot be listed, and a new key costs a little less.
+    pub is_indexed: bool,
+    /// Whether any earlier generation had no index, so that what is left of it is found only by reading all records.
+    pub was_unindexed: bool,
+}
+
+impl BucketForm {
+    /// The form of a bucket that was never emptied.
+    pub const FIRST: Self = Self { generation: Generation::FIRST, is_indexed: true, was_unindexed: false };
+}
+
 /// The bucket of the Redis API's database 0. That of database n is called the same with `-n` after it.
 pub const REDIS_BUCKET: &str = "redis";
 
 /// Whether a bucket is one of the Redis API's databases.
-fn is_redis(bucket: &[u8]) -> bool {
+pub fn is_redis_bucket(bucket: &[u8]) -> bool {
     match bucket.strip_prefix(REDIS_BUCKET.as_bytes()) {
         Some([]) => true,
         Some([b'-', b'1'..=b'9', rest @ ..]) => rest.iter().all(u8::is_ascii_digit),
@@ -106,7 +123,7 @@ fn is_redis(bucket: &[u8]) -> bool {
 impl BucketSettings {
     /// The settings of a bucket before any change. Redis has no siblings, so in its databases the last write wins.
     pub fn initial(bucket: &[u8]) -> Self {
-        let conflict = if is_redis(bucket) { Conflict::Lww } else { Conflict::default() };
+        let conflict = if is_redis_bucket(bucket) { Conflict::Lww } else { Conflict::default() };
         Self { conflict, ..Self::default() }
     }
 

@@ -144,6 +144,7 @@ fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
         ChangeKind::Bootstrap { .. }
         | ChangeKind::Left { .. }
         | ChangeKind::Bucket { .. }
+        | ChangeKind::Empty { .. }
         | ChangeKind::Snapshot(_) => Err(BadChange::NotOfMembers),
     }
 }

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
-use super::bucket::{BucketSettings, Conflict, Durability, SettingsPatch};
+use super::bucket::{BucketForm, BucketSettings, Conflict, Durability, SettingsPatch};
 use super::{Change, ChangeKind, ClusterId, History, Member, Snapshot, Strategy};
 use crate::cluster::configuration::{ConfigVersion, Home};
 use crate::ring::{N_MAX, NodeInfo, PartitionId, Partitions};
 use crate::value::dot::{Incarnation, NodeId};
 use crate::value::hlc::Hlc;
-use crate::value::key::check_bucket;
+use crate::value::key::{Generation, Placement, check_bucket};
 
 /// The format version of histories that is written, and the only one that is read.
 pub const HISTORY_VERSION: u32 = 1;
@@ -74,7 +74,7 @@ struct ChangeMessage {
     node: u64,
     #[prost(uint64, tag = "3")]
     number: u64,
-    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     what: Option<What>,
 }
 
@@ -102,6 +102,9 @@ enum What {
     Snapshot(SnapshotMessage),
     #[prost(message, tag = "14")]
     Address(AddressMessage),
+    /// Since protocol version 7.
+    #[prost(message, tag = "15")]
+    Empty(FormMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -186,6 +189,8 @@ struct SnapshotMessage {
     first_ns: Vec<BucketMessage>,
     #[prost(bytes = "bytes", repeated, tag = "11")]
     counted: Vec<Bytes>,
+    #[prost(message, repeated, tag = "12")]
+    forms: Vec<FormMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -236,6 +241,8 @@ struct AddressMessage {
     peer_addr: String,
     #[prost(string, tag = "4")]
     http_addr: String,
+    #[prost(string, optional, tag = "5")]
+    resp_addr: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -260,6 +267,21 @@ struct BucketMessage {
     max_value_bytes: Option<u32>,
     #[prost(bool, tag = "9")]
     n_by_versions: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FormMessage {
+    #[prost(bytes = "bytes", tag = "1")]
+    name: Bytes,
+    #[prost(uint32, tag = "2")]
+    placement: u32,
+    #[prost(bool, tag = "3")]
+    is_indexed: bool,
+    /// When the generation began; 0 in a change, whose timestamp says it.
+    #[prost(fixed64, tag = "4")]
+    since: u64,
+    #[prost(bool, tag = "5")]
+    was_unindexed: bool,
 }
 
 impl History {
@@ -350,13 +372,21 @@ impl From<&ChangeKind> for What {
             ChangeKind::Zone { node, zone, host } => {
                 Self::Zone(ZoneMessage { node: node.get(), zone: zone.clone(), host: host.clone() })
             }
-            ChangeKind::Address { node, incarnation, peer_addr, http_addr } => Self::Address(AddressMessage {
-                node: node.get(),
-                incarnation: incarnation.0,
-                peer_addr: peer_addr.clone(),
-                http_addr: http_addr.clone(),
-            }),
+            ChangeKind::Address { node, incarnation, peer_addr, http_addr, resp_addr } => {
+                Self::Address(AddressMessage {
+                    node: node.get(),
+                    incarnation: incarnation.0,
+                    peer_addr: peer_addr.clone(),
+                    http_addr: http_addr.clone(),
+                    resp_addr: resp_addr.clone(),
+                })
+            }
             ChangeKind::Bucket { name, settings } => Self::Bucket(bucket_message(name, settings)),
+            ChangeKind::Empty { name, placement, is_indexed } => {
+                let generation = Generation { since: Hlc::ZERO, placement: *placement };
+                let form = BucketForm { generation, is_indexed: *is_indexed, was_unindexed: false };
+                Self::Empty(form_message(name, &form))
+            }
             ChangeKind::Snapshot(snapshot) => Self::Snapshot(snapshot_message(snapshot)),
         }
     }
@@ -399,8 +429,13 @@ impl TryFrom<What> for ChangeKind {
                 incarnation: Incarnation(change.incarnation),
                 peer_addr: change.peer_addr,
                 http_addr: change.http_addr,
+                resp_addr: change.resp_addr,
             },
             What::Bucket(bucket) => Self::Bucket { settings: patch(&bucket)?, name: bucket_name(bucket.name)? },
+            What::Empty(message) => {
+                let (name, BucketForm { generation, is_indexed, .. }) = form_of(message)?;
+                Self::Empty { name, placement: generation.placement, is_indexed }
+            }
             What::Snapshot(snapshot) => Self::Snapshot(Box::new(snapshot_of(snapshot)?)),
         })
     }
@@ -456,6 +491,7 @@ fn snapshot_message(snapshot: &Snapshot) -> SnapshotMessage {
         owners: snapshot.owners.clone(),
         first_ns: snapshot.first_ns.iter().map(|(name, n)| bucket_message(name, &only_n(*n))).collect(),
         counted: snapshot.counted.clone(),
+        forms: snapshot.forms.iter().map(|(name, form)| form_message(name, form)).collect(),
     }
 }
 
@@ -492,7 +528,21 @@ fn snapshot_of(message: SnapshotMessage) -> Result<Snapshot, DecodeError> {
         owners: message.owners,
         first_ns: message.first_ns.into_iter().map(first_n).collect::<Result<_, DecodeError>>()?,
         counted: message.counted.into_iter().map(bucket_name).collect::<Result<_, DecodeError>>()?,
+        forms: message.forms.into_iter().map(form_of).collect::<Result<_, DecodeError>>()?,
     })
+}
+
+fn form_message(name: &Bytes, form: &BucketForm) -> FormMessage {
+    let BucketForm { generation: Generation { since, placement }, is_indexed, was_unindexed } = *form;
+    let (placement, since) = (placement.number(), since.to_bits());
+    FormMessage { name: name.clone(), placement, is_indexed, since, was_unindexed }
+}
+
+fn form_of(message: FormMessage) -> Result<(Bytes, BucketForm), DecodeError> {
+    let placement = Placement::from_number(message.placement).ok_or(DecodeError::Invalid("placement"))?;
+    let generation = Generation { since: Hlc::from_bits(message.since), placement };
+    let FormMessage { name, is_indexed, was_unindexed, .. } = message;
+    Ok((bucket_name(name)?, BucketForm { generation, is_indexed, was_unindexed }))
 }
 
 fn only_n(n: u8) -> SettingsPatch {

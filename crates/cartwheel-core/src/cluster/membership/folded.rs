@@ -30,7 +30,7 @@ impl Folded {
         }
         for change in history.changes().skip(self.known.len()) {
             match &mut self.fold {
-                Some(fold) => fold.apply(&change.what),
+                Some(fold) => fold.apply(change),
                 // Changes before the bootstrap have no effect.
                 none => *none = Fold::found(&change.what),
             }

@@ -20,6 +20,7 @@ use crate::ring::{NORMAL_WEIGHT, NodeInfo, PartitionId, Partitions, RingVersion}
 use crate::value::cluster_id::ClusterId;
 use crate::value::dot::{Incarnation, NodeId};
 use crate::value::hlc::Hlc;
+use crate::value::key::Placement;
 
 pub mod bucket;
 mod check;
@@ -30,7 +31,10 @@ mod snapshot;
 mod tests;
 mod view;
 
-pub use bucket::{BadSettings, BucketSettings, Conflict, Durability, REDIS_BUCKET, SettingsPatch, VALUE_BYTES_MAX};
+pub use bucket::{
+    BadSettings, BucketForm, BucketSettings, Conflict, Durability, REDIS_BUCKET, SettingsPatch, VALUE_BYTES_MAX,
+    is_redis_bucket,
+};
 pub use check::{BadChange, check_members, planned};
 pub use codec::{DecodeError, HISTORY_VERSION};
 pub use folded::Folded;
@@ -177,6 +181,8 @@ pub enum ChangeKind {
         peer_addr: String,
         /// Its address for HTTP clients.
         http_addr: String,
+        /// Its address for RESP clients, if that changes too. Protocol version 6 does not know it.
+        resp_addr: Option<String>,
     },
     /// Changes a bucket's settings.
     Bucket {
@@ -184,6 +190,15 @@ pub enum ChangeKind {
         name: Bytes,
         /// The fields to change.
         settings: SettingsPatch,
+    },
+    /// Empties a bucket: a new generation of it begins at the change's timestamp, in this form. Nothing of an earlier one is read, merged or kept.
+    Empty {
+        /// The bucket.
+        name: Bytes,
+        /// How the keys of the new generation are placed.
+        placement: Placement,
+        /// Whether nodes keep an index of its keys.
+        is_indexed: bool,
     },
     /// Replaces all changes up to this one's timestamp except the bootstrap. They are void from now on.
     Snapshot(Box<Snapshot>),

@@ -11,6 +11,7 @@ use crate::cluster::configuration::{ConfigPhase, ConfigVersion, Configuration};
 use crate::cluster::counts::ReplicaCounts;
 use crate::ring::{NORMAL_WEIGHT, PartitionId};
 use crate::value::hlc::WallMs;
+use crate::value::key::Generation;
 
 fn member(name: &str) -> Member {
     Member {
@@ -275,12 +276,14 @@ fn the_last_address_of_the_present_incarnation_counts() {
         incarnation: Incarnation(incarnation),
         peer_addr: peer_addr.to_owned(),
         http_addr: format!("http-{peer_addr}"),
+        resp_addr: Some(format!("resp-{peer_addr}")),
     };
     let renewed = || ChangeKind::Replace { old: id("b"), new: Member { incarnation: Incarnation(2), ..member("b") } };
     let addr = |changes: Vec<ChangeKind>| {
         let view = view([found(&["a", "b", "c"])].into_iter().chain(changes));
         let member = &view.member(id("b")).unwrap().member;
         assert!(member.peer_addr == "b:7400" || member.http_addr == format!("http-{}", member.peer_addr));
+        assert!(member.peer_addr == "b:7400" || member.resp_addr == format!("resp-{}", member.peer_addr));
         member.peer_addr.clone()
     };
     assert_eq!(addr(vec![moves(1, "x"), moves(1, "y")]), "y");
@@ -428,8 +431,13 @@ fn a_kind() -> impl proptest::strategy::Strategy<Value = ChangeKind> {
         }),
         1 => (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
         1 => (node(), "[a-c]", "[a-c]?").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
-        1 => (node(), 0u64..3, "[a-c]", "[a-c]?").prop_map(|(node, incarnation, peer_addr, http_addr)| {
-            ChangeKind::Address { node, incarnation: Incarnation(incarnation), peer_addr, http_addr }
+        1 => (node(), 0u64..3, "[a-c]", "[a-c]?", any::<Option<bool>>()).prop_map(|(node, incarnation, peer_addr, http_addr, resp)| {
+            let resp_addr = resp.map(|resp| resp.to_string());
+            ChangeKind::Address { node, incarnation: Incarnation(incarnation), peer_addr, http_addr, resp_addr }
+        }),
+        1 => ("[a-c]", 0u32..4, any::<bool>()).prop_map(|(name, placement, is_indexed)| {
+            let placement = Placement::from_number(placement).unwrap();
+            ChangeKind::Empty { name: name.into(), placement, is_indexed }
         }),
         1 => ("[a-c]", a_patch()).prop_map(|(name, settings)| ChangeKind::Bucket { name: name.into(), settings }),
     ]
@@ -472,10 +480,16 @@ fn a_snapshot() -> impl proptest::strategy::Strategy<Value = Snapshot> {
             buckets: vec![(Bytes::from_static(b"carts"), BucketSettings::default())],
             first_ns: vec![(Bytes::from_static(b"carts"), 5)],
             counted: vec![Bytes::from_static(b"carts")],
+            forms: vec![(Bytes::from_static(b"carts"), form(changes))],
             placed: placed.iter().map(Member::info).collect(),
             owners,
         },
     )
+}
+
+fn form(since: u64) -> BucketForm {
+    let generation = Generation { since: Hlc::from_bits(since), placement: Placement::Prefix(3) };
+    BucketForm { generation, is_indexed: since % 2 == 0, was_unindexed: since % 3 == 0 }
 }
 
 fn merged(a: &History, b: &History) -> History {

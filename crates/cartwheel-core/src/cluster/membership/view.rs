@@ -26,14 +26,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::bucket::{BucketSettings, Conflict, REDIS_BUCKET};
-use super::{ChangeKind, ClusterId, History, Member, SettingsPatch, Snapshot, Strategy};
+use super::bucket::{BucketForm, BucketSettings, Conflict, REDIS_BUCKET};
+use super::{Change, ChangeKind, ClusterId, History, Member, SettingsPatch, Snapshot, Strategy};
 use crate::cluster::configuration::{ConfigPhase, ConfigVersion, Configuration, Home};
 use crate::cluster::counts::{BUCKETS_MAX, ReplicaCounts};
 use crate::ring::balanced::{SPREAD, balanced};
 use crate::ring::random::random;
 use crate::ring::{NodeInfo, PartitionId, Partitions, Ring, RingVersion};
 use crate::value::dot::{Incarnation, NodeId};
+use crate::value::key::{Generation, Key, KeyError};
 
 /// A member, and whether it is leaving.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,6 +71,7 @@ pub struct View {
     defaults: BucketSettings,
     redis_defaults: BucketSettings,
     buckets: BTreeMap<Bytes, BucketSettings>,
+    forms: BTreeMap<Bytes, BucketForm>,
     first_counts: ReplicaCounts,
     target_counts: ReplicaCounts,
     /// The buckets whose n was ever different from the default.
@@ -83,19 +85,26 @@ impl View {
     }
 
     /// The change that records a member's addresses in this incarnation; `None` if they are already known, or if the node is not a member in
-    /// that incarnation.
+    /// that incarnation. Without an address for RESP clients, the known one stays.
     pub fn moved(
         &self,
         node: NodeId,
         incarnation: Incarnation,
         peer_addr: &str,
         http_addr: &str,
+        resp_addr: Option<&str>,
     ) -> Option<ChangeKind> {
         let known = &self.member(node)?.member;
-        let is_news = known.incarnation == incarnation
-            && (known.peer_addr.as_str(), known.http_addr.as_str()) != (peer_addr, http_addr);
+        let resp_addr = resp_addr.filter(|addr| *addr != known.resp_addr);
+        let is_news = (known.peer_addr.as_str(), known.http_addr.as_str()) != (peer_addr, http_addr);
         let (peer_addr, http_addr) = (peer_addr.to_owned(), http_addr.to_owned());
-        is_news.then_some(ChangeKind::Address { node, incarnation, peer_addr, http_addr })
+        (known.incarnation == incarnation && (is_news || resp_addr.is_some())).then(|| ChangeKind::Address {
+            node,
+            incarnation,
+            peer_addr,
+            http_addr,
+            resp_addr: resp_addr.map(str::to_owned),
+        })
     }
 
     /// The members, by id.
@@ -118,6 +127,35 @@ impl View {
     /// Whether this incarnation of a node was removed: it is leaving or gone, and is no target home.
     pub fn is_removed(&self, home: Home) -> bool {
         self.removed.contains(&(home.node, home.incarnation))
+    }
+
+    /// The form of a bucket.
+    pub fn form(&self, bucket: &[u8]) -> BucketForm {
+        self.forms.get(bucket).copied().unwrap_or(BucketForm::FIRST)
+    }
+
+    /// The forms of the buckets that were ever emptied, by name.
+    pub fn emptied(&self) -> impl ExactSizeIterator<Item = (&Bytes, BucketForm)> {
+        self.forms.iter().map(|(name, &form)| (name, form))
+    }
+
+    /// The key called `name` in the present generation of `bucket`.
+    ///
+    /// # Errors
+    /// If either is empty or longer than the contract allows.
+    pub fn key(&self, bucket: Bytes, name: Bytes) -> Result<Key, KeyError> {
+        Key::of_generation(self.form(&bucket).generation, bucket, name)
+    }
+
+    /// Whether the bucket of a key was emptied after the key's generation of it.
+    pub fn is_superseded(&self, key: &Key) -> bool {
+        self.supersedes(key.bucket(), key.generation())
+    }
+
+    /// Whether a bucket was emptied after a generation of it.
+    pub fn supersedes(&self, bucket: &[u8], generation: Generation) -> bool {
+        let present = |form: &BucketForm| generation != form.generation && generation.since <= form.generation.since;
+        !self.forms.is_empty() && self.forms.get(bucket).is_some_and(present)
     }
 
     /// Whether an administrator has marked a home lost: it was removed, and never answers again.
@@ -221,6 +259,7 @@ impl View {
     pub fn size_in_memory(&self) -> usize {
         let member = |present: &ViewMember| size_of::<(NodeId, ViewMember)>() + present.member.text_bytes();
         let bucket = |name: &Bytes| size_of::<(Bytes, BucketSettings)>() + name.len();
+        let form = |name: &Bytes| size_of::<(Bytes, BucketForm)>() + name.len();
         size_of::<Self>() - size_of::<Ring>()
             + self.ring.size_in_memory()
             + self.bootstrap.ring.size_in_memory()
@@ -230,6 +269,7 @@ impl View {
             + self.marked_lost.len() * size_of::<Home>()
             + self.force_recovered_from.len() * size_of::<(PartitionId, ConfigVersion)>()
             + self.buckets.keys().map(bucket).sum::<usize>()
+            + self.forms.keys().map(form).sum::<usize>()
             + self.first_counts.size_in_memory()
             + self.target_counts.size_in_memory()
     }
@@ -260,6 +300,7 @@ pub(super) struct Fold {
     marked_lost: BTreeSet<Home>,
     force_recovered_from: BTreeMap<PartitionId, ConfigVersion>,
     buckets: BTreeMap<Bytes, BucketSettings>,
+    forms: BTreeMap<Bytes, BucketForm>,
     /// The n that earlier builds recorded ([`SettingsPatch::n_by_versions`]).
     first_ns: BTreeMap<Bytes, u8>,
     /// The buckets whose n was ever different from the default.
@@ -295,6 +336,7 @@ impl Fold {
             marked_lost: BTreeSet::new(),
             force_recovered_from: BTreeMap::new(),
             buckets: BTreeMap::new(),
+            forms: BTreeMap::new(),
             first_ns: BTreeMap::new(),
             counted: BTreeSet::new(),
             placed: Vec::new(),
@@ -322,6 +364,7 @@ impl Fold {
             defaults: BucketSettings::default(),
             redis_defaults: BucketSettings::initial(REDIS_BUCKET.as_bytes()),
             buckets: self.buckets.clone(),
+            forms: self.forms.clone(),
             first_counts: ReplicaCounts::new(self.first_ns.clone().into_iter().take(BUCKETS_MAX).collect()),
             target_counts: self.target_counts(),
             counted: self.counted.clone(),
@@ -335,8 +378,8 @@ impl Fold {
     }
 
     /// Applies the next change in the order.
-    pub(super) fn apply(&mut self, what: &ChangeKind) {
-        let changed = match what {
+    pub(super) fn apply(&mut self, change: &Change) {
+        let changed = match &change.what {
             ChangeKind::Bootstrap { .. } => false,
             ChangeKind::Add(member) => self.add(member),
             ChangeKind::Remove { node, incarnation } => self.remove(*node, *incarnation),
@@ -355,15 +398,22 @@ impl Fold {
                 member.zone.clone_from(zone);
                 member.host.clone_from(host);
             }),
-            ChangeKind::Address { node, incarnation, peer_addr, http_addr } => {
+            ChangeKind::Address { node, incarnation, peer_addr, http_addr, resp_addr } => {
                 self.edit_incarnation(*node, *incarnation, |member| {
                     member.peer_addr.clone_from(peer_addr);
                     member.http_addr.clone_from(http_addr);
+                    if let Some(resp_addr) = resp_addr {
+                        member.resp_addr.clone_from(resp_addr);
+                    }
                 });
                 // It holds the same data, whatever its address.
                 false
             }
             ChangeKind::Bucket { name, settings } => self.set(name, settings),
+            ChangeKind::Empty { name, placement, is_indexed } => {
+                self.empty(name, Generation { since: change.hlc, placement: *placement }, *is_indexed);
+                false
+            }
             ChangeKind::Snapshot(snapshot) => {
                 self.restore(snapshot);
                 false
@@ -392,6 +442,7 @@ impl Fold {
                 .map(|(&partition, &version)| (partition, version))
                 .collect(),
             buckets: self.buckets.iter().map(|(name, &settings)| (name.clone(), settings)).collect(),
+            forms: self.forms.iter().map(|(name, &form)| (name.clone(), form)).collect(),
             first_ns: self.first_ns.iter().map(|(name, &n)| (name.clone(), n)).collect(),
             counted: self.counted.iter().cloned().collect(),
             placed: self.placed.clone(),
@@ -424,6 +475,7 @@ impl Fold {
         self.marked_lost = snapshot.marked_lost.iter().copied().collect();
         self.force_recovered_from = snapshot.force_recovered_from.iter().copied().collect();
         self.buckets = snapshot.buckets.iter().cloned().collect();
+        self.forms = snapshot.forms.iter().cloned().collect();
         self.first_ns = snapshot.first_ns.iter().cloned().collect();
         self.counted = snapshot.counted.iter().cloned().collect();
     }
@@ -529,6 +581,15 @@ impl Fold {
         self.buckets.insert(name.clone(), settings);
         // A smaller n may let leaving nodes go.
         n_max(&self.buckets) < before
+    }
+
+    /// Begins a generation. Of two that begin at the same time, one counts everywhere.
+    fn empty(&mut self, name: &Bytes, generation: Generation, is_indexed: bool) {
+        let form = self.forms.entry(name.clone()).or_insert(BucketForm::FIRST);
+        if generation.since > form.generation.since {
+            let was_unindexed = form.was_unindexed || !form.is_indexed;
+            *form = BucketForm { generation, is_indexed, was_unindexed };
+        }
     }
 
     fn insert(&mut self, member: &Member) {

@@ -20,6 +20,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::exchange::{fetch, fetched, finding, question};
+use super::listing::{generation, list_answer, list_question};
 use super::net::{BOOT, id};
 use super::notices::notice;
 use super::reconfiguration::{harmless_message, home, notice_of_holders, partition, reconfiguration_message};
@@ -109,7 +110,8 @@ pub fn state() -> BoxedStrategy<State> {
 
 /// One of a few keys of the bucket that forged messages name.
 fn key() -> impl Strategy<Value = Key> {
-    (0usize..3).prop_map(forged_key)
+    let first = || (0usize..3).prop_map(forged_key);
+    prop_oneof![3 => first(), 1 => (first(), generation()).prop_map(|(key, generation)| key.in_generation(generation))]
 }
 
 /// The `number`-th key that forged messages may name.
@@ -148,7 +150,12 @@ fn ask() -> BoxedStrategy<ReplicaRequest> {
 }
 
 fn answer() -> BoxedStrategy<ReplicaResponse> {
-    let failure = prop_oneof![Just(Failure::Storage), Just(Failure::Overloaded), Just(Failure::NotAHome)];
+    let failure = prop_oneof![
+        Just(Failure::Storage),
+        Just(Failure::Overloaded),
+        Just(Failure::NotAHome),
+        Just(Failure::Superseded)
+    ];
     let held = (state(), number(), loss());
     let held = held.prop_map(|(state, epoch, loss)| ReplicaResponse::State { state, epoch: Epoch(epoch), loss });
     let holds = (digest(), option::of(state()), loss());
@@ -217,8 +224,7 @@ fn request_id() -> impl Strategy<Value = RequestId> {
     let begun = |(incarnation, begun)| (Incarnation(incarnation).mark_of_boot(BOOT) << 40) + begun;
     let operation = prop_oneof![4 => (0u64..4, 0u64..40).prop_map(begun), 1 => number()];
     let round = prop_oneof![6 => 0u32..5, 1 => any::<u32>(), 1 => Just(u32::MAX)];
-    let requester =
-        prop_oneof![2 => Just(Requester::Coordinator), 1 => Just(Requester::Exchange), 1 => Just(Requester::Transfer)];
+    let requester = prop_oneof![2 => Just(Requester::Coordinator), 1 => Just(Requester::Exchange), 1 => Just(Requester::Transfer), 1 => Just(Requester::Listing)];
     (requester, operation, round).prop_map(|(requester, operation, round)| RequestId { requester, operation, round })
 }
 
@@ -240,6 +246,8 @@ pub fn message() -> BoxedStrategy<Message> {
         2 => (request_id(), finding()).prop_map(|(request_id, finding)| Message::Compared(request_id, finding)).boxed(),
         1 => (request_id(), fetch()).prop_map(|(request_id, fetch)| Message::Fetch(request_id, fetch)).boxed(),
         1 => (request_id(), fetched()).prop_map(|(request_id, fetched)| Message::Fetched(request_id, fetched)).boxed(),
+        1 => (request_id(), list_question()).prop_map(|(request_id, question)| Message::List(request_id, Box::new(question))).boxed(),
+        1 => (request_id(), list_answer()).prop_map(|(request_id, answer)| Message::Listed(request_id, answer)).boxed(),
         1 => prop_oneof![request_id().prop_map(Message::ClocksRequest), request_id().prop_map(Message::Clocks)].boxed(),
         1 => says.prop_map(|(partition, message)| Message::Reconfiguration(partition, message)).boxed(),
         1 => notice().prop_map(Message::Notice).boxed(),

@@ -136,7 +136,7 @@ impl Mesh {
 
     fn change(&mut self, node: NodeId, settings: SettingsPatch) {
         let client = ClientId(self.asked.len() as u64 + 1);
-        let change = SettingsChange { bucket: Bytes::from_static(b"carts"), settings, timeout: TIMEOUT };
+        let change = SettingsChange { bucket: Bytes::from_static(b"carts"), settings, empties: None, timeout: TIMEOUT };
         self.asked.insert(client, (node, change.clone()));
         self.input(node, ControlInput::Change(client, change));
     }

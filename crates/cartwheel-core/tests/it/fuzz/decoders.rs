@@ -46,6 +46,7 @@ fn record() -> impl Strategy<Value = Record> {
                 gc_due,
                 expired_since,
                 idle,
+                is_listed: changed.0 % 2 == 1,
                 content,
             },
             state,

@@ -12,6 +12,7 @@ mod decoders;
 mod disks;
 mod exchange;
 mod faulty_member;
+mod listing;
 mod net;
 mod notices;
 mod reconfiguration;

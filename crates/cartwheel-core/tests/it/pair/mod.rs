@@ -10,7 +10,8 @@ use cartwheel_core::cluster::membership::{ChangeKind, Durability, History, Membe
 use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::config::{Limits, NodeConfig, Timing};
 use cartwheel_core::event::Event;
-use cartwheel_core::message::client::{ClientId, Outcome, Put};
+use cartwheel_core::message::client::{ClientId, Outcome, Put, Refusal};
+use cartwheel_core::message::listing::Listed;
 use cartwheel_core::message::{Confirm, Envelope, Message, ReplicaRequest, RequestId, Requester};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Input, Node};
@@ -84,6 +85,7 @@ pub fn config(node: usize, boot: u32, exchange_every: Option<Duration>) -> NodeC
         timing: Timing { exchange_every, scan_pause: Duration::ZERO, ..Timing::default() },
         limits: LIMITS,
         epoch: Epoch::FIRST,
+        all_speak: cartwheel_core::wire::Protocol::NEWEST,
         broken: Broken::default(),
     }
 }
@@ -139,6 +141,7 @@ pub struct Pair {
     pub stores: usize,
     pub events: Vec<(NodeId, Event)>,
     pub replies: Vec<(ClientId, Outcome)>,
+    pub lists: Vec<(ClientId, Result<Listed, Refusal>)>,
 }
 
 impl Pair {
@@ -167,6 +170,7 @@ impl Pair {
             stores: 0,
             events: Vec::new(),
             replies: Vec::new(),
+            lists: Vec::new(),
         }
     }
 
@@ -209,6 +213,7 @@ impl Pair {
             }
             self.events.extend(effects.events.into_iter().map(|event| (to, event)));
             self.replies.extend(effects.replies);
+            self.lists.extend(effects.lists);
         }
     }
 
@@ -251,7 +256,13 @@ impl Pair {
 
     /// Delivers a message of `from`.
     pub fn deliver_from(&mut self, node: usize, from: usize, message: Message) {
-        let envelope = Envelope {
+        let envelope = self.envelope_of(from, message);
+        self.queue.push_back((id(node), Input::Message(envelope)));
+        self.run();
+    }
+
+    fn envelope_of(&self, from: usize, message: Message) -> Envelope {
+        Envelope {
             cluster: CLUSTER,
             from: id(from),
             from_incarnation: Incarnation(from as u64),
@@ -260,9 +271,15 @@ impl Pair {
             config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
             losses: cartwheel_core::cluster::losses::Losses::NONE,
             message,
-        };
-        self.queue.push_back((id(node), Input::Message(envelope)));
-        self.run();
+        }
+    }
+
+    /// What a node answers to a message of the other node at once.
+    pub fn answer_of(&mut self, node: usize, message: Message) -> Option<Message> {
+        let (now, from) = (Now { instant: self.now, wall: WallMs(1_000_000 + self.now.0 / 1_000) }, 3 - node);
+        let envelope = self.envelope_of(from, message);
+        let effects = self.nodes.get_mut(&id(node))?.step(now, Input::Message(envelope));
+        effects.sends.into_iter().find(|(to, _)| *to == id(from)).map(|(_, envelope)| envelope.message)
     }
 
     /// Resets all counters.

@@ -301,6 +301,7 @@ fn kind_of(
                 incarnation: member.incarnation,
                 peer_addr: address(peer_address.as_ref(), member.peer_addr)?,
                 http_addr: address(http_address.as_ref(), member.http_addr)?,
+                resp_addr: None,
             }
         }
     }))

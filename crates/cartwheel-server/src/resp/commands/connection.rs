@@ -110,7 +110,7 @@ pub(super) fn hello(session: &mut Session, command: &Command) -> Result<Reply, C
         entry("version", Reply::text(super::server::REDIS_VERSION)),
         entry("proto", Reply::Integer(number.into())),
         entry("id", Reply::Integer(session.client.id as i64)),
-        entry("mode", Reply::text("standalone")),
+        entry("mode", Reply::text(session.mode())),
         entry("role", Reply::text("master")),
         entry("modules", Reply::Array(Vec::new())),
     ]))

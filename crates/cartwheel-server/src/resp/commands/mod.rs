@@ -1,10 +1,12 @@
 //! The commands, and the table in which they are found.
 
 mod client;
+mod cluster;
 mod connection;
 mod expiry;
 mod introspection;
 mod keyspace;
+mod listing;
 mod native;
 mod server;
 mod strings;
@@ -51,8 +53,6 @@ pub(super) enum Run {
 pub(super) enum Reason {
     /// It depends on the present value, so replicas would have to agree on it.
     NeedsAgreement,
-    /// It needs a list of keys.
-    NeedsListing,
     /// Transactions over keys.
     Transactions,
     /// Channels.
@@ -65,9 +65,6 @@ impl Reason {
         let name = name.to_ascii_uppercase();
         match self {
             Self::NeedsAgreement => needs_agreement(&name),
-            Self::NeedsListing => CommandError::other(format!(
-                "{name} is not supported yet: it needs a list of keys, which buckets do not have yet; keep the names in a value of their own"
-            )),
             Self::Transactions => CommandError::other(format!(
                 "{name} is not supported: each key is changed by itself, and there are no transactions over keys; keep in one value what changes together"
             )),

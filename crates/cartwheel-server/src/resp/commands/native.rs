@@ -102,15 +102,15 @@ fn shown(context: Option<&Bytes>) -> Reply {
     context.map_or(Reply::Null, |context| Reply::text(URL_SAFE_NO_PAD.encode(context)))
 }
 
-fn key(command: &Command) -> Result<Key, CommandError> {
-    Ok(Key::new(command.bytes(1), command.bytes(2))?)
+fn key(call: &Call) -> Result<Key, CommandError> {
+    Ok(call.db.api.backend().view.borrow().key(call.command.bytes(1), call.command.bytes(2))?)
 }
 
 /// The context, and the live values.
 pub(super) async fn get(call: Call) -> Result<Reply, CommandError> {
     let options = Options::parse(&call.command, 3, &[b"R", b"STRONG", b"SEEN", b"TIMEOUT"])?;
     let Options { consistency, quorum: r, context: seen, timeout, .. } = options;
-    let got = call.db.api.get(Get { key: key(&call.command)?, consistency, r, seen }, timeout).await?;
+    let got = call.db.api.get(Get { key: key(&call)?, consistency, r, seen }, timeout).await?;
     let (mut values, mut bytes) = (Vec::new(), 0);
     for sibling in got.live(clock::wall()) {
         if let Content::Value { bytes: value, .. } = &sibling.content {
@@ -126,7 +126,7 @@ pub(super) async fn get(call: Call) -> Result<Reply, CommandError> {
 /// The context of what the write had seen and of the write itself.
 pub(super) async fn put(call: Call) -> Result<Reply, CommandError> {
     let options = Options::parse(&call.command, 4, &[b"CONTEXT", b"ID", b"W", b"STRONG", b"TTL", b"TIMEOUT"])?;
-    let put = options.put(key(&call.command)?, Content::untyped(call.command.bytes(3)));
+    let put = options.put(key(&call)?, Content::untyped(call.command.bytes(3)));
     let done = call.db.api.put(put, KeyOperation::put, options.timeout).await?;
     Ok(shown(done.context.as_ref()))
 }
@@ -134,7 +134,7 @@ pub(super) async fn put(call: Call) -> Result<Reply, CommandError> {
 /// The context after the delete; none if there was nothing to delete.
 pub(super) async fn del(call: Call) -> Result<Reply, CommandError> {
     let options = Options::parse(&call.command, 3, &[b"CONTEXT", b"ID", b"W", b"STRONG", b"TIMEOUT"])?;
-    let put = options.put(key(&call.command)?, Content::Tombstone);
+    let put = options.put(key(&call)?, Content::Tombstone);
     let done = call.db.api.put(put, KeyOperation::delete, options.timeout).await?;
     Ok(shown(done.context.as_ref()))
 }

@@ -13,9 +13,6 @@ use crate::resp::session::{DATABASES, Session};
 /// The version of Redis whose replies these are: clients choose their commands by it.
 pub(super) const REDIS_VERSION: &str = "7.0.15";
 
-/// The number of hash slots of a Redis Cluster.
-const SLOTS: u16 = 16_384;
-
 pub(super) fn time(_: &mut Session, _: &Command) -> Result<Reply, CommandError> {
     let now = since_1970();
     Ok(Reply::Array(vec![Reply::text(now.as_secs().to_string()), Reply::text(now.subsec_micros().to_string())]))
@@ -59,28 +56,8 @@ pub(super) fn function(_: &mut Session, command: &Command) -> Result<Reply, Comm
     }
 }
 
-fn is_sync_or_async(option: &[u8]) -> bool {
+pub(super) fn is_sync_or_async(option: &[u8]) -> bool {
     option.eq_ignore_ascii_case(b"SYNC") || option.eq_ignore_ascii_case(b"ASYNC")
-}
-
-pub(super) fn cluster(_: &mut Session, command: &Command) -> Result<Reply, CommandError> {
-    match (&command.get(1).to_ascii_uppercase()[..], command.len()) {
-        (b"KEYSLOT", 3) => Ok(Reply::Integer(slot(command.get(2)).into())),
-        _ => Err(CommandError::other("This instance has cluster support disabled")),
-    }
-}
-
-/// The hash slot of a key: CRC-16/XMODEM of the key, or of what its first braces enclose, modulo the number of slots.
-fn slot(key: &[u8]) -> u16 {
-    let tag = key.iter().position(|&byte| byte == b'{').and_then(|open| {
-        let rest = &key[open + 1..];
-        let close = rest.iter().position(|&byte| byte == b'}')?;
-        (close > 0).then(|| &rest[..close])
-    });
-    let step = |crc: u16| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
-    let crc =
-        tag.unwrap_or(key).iter().fold(0, |crc, &byte| (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| step(crc)));
-    crc % SLOTS
 }
 
 pub(super) fn config(session: &mut Session, command: &Command) -> Result<Reply, CommandError> {
@@ -157,7 +134,7 @@ fn describe(session: &Session, section: &str, text: &mut String) {
     let fields: Vec<(&str, String)> = match section {
         "server" => vec![
             ("redis_version", REDIS_VERSION.to_owned()),
-            ("redis_mode", "standalone".to_owned()),
+            ("redis_mode", session.mode().to_owned()),
             ("cartwheel_version", crate::VERSION.to_owned()),
             ("cartwheel_node", api.backend().local.name.clone()),
             ("cartwheel_cluster", api.backend().local.cluster_name.clone()),
@@ -211,7 +188,7 @@ fn describe(session: &Session, section: &str, text: &mut String) {
             let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
             vec![("used_cpu_user", format!("{}.{:06}", used.tv_sec, used.tv_nsec / 1_000))]
         }
-        "cluster" => vec![("cluster_enabled", "0".to_owned())],
+        "cluster" => vec![("cluster_enabled", u8::from(session.is_slotted()).to_string())],
         _ => Vec::new(),
     };
     let _ = write!(text, "# {title}\r\n");
@@ -225,25 +202,4 @@ fn resident_bytes() -> Option<u64> {
     let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = pages.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_those_of_redis() {
-        for (key, expected) in [
-            ("foo", 12_182),
-            ("bar", 5_061),
-            ("123456789", 12_739),
-            ("{user1000}.following", 3_443),
-            ("{user1000}.followers", 3_443),
-            ("foo{}{bar}", 8_363),
-            ("foo{{bar}}zap", 4_015),
-            ("foo{bar}{zap}", 5_061),
-        ] {
-            assert_eq!(slot(key.as_bytes()), expected, "{key}");
-        }
-    }
 }

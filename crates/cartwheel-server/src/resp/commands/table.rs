@@ -2,7 +2,7 @@
 
 use super::Run::{Later, Now, Refused};
 use super::{Reason, Run};
-use super::{client, connection, expiry, introspection, keyspace, native, server, strings};
+use super::{client, cluster, connection, expiry, introspection, keyspace, listing, native, server, strings};
 
 /// A command's place in the table.
 pub(in crate::resp) struct Spec {
@@ -34,6 +34,16 @@ impl Spec {
         let last = if last < 0 { arguments as i64 + last } else { last };
         let none = first == 0 || step == 0;
         (first..=if none { first - 1 } else { last }).step_by(step.max(1) as usize).map(|at| at as usize)
+    }
+
+    /// Whether it names the bucket of its key.
+    pub(in crate::resp) fn is_native(&self) -> bool {
+        self.group == "cartwheel"
+    }
+
+    /// Whether it is about all keys of a database.
+    pub(in crate::resp) fn is_on_all_keys(&self) -> bool {
+        ["cluster", "dbsize", "flushall", "flushdb", "keys", "randomkey", "scan"].contains(&self.name)
     }
 
     /// Whether it changes keys.
@@ -71,7 +81,6 @@ macro_rules! commands {
 }
 
 const AGREE: Run = Refused(Reason::NeedsAgreement);
-const LIST: Run = Refused(Reason::NeedsListing);
 const TRANSACTION: Run = Refused(Reason::Transactions);
 const CHANNEL: Run = Refused(Reason::Channels);
 
@@ -82,14 +91,14 @@ commands! {
     "asking" 1 STATE NONE "cluster" Now(connection::ok), "Does nothing: no slot is ever between two nodes.";
     "auth" -2 STATE NONE "connection" Now(connection::auth), "Authenticates the connection.";
     "client" -2 STATE NONE "connection" Now(client::client), "Shows and changes what the node knows of connections.";
-    "cluster" -2 ADMIN NONE "cluster" Now(server::cluster), "Shows the cluster to clients that follow slots.";
+    "cluster" -2 ADMIN NONE "cluster" later!(cluster::cluster), "Shows the cluster to clients that follow slots.";
     "command" -1 ANSWERED NONE "server" Now(introspection::command), "Describes the commands.";
     "config" -2 ADMIN NONE "server" Now(server::config), "Shows settings under the names that Redis has for them.";
     "cw.del" -3 DELETE SECOND "cartwheel" later!(native::del), "Deletes what a context has seen, or what a get sees.";
     "cw.get" -3 READ SECOND "cartwheel" later!(native::get), "Returns a context, and all siblings of a key.";
     "cw.put" -4 WRITE SECOND "cartwheel" later!(native::put), "Stores a value that replaces what a context has seen.";
     "cw.ring" 1 ANSWERED NONE "cartwheel" Now(native::ring), "Returns the ring as JSON.";
-    "dbsize" 1 READ NONE "server" LIST, "Counts the keys.";
+    "dbsize" 1 READ NONE "server" later!(listing::dbsize), "Counts the keys.";
     "decr" 2 WRITE ONE "string" AGREE, "Subtracts 1 from a number.";
     "decrby" 3 WRITE ONE "string" AGREE, "Subtracts from a number.";
     "del" -2 DELETE ALL "generic" later!(keyspace::del), "Deletes keys; returns how many there were.";
@@ -100,8 +109,8 @@ commands! {
     "expire" -3 WRITE ONE "generic" later!(expiry::expire_seconds), "Lets a key expire in so many seconds.";
     "expireat" -3 WRITE ONE "generic" later!(expiry::expireat), "Lets a key expire at a time in seconds since 1970.";
     "expiretime" 2 READ ONE "generic" later!(expiry::expiretime), "Returns when a key expires, in seconds since 1970.";
-    "flushall" -1 DELETE NONE "server" LIST, "Deletes all keys of all databases.";
-    "flushdb" -1 DELETE NONE "server" LIST, "Deletes all keys of the database.";
+    "flushall" -1 DELETE NONE "server" later!(listing::flushall), "Deletes all keys of all databases.";
+    "flushdb" -1 DELETE NONE "server" later!(listing::flushdb), "Deletes all keys of the database.";
     "function" -2 ADMIN NONE "scripting" Now(server::function), "Does nothing: there are no functions.";
     "get" 2 READ ONE "string" later!(strings::get), "Returns the value of a key.";
     "getdel" 2 DELETE ONE "string" later!(strings::getdel), "Returns the value of a key and deletes it.";
@@ -113,7 +122,7 @@ commands! {
     "incrby" 3 WRITE ONE "string" AGREE, "Adds to a number.";
     "incrbyfloat" 3 WRITE ONE "string" AGREE, "Adds to a number with a fraction.";
     "info" -1 ANSWERED NONE "server" Now(server::info), "Describes the node.";
-    "keys" 2 READ NONE "generic" LIST, "Returns the keys that match a pattern.";
+    "keys" 2 READ NONE "generic" later!(listing::keys), "Returns the keys that match a pattern.";
     "lastsave" 1 ANSWERED NONE "server" Now(server::lastsave), "Returns the present time: data is always saved.";
     "memory" -2 READ SECOND "server" later!(keyspace::memory), "Returns how much space a key needs.";
     "mget" -2 READ ALL "string" later!(strings::mget), "Returns the values of keys.";
@@ -133,11 +142,11 @@ commands! {
     "pubsub" -2 STATE NONE "pubsub" CHANNEL, "Describes the channels.";
     "punsubscribe" -1 STATE NONE "pubsub" CHANNEL, "Listens to channels no longer.";
     "quit" -1 STATE NONE "connection" Now(connection::quit), "Closes the connection.";
-    "randomkey" 1 READ NONE "generic" LIST, "Returns any key.";
+    "randomkey" 1 READ NONE "generic" later!(listing::randomkey), "Returns any key.";
     "readonly" 1 ANSWERED NONE "cluster" Now(connection::ok), "Does nothing: every replica answers reads.";
     "readwrite" 1 ANSWERED NONE "cluster" Now(connection::ok), "Does nothing: every replica takes writes.";
     "reset" 1 STATE NONE "connection" Now(connection::reset), "Makes the connection as good as new.";
-    "scan" -2 READ NONE "generic" LIST, "Returns the keys page by page.";
+    "scan" -2 READ NONE "generic" later!(listing::scan), "Returns the keys page by page.";
     "select" 2 ANSWERED NONE "connection" Now(connection::select), "Chooses the database.";
     "set" -3 WRITE ONE "string" later!(strings::set), "Stores a value.";
     "setex" 4 WRITE ONE "string" later!(strings::setex), "Stores a value that expires in so many seconds.";
@@ -177,7 +186,7 @@ const SUBCOMMANDS: [(&str, &[&str]); 8] = [
         "CLIENT",
         &["GETNAME", "HELP", "ID", "INFO", "KILL", "LIST", "NO-EVICT", "NO-TOUCH", "REPLY", "SETINFO", "SETNAME"],
     ),
-    ("CLUSTER", &["INFO", "KEYSLOT", "HELP"]),
+    ("CLUSTER", &["COUNTKEYSINSLOT", "GETKEYSINSLOT", "INFO", "KEYSLOT", "MYID", "NODES", "SHARDS", "SLOTS", "HELP"]),
     ("COMMAND", &["COUNT", "DOCS", "GETKEYS", "HELP", "INFO", "LIST"]),
     ("CONFIG", &["GET", "HELP", "RESETSTAT", "REWRITE", "SET"]),
     ("FUNCTION", &["FLUSH", "HELP", "LIST"]),

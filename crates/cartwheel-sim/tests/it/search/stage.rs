@@ -102,6 +102,7 @@ fn idle_replica(held: &Holdings) -> (NodeConfig, Replica, Admission) {
         partition_states: Vec::new(),
         losses: cartwheel_core::store::loss_book::LossBook::default(),
         epoch: Epoch::FIRST,
+        all_speak: cartwheel_core::wire::Protocol::NEWEST,
         broken: Broken::default(),
     };
     let minter = Minter::new(node, incarnation, 1, config.actors);
