@@ -19,9 +19,33 @@ pub struct BucketSettings {
     pub durability: String,
     /// The size of the largest value that the bucket takes, in bytes.
     pub max_value_bytes: u32,
+    /// Which part of a key's name decides its place on the ring.
+    #[serde(default)]
+    pub placement: Placement,
+    /// Whether nodes keep an index of the bucket's keys, without which they cannot be listed.
+    #[serde(default = "kept")]
+    pub index: bool,
     /// Settings that the cluster cannot provide with its current members, and what to do about them. Ignored in a change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// What a node means that does not say whether it keeps an index.
+const fn kept() -> bool {
+    true
+}
+
+/// Which part of a key's name decides its place on the ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// The whole name: keys are spread evenly.
+    #[default]
+    Name,
+    /// The hash slot of Redis Cluster, for clients that follow slots.
+    Slot,
+    /// So many first bytes: keys that begin alike lie side by side.
+    Prefix(u16),
 }
 
 /// A change of a bucket's settings. A field that is `None` stays as it is.
@@ -62,6 +86,12 @@ pub struct BucketChange {
     /// See [`BucketSettings::max_value_bytes`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_value_bytes: Option<u32>,
+    /// See [`BucketSettings::placement`]. It can be changed only while the bucket holds no keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
+    /// See [`BucketSettings::index`]. It can be changed only while the bucket holds no keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<bool>,
 }
 
 /// A bucket and its settings.
@@ -72,9 +102,15 @@ pub struct Bucket {
     /// The bucket's settings, the defaults included that it has not changed.
     #[serde(flatten)]
     pub settings: BucketSettings,
+    /// How many keys have a value; `None` while it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<u64>,
+    /// The bytes of these keys and their values, counted once however many replicas there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
-/// The buckets with settings of their own, and the defaults of all others.
+/// The buckets that hold data or have settings of their own, and the defaults of all others.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Buckets {
     /// The settings of every bucket that is not listed.

@@ -440,7 +440,7 @@ impl Client {
         self.fetch("/v1/buckets".to_owned()).await
     }
 
-    async fn fetch<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
+    pub(crate) async fn fetch<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
         self.fetch_with(Method::GET, path, None).await
     }
 
@@ -455,6 +455,12 @@ impl Client {
         let response = self.execute(&call, None).await?;
         serde_json::from_slice(&response.body)
             .map_err(|error| Error::UnexpectedResponse(format!("an unreadable body ({error})")))
+    }
+
+    /// Sends a change that has no body.
+    pub(crate) async fn send_delete(&self, path: String) -> Result<(), Error> {
+        let options = Options { timeout: self.timeout, deadline: self.timeout, ..Options::default() };
+        self.execute(&Call::new(Method::DELETE, path, &options), None).await.map(drop)
     }
 
     async fn update_once<V: Into<Bytes>>(

@@ -153,6 +153,13 @@ pub fn kv_path(bucket: &[u8], key: &[u8]) -> String {
     key_path("/v1/kv/", bucket, key)
 }
 
+/// The path of a list of a bucket's keys.
+pub(crate) fn list_path(bucket: &[u8]) -> String {
+    let mut path = String::from("/v1/kv/");
+    encode(&mut path, bucket);
+    path
+}
+
 pub(crate) fn locate_path(bucket: &[u8], key: &[u8]) -> String {
     key_path("/v1/cluster/locate/", bucket, key)
 }
@@ -171,7 +178,31 @@ fn key_path(prefix: &str, bucket: &[u8], key: &[u8]) -> String {
     path
 }
 
-fn encode(path: &mut String, bytes: &[u8]) {
+/// Percent-encodes a key as lists of keys show it: as in a path, where slashes and most punctuation stay as they are.
+pub fn encode_key(key: &[u8]) -> String {
+    let mut encoded = String::with_capacity(key.len());
+    for &byte in key {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => encoded.push(byte.into()),
+            byte if b"-._~!$&'()*+,;=:@/".contains(&byte) => encoded.push(byte.into()),
+            byte => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// The key that lists of keys show so; `None` if a percent sign lacks its two hexadecimal digits.
+pub fn decode_key(encoded: &str) -> Option<Bytes> {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.bytes();
+    while let Some(byte) = rest.next() {
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        bytes.push(if byte == b'%' { (digit()? << 4 | digit()?) as u8 } else { byte });
+    }
+    Some(bytes.into())
+}
+
+pub(crate) fn encode(path: &mut String, bytes: &[u8]) {
     for &byte in bytes {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => path.push(char::from(byte)),

@@ -29,7 +29,7 @@
 //! | --- | --- |
 //! | `client` | [`Client`]: requests on keys, and requests about the cluster |
 //! | `siblings`, `context`, `options` | what reads return and requests take: [`Siblings`], [`Value`], [`Context`], [`Options`] |
-//! | `buckets` | the settings of buckets |
+//! | `buckets`, `listing` | the settings of buckets, and lists of their keys |
 //! | `cluster`, `members`, `digests` | the cluster's state, changes of its members, and the records on one node's disk |
 //! | `attempt`, `retry`, `http` | one attempt at one node, when to repeat it, and how it goes through HTTP |
 //! | `error` | [`Error`] and its [`Cause`] |
@@ -42,13 +42,14 @@ mod context;
 mod digests;
 mod error;
 mod http;
+mod listing;
 mod members;
 mod options;
 mod retry;
 mod siblings;
 
 pub use attempt::{Attempt, Outcome};
-pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets};
+pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets, Placement};
 pub use client::{Client, Updated, Written};
 pub use cluster::{
     Backlog, ClusterStatus, EpochStatus, Hints, Liveness, LivenessStatus, Location, Member, MemberState, MemberStatus,
@@ -57,7 +58,8 @@ pub use cluster::{
 pub use context::{Acks, BadContext, Context};
 pub use digests::{DigestPage, DigestProblem, HeldRecord};
 pub use error::{BadEndpoint, Cause, Error};
-pub use http::{kv_path, parse_endpoint};
+pub use http::{decode_key, encode_key, kv_path, parse_endpoint};
+pub use listing::{KeyPage, KeysQuery};
 pub use members::{
     Balance, CappedWeight, ForceRecovery, MemberChange, MembersPlan, NodeShare, PlannedTransfer, RetiredReplica,
     Transfer, Transfers,

@@ -13,7 +13,7 @@ use cartwheel_server::log;
 use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command};
-use commands::{bench, buckets, cluster, config, dev, keys, load, renew, serve, simulate, verify};
+use commands::{bench, buckets, cluster, config, dev, keys, listing, load, renew, serve, simulate, verify};
 use terminal::exit::{Exit, Failure};
 use terminal::output;
 
@@ -48,6 +48,8 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Get(args) => keys::get(&args).await?,
         Command::Put(args) => keys::put(&args).await?,
         Command::Delete(args) => keys::delete(&args).await?,
+        Command::Keys(args) => listing::keys(&args).await?,
+        Command::Export(args) => listing::export(&args).await?,
         Command::Load(args) => load::run(&args).await?,
         Command::Bench(args) => bench::run(&args).await?,
         Command::Verify(args) => verify::run(&args).await?,

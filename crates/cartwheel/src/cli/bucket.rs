@@ -1,3 +1,4 @@
+use cartwheel_client::Placement;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
@@ -13,8 +14,23 @@ pub enum BucketCommand {
     ///
     /// Settings that are not given stay as they are.
     Set(BucketSetArgs),
-    /// List changed buckets and the default settings.
+    /// List buckets with their sizes, and the default settings.
     List(RequestArgs),
+    /// Delete all keys of a bucket.
+    ///
+    /// The bucket is empty at once, and nothing of what it held comes back. Its settings stay. The space is freed in the background.
+    Delete(BucketDeleteArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct BucketDeleteArgs {
+    /// The bucket.
+    pub bucket: String,
+    /// Delete without a question.
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub request: RequestArgs,
 }
 
 #[derive(Debug, Args)]
@@ -64,6 +80,26 @@ pub struct ChangeArgs {
     /// The largest value, in bytes.
     #[arg(long, value_name = "BYTES")]
     pub max_value_bytes: Option<u32>,
+    /// What decides a key's place on the ring: name, slot or prefix:BYTES.
+    ///
+    /// It can be changed only while the bucket holds no keys. With slot, cluster clients of Redis find the nodes of a key; with prefix:8, keys
+    /// with the same first 8 bytes lie side by side.
+    #[arg(long, value_parser = placement)]
+    pub placement: Option<Placement>,
+    /// Whether to keep an index of the keys, without which they cannot be listed.
+    ///
+    /// It can be changed only while the bucket holds no keys.
+    #[arg(long)]
+    pub index: Option<bool>,
+}
+
+fn placement(text: &str) -> Result<Placement, String> {
+    let prefix = || text.strip_prefix("prefix:")?.parse().ok().map(Placement::Prefix);
+    match text {
+        "name" => Ok(Placement::Name),
+        "slot" => Ok(Placement::Slot),
+        _ => prefix().ok_or_else(|| "not a placement: use name, slot or prefix:BYTES".to_owned()),
+    }
 }
 
 /// How concurrent writes are resolved.

@@ -22,7 +22,7 @@ use crate::commands::load::LoadArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::terminal::exit::HELP;
 
-pub use bucket::{BucketCommand, ChangeArgs, Durability};
+pub use bucket::{BucketCommand, BucketDeleteArgs, ChangeArgs, Durability};
 pub use cluster::{ApplyArgs, ClusterCommand, LocateArgs, RequestArgs};
 pub use config::{ConfigCommand, SettingsArgs};
 pub use dev::DevArgs;
@@ -78,7 +78,16 @@ pub enum Command {
     ///
     /// The delete removes all values that a get of the key returns.
     Delete(DeleteArgs),
-    /// Load a file of JSON Lines, CSV or TSV into a bucket.
+    /// List the keys of a bucket.
+    ///
+    /// The keys that have a value are listed in the order of their places on the ring. The exit status is 1 if there are none.
+    Keys(KeysArgs),
+    /// Write all keys of a bucket with their siblings to a file.
+    ///
+    /// Each line is a JSON object: the key, percent-encoded, and its siblings with values in base64, media types, encodings and the seconds
+    /// that are left of their lifetimes. `cartwheel load` takes it back. A key that is written meanwhile is exported as it was before or after.
+    Export(ExportArgs),
+    /// Load a file of JSON Lines, CSV or TSV, or an export, into a bucket.
     ///
     /// Each record replaces the value of its key; of several records with one key, the last one remains. After a load was stopped or
     /// killed, the same command resumes after the last position before which all records are stored.
@@ -146,6 +155,46 @@ pub struct GetArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = KEYS_EXAMPLES)]
+pub struct KeysArgs {
+    /// The bucket.
+    pub bucket: String,
+    /// List only keys that begin with this.
+    #[arg(long, default_value = "")]
+    pub prefix: String,
+    /// The most keys to list.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// How many replicas of each partition to ask; the default is one.
+    #[arg(short, long, value_parser = clap::value_parser!(u8).range(1..))]
+    pub r: Option<u8>,
+    /// End each key with a zero byte, not a new line, as `xargs -0` reads it.
+    #[arg(short = '0', long)]
+    pub null: bool,
+    #[command(flatten)]
+    pub request: RequestArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The bucket.
+    pub bucket: String,
+    /// The file, which is complete once it has this name; standard output by default.
+    ///
+    /// A name that ends in .export.jsonl tells `cartwheel load` what it is.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Export only keys that begin with this.
+    #[arg(long, default_value = "")]
+    pub prefix: String,
+    /// The number of keys to read at the same time.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    pub connections: u16,
+    #[command(flatten)]
+    pub endpoints: Endpoints,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = PUT_EXAMPLES)]
 pub struct PutArgs {
     #[command(flatten)]
@@ -194,6 +243,10 @@ const EXAMPLES: &str = "Try it in two terminals:
   cartwheel put greetings world hello
   cartwheel get greetings world --node 127.0.0.1:8083
   cartwheel cluster status";
+
+const KEYS_EXAMPLES: &str = "Examples:
+  cartwheel keys carts --prefix user-
+  cartwheel keys carts --json";
 
 const GET_EXAMPLES: &str = "Examples:
   cartwheel get carts alice

@@ -2,13 +2,16 @@
 
 use std::process::ExitCode;
 
-use cartwheel_client::{BucketChange, BucketSettings, Buckets};
+use cartwheel_client::{BucketChange, BucketSettings, Buckets, Placement, encode_key};
 use clap::ValueEnum;
+use serde_json::json;
 
-use crate::cli::{BucketCommand, ChangeArgs};
+use crate::cli::{BucketCommand, BucketDeleteArgs, ChangeArgs};
+use crate::terminal::confirm::confirm;
 use crate::terminal::error::CommandError;
-use crate::terminal::output::{self, show};
-use crate::terminal::table::table;
+use crate::terminal::exit::Exit;
+use crate::terminal::output::{self, print, show};
+use crate::terminal::table::table_of;
 
 /// Reads or changes the settings of buckets, and shows the response.
 ///
@@ -18,18 +21,41 @@ pub async fn run(command: &BucketCommand) -> Result<ExitCode, CommandError> {
     match command {
         BucketCommand::Get(args) => {
             let settings = args.request.client()?.bucket(&args.bucket).await?;
-            show(args.request.format, &settings, |settings, _| settings_table(&[(args.bucket.as_str(), settings)]))?;
+            show(args.request.format, &settings, |settings, wide| settings_table(&args.bucket, settings, wide))?;
         }
         BucketCommand::Set(args) => {
             let settings = args.request.client()?.set_bucket(&args.bucket, &change(&args.change)).await?;
-            show(args.request.format, &settings, |settings, _| settings_table(&[(args.bucket.as_str(), settings)]))?;
+            show(args.request.format, &settings, |settings, wide| settings_table(&args.bucket, settings, wide))?;
             settings.warnings.iter().for_each(|warning| output::note(format_args!("warning: {warning}")));
         }
+        BucketCommand::Delete(args) => return delete(args).await,
         BucketCommand::List(request) => {
             let buckets = request.client()?.buckets().await?;
             show(request.format, &buckets, buckets_table)?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Deletes all keys of a bucket, after a question.
+async fn delete(args: &BucketDeleteArgs) -> Result<ExitCode, CommandError> {
+    let client = args.request.client()?;
+    if !args.yes {
+        let name = encode_key(args.bucket.as_bytes());
+        let known = client.buckets().await?.buckets.into_iter().find(|known| known.bucket == name);
+        let keys = match known.map(|known| known.keys) {
+            Some(Some(keys)) => format!("{keys} keys"),
+            Some(None) => "an unknown number of keys".to_owned(),
+            None => "no keys".to_owned(),
+        };
+        if !confirm(&format!("The bucket {} holds {keys}. Delete them all?", args.bucket))? {
+            print(b"Nothing was deleted.\n")?;
+            return Ok(Exit::Negative.into());
+        }
+    }
+    client.delete_bucket(&args.bucket).await?;
+    let done = json!({ "bucket": args.bucket, "deleted": true });
+    show(args.request.format, &done, |_, _| "Deleted. The space is freed in the background.\n".to_owned())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -42,6 +68,8 @@ fn change(args: &ChangeArgs) -> BucketChange {
         sloppy: args.sloppy,
         durability: args.durability.map(name),
         max_value_bytes: args.max_value_bytes,
+        placement: args.placement,
+        index: args.index,
     }
 }
 
@@ -49,24 +77,49 @@ fn name(value: impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-fn buckets_table(buckets: &Buckets, _wide: bool) -> String {
-    let named = buckets.buckets.iter().map(|bucket| (bucket.bucket.as_str(), &bucket.settings));
-    settings_table(&named.chain([("(all others)", &buckets.defaults)]).collect::<Vec<_>>())
+fn buckets_table(buckets: &Buckets, wide: bool) -> String {
+    let size = |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+    let row = |name: &str, keys: String, bytes: String, settings: &BucketSettings| {
+        [vec![name.to_owned(), keys, bytes], settings_row(settings)].concat()
+    };
+    let listed = buckets
+        .buckets
+        .iter()
+        .map(|bucket| row(&bucket.bucket, size(bucket.keys), size(bucket.bytes), &bucket.settings));
+    let others = row("(all others)", "-".to_owned(), "-".to_owned(), &buckets.defaults);
+    with_settings(&["BUCKET", "KEYS", "BYTES"], listed.chain([others]).collect(), wide)
 }
 
-fn settings_table(rows: &[(&str, &BucketSettings)]) -> String {
-    let header = ["BUCKET", "N", "R", "W", "CONFLICT", "SLOPPY", "DURABILITY", "MAX VALUE"];
-    let row = |(bucket, settings): &(&str, &BucketSettings)| {
-        [
-            (*bucket).to_owned(),
-            settings.n.to_string(),
-            settings.r.to_string(),
-            settings.w.to_string(),
-            settings.conflict.clone(),
-            settings.sloppy.to_string(),
-            settings.durability.clone(),
-            settings.max_value_bytes.to_string(),
-        ]
+fn settings_table(bucket: &str, settings: &BucketSettings, wide: bool) -> String {
+    with_settings(&["BUCKET"], vec![[vec![bucket.to_owned()], settings_row(settings)].concat()], wide)
+}
+
+/// A table with the columns of settings after some others. The placement is shown where it says something.
+fn with_settings(first: &[&str], mut rows: Vec<Vec<String>>, wide: bool) -> String {
+    let mut header = first.to_vec();
+    header.extend(["N", "R", "W", "CONFLICT", "SLOPPY", "DURABILITY", "MAX VALUE", "PLACEMENT"]);
+    if !wide && rows.iter().all(|row| row.last().is_some_and(|placement| placement == "name")) {
+        header.pop();
+        rows.iter_mut().for_each(|row| drop(row.pop()));
+    }
+    table_of(header, rows)
+}
+
+fn settings_row(settings: &BucketSettings) -> Vec<String> {
+    let placement = match settings.placement {
+        Placement::Name => "name".to_owned(),
+        Placement::Slot => "slot".to_owned(),
+        Placement::Prefix(bytes) => format!("prefix:{bytes}"),
     };
-    table(header, rows.iter().map(row))
+    let index = if settings.index { "" } else { ", no index" };
+    vec![
+        settings.n.to_string(),
+        settings.r.to_string(),
+        settings.w.to_string(),
+        settings.conflict.clone(),
+        settings.sloppy.to_string(),
+        settings.durability.clone(),
+        settings.max_value_bytes.to_string(),
+        placement + index,
+    ]
 }

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod config;
 pub mod dev;
 pub mod keys;
+pub mod listing;
 pub mod load;
 pub mod renew;
 pub mod serve;

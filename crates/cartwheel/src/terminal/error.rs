@@ -17,9 +17,7 @@ pub enum CommandError {
     #[error("cannot write {0}: {1}; choose another file with --output")]
     File(PathBuf, std::io::Error),
     /// A change needs confirmation, and the input is not a terminal.
-    #[error(
-        "the change was not confirmed, so nothing was changed: pass --yes to make it, or --dry-run to show the plan"
-    )]
+    #[error("the change was not confirmed, so nothing was changed: pass --yes to make it")]
     NotConfirmed,
     /// The key has more than one value.
     #[error(

@@ -1,6 +1,7 @@
 //! The commands' interface to the shell: output, tables, charts, errors, exit codes, signals.
 
 pub mod chart;
+pub mod confirm;
 pub mod error;
 pub mod exit;
 pub mod output;

@@ -1,6 +1,6 @@
 //! Tables of text.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Row, Table, presets};
 
 /// The space between columns.
 const GAP: u16 = 2;
@@ -17,7 +17,12 @@ pub fn table_of_numbers<const N: usize>(header: [&str; N], rows: impl IntoIterat
     text(table)
 }
 
-fn columns<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
+/// Formats a table whose columns are known only at run time. Each row has as many cells as the header.
+pub fn table_of(header: Vec<&str>, rows: Vec<Vec<String>>) -> String {
+    text(columns(header, rows))
+}
+
+fn columns(header: impl Into<Row>, rows: impl IntoIterator<Item: Into<Row>>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
     for column in table.column_iter_mut() {

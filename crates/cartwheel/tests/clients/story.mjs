@@ -60,6 +60,13 @@ assert.equal(await store.call("EXISTS", key(1), key(2)), 1);
 
 const commands = numbers.flatMap((number) => [["set", key("p"), number], ["get", key("p")]]);
 assert.deepEqual(await store.many(commands), numbers.flatMap((number) => ["OK", String(number)]));
+let [cursor, found] = ["0", []];
+do {
+  const page = await store.call("SCAN", cursor, "MATCH", key("9*"), "COUNT", "7");
+  cursor = String(page[0]);
+  found.push(...page[1]);
+} while (cursor !== "0");
+assert.deepEqual(found.sort(), numbers.filter((number) => String(number).startsWith("9")).map(key).sort());
 await assert.rejects(store.call("INCR", key("n")), /agree/);
 await assert.rejects(store.call("LPUSH", "list", "1"), /unknown command/);
 

@@ -46,10 +46,17 @@ for refused in (lambda: client.incr(f"{prefix}:n"), lambda: client.lpush("list",
     else:
         raise AssertionError("it should be refused")
 
+found = set(client.scan_iter(match=f"{prefix}:1*", count=7))
+assert found == {f"{prefix}:{number}" for number in range(100) if str(number).startswith("1") and number != 1}, found
+assert client.dbsize() >= 100 and client.randomkey() is not None
+
 other = redis.Redis(host="127.0.0.1", port=port, db=3, protocol=protocol, decode_responses=True)
 assert other.get(f"{prefix}:a") is None
 other.set(f"{prefix}:a", "three")
 assert client.get(f"{prefix}:a") != "three"
+
+other.flushdb()
+assert other.dbsize() == 0 and client.dbsize() >= 100
 
 print("kill", flush=True)
 sys.stdin.readline()

@@ -154,7 +154,11 @@ fn random_command(rng: &mut Rng) -> Vec<Vec<u8>> {
     let mut words: Vec<String> = Vec::new();
     let mut say = |word: &str| words.extend([word.to_owned()]);
     let mut options = String::new();
-    match rng.u8(0..40) {
+    match rng.u8(0..42) {
+        40 => ["DBSIZE"].into_iter().for_each(&mut say),
+        41 => {
+            options = rng.choice(["FLUSHDB", "FLUSHALL", "flushdb async", "FLUSHALL BAD"]).unwrap().to_owned();
+        }
         0..=4 => ["GET", &key(rng)].into_iter().for_each(&mut say),
         5..=9 => {
             ["set", &key(rng), &value(rng)].into_iter().for_each(&mut say);
@@ -314,6 +318,17 @@ fn these_commands_have_the_replies_of_redis() {
             "MEMORY USAGE nosuch SAMPLES x",
             "MEMORY NOSUCH",
             "OBJECT ENCODING nosuch",
+            "SCAN x",
+            "SCAN -1",
+            "SCAN 0 COUNT 0",
+            "SCAN 0 COUNT x",
+            "SCAN 0 BAD",
+            "SCAN 0 MATCH",
+            "SCAN",
+            "KEYS",
+            "KEYS nosuch*",
+            "DBSIZE x",
+            "FLUSHDB BAD",
             "CLUSTER INFO",
             "PING a b",
             "SET",
@@ -343,6 +358,89 @@ fn these_commands_have_the_replies_of_redis() {
             all
         });
         assert_eq!(got, expected, "{bytes:?}");
+    }
+}
+
+/// The elements of an array of bulk strings, sorted.
+fn elements(reply: &str) -> Vec<String> {
+    let mut lines = reply.lines().skip(1);
+    let mut elements = Vec::new();
+    while let (Some(_), Some(element)) = (lines.next(), lines.next()) {
+        elements.push(element.to_owned());
+    }
+    elements.sort();
+    elements
+}
+
+/// All keys that SCAN shows, sorted.
+fn scanned(connection: &mut Connection, options: &str) -> Vec<String> {
+    let (mut all, mut cursor) = (Vec::new(), "0".to_owned());
+    loop {
+        let page = connection.says(&format!("SCAN {cursor} {options}"));
+        // An array of the cursor and an array.
+        let mut lines = page.splitn(4, "\r\n").skip(2);
+        cursor = lines.next().unwrap().to_owned();
+        all.extend(elements(lines.next().unwrap()));
+        if cursor == "0" {
+            all.sort();
+            return all;
+        }
+    }
+}
+
+#[test]
+fn keys_are_listed_and_flushed_as_in_redis() {
+    let Some(redis) = Redis::start() else { return };
+    let cluster = Cluster::start();
+    let (mut theirs, mut ours) = (Connection::to(&redis.addr), Connection::to(&cluster.redis_addr(1)));
+    for connection in [&mut theirs, &mut ours] {
+        for number in 0..300 {
+            connection.says(&format!("SET key:{number} {number}"));
+        }
+        for command in ["SET {a}[x]*? v", "SET gone v PX 1", "DEL key:7", "SELECT 2", "SET other v", "SELECT 0"] {
+            connection.says(command);
+        }
+    }
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(ours.says("GET gone"), theirs.says("GET gone"));
+    for pattern in ["*", "key:1?", "key:[2-4]*", "*[[]x]*", "\\{a}*", "nosuch*", "key:[^0-9]"] {
+        let keys = |connection: &mut Connection| elements(&connection.says(&format!("KEYS {pattern}")));
+        assert_eq!(keys(&mut ours), keys(&mut theirs), "{pattern}");
+        for options in [
+            format!("MATCH {pattern}"),
+            format!("MATCH {pattern} COUNT 1000"),
+            format!("COUNT 3 MATCH {pattern} TYPE string"),
+        ] {
+            assert_eq!(scanned(&mut ours, &options), scanned(&mut theirs, &options), "{options}");
+        }
+    }
+    assert_eq!(scanned(&mut ours, "TYPE list"), scanned(&mut theirs, "TYPE list"));
+    let random = ours.says("RANDOMKEY");
+    assert!(random.contains("key:") || random.contains("{a}"), "{random}");
+    // In one pipeline, each command sees what the ones before it have done.
+    for pipeline in [
+        &["SET p 1", "FLUSHDB", "GET p", "SET p 2", "DBSIZE", "SCAN 0", "SELECT 2", "DBSIZE", "SELECT 0"][..],
+        &[
+            "FLUSHALL",
+            "DBSIZE",
+            "SELECT 2",
+            "DBSIZE",
+            "SELECT 0",
+            "SET q 1",
+            "KEYS *",
+            "RANDOMKEY",
+            "FLUSHALL ASYNC",
+            "RANDOMKEY",
+        ],
+    ] {
+        let bytes: Vec<u8> =
+            pipeline.iter().flat_map(|line| encoded(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>())).collect();
+        for connection in [&mut theirs, &mut ours] {
+            connection.send(&bytes);
+        }
+        for command in pipeline {
+            assert_eq!(ours.reply(), theirs.reply(), "{command}");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use redis::{Cmd, Commands as _, Connection, Pipeline, ProtocolVersion, Value};
 
-use crate::harness::{CARTWHEEL, Cluster};
+use crate::harness::{CARTWHEEL, Cluster, raw};
 
 /// Runs a program that tells its story to node 1, and kills node 3 when it says so. Returns false if it cannot be started.
 fn tells_its_story(cluster: &Cluster, mut program: Command) -> bool {
@@ -72,6 +72,98 @@ fn node_clients() {
             "node cannot be started"
         );
     }
+}
+
+/// A cluster whose database 0 is placed by hash slot, for cluster clients.
+fn slotted() -> Cluster {
+    let cluster = Cluster::start();
+    let json = [("content-type", "application/json")];
+    let set = raw::call(&cluster.endpoint(1), "PUT", "/v1/buckets/redis", &json, br#"{"placement": "slot"}"#);
+    assert_eq!(set.status, 200, "{}", set.text());
+    cluster
+}
+
+#[test]
+fn redis_py_as_a_cluster_client() {
+    for (version, protocol) in [(5, 2), (6, 3), (7, 2), (8, 3)] {
+        let library = installed().join(format!("redis-py-{version}"));
+        if !library.is_dir() {
+            println!("skipped: redis-py {version} is not installed");
+            continue;
+        }
+        let cluster = slotted();
+        let mut program = Command::new("python3");
+        program.arg(script("cluster.py")).args([port(&cluster), protocol.to_string()]).env("PYTHONPATH", library);
+        assert!(tells_its_story(&cluster, program), "python3 cannot be started");
+    }
+}
+
+#[test]
+fn node_clients_as_cluster_clients() {
+    let library = installed().join("node_modules");
+    if !library.is_dir() {
+        println!("skipped: ioredis and node-redis are not installed");
+        return;
+    }
+    for (name, protocol) in [("ioredis", 2), ("ioredis", 3), ("node-redis", 2), ("node-redis", 3)] {
+        let cluster = slotted();
+        let mut program = Command::new("node");
+        program.arg(script("cluster.mjs")).args([port(&cluster), protocol.to_string(), name.to_owned()]);
+        program.env("NODE_PATH", &library);
+        assert!(tells_its_story(&cluster, program), "node cannot be started");
+    }
+}
+
+#[test]
+fn redis_rs_as_a_cluster_client() {
+    for protocol in [ProtocolVersion::RESP2, ProtocolVersion::RESP3] {
+        let cluster = slotted();
+        let url = format!("redis://{}/", cluster.redis_addr(1));
+        let client = redis::cluster::ClusterClient::builder([url]).use_protocol(protocol).build().unwrap();
+        let mut connection = client.get_connection().unwrap();
+        for number in 0..200 {
+            let () = connection.set(format!("k{number}"), number).unwrap();
+            if number == 100 {
+                cluster.kill(3);
+            }
+        }
+        for number in 0..200 {
+            let value: i64 = connection.get(format!("k{number}")).unwrap();
+            assert_eq!(value, number);
+        }
+        let () = connection.mset(&[("{tag}:a", 1), ("{tag}:b", 2)]).unwrap();
+        let both: Vec<i64> = connection.mget(&["{tag}:a", "{tag}:b"]).unwrap();
+        assert_eq!(both, [1, 2]);
+    }
+}
+
+#[test]
+fn redis_benchmark_in_cluster_mode() {
+    let cluster = slotted();
+    let run = Command::new("redis-benchmark")
+        .args([
+            "-p",
+            &port(&cluster),
+            "--cluster",
+            "-q",
+            "-n",
+            "3000",
+            "-c",
+            "20",
+            "-P",
+            "4",
+            "-r",
+            "1000",
+            "-t",
+            "set,get",
+        ])
+        .output();
+    let Ok(run) = run else {
+        println!("skipped: redis-benchmark is not installed");
+        return;
+    };
+    let said = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success() && said.contains("requests per second") && !said.contains("ERR"), "{said}");
 }
 
 #[test]

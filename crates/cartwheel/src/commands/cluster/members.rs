@@ -1,6 +1,5 @@
 //! `cartwheel cluster add`, `remove`, `replace`, `weight`, `zone` and `change`.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use cartwheel_client::{Client, ClusterStatus, Error as ClientError, MemberChange, MemberStatus, MembersPlan};
@@ -9,6 +8,7 @@ use serde_json::json;
 
 use super::transfers::{self, size};
 use crate::cli::ApplyArgs;
+use crate::terminal::confirm::confirm;
 use crate::terminal::error::CommandError;
 use crate::terminal::exit::Exit;
 use crate::terminal::output::{self, print, show};
@@ -49,10 +49,10 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
         return Ok(Exit::Done.into());
     }
     if !apply.yes {
-        if for_programs || !io::stdin().is_terminal() {
+        if for_programs {
             return Err(CommandError::NotConfirmed);
         }
-        if !confirm()? {
+        if !confirm("Make this change?")? {
             print(b"Nothing was changed.\n")?;
             return Ok(Exit::Negative.into());
         }
@@ -165,14 +165,6 @@ async fn wait_for_repeated(
         false => "The changes were made earlier: see `cartwheel cluster transfers`.\n".to_owned(),
     })?;
     Ok(Exit::Done.into())
-}
-
-fn confirm() -> Result<bool, CommandError> {
-    print(b"Make this change? [y/N] ")?;
-    io::stdout().flush().map_err(|error| CommandError::Io("write the prompt", error))?;
-    let mut reply = String::new();
-    io::stdin().lock().read_line(&mut reply).map_err(|error| CommandError::Io("read the confirmation", error))?;
-    Ok(matches!(reply.trim(), "y" | "Y" | "yes"))
 }
 
 fn plan_text(plan: &MembersPlan, _wide: bool) -> String {

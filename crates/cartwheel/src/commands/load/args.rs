@@ -16,8 +16,10 @@ pub struct LoadArgs {
     #[arg(long)]
     pub bucket: String,
     /// The field or column that holds the key: text or a number.
+    ///
+    /// An export names its keys itself.
     #[arg(long, value_name = "FIELD")]
-    pub key: String,
+    pub key: Option<String>,
     /// The field or column that holds the value.
     ///
     /// By default the value is the whole record as a JSON object; for JSON Lines, it is the line itself, unchanged.
@@ -25,7 +27,7 @@ pub struct LoadArgs {
     pub value: Option<String>,
     /// The file's format.
     ///
-    /// By default it follows from the file's name: .jsonl, .ndjson, .csv or .tsv.
+    /// By default it follows from the file's name: .export.jsonl, .jsonl, .ndjson, .csv or .tsv.
     #[arg(long, value_enum)]
     pub format: Option<FileFormat>,
     /// The media type of the values.
@@ -70,6 +72,8 @@ pub enum FileFormat {
     Csv,
     /// Tab-separated values with a header, quoted as in RFC 4180.
     Tsv,
+    /// What `cartwheel export` wrote: keys with all their siblings, media types, encodings and lifetimes.
+    Export,
 }
 
 impl LoadArgs {
@@ -80,7 +84,9 @@ impl LoadArgs {
 
     /// The format, from the command line or from the file's name.
     pub fn format(&self) -> Option<FileFormat> {
+        let is_export = || self.file.to_str().is_some_and(|name| name.ends_with(".export.jsonl"));
         let by_name = || match self.file.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "jsonl" if is_export() => Some(FileFormat::Export),
             "jsonl" | "ndjson" => Some(FileFormat::Jsonl),
             "csv" => Some(FileFormat::Csv),
             "tsv" => Some(FileFormat::Tsv),
@@ -105,4 +111,7 @@ const EXAMPLES: &str = "Examples:
 
   Store one column of a CSV file, through any of three nodes, into a bucket without those keys:
     cartwheel load prices.csv --bucket prices --key sku --value price --blind \\
-      --node 127.0.0.1:8081,127.0.0.1:8082,127.0.0.1:8083";
+      --node 127.0.0.1:8081,127.0.0.1:8082,127.0.0.1:8083
+
+  Load what `cartwheel export carts --output carts.export.jsonl` wrote:
+    cartwheel load carts.export.jsonl --bucket carts";

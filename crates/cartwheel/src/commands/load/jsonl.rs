@@ -8,7 +8,10 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::record::{Item, RECORD_BYTES_MAX, Record, Shape, Start, TOO_LONG};
+use super::export;
+#[cfg(test)]
+use super::record::RECORD_BYTES_MAX;
+use super::record::{Item, Record, Shape, Start, TOO_LONG};
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -31,12 +34,13 @@ impl<R: BufRead> JsonLines<R> {
         loop {
             let begun = self.at;
             let mut bytes = Vec::new();
-            let mut line = (&mut self.input).take(RECORD_BYTES_MAX + 1);
+            let bytes_max = self.shape.line_bytes_max();
+            let mut line = (&mut self.input).take(bytes_max + 1);
             let mut length = line.read_until(b'\n', &mut bytes)? as u64;
             if length == 0 {
                 return Ok(None);
             }
-            let too_long = length > RECORD_BYTES_MAX;
+            let too_long = length > bytes_max;
             if too_long && bytes.last() != Some(&b'\n') {
                 length += self.skip_line()?;
             }
@@ -78,6 +82,9 @@ fn parse(line: &[u8], shape: &Shape, first: bool) -> Option<Result<Record, Strin
 }
 
 fn record(text: &str, shape: &Shape) -> Result<Record, String> {
+    if shape.is_export {
+        return export::record(text, shape);
+    }
     let mut json = serde_json::Deserializer::from_str(text);
     let picked = Pick(shape).deserialize(&mut json).and_then(|picked| json.end().map(|()| picked));
     let Picked { key, value } = picked.map_err(|error| syntax_error(&error))?;
@@ -115,7 +122,7 @@ fn clip(text: &str) -> String {
 }
 
 /// The parser's message without its line number: the parser sees a single line, so the number would always be 1.
-fn syntax_error(error: &serde_json::Error) -> String {
+pub(super) fn syntax_error(error: &serde_json::Error) -> String {
     let (text, column) = (error.to_string(), error.column());
     let what = text.strip_suffix(&format!(" at line {} column {column}", error.line())).unwrap_or(&text);
     format!("the line is not a JSON object: {what} at column {column}")

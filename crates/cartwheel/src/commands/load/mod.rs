@@ -6,6 +6,7 @@
 //! key: neither makes a sibling.
 
 mod args;
+mod export;
 mod jsonl;
 mod progress;
 mod record;
@@ -53,6 +54,9 @@ pub enum LoadError {
     /// The file's format is unknown.
     #[error("the name of {0} does not show its format: pass --format jsonl, csv or tsv")]
     Format(PathBuf),
+    /// No field holds the key.
+    #[error("pass --key FIELD, the field or column that holds the key")]
+    NoKey,
     /// The file cannot be opened or read.
     #[error("cannot read {0}: {1}")]
     Read(PathBuf, std::io::Error),
@@ -111,6 +115,7 @@ impl ToExit for LoadError {
             Self::Stopped(_) => Exit::Interrupted,
             Self::Bucket(_)
             | Self::Format(_)
+            | Self::NoKey
             | Self::Read(..)
             | Self::ReadOn(_)
             | Self::Directory(_)
@@ -187,6 +192,9 @@ struct Opened {
 
 fn open(args: &LoadArgs) -> Result<Opened, LoadError> {
     let format = args.format().ok_or_else(|| LoadError::Format(args.file.clone()))?;
+    if args.key.is_none() && format != FileFormat::Export {
+        return Err(LoadError::NoKey);
+    }
     let shape = Shape::new(args);
     let checkpoint = Checkpoint::before(Start::FILE);
     if args.is_stdin() {

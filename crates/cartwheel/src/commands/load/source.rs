@@ -72,7 +72,7 @@ impl Source {
 
 fn delimiter(format: FileFormat) -> Option<u8> {
     match format {
-        FileFormat::Jsonl => None,
+        FileFormat::Jsonl | FileFormat::Export => None,
         FileFormat::Csv => Some(b','),
         FileFormat::Tsv => Some(b'\t'),
     }

@@ -56,7 +56,7 @@ impl Identity {
             head: blake3::hash(&head).to_hex().to_string(),
             bucket: &args.bucket,
             format,
-            key: &args.key,
+            key: args.key.as_deref().unwrap_or_default(),
             value: args.value.as_deref(),
             content_type: args.content_type.as_deref(),
             blind: args.blind,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::terminal::exit::{Exit, ToExit as _};
 
 use super::progress::{Checkpoint, Progress, RecordIndex, RecordOutcome};
-use super::record::{Item, RECORD_BYTES_MAX, Record, Start};
+use super::record::{Exported, Item, RECORD_BYTES_MAX, Record, Start};
 use super::source::Source;
 use super::state::Identity;
 use super::{LoadArgs, LoadError};
@@ -42,6 +42,10 @@ pub(super) struct Store {
     skip_bad: bool,
     patience: Duration,
     identity: Identity,
+    /// A random number of this run.
+    drawn: u64,
+    /// The number of siblings that were given an idempotency key.
+    siblings: AtomicU64,
     progress: Mutex<Progress>,
     bad: Mutex<Vec<BadRecord>>,
     failure: Mutex<Option<RecordFailure>>,
@@ -83,6 +87,8 @@ impl Store {
             skip_bad: args.skip_bad,
             patience: Duration::from_secs(args.patience),
             identity,
+            drawn: getrandom::u64()?,
+            siblings: AtomicU64::new(0),
             progress: Mutex::new(Progress::from(checkpoint)),
             bad: Mutex::default(),
             failure: Mutex::default(),
@@ -209,20 +215,40 @@ impl Store {
     /// Stores a record. All attempts use the same idempotency key and the same context: an attempt that seems to have failed may have
     /// succeeded, and the next one must not become its sibling.
     async fn store(&self, record: Record, end: u64) -> Result<(), ClientError> {
-        let Record { key, value, content_type } = record;
-        let value = Value::new(value, content_type);
+        let Record { key, value, content_type, exported } = record;
+        let Exported { content_encoding, ttl, siblings } = exported;
+        let value = Value { content_encoding, ttl, ..Value::new(value, content_type) };
         let options = Options { idempotency_key: Some(self.identity.idempotency_key(end)), ..Options::default() };
         let mut tries = Tries::new(self.patience);
         let mut seen = self.read_key(&key, &mut tries).await?;
         let mut reads = 1;
         loop {
             match self.client.put_with(&self.bucket, &key, value.clone(), seen.as_ref(), &options).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => break,
                 Err(ClientError::Refused { code, .. }) if code == "bad_context" && reads < READS_MAX => {
                     seen = self.read_key(&key, &mut tries).await?;
                     reads += 1;
                 }
                 Err(error) => self.pause(&mut tries, error).await?,
+            }
+        }
+        for sibling in siblings {
+            self.add_sibling(&key, sibling, &mut tries).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a value to those of a key.
+    async fn add_sibling(&self, key: &[u8], value: Value, tries: &mut Tries) -> Result<(), ClientError> {
+        // Not the key that another run of this load would use: by then the first value has replaced this one, and the cluster would take the write
+        // for done.
+        let number = self.siblings.fetch_add(1, Ordering::Relaxed);
+        let idempotency_key = Some(format!("{:016x}-{number}", self.drawn));
+        let options = Options { idempotency_key, ..Options::default() };
+        loop {
+            match self.client.put_with(&self.bucket, key, value.clone(), None, &options).await {
+                Ok(_) => return Ok(()),
+                Err(error) => self.pause(tries, error).await?,
             }
         }
     }

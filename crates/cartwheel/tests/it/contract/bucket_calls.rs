@@ -169,9 +169,11 @@ fn invalid_settings_are_refused_and_change_nothing() {
     assert_eq!(call(&node, "PUT", path, &[], br#"{"r": 1}"#).error(), (415, "unsupported_media_type".to_owned()));
     assert_eq!(get(&node, "/v1/buckets?x=1").error(), (400, "bad_request".to_owned()));
     assert_eq!(get(&node, &format!("{path}?r=1")).error(), (400, "bad_request".to_owned()));
-    for (method, path, allowed) in
-        [("POST", path, "GET,HEAD,PUT"), ("DELETE", path, "GET,HEAD,PUT"), ("PUT", "/v1/buckets", "GET,HEAD")]
-    {
+    for (method, path, allowed) in [
+        ("POST", path, "GET,HEAD,PUT,DELETE"),
+        ("PATCH", path, "GET,HEAD,PUT,DELETE"),
+        ("PUT", "/v1/buckets", "GET,HEAD"),
+    ] {
         let refused = call(&node, method, path, &[], b"{}");
         assert_eq!(refused.error(), (405, "method_not_allowed".to_owned()));
         assert_eq!(refused.header("allow"), allowed);

@@ -61,6 +61,10 @@ fn invalid_names_are_refused() {
             &format!("b/{}", encoded(&[0; 4097])),
         ] {
             for prefix in ["/v1/kv/", "/v1/cluster/locate/"] {
+                if (prefix, name) == ("/v1/kv/", "b") {
+                    // A bucket alone has a list of keys.
+                    continue;
+                }
                 let refused = get(&node, &format!("{prefix}{name}"));
                 assert_eq!(refused.error().0, 400, "{prefix}{name}");
             }
