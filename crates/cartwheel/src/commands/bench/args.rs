@@ -53,7 +53,7 @@ pub struct BenchArgs {
     /// Replicas that a write waits for [default: the bucket's w]
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
     pub w: Option<u8>,
-    /// Send each request to a home of its key.
+    /// Send each request to the first home of its key.
     ///
     /// The ring is read once, at the beginning. By default each connection sends all its requests to one of the nodes given, and a
     /// node that is no home of the key forwards them.

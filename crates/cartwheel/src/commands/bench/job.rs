@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cartwheel_client::kv_path;
+use cartwheel_client::{HomeTable, kv_path};
 use http_body_util::Full;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
@@ -15,7 +15,6 @@ use serde::de::IgnoredAny;
 
 use super::connection::{Connection, Response, TransportError};
 use super::keys::{self, Keys};
-use super::route::Route;
 use super::stats::{Kind, Recorder};
 use super::{BenchError, Writes};
 
@@ -53,7 +52,7 @@ pub(super) struct JobSettings {
 pub(super) struct Job {
     bucket: String,
     /// The nodes that hold each key, if requests go to them.
-    route: Option<Arc<Route>>,
+    home_table: Option<Arc<HomeTable>>,
     get_query: String,
     put_query: String,
     keys: Keys,
@@ -85,11 +84,11 @@ struct SiblingsForm {
 }
 
 impl Job {
-    /// The job of `settings`. With a `route`, which is of the connections' endpoints, each request goes to a home of its key.
-    pub(super) fn new(settings: &JobSettings, route: Option<Arc<Route>>) -> Result<Self, BenchError> {
+    /// The job of `settings`. With a `home_table`, whose members are the connections' endpoints, each request goes to the first home of its key.
+    pub(super) fn new(settings: &JobSettings, home_table: Option<Arc<HomeTable>>) -> Result<Self, BenchError> {
         Ok(Self {
             bucket: settings.bucket.clone(),
-            route,
+            home_table,
             get_query: query(settings, 'r', settings.r),
             put_query: query(settings, 'w', settings.w),
             keys: settings.keys,
@@ -147,8 +146,10 @@ impl Job {
         begun: Instant,
     ) -> Result<(), OperationError> {
         let number = self.keys.next(random);
-        if let Some(route) = &self.route {
-            connection.turn_to(route.home_of(&self.bucket, &keys::name(number), random));
+        if let Some(table) = &self.home_table
+            && let Some(&home) = table.homes_of(self.bucket.as_bytes(), keys::name(number).as_bytes()).first()
+        {
+            connection.turn_to(home);
         }
         let kind = if random.f64() < self.reads { Kind::Read } else { Kind::Write };
         let done = match kind {

@@ -14,7 +14,6 @@ mod keys;
 mod local;
 mod paper;
 mod report;
-mod route;
 mod servers;
 mod stats;
 
@@ -38,7 +37,6 @@ use connection::{Connection, Endpoint};
 use job::{Job, JobSettings};
 use local::LocalError;
 use report::Report;
-use route::Route;
 use servers::Servers;
 use stats::Stats;
 
@@ -93,9 +91,6 @@ pub enum BenchError {
     /// Signal handlers cannot be installed, or the report cannot be written.
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
-    /// The ring cannot be used.
-    #[error("the cluster's ring has {0} partitions with homes, so no request can go to one: omit --ring-aware")]
-    NoRing(usize),
     /// The histograms cannot be created.
     #[error(transparent)]
     Histogram(#[from] hdrhistogram::CreationError),
@@ -117,7 +112,7 @@ impl ToExit for BenchError {
             Self::NoNode(_) => Exit::Unreachable,
             Self::Fill { .. } => Exit::NoQuorum,
             Self::Stopped => Exit::Interrupted,
-            Self::NoRing(_) | Self::Io(..) | Self::Histogram(_) | Self::Panicked => Exit::Negative,
+            Self::Io(..) | Self::Histogram(_) | Self::Panicked => Exit::Negative,
         }
     }
 }
@@ -153,13 +148,13 @@ pub async fn run(args: &BenchArgs) -> Result<ExitCode, BenchError> {
     check_args(args, &endpoints).await?;
     let servers = servers(args, &endpoints).await?;
     let settings = args.job_settings();
-    let (route, endpoints) = if args.ring_aware {
-        let (route, members) = Route::fetch(&client(&endpoints)?).await?;
-        (Some(Arc::new(route)), members)
+    let (home_table, endpoints) = if args.ring_aware {
+        let (home_table, members) = servers::ring(&client(&endpoints)?).await?;
+        (Some(home_table), members)
     } else {
         (None, endpoints)
     };
-    let job = Arc::new(Job::new(&settings, route)?);
+    let job = Arc::new(Job::new(&settings, home_table)?);
     let connections = |count: usize| {
         (0..count).map(|number| Connection::new(endpoints.clone(), number, args.timeout() + GRACE)).collect::<Vec<_>>()
     };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cartwheel_client::{Client, HomeTable};
 use http_body_util::Full;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
@@ -111,6 +112,16 @@ impl Reading {
 pub(super) fn endpoint(authority: &str) -> Result<Endpoint, BenchError> {
     let host = authority.parse().map_err(|_| BenchError::Endpoint(authority.to_owned()))?;
     Ok(Endpoint { authority: authority.to_owned(), host })
+}
+
+/// Reads the ring. Returns the homes of all keys, and the endpoints of the members to which they refer.
+///
+/// # Errors
+/// If the ring cannot be read or used.
+pub(super) async fn ring(client: &Client) -> Result<(Arc<HomeTable>, Arc<[Endpoint]>), BenchError> {
+    let ring = client.ring().await?;
+    let members = ring.members.iter().map(|member| endpoint(&member.http)).collect::<Result<_, _>>()?;
+    Ok((Arc::new(HomeTable::new(&ring)?), members))
 }
 
 fn is_here(authority: &str) -> bool {

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cartwheel_client::HomeTable;
 use cartwheel_sim::placement::imbalance::{self, ImbalancePoint, ImbalanceSettings};
 
 use super::connection::{Connection, Endpoint};
@@ -19,8 +20,7 @@ use super::job::{Job, JobSettings};
 use super::keys::Keys;
 use super::local::nodes::{self, LocalCluster};
 use super::local::{self, LocalError};
-use super::route::Route;
-use super::servers::Servers;
+use super::servers::{self, Servers};
 use super::stats::Stats;
 use super::{BenchError, GRACE, Writes, fill};
 use crate::cli::Durability;
@@ -59,8 +59,8 @@ const FIGURE_6: ImbalanceSettings = ImbalanceSettings {
 struct Setup<'a> {
     args: &'a PaperArgs,
     endpoints: Arc<[Endpoint]>,
-    route: Arc<Route>,
-    /// The members in the order to which the route refers.
+    home_table: Arc<HomeTable>,
+    /// The members in the order to which the table refers.
     members: Arc<[Endpoint]>,
 }
 
@@ -131,8 +131,8 @@ async fn measure_all(
     for (bucket, conflict, durability) in buckets {
         cluster.set_bucket(bucket, conflict, durability, nodes::R).await?;
     }
-    let (route, members) = Route::fetch(&cluster.client()?).await?;
-    let setup = Setup { args, endpoints: cluster.endpoints().into(), route: Arc::new(route), members };
+    let (home_table, members) = servers::ring(&cluster.client()?).await?;
+    let setup = Setup { args, endpoints: cluster.endpoints().into(), home_table, members };
     for (bucket, ..) in buckets {
         setup.fill(bucket).await?;
     }
@@ -190,9 +190,9 @@ impl Setup<'_> {
     }
 
     async fn measure(&self, settings: &JobSettings, is_client_driven: bool) -> Result<Stats, BenchError> {
-        let (route, endpoints) =
-            if is_client_driven { (Some(self.route.clone()), &self.members) } else { (None, &self.endpoints) };
-        let job = Arc::new(Job::new(settings, route)?);
+        let (home_table, endpoints) =
+            if is_client_driven { (Some(self.home_table.clone()), &self.members) } else { (None, &self.endpoints) };
+        let job = Arc::new(Job::new(settings, home_table)?);
         // The caller handles signals.
         let never = pin!(std::future::pending());
         let connections = self.connections(endpoints);
