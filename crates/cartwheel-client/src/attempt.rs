@@ -88,7 +88,7 @@ mod tests {
         let endpoints = [closed, node(&[REFUSAL]).await, node(&[HALF]).await, node(&[""]).await, node(&[DONE]).await];
         let seen = Arc::new(Mutex::new(Vec::new()));
         let notes = seen.clone();
-        let client = Client::new(&endpoints).unwrap().on_attempt(move |attempt| {
+        let client = Client::new(&endpoints).unwrap().without_routing().on_attempt(move |attempt| {
             notes.lock().unwrap().push((attempt.endpoint.to_owned(), attempt.is_write, attempt.outcome.clone()));
         });
         let options = Options { timeout: Some(Duration::from_millis(100)), ..Options::default() };
@@ -101,7 +101,7 @@ mod tests {
             endpoints.iter().zip(outcomes).map(|(endpoint, outcome)| (endpoint.clone(), true, outcome)).collect();
         assert_eq!(*seen.lock().unwrap(), expected);
 
-        let missing = Client::new(&endpoints[..1]).unwrap().get("b", "k").await;
+        let missing = Client::new(&endpoints[..1]).unwrap().without_routing().get("b", "k").await;
         assert!(matches!(missing, Err(Error::Unavailable { .. })));
     }
 }

@@ -12,6 +12,9 @@ use serde::Deserialize;
 
 use crate::{BadEndpoint, Cause, Error, Outcome};
 
+/// The path of the ring.
+pub(crate) const RING_PATH: &str = "/v1/cluster/ring";
+
 /// How long to wait for a connection before the next node is tried.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How much longer the client waits than the time that it gives the node, so that a node can report its own timeout.

@@ -1,7 +1,9 @@
 //! An async Rust client of Cartwheel, over its HTTP API.
 //!
-//! [`Client`] is the entry point: it reads and writes keys, fails over between nodes and repeats failed requests. The cluster never overwrites a
-//! concurrent write: a read returns all values that no writer has merged, as [`Siblings`], and a [`Context`] for the write that merges them.
+//! [`Client`] is the entry point: it reads and writes keys at the nodes that hold them, fails over between nodes and repeats failed requests.
+//!
+//! The cluster never overwrites a concurrent write: a read returns all values that no writer has merged, as [`Siblings`], and a [`Context`] for the
+//! write that merges them.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), cartwheel_client::Error> {
@@ -27,26 +29,36 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `client` | [`Client`]: requests on keys, and requests about the cluster |
+//! | `client`, `cluster_requests` | [`Client`]: requests on keys, and requests about the cluster |
 //! | `siblings`, `context`, `options` | what reads return and requests take: [`Siblings`], [`Value`], [`Context`], [`Options`] |
 //! | `buckets`, `listing` | the settings of buckets, and lists of their keys |
 //! | `cluster`, `members`, `digests` | the cluster's state, changes of its members, and the records on one node's disk |
-//! | `attempt`, `retry`, `http` | one attempt at one node, when to repeat it, and how it goes through HTTP |
+//! | `route`, `router`, `health` | where keys are ([`HomeTable`]), and which nodes a request goes to |
+//! | `call`, `retry`, `hedge` | a request and its attempts, when one is repeated, and when two run side by side |
+//! | `attempt`, `http` | one attempt at one node, and how it goes through HTTP |
 //! | `error` | [`Error`] and its [`Cause`] |
 
 mod attempt;
 mod buckets;
+mod call;
 mod client;
 mod cluster;
+mod cluster_requests;
 mod context;
 mod digests;
 mod error;
+mod health;
+mod hedge;
 mod http;
 mod listing;
 mod members;
 mod options;
 mod retry;
+mod route;
+mod router;
 mod siblings;
+#[cfg(test)]
+mod tests;
 
 pub use attempt::{Attempt, Outcome};
 pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets, Placement};
@@ -65,4 +77,5 @@ pub use members::{
     Transfer, Transfers,
 };
 pub use options::{Consistency, Options};
+pub use route::HomeTable;
 pub use siblings::{Siblings, Value};

@@ -19,28 +19,37 @@ const COST: u32 = 10;
 /// The number of repetitions that a budget holds at most.
 const BURST: u32 = 10;
 
-/// The retries that all clones of a client share. Where many requests fail, most are not retried: the retries would keep the cluster from
-/// recovering.
+/// The extra requests (retries, or hedges) that all clones of a client share: a bounded part of its requests. Where many requests fail, most are
+/// not retried: the retries would keep the cluster from recovering.
 #[derive(Debug)]
-pub(crate) struct Budget(AtomicU32);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(AtomicU32::new(BURST * COST))
-    }
+pub(crate) struct Budget {
+    saved: AtomicU32,
+    /// The cost of an extra request. A request earns 1.
+    cost: u32,
+    saved_max: u32,
 }
 
 impl Budget {
-    /// Counts a request that is sent for the first time.
-    pub(crate) fn earn(&self) {
-        let _ = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| (saved < BURST * COST).then_some(saved + 1));
+    /// The budget of retries. It begins full, so that the first requests can be repeated.
+    pub(crate) fn of_retries() -> Self {
+        Self { saved: AtomicU32::new(BURST * COST), ..Self::empty(COST, BURST) }
     }
 
-    /// Takes the cost of a repetition, if the budget has it.
-    fn spend(&self) -> bool {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| saved.checked_sub(COST)).is_ok()
+    /// An empty budget in which `cost` requests earn an extra one, and which saves up to `burst` of them.
+    pub(crate) const fn empty(cost: u32, burst: u32) -> Self {
+        Self { saved: AtomicU32::new(0), cost, saved_max: cost * burst }
+    }
+
+    /// Counts a request that is sent for the first time.
+    pub(crate) fn earn(&self) {
+        let more = |saved| (saved < self.saved_max).then_some(saved + 1);
+        let _ = self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    /// Takes the cost of an extra request, if the budget has it.
+    pub(crate) fn spend(&self) -> bool {
+        let less = |saved: u32| saved.checked_sub(self.cost);
+        self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 }
 
@@ -165,7 +174,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_until_the_request_fails() {
-        let budget = Budget::default();
+        let budget = Budget::of_retries();
         assert_eq!(pauses(tries(&budget, 3), Cause::Overloaded), [100, 200, 400]);
         assert_eq!(pauses(tries(&budget, 3), Cause::Unreachable), [0, 0, 100, 0, 0, 200, 0, 0]);
         let mut jittered = tries(&budget, 3);
@@ -174,7 +183,7 @@ mod tests {
 
     #[test]
     fn at_most_a_tenth_of_failing_requests_is_repeated() {
-        let budget = Budget::default();
+        let budget = Budget::of_retries();
         let repeated: usize = (0..1_000).map(|_| pauses(tries(&budget, 3), Cause::TooFewReplicas).len()).sum();
         assert!((100..=110).contains(&repeated), "{repeated}");
         assert_eq!(pauses(tries(&budget, 1), Cause::Unreachable).len(), 2, "an unreachable node costs nothing");
@@ -182,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_retry_after_is_kept_and_other_nodes_are_tried_meanwhile() {
-        let budget = Budget::default();
+        let budget = Budget::of_retries();
         let mut two = tries(&budget, 2);
         assert_eq!(two.failed(Cause::Overloaded, Some(3 * SECOND), 0.0), Next::After(Duration::ZERO));
         assert_eq!(two.at(), 1);

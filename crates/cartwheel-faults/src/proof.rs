@@ -111,7 +111,7 @@ pub async fn read_back(cluster: &Cluster, ledger: &Arc<Ledger>, again: bool) -> 
         let (endpoints, carts) = (cluster.endpoints_for(2, 0), ledger.must_hold());
         let (ledger, total) = (ledger.clone(), carts.len());
         let reading = move || async move {
-            let client = Client::new(endpoints)?;
+            let client = Client::new(endpoints)?.without_routing();
             let mut found = CartCheck::default();
             // The time is bounded; carts that were not read in it are reported.
             let all = read_all(&client, &ledger, carts, &mut found);

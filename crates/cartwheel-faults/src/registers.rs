@@ -110,7 +110,7 @@ impl Registers {
         let endpoints = cluster.endpoints_for(2, 0);
         let registers = self.clone();
         let judging = move || async move {
-            let client = Client::new(endpoints)?;
+            let client = Client::new(endpoints)?.without_routing();
             let histories = registers.histories.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let mut checked = RegisterCheck { registers: histories.len(), ..RegisterCheck::default() };
             for ((bucket, key), mut history) in histories {
@@ -285,7 +285,7 @@ impl RegisterClient {
         let tries = Arc::new(AtomicU32::new(0));
         let (seen, watching, requester) =
             (tries.clone(), ledger.clone(), Requester { zone, is_strong: bucket == STRONG });
-        let client = Client::new(endpoints)?.on_attempt(move |attempt| {
+        let client = Client::new(endpoints)?.without_routing().on_attempt(move |attempt| {
             if attempt.outcome != Outcome::NoConnection {
                 seen.fetch_add(1, Ordering::Relaxed);
             }

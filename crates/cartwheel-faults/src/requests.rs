@@ -28,7 +28,7 @@ impl Cluster {
         T: Send + 'static,
         F: Future<Output = T>,
     {
-        let (client, zone) = (Client::new([self.nodes()[node].endpoint()])?, self.nodes()[node].zone);
+        let (client, zone) = (Client::new([self.nodes()[node].endpoint()])?.without_routing(), self.nodes()[node].zone);
         self.network().inside(self.clients_of(zone), move || work(client)).await
     }
 

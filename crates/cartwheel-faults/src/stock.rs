@@ -26,7 +26,8 @@ pub async fn fill(cluster: &Cluster, ledger: &Arc<Ledger>, carts: usize) -> Resu
     let endpoints: Vec<Vec<String>> = (0..ZONES).map(|zone| cluster.endpoints_for(zone, 0)).collect();
     let ledger = ledger.clone();
     let filling = move || async move {
-        let clients = endpoints.iter().map(Client::new).collect::<Result<Vec<_>, _>>()?;
+        let client = |endpoints: &Vec<String>| Ok(Client::new(endpoints)?.without_routing());
+        let clients = endpoints.iter().map(client).collect::<Result<Vec<_>, FaultsError>>()?;
         let (next, mut writers) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
         for client in clients.iter().cycle().take(WRITERS) {
             writers.spawn(write(client.clone(), ledger.clone(), next.clone(), carts));

@@ -100,7 +100,7 @@ impl Cluster {
         serve.args(["serve", "--stop-with-stdin", "--dir"]).arg(self.dir.path().join("data").join(&node.name));
         serve.stdin(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         self.restarted.push(serve.spawn().map_err(failed(format!("cannot start {}", node.name)))?);
-        let client = Client::new([&node.endpoint]).map_err(|error| ClusterError(error.to_string()))?;
+        let client = Client::new([&node.endpoint]).map_err(|error| ClusterError(error.to_string()))?.without_routing();
         let restarted = async {
             while client.get("any", "key").await.is_err() {
                 tokio::time::sleep(Duration::from_millis(50)).await;

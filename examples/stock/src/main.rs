@@ -42,7 +42,9 @@ fn failed(error: &str) -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<i128, Error> {
-    let clients = args.nodes.iter().map(|node| Client::new([node])).collect::<Result<Vec<_>, _>>()?;
+    // Each shop goes through its own node, so that the orders meet in the cluster.
+    let client = |node: &String| Ok(Client::new([node])?.without_routing());
+    let clients = args.nodes.iter().map(client).collect::<Result<Vec<_>, Error>>()?;
     let client = |at: usize| clients[at % clients.len()].clone();
     let bucket = new_bucket()?;
     println!("a stock of {STOCK}, and two concurrent orders, of {} and of {}\n", ORDERS[0], ORDERS[1]);

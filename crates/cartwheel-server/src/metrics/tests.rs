@@ -125,6 +125,7 @@ fn a_shard_counts_its_events_and_commits() {
     counted.tombstones(5, 4);
     counted.event(&Event::DotCollision(key));
     counted.event(&Event::StrayMessage(node));
+    counted.write_forwarded();
     counted.event(&Event::NotAHome(node));
     counted.event(&Event::HintDelivered(node));
     counted.event(&Event::HintsHeld { home: node, before: Backlog::default(), now: Backlog { records: 3, bytes: 70 } });
@@ -140,6 +141,7 @@ fn a_shard_counts_its_events_and_commits() {
     assert_eq!((grew("cartwheel_trees_unready"), after["cartwheel_tombstones"]), (3.0, 4.0));
     assert_eq!(grew("cartwheel_dot_collisions_total"), 1.0);
     assert_eq!(grew("cartwheel_stray_messages_total"), 1.0);
+    assert_eq!(grew("cartwheel_writes_forwarded_total"), 1.0);
     assert_eq!((grew("cartwheel_not_a_home_refusals_total"), grew("cartwheel_hints_delivered_total")), (1.0, 1.0));
     let held = |name: &str| after[&format!("cartwheel_{name}{{peer=\"{node}\"}}")];
     assert_eq!((held("hints_held"), held("hints_held_bytes")), (3.0, 70.0));

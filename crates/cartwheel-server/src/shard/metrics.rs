@@ -21,6 +21,7 @@ pub struct ShardMetrics {
     commit_failures: Counter,
     read_failures: Counter,
     pub(super) refusals: Counter,
+    writes_forwarded: Counter,
     repairs: Family<[(&'static str, &'static str); 1], Counter>,
     exchanges: Counter,
     exchange_failures: Counter,
@@ -59,6 +60,7 @@ impl Default for ShardMetrics {
             commit_failures: Counter::default(),
             read_failures: Counter::default(),
             refusals: Counter::default(),
+            writes_forwarded: Counter::default(),
             repairs: Family::default(),
             exchanges: Counter::default(),
             exchange_failures: Counter::default(),
@@ -97,6 +99,11 @@ impl ShardMetrics {
             ("store_commit_failures", "Commits that the store failed", &self.commit_failures),
             ("store_read_failures", "Reads that the store failed", &self.read_failures),
             ("shard_inbox_refusals", "Requests refused with 429 because a shard was overloaded", &self.refusals),
+            (
+                "writes_forwarded",
+                "Writes sent to another node, a home of their key, to be coordinated there; one sent again counts again",
+                &self.writes_forwarded,
+            ),
             ("exchanges", "Exchanges with a peer that ended with both replicas equal", &self.exchanges),
             ("exchange_failures", "Exchanges with a peer that did not complete", &self.exchange_failures),
             (
@@ -217,6 +224,10 @@ impl ShardMetrics {
         if failed {
             self.commit_failures.inc();
         }
+    }
+
+    pub(crate) fn write_forwarded(&self) {
+        self.writes_forwarded.inc();
     }
 
     pub(crate) fn read_failed(&self) {

@@ -10,9 +10,9 @@ use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::event::Event;
-use cartwheel_core::message::Envelope;
 use cartwheel_core::message::client::{ClientId, Operation, Outcome, Put, Refusal, Request};
 use cartwheel_core::message::listing::{ListRequest, Listed};
+use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::command::{IndexChange, StoreCommand, StoreId, StoreResult, WriteFailed};
@@ -409,6 +409,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.phases.extend(phases);
         self.finished = finished.or(self.finished);
         for (to, message) in sends {
+            if let Message::Forward(..) = &message.message {
+                self.metrics.write_forwarded();
+            }
             self.sends.entry(to).or_default().push(message);
         }
         self.replies.extend(replies);

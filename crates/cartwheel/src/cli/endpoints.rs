@@ -43,12 +43,13 @@ impl Endpoints {
         self.addresses() == DEFAULT
     }
 
-    /// Returns a client that tries the addresses in order.
+    /// Returns a client that tries the addresses in order. It does not go by the ring: a command makes few requests, and `--node` says which nodes
+    /// serve them.
     ///
     /// # Errors
     /// If an address is invalid.
     pub fn client(&self) -> Result<Client, Error> {
-        Client::new(self.addresses())
+        Ok(Client::new(self.addresses())?.without_routing())
     }
 }
 

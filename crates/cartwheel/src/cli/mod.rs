@@ -92,7 +92,7 @@ pub enum Command {
     /// Each record replaces the value of its key; of several records with one key, the last one remains. After a load was stopped or
     /// killed, the same command resumes after the last position before which all records are stored.
     Load(LoadArgs),
-    /// Measure a running cluster over HTTP.
+    /// Measure a running cluster, or a Redis server.
     ///
     /// The load is a closed loop of reads and writes, or an open loop with --rate. Without --load the keys must already exist. Ctrl-C
     /// ends the run and reports the measurements so far.

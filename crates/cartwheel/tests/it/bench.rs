@@ -64,6 +64,64 @@ fn a_ring_aware_bench_asks_the_homes_that_it_was_not_told_of() {
 }
 
 #[test]
+fn a_bench_speaks_the_redis_protocol_to_nodes_and_to_other_servers() {
+    let cluster = Cluster::start();
+    let args = ["--protocol", "resp", "--load", "--ops", "200", "--connections", "4"];
+    let found = report(&bench(&cluster, &args).output().unwrap());
+    assert_eq!((found["errors"].clone(), found["not_found"].clone()), (serde_json::json!({}), 0.into()), "{found}");
+    assert_eq!(
+        (&found["protocol"], &found["bucket"], &found["writes"]),
+        (&"resp".into(), &"redis".into(), &"blind".into())
+    );
+    assert_eq!(found["server_cpu"].as_array().map(Vec::len), Some(3), "each node reports its process");
+    for node in 1..=3 {
+        let metrics = get(&cluster.endpoint(node), "/metrics").text();
+        assert!(!metrics.contains("cartwheel_resp_commands_total 0\n"), "{metrics}");
+    }
+
+    // The bench knows the addresses only, as it would of a Redis server.
+    let output = Command::new(CARTWHEEL)
+        .args(["bench", "--json", "--keys", "200", "--warmup", "0", "--seconds", "600", "--ops", "500"])
+        .args(["--protocol", "resp", "--pipeline", "16", "--connections", "2"])
+        .args(["--node", &format!("redis://{}", cluster.redis_addr(1))])
+        .output()
+        .unwrap();
+    let found = report(&output);
+    assert_eq!((found["errors"].clone(), found["not_found"].clone()), (serde_json::json!({}), 0.into()), "{found}");
+    let (reads, writes) =
+        (found["read_latency"]["count"].as_u64().unwrap(), found["write_latency"]["count"].as_u64().unwrap());
+    assert!(reads > 0 && writes > 0, "{found}");
+    assert_eq!((&found["pipeline"], found["server_cpu"].as_array().map(Vec::len)), (&16.into(), Some(1)), "{found}");
+}
+
+#[test]
+fn a_bench_of_the_client_goes_by_the_ring() {
+    let cluster = Cluster::start();
+    let output = Command::new(CARTWHEEL)
+        .args(["bench", "--json", "--load", "--keys", "50", "--ops", "200", "--warmup", "0", "--seconds", "600"])
+        .args([
+            "--protocol",
+            "client",
+            "--writes",
+            "known",
+            "--uniform",
+            "--node",
+            &cluster.endpoint(1),
+            "--timeout-ms",
+            "60000",
+        ])
+        .output()
+        .unwrap();
+    let found = report(&output);
+    assert_eq!((found["errors"].clone(), found["not_found"].clone()), (serde_json::json!({}), 0.into()), "{found}");
+    assert_eq!((&found["protocol"], &found["connections"]), (&"client".into(), &32.into()));
+    for node in 2..=3 {
+        let metrics = get(&cluster.endpoint(node), "/metrics").text();
+        assert!(metrics.contains(r#"requests_total{operation="get",outcome="ok"}"#), "{metrics}");
+    }
+}
+
+#[test]
 fn an_open_loop_begins_no_more_operations_than_are_due() {
     let cluster = Cluster::start();
     let args = ["--ops", "50", "--connections", "50", "--reads", "100%", "--rate", "100"];
@@ -134,6 +192,12 @@ fn runs_that_cannot_be_measured_are_refused_with_the_reason() {
         (&["--bucket", ""], "the bucket name is 0 bytes long"),
         (&["--reads", "2"], "expected a share"),
         (&["--keys", "0"], "0 is not in 1.."),
+        (&["--protocol", "resp", "--node", "redis://127.0.0.1:9"], "cannot reach a node at redis://127.0.0.1:9"),
+        (&["--protocol", "resp", "--node", "redis://127.0.0.1"], "pass redis://HOST:PORT"),
+        (&["--protocol", "resp", "--writes", "update"], "carry no contexts"),
+        (&["--protocol", "resp", "--bucket", "carts"], "redis-1 to redis-15"),
+        (&["--pipeline", "2"], "only the Redis protocol has pipelines"),
+        (&["--protocol", "client", "--ring-aware"], "--ring-aware is for --protocol http"),
     ] {
         let output = Command::new(CARTWHEEL).arg("bench").args(args).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

@@ -24,6 +24,7 @@ mod mixed_load;
 mod processes;
 mod redis;
 mod redis_clients;
+mod ring_aware;
 mod rolling;
 mod shell;
 mod simulate;

@@ -94,7 +94,7 @@ impl Load {
         let mut load =
             Self { stop: Arc::default(), rounds: Arc::default(), writers: JoinSet::new(), readers: JoinSet::new() };
         let nodes = cluster.endpoints();
-        let client = |by: usize| Client::new((0..3).map(|at| &nodes[(at + by) % 3])).unwrap();
+        let client = |by: usize| Client::new((0..3).map(|at| &nodes[(at + by) % 3])).unwrap().without_routing();
         for number in 0..WRITERS {
             let (stop, rounds) = (load.stop.clone(), load.rounds.clone());
             load.writers.spawn(write(client(number), format!("{round}-{number}"), stop, rounds));

@@ -8,8 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 
 use super::BenchError;
-use super::connection::Connection;
 use super::job::{Job, OperationError};
+use super::link::Link;
 
 /// The maximum number of attempts for a key.
 const TRIES: u32 = 20;
@@ -20,12 +20,12 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(25);
 ///
 /// # Errors
 /// If a key cannot be stored.
-pub(super) async fn fill(job: &Arc<Job>, connections: Vec<Connection>, keys: u64) -> Result<(), BenchError> {
+pub(super) async fn fill(job: &Arc<Job>, links: Vec<Link>, keys: u64) -> Result<(), BenchError> {
     let style = ProgressStyle::with_template("loading {wide_bar} {pos}/{len} keys, {per_sec}, {eta} left");
     let bar = ProgressBar::new(keys).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let next = Arc::new(AtomicU64::new(0));
     let mut workers = JoinSet::<Result<(), BenchError>>::new();
-    for mut connection in connections {
+    for mut link in links {
         let (job, next, bar) = (job.clone(), next.clone(), bar.clone());
         workers.spawn(async move {
             let mut random = fastrand::Rng::new();
@@ -34,7 +34,7 @@ pub(super) async fn fill(job: &Arc<Job>, connections: Vec<Connection>, keys: u64
                 if number >= keys {
                     return Ok(());
                 }
-                fill_one(&job, &mut connection, number, &mut random).await?;
+                fill_one(&job, &mut link, number, &mut random).await?;
                 bar.inc(1);
             }
         });
@@ -46,15 +46,10 @@ pub(super) async fn fill(job: &Arc<Job>, connections: Vec<Connection>, keys: u64
     Ok(())
 }
 
-async fn fill_one(
-    job: &Job,
-    connection: &mut Connection,
-    number: u64,
-    random: &mut fastrand::Rng,
-) -> Result<(), BenchError> {
+async fn fill_one(job: &Job, link: &mut Link, number: u64, random: &mut fastrand::Rng) -> Result<(), BenchError> {
     let mut tries = 1;
     loop {
-        match job.replace(connection, number, random).await {
+        match job.replace(link, number, random).await {
             Ok(()) => return Ok(()),
             Err(OperationError(why)) if tries == TRIES => return Err(BenchError::Fill { number, tries, why }),
             Err(_) => tokio::time::sleep(BETWEEN_TRIES * tries).await,

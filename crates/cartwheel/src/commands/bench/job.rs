@@ -2,24 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use cartwheel_client::kv_path;
-use http_body_util::Full;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::{Request, StatusCode};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use hyper::header::HeaderValue;
 
-use super::connection::{Connection, Response, TransportError};
+use super::connection::TransportError;
 use super::keys::{self, Keys};
-use super::route::Route;
+use super::link::{Link, Replied, RespLink};
 use super::stats::{Kind, Recorder};
 use super::{BenchError, Writes};
 
-const CONTEXT: HeaderName = HeaderName::from_static("cartwheel-context");
 /// The wait of a connection after a failure. Without it, a connection that is refused immediately would retry in a busy loop.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(10);
 /// An operation of an open loop is skipped if no connection has begun it this long after it was due.
@@ -39,6 +32,8 @@ pub(super) struct JobSettings {
     pub(super) strong: bool,
     pub(super) r: Option<u8>,
     pub(super) w: Option<u8>,
+    /// The operations in flight on each connection. Above 1, all links are of the Redis protocol.
+    pub(super) pipeline: u32,
     /// The operations per second of an open loop; none for a closed loop.
     pub(super) rate: Option<u32>,
     pub(super) warmup: Duration,
@@ -51,15 +46,11 @@ pub(super) struct JobSettings {
 
 /// The workload and its measurements.
 pub(super) struct Job {
-    bucket: String,
-    /// The nodes that hold each key, if requests go to them.
-    route: Option<Arc<Route>>,
-    get_query: String,
-    put_query: String,
     keys: Keys,
     reads: f64,
     writes: Writes,
     value_bytes: usize,
+    pipeline: u32,
     /// The time limit of an operation of an open loop. A closed loop has none here, since its connections limit each request.
     timeout: Duration,
     /// The latest context of each key, for [`Writes::Known`].
@@ -74,28 +65,14 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) struct OperationError(pub(super) String);
 
-#[derive(Deserialize)]
-struct ErrorForm<'a> {
-    error: &'a str,
-}
-
-#[derive(Deserialize)]
-struct SiblingsForm {
-    siblings: Vec<IgnoredAny>,
-}
-
 impl Job {
-    /// The job of `settings`. With a `route`, which is of the connections' endpoints, each request goes to a home of its key.
-    pub(super) fn new(settings: &JobSettings, route: Option<Arc<Route>>) -> Result<Self, BenchError> {
+    pub(super) fn new(settings: &JobSettings) -> Result<Self, BenchError> {
         Ok(Self {
-            bucket: settings.bucket.clone(),
-            route,
-            get_query: query(settings, 'r', settings.r),
-            put_query: query(settings, 'w', settings.w),
             keys: settings.keys,
             reads: settings.reads,
             writes: settings.writes,
             value_bytes: settings.value_bytes,
+            pipeline: settings.pipeline,
             timeout: if settings.rate.is_some() { settings.timeout } else { Duration::MAX },
             known: (settings.writes == Writes::Known).then(Mutex::default),
             recorder: Recorder::new()?,
@@ -109,11 +86,15 @@ impl Job {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Runs operations one after the other: a closed loop.
-    pub(super) async fn work(&self, mut connection: Connection) {
+    /// Runs operations one after the other, or batches of them: a closed loop.
+    pub(super) async fn work(&self, mut link: Link) {
         let mut random = fastrand::Rng::new();
         while !self.stop.load(Ordering::Relaxed) {
-            if self.operation(&mut connection, &mut random, Instant::now()).await.is_err() {
+            let done = match &mut link {
+                Link::Resp(link) if self.pipeline > 1 => self.batch(link, &mut random).await,
+                link => self.operation(link, &mut random, Instant::now()).await,
+            };
+            if done.is_err() {
                 tokio::time::sleep(AFTER_FAILURE).await;
             }
         }
@@ -121,7 +102,7 @@ impl Job {
 
     /// Runs operations of an open loop. All connections take operations in turn, each when it is due. An operation for which no connection
     /// was free is skipped: in a queue here it would be late however fast the nodes are, and so would all operations after it.
-    pub(super) async fn work_at(&self, rate: u32, begun: Instant, mut connection: Connection) {
+    pub(super) async fn work_at(&self, rate: u32, begun: Instant, mut link: Link) {
         let mut random = fastrand::Rng::new();
         loop {
             let number = self.due.fetch_add(1, Ordering::Relaxed);
@@ -135,25 +116,21 @@ impl Job {
                 continue;
             }
             // `operation` has counted the outcome.
-            let _ = self.operation(&mut connection, &mut random, due).await;
+            let _ = self.operation(&mut link, &mut random, due).await;
         }
     }
 
     /// Runs one operation, and records its outcome and the time since `begun`.
     async fn operation(
         &self,
-        connection: &mut Connection,
+        link: &mut Link,
         random: &mut fastrand::Rng,
         begun: Instant,
     ) -> Result<(), OperationError> {
-        let number = self.keys.next(random);
-        if let Some(route) = &self.route {
-            connection.turn_to(route.home_of(&self.bucket, &keys::name(number), random));
-        }
-        let kind = if random.f64() < self.reads { Kind::Read } else { Kind::Write };
+        let (number, kind) = self.draw(random);
         let done = match kind {
-            Kind::Read => self.get(connection, number).await.map(drop),
-            Kind::Write => self.write(connection, number, random).await,
+            Kind::Read => self.get(link, number).await.map(drop),
+            Kind::Write => self.write(link, number, random).await,
         };
         match &done {
             Ok(()) if begun.elapsed() > self.timeout => self.recorder.record_failure("response too late"),
@@ -163,85 +140,98 @@ impl Job {
         done
     }
 
-    async fn write(
-        &self,
-        connection: &mut Connection,
-        number: u64,
-        random: &mut fastrand::Rng,
-    ) -> Result<(), OperationError> {
+    /// Runs a batch of operations that are sent at once, and records each outcome. The time of each counts from the sending of the batch.
+    async fn batch(&self, link: &mut RespLink, random: &mut fastrand::Rng) -> Result<(), OperationError> {
+        for _ in 0..self.pipeline {
+            let (number, kind) = self.draw(random);
+            match kind {
+                Kind::Read => link.queue_get(&keys::name(number)),
+                Kind::Write => link.queue_put(&keys::name(number), &self.value(random)),
+            }
+        }
+        let begun = Instant::now();
+        let replies = link.flush().await.inspect_err(|error| {
+            (0..self.pipeline).for_each(|_| self.recorder.record_failure(error.name()));
+        })?;
+        let mut done = Ok(());
+        for Replied { kind, result, at } in replies {
+            match result {
+                Ok(values) => {
+                    self.recorder.record_success(kind, at.saturating_duration_since(begun));
+                    self.recorder.record_get(values);
+                }
+                Err(error) => {
+                    self.recorder.record_failure(&error.0);
+                    done = Err(error);
+                }
+            }
+        }
+        done
+    }
+
+    /// Draws the number of a key, and what is done with it.
+    fn draw(&self, random: &mut fastrand::Rng) -> (u64, Kind) {
+        let number = self.keys.next(random);
+        (number, if random.f64() < self.reads { Kind::Read } else { Kind::Write })
+    }
+
+    fn value(&self, random: &mut fastrand::Rng) -> Vec<u8> {
+        let mut value = vec![0; self.value_bytes];
+        random.fill(&mut value);
+        value
+    }
+
+    async fn write(&self, link: &mut Link, number: u64, random: &mut fastrand::Rng) -> Result<(), OperationError> {
         let context = match self.writes {
             Writes::Blind => None,
-            Writes::Update => self.get(connection, number).await?,
+            Writes::Update => self.get(link, number).await?,
             Writes::Known => match self.known(number) {
-                None => self.get(connection, number).await?,
+                None => self.get(link, number).await?,
                 known => known,
             },
         };
-        self.put(connection, number, context, random).await
+        self.put(link, number, context, random).await
     }
 
     /// Writes a key, and replaces its values.
     pub(super) async fn replace(
         &self,
-        connection: &mut Connection,
+        link: &mut Link,
         number: u64,
         random: &mut fastrand::Rng,
     ) -> Result<(), OperationError> {
-        let context = self.get(connection, number).await?;
-        self.put(connection, number, context, random).await
+        let context = if link.has_contexts() { self.get(link, number).await? } else { None };
+        self.put(link, number, context, random).await
     }
 
     /// Reads a key, and returns the context of the response.
-    async fn get(&self, connection: &mut Connection, number: u64) -> Result<Option<HeaderValue>, OperationError> {
-        let request = Request::get(self.path(number, &self.get_query));
-        let response = connection.call(request.body(Full::default()).map_err(|_| invalid_request())?).await?;
-        self.recorder.record_get(match response.status {
-            StatusCode::OK => 1,
-            StatusCode::MULTIPLE_CHOICES => siblings(&response.body)?,
-            StatusCode::NOT_FOUND if code(&response.body) == Some("not_found") => 0,
-            _ => return Err(failure(&response)),
-        });
-        Ok(self.learn(number, &response.headers))
+    async fn get(&self, link: &mut Link, number: u64) -> Result<Option<HeaderValue>, OperationError> {
+        let found = link.get(&keys::name(number)).await?;
+        self.recorder.record_get(found.values);
+        self.learn(number, found.context.as_ref());
+        Ok(found.context)
     }
 
     async fn put(
         &self,
-        connection: &mut Connection,
+        link: &mut Link,
         number: u64,
         context: Option<HeaderValue>,
         random: &mut fastrand::Rng,
     ) -> Result<(), OperationError> {
-        let mut value = vec![0; self.value_bytes];
-        random.fill(&mut value);
-        let mut request = Request::put(self.path(number, &self.put_query));
-        if let (Some(context), Some(headers)) = (context, request.headers_mut()) {
-            headers.insert(CONTEXT, context);
-        }
-        let response =
-            connection.call(request.body(Full::new(Bytes::from(value))).map_err(|_| invalid_request())?).await?;
-        if response.status != StatusCode::NO_CONTENT {
-            return Err(failure(&response));
-        }
-        self.learn(number, &response.headers);
+        let context = link.put(&keys::name(number), self.value(random), context).await?;
+        self.learn(number, context.as_ref());
         Ok(())
     }
 
-    fn path(&self, number: u64, query: &str) -> String {
-        let mut path = kv_path(self.bucket.as_bytes(), keys::name(number).as_bytes());
-        path.push_str(query);
-        path
-    }
-
-    /// Extracts the context of a response, and keeps it if later writes use it.
-    fn learn(&self, number: u64, headers: &HeaderMap) -> Option<HeaderValue> {
-        let context = headers.get(CONTEXT)?;
-        if let Some(known) = &self.known {
-            // A copy, since the header itself would keep the whole buffer that it was read into.
-            if let Ok(copy) = HeaderValue::from_bytes(context.as_bytes()) {
-                known.lock().unwrap_or_else(PoisonError::into_inner).insert(number, copy);
-            }
+    /// Keeps the context of a response if later writes use it.
+    fn learn(&self, number: u64, context: Option<&HeaderValue>) {
+        // A copy, since the header itself would keep the whole buffer that it was read into.
+        if let (Some(known), Some(context)) = (&self.known, context)
+            && let Ok(copy) = HeaderValue::from_bytes(context.as_bytes())
+        {
+            known.lock().unwrap_or_else(PoisonError::into_inner).insert(number, copy);
         }
-        Some(context.clone())
     }
 
     fn known(&self, number: u64) -> Option<HeaderValue> {
@@ -253,36 +243,4 @@ impl From<TransportError> for OperationError {
     fn from(error: TransportError) -> Self {
         Self(error.name().to_owned())
     }
-}
-
-fn query(settings: &JobSettings, quorum: char, replicas: Option<u8>) -> String {
-    let mut query = format!("?timeout_ms={}", settings.timeout.as_millis());
-    if let Some(replicas) = replicas {
-        query.push_str(&format!("&{quorum}={replicas}"));
-    }
-    if settings.strong {
-        query.push_str("&consistency=strong");
-    }
-    query
-}
-
-fn siblings(body: &[u8]) -> Result<u64, OperationError> {
-    let form: SiblingsForm =
-        serde_json::from_slice(body).map_err(|_| OperationError("unreadable list of siblings".to_owned()))?;
-    Ok(form.siblings.len() as u64)
-}
-
-fn failure(response: &Response) -> OperationError {
-    let code: String = code(&response.body).unwrap_or("without an error code").chars().take(CODE_CHARS_MAX).collect();
-    OperationError(format!("{} {code}", response.status.as_u16()))
-}
-
-/// The code in the body of an error response.
-pub(super) fn code(body: &[u8]) -> Option<&str> {
-    serde_json::from_slice::<ErrorForm<'_>>(body).ok().map(|form| form.error)
-}
-
-/// Unreachable in practice: a path of encoded bytes always makes a valid request.
-fn invalid_request() -> OperationError {
-    OperationError("cannot encode the request as HTTP".to_owned())
 }

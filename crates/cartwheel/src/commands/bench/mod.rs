@@ -1,4 +1,4 @@
-//! `cartwheel bench`: a closed or open loop of requests over HTTP against running nodes.
+//! `cartwheel bench`: a closed or open loop of requests against running nodes, or Redis servers.
 //!
 //! Each connection has one operation in flight. It begins the next operation when the current one has ended, or, in an open loop, when
 //! the next one is due. Measurements begin after the warm-up. The rate and the CPU time per operation count the operations that succeed
@@ -11,12 +11,15 @@ mod cpu;
 mod fill;
 mod job;
 mod keys;
+mod link;
 mod local;
 mod paper;
 mod report;
-mod route;
+mod resp;
 mod servers;
 mod stats;
+mod targets;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
@@ -24,23 +27,23 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cartwheel_client::{Client, parse_endpoint};
+use cartwheel_client::Client;
 use cartwheel_core::value::key::{KeyError, check_bucket};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 
-use crate::cli::Endpoints;
 use crate::terminal::exit::{Exit, ToExit};
 use crate::terminal::output::{self, formatted};
 use crate::terminal::signals;
-pub use args::{BenchArgs, BenchCommand, Writes};
-use connection::{Connection, Endpoint};
+pub use args::{BenchArgs, BenchCommand, BenchProtocol, Writes};
+use connection::Endpoint;
 use job::{Job, JobSettings};
+use link::{Link, LinkPlan};
 use local::LocalError;
 use report::Report;
-use route::Route;
 use servers::Servers;
 use stats::Stats;
+use targets::Targets;
 
 /// The time by which the bench's timeout exceeds the node's.
 const GRACE: Duration = Duration::from_millis(500);
@@ -57,6 +60,20 @@ pub enum BenchError {
     /// An endpoint is invalid in an HTTP request.
     #[error("{0:?} is not an endpoint: pass a node's address, such as http://127.0.0.1:8081")]
     Endpoint(String),
+    /// The address of a Redis server is invalid.
+    #[error("{0:?} is not the address of a Redis server: pass redis://HOST:PORT")]
+    RedisAddress(String),
+    /// The address of a Redis server was given for another protocol.
+    #[error("redis://{0} is the address of a Redis server: pass --protocol resp, or the HTTP address of a node")]
+    RedisOnly(String),
+    /// A node has no address for the Redis protocol.
+    #[error(
+        "the node at {0} does not serve the Redis protocol: pass the address of a server as --node redis://HOST:PORT"
+    )]
+    NoResp(String),
+    /// The protocol cannot carry what the arguments ask for.
+    #[error("{0}")]
+    Contradiction(&'static str),
     /// The name of the bucket is invalid.
     #[error(transparent)]
     Bucket(#[from] KeyError),
@@ -93,9 +110,6 @@ pub enum BenchError {
     /// Signal handlers cannot be installed, or the report cannot be written.
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
-    /// The ring cannot be used.
-    #[error("the cluster's ring has {0} partitions with homes, so no request can go to one: omit --ring-aware")]
-    NoRing(usize),
     /// The histograms cannot be created.
     #[error(transparent)]
     Histogram(#[from] hdrhistogram::CreationError),
@@ -109,6 +123,10 @@ impl ToExit for BenchError {
         match self {
             Self::BadEndpoint(_)
             | Self::Endpoint(_)
+            | Self::RedisAddress(_)
+            | Self::RedisOnly(_)
+            | Self::NoResp(_)
+            | Self::Contradiction(_)
             | Self::Bucket(_)
             | Self::NoSuchProcess(_)
             | Self::Impossible(_) => Exit::Usage,
@@ -117,7 +135,7 @@ impl ToExit for BenchError {
             Self::NoNode(_) => Exit::Unreachable,
             Self::Fill { .. } => Exit::NoQuorum,
             Self::Stopped => Exit::Interrupted,
-            Self::NoRing(_) | Self::Io(..) | Self::Histogram(_) | Self::Panicked => Exit::Negative,
+            Self::Io(..) | Self::Histogram(_) | Self::Panicked => Exit::Negative,
         }
     }
 }
@@ -145,64 +163,60 @@ pub async fn run(args: &BenchArgs) -> Result<ExitCode, BenchError> {
         Some(BenchCommand::Paper(args)) => return paper::run(args).await,
         None => {}
     }
-    check_bucket(args.bucket.as_bytes())?;
+    let settings = args.job_settings()?;
+    check_bucket(settings.bucket.as_bytes())?;
     let stopped =
         signals::stop(signals::Parent::Unwatched).map_err(|error| BenchError::Io("install signal handlers", error))?;
     let mut stopped = pin!(stopped);
-    let endpoints = endpoints(&args.endpoints).await?;
-    check_args(args, &endpoints).await?;
-    let servers = servers(args, &endpoints).await?;
-    let settings = args.job_settings();
-    let (route, endpoints) = if args.ring_aware {
-        let (route, members) = Route::fetch(&client(&endpoints)?).await?;
-        (Some(Arc::new(route)), members)
-    } else {
-        (None, endpoints)
-    };
-    let job = Arc::new(Job::new(&settings, route)?);
-    let connections = |count: usize| {
-        (0..count).map(|number| Connection::new(endpoints.clone(), number, args.timeout() + GRACE)).collect::<Vec<_>>()
-    };
+    let targets = Targets::find(&args.endpoints).await?;
+    if args.protocol != BenchProtocol::Resp && !targets.redis.is_empty() {
+        return Err(BenchError::RedisOnly(targets.redis[0].clone()));
+    }
+    if let Some(client) = targets.client()? {
+        check_args(args, &settings, &client).await?;
+    }
+    let servers = servers(args, &targets).await?;
+    let plan = link_plan(args, &settings, &targets).await?;
+    let job = Arc::new(Job::new(&settings)?);
     let count = args.connections as usize;
     if args.load {
         tokio::select! {
-            filled = fill::fill(&job, connections(count), args.keys) => filled?,
+            filled = fill::fill(&job, plan.links(count), args.keys) => filled?,
             _ = &mut stopped => return Err(BenchError::Stopped),
         }
     }
-    let measured = measure(&settings, &job, connections(count), &servers, stopped).await?;
-    let report = Report::new(args, settings.keys, &measured, &servers);
+    let measured = measure(&settings, &job, plan.links(count), &servers, stopped).await?;
+    let report = Report::new(args, &settings, &measured, &servers);
     print(&formatted(args.format, &report, |report, _| report.text()))?;
     Ok(if measured.ops > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn endpoints(given: &Endpoints) -> Result<Arc<[Endpoint]>, BenchError> {
-    let addresses = given.addresses();
-    let endpoint = |node: &&str| servers::endpoint(parse_endpoint(node)?.trim_start_matches("http://"));
-    let endpoints: Vec<Endpoint> = addresses.iter().map(endpoint).collect::<Result<_, BenchError>>()?;
-    for endpoint in &endpoints {
-        if tokio::net::TcpStream::connect(&endpoint.authority).await.is_ok() {
-            // The other default addresses need not be nodes, so only one that answers is used.
-            let alone = given.is_default().then(|| endpoint.clone());
-            return Ok(alone.map_or_else(|| endpoints.clone().into(), |endpoint| [endpoint].into()));
+/// How the connections reach the servers.
+async fn link_plan(args: &BenchArgs, settings: &JobSettings, targets: &Targets) -> Result<LinkPlan, BenchError> {
+    Ok(match args.protocol {
+        BenchProtocol::Http if args.ring_aware => {
+            let (home_table, members) = servers::ring(&client(&targets.endpoints)?).await?;
+            LinkPlan::http(settings, members, Some(home_table))
         }
-    }
-    Err(BenchError::NoNode(addresses.join(", ")))
+        BenchProtocol::Http => LinkPlan::http(settings, targets.endpoints.clone(), None),
+        BenchProtocol::Resp => LinkPlan::resp(settings, targets.resp_addresses().await?, args.database().unwrap_or(0)),
+        BenchProtocol::Client => LinkPlan::client(settings, client(&targets.endpoints)?),
+    })
 }
 
 /// Refuses arguments with which every operation would fail.
-async fn check_args(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<(), BenchError> {
-    let bucket = client(endpoints)?.bucket(&args.bucket).await?;
-    for (name, replicas) in [("--r", args.r), ("--w", args.w)] {
+async fn check_args(args: &BenchArgs, settings: &JobSettings, client: &Client) -> Result<(), BenchError> {
+    let (name, bucket) = (&settings.bucket, client.bucket(&settings.bucket).await?);
+    for (flag, replicas) in [("--r", args.r), ("--w", args.w)] {
         if let Some(replicas) = replicas.filter(|&replicas| replicas > bucket.n) {
-            let why = format!("{name} {replicas} exceeds the n={} of the bucket {}", bucket.n, args.bucket);
+            let why = format!("{flag} {replicas} exceeds the n={} of the bucket {name}", bucket.n);
             return Err(BenchError::Impossible(why));
         }
     }
     if args.value_size > bucket.max_value_bytes && (args.load || args.reads < 1.0) {
         let why = format!(
-            "--value-size {} exceeds the {} bytes that the bucket {} allows",
-            args.value_size, bucket.max_value_bytes, args.bucket
+            "--value-size {} exceeds the {} bytes that the bucket {name} allows",
+            args.value_size, bucket.max_value_bytes
         );
         return Err(BenchError::Impossible(why));
     }
@@ -213,11 +227,14 @@ fn client(endpoints: &[Endpoint]) -> Result<Client, BenchError> {
     Ok(Client::new(endpoints.iter().map(|endpoint| &endpoint.authority))?)
 }
 
-async fn servers(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<Servers, BenchError> {
+async fn servers(args: &BenchArgs, targets: &Targets) -> Result<Servers, BenchError> {
     if !args.pid.is_empty() {
         return Servers::from_pids(&args.pid);
     }
-    let (servers, members) = Servers::find(endpoints).await;
+    if targets.endpoints.is_empty() {
+        return Ok(Servers::find_redis(&targets.redis).await);
+    }
+    let (servers, members) = Servers::find(&targets.endpoints).await;
     if servers.count() < members {
         let found = servers.count();
         output::note(format_args!(
@@ -230,17 +247,17 @@ async fn servers(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<Servers, Be
 async fn measure(
     settings: &JobSettings,
     job: &Arc<Job>,
-    connections: Vec<Connection>,
+    links: Vec<Link>,
     servers: &Servers,
     mut stopped: Stopped<'_>,
 ) -> Result<Measurements, BenchError> {
     let (mut workers, rate, begun) = (JoinSet::new(), settings.rate, Instant::now());
-    for connection in connections {
+    for link in links {
         let job = job.clone();
         workers.spawn(async move {
             match rate {
-                None => job.work(connection).await,
-                Some(rate) => job.work_at(rate, begun, connection).await,
+                None => job.work(link).await,
+                Some(rate) => job.work_at(rate, begun, link).await,
             }
         });
     }

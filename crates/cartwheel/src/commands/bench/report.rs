@@ -7,9 +7,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::Measurements;
-use super::keys::Keys;
+use super::job::JobSettings;
 use super::servers::Servers;
-use super::{BenchArgs, Writes};
+use super::{BenchArgs, BenchProtocol, Writes};
 use crate::terminal::table::table_of_numbers;
 
 /// A report. `--json` prints its fields, which are stable: fields may be added but not removed.
@@ -22,7 +22,10 @@ pub(super) struct Report {
     value_bytes: u32,
     read_share: f64,
     writes: &'static str,
+    protocol: &'static str,
     connections: u32,
+    /// The operations in flight on each connection.
+    pipeline: u32,
     /// The scheduled operations per second; none in a closed loop.
     rate: Option<u32>,
     /// Scheduled operations that were skipped because no connection was free.
@@ -70,7 +73,7 @@ struct ServerCpu {
 }
 
 impl Report {
-    pub(super) fn new(args: &BenchArgs, keys: Keys, measured: &Measurements, servers: &Servers) -> Self {
+    pub(super) fn new(args: &BenchArgs, settings: &JobSettings, measured: &Measurements, servers: &Servers) -> Self {
         let Measurements { stats, ops, elapsed, .. } = measured;
         let per_op = |time: &std::time::Duration| time.as_secs_f64() * 1e6 / (*ops).max(1) as f64;
         let cpu = |(&pid, time)| ServerCpu { pid, name: servers.name(pid).to_owned(), us_per_op: per_op(time) };
@@ -79,13 +82,15 @@ impl Report {
         let is_complete = !server_cpu.is_empty() && server_cpu.len() == servers.count();
         Self {
             nodes: args.endpoints.addresses().into_iter().map(str::to_owned).collect(),
-            bucket: args.bucket.clone(),
+            bucket: settings.bucket.clone(),
             keys: args.keys,
-            key_choice: keys.name(),
+            key_choice: settings.keys.name(),
             value_bytes: args.value_size,
             read_share: args.reads,
-            writes: args.writes.name(),
+            writes: settings.writes.name(),
+            protocol: args.protocol.name(),
             connections: args.connections,
+            pipeline: args.pipeline,
             rate: args.rate,
             skipped: stats.skipped,
             strong: args.strong,
@@ -110,7 +115,7 @@ impl Report {
 
     pub(super) fn text(&self) -> String {
         let mut text = format!(
-            "{:.0} ops/s{} ({} operations in {:.1} s{}; {}% reads, write = {}, {} keys {}, {} bytes, {} connections{})\n\n",
+            "{:.0} ops/s{} ({} operations in {:.1} s{}; {}% reads, write = {}, {} keys {}, {} bytes, {} connections{}{}{})\n\n",
             self.ops_per_second,
             self.rate.map(|rate| format!(" of {rate} scheduled")).unwrap_or_default(),
             self.ops,
@@ -123,6 +128,8 @@ impl Report {
             self.value_bytes,
             self.connections,
             if self.strong { ", strong" } else { "" },
+            if self.protocol == BenchProtocol::Http.name() { String::new() } else { format!(", {}", self.protocol) },
+            if self.pipeline > 1 { format!(" with {} commands in flight each", self.pipeline) } else { String::new() },
         );
         let latencies = [("reads", &self.read_latency), ("writes", &self.write_latency)];
         let rows =
@@ -139,7 +146,9 @@ impl Report {
         let each = self.server_cpu.iter().map(each).collect::<Vec<_>>().join(", ");
         let _ = match self.server_cpu_us_per_op {
             Some(sum) => writeln!(text, "server CPU  {sum:.1} us per operation: {each}"),
-            None if each.is_empty() => writeln!(text, "server CPU  unknown: no node runs on this machine; pass --pid"),
+            None if each.is_empty() => {
+                writeln!(text, "server CPU  unknown: no server was found on this machine; pass --pid")
+            }
             None => {
                 writeln!(text, "server CPU  unknown: a server process ended during the measurement; the others: {each}")
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cartwheel_client::{Client, HomeTable};
 use http_body_util::Full;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
@@ -14,11 +15,15 @@ use serde::de::DeserializeOwned;
 use super::BenchError;
 use super::connection::{Connection, Endpoint};
 use super::cpu;
+use super::resp::{self, Reply};
+use super::wire::Wire;
 
 /// The time in which a node must return its process id.
 const RESPONSE_WITHIN: Duration = Duration::from_secs(5);
 /// The command name of a node's process. A renamed binary is expected to have the name of this process.
 const COMMAND: &str = "cartwheel";
+/// The command names of servers that speak the Redis protocol.
+const REDIS_COMMANDS: [&str; 3] = ["redis-server", "valkey-server", COMMAND];
 
 /// The processes by id, each with its name in a report.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +81,18 @@ impl Servers {
         (Self(found), count)
     }
 
+    /// The processes on this machine of servers that speak the Redis protocol.
+    pub(super) async fn find_redis(addresses: &[String]) -> Self {
+        let mut found = BTreeMap::new();
+        for address in addresses.iter().filter(|address| is_here(address)) {
+            let Some(pid) = redis_pid(address).await else { continue };
+            if cpu::of(pid).is_some_and(|used| REDIS_COMMANDS.contains(&&*used.command)) {
+                found.insert(pid, address.clone());
+            }
+        }
+        Self(found)
+    }
+
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }
@@ -113,8 +130,35 @@ pub(super) fn endpoint(authority: &str) -> Result<Endpoint, BenchError> {
     Ok(Endpoint { authority: authority.to_owned(), host })
 }
 
+/// Reads the ring. Returns the homes of all keys, and the endpoints of the members to which they refer.
+///
+/// # Errors
+/// If the ring cannot be read or used.
+pub(super) async fn ring(client: &Client) -> Result<(Arc<HomeTable>, Arc<[Endpoint]>), BenchError> {
+    let ring = client.ring().await?;
+    let members = ring.members.iter().map(|member| endpoint(&member.http)).collect::<Result<_, _>>()?;
+    Ok((Arc::new(HomeTable::new(&ring)?), members))
+}
+
 fn is_here(authority: &str) -> bool {
     authority.to_socket_addrs().is_ok_and(|mut addrs| addrs.all(|addr: SocketAddr| addr.ip().is_loopback()))
+}
+
+/// The process id that a server reports in `INFO server`.
+async fn redis_pid(address: &str) -> Option<u32> {
+    let mut request = Vec::new();
+    resp::command(&mut request, &[b"INFO", b"server"]);
+    let parse = |bytes: &[u8]| {
+        let pid = |reply: Reply<'_>| match reply {
+            Reply::Bulk(info) => {
+                let info = String::from_utf8_lossy(info);
+                info.lines().find_map(|line| line.strip_prefix("process_id:"))?.trim().parse().ok()
+            }
+            _ => None,
+        };
+        Ok(resp::reply(bytes)?.map(|(reply, length)| (pid(reply), length)))
+    };
+    Wire::new(address.to_owned(), RESPONSE_WITHIN).call(&request, parse).await.ok()?
 }
 
 async fn fetch<T: DeserializeOwned>(authority: &str, path: &str) -> Option<T> {

@@ -103,9 +103,9 @@ impl Cluster {
         (1..=3).map(|number| self.endpoint(number)).collect()
     }
 
-    /// A client that knows only node `number`.
+    /// A client that sends all requests to node `number`.
     pub fn client(&self, number: u16) -> Client {
-        Client::new([self.endpoint(number)]).unwrap()
+        Client::new([self.endpoint(number)]).unwrap().without_routing()
     }
 
     /// A client that knows all nodes.

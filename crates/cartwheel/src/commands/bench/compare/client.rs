@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::resp::{self, Reply};
-use super::wire::{Malformed, Parsed, Wire};
 use super::{http, redis};
-use crate::commands::bench::job::{CODE_CHARS_MAX, OperationError, code};
+use crate::commands::bench::GRACE;
+use crate::commands::bench::job::{CODE_CHARS_MAX, OperationError};
+use crate::commands::bench::link::{RespLink, code};
+use crate::commands::bench::resp::{self, Reply};
+use crate::commands::bench::wire::{Parsed, Wire};
 
 /// The number of copies that a write waits for beside the master's.
 const WAIT_FOR: &[u8] = b"1";
@@ -14,7 +16,7 @@ const WAIT_FOR: &[u8] = b"1";
 #[derive(Debug)]
 pub(super) enum StoreClient {
     Cartwheel(CartwheelClient),
-    CartwheelResp(RespClient),
+    CartwheelResp(RespLink),
     Redis(RedisClient),
 }
 
@@ -28,13 +30,6 @@ pub(super) struct CartwheelClient {
     request: Vec<u8>,
 }
 
-/// A client of one node of Cartwheel, over the Redis protocol.
-#[derive(Debug)]
-pub(super) struct RespClient {
-    wire: Wire,
-    request: Vec<u8>,
-}
-
 /// A client of a Redis Cluster: each key goes to its master.
 #[derive(Debug)]
 pub(super) struct RedisClient {
@@ -43,15 +38,12 @@ pub(super) struct RedisClient {
     request: Vec<u8>,
 }
 
-/// The time by which the client's timeout exceeds the server's.
-const GRACE: Duration = Duration::from_millis(500);
-
 impl StoreClient {
     /// Reads a key, which must have a value.
     pub(super) async fn get(&mut self, key: &str) -> Result<(), OperationError> {
         match self {
             Self::Cartwheel(client) => client.get(key).await,
-            Self::CartwheelResp(client) => client.get(key).await,
+            Self::CartwheelResp(link) => found(link.get(key).await?),
             Self::Redis(client) => client.get(key).await,
         }
     }
@@ -60,7 +52,7 @@ impl StoreClient {
     pub(super) async fn put(&mut self, key: &str, value: &[u8]) -> Result<(), OperationError> {
         match self {
             Self::Cartwheel(client) => client.put(key, value).await,
-            Self::CartwheelResp(client) => client.put(key, value).await,
+            Self::CartwheelResp(link) => link.put(key, value).await,
             Self::Redis(client) => client.put(key, value).await,
         }
     }
@@ -96,32 +88,6 @@ impl CartwheelClient {
     }
 }
 
-impl RespClient {
-    /// A client of a database. Its bucket says how many replicas a read waits for.
-    pub(super) fn new(address: String, database: u32, timeout: Duration) -> Self {
-        let mut select = Vec::new();
-        resp::command(&mut select, &[b"SELECT", database.to_string().as_bytes()]);
-        Self { wire: Wire::new(address, timeout + GRACE).greeting(select, b"+OK\r\n"), request: Vec::new() }
-    }
-
-    async fn get(&mut self, key: &str) -> Result<(), OperationError> {
-        self.request.clear();
-        resp::command(&mut self.request, &[b"GET", key.as_bytes()]);
-        self.wire.call(&self.request, found).await?
-    }
-
-    async fn put(&mut self, key: &str, value: &[u8]) -> Result<(), OperationError> {
-        self.request.clear();
-        resp::command(&mut self.request, &[b"SET", key.as_bytes(), value]);
-        let check = |bytes: &[u8]| -> Parsed<Result<(), OperationError>> {
-            let Some((reply, length)) = resp::reply(bytes)? else { return Ok(None) };
-            let outcome = if let Reply::Status(_) = reply { Ok(()) } else { Err(error(reply)?) };
-            Ok(Some((outcome, length)))
-        };
-        self.wire.call(&self.request, check).await?
-    }
-}
-
 impl RedisClient {
     /// A client of the masters at `addresses`, each with its part of the slots.
     pub(super) fn new(addresses: &[String], timeout: Duration) -> Self {
@@ -137,7 +103,7 @@ impl RedisClient {
         self.request.clear();
         resp::command(&mut self.request, &[b"GET", key.as_bytes()]);
         let master = redis::master_of(key, self.masters.len());
-        self.masters[master].call(&self.request, found).await?
+        self.masters[master].call(&self.request, value).await?
     }
 
     /// Sends both commands at once, as Redis clients do that pipeline them, and waits for both replies.
@@ -153,7 +119,7 @@ impl RedisClient {
                 (Reply::Status(_), Reply::Integer(_)) => {
                     Err(OperationError("WAIT found no replica in time".to_owned()))
                 }
-                (Reply::Status(_), reply) | (reply, _) => Err(error(reply)?),
+                (Reply::Status(_), reply) | (reply, _) => Err(resp::error(reply)?),
             };
             Ok(Some((outcome, first + second)))
         };
@@ -167,24 +133,18 @@ fn failure(status: u16, body: &[u8]) -> OperationError {
     OperationError(format!("{status} {code}"))
 }
 
-/// Checks the reply to a read of a key, which must have a value.
-fn found(bytes: &[u8]) -> Parsed<Result<(), OperationError>> {
-    let Some((reply, length)) = resp::reply(bytes)? else { return Ok(None) };
-    let outcome = match reply {
-        Reply::Bulk(_) => Ok(()),
-        Reply::Nil => Err(OperationError("not found".to_owned())),
-        reply => Err(error(reply)?),
-    };
-    Ok(Some((outcome, length)))
+/// Checks the number of values of a key, which must have one.
+fn found(values: u64) -> Result<(), OperationError> {
+    if values > 0 { Ok(()) } else { Err(OperationError("not found".to_owned())) }
 }
 
-/// The first word of an error reply, such as `MOVED`.
-fn error(reply: Reply<'_>) -> Result<OperationError, Malformed> {
-    match reply {
-        Reply::Error(text) => {
-            let word = text.split(' ').next().unwrap_or_default();
-            Ok(OperationError(word.chars().take(CODE_CHARS_MAX).collect()))
-        }
-        _ => Err(Malformed),
-    }
+/// Parses the reply to a read of a key.
+fn value(bytes: &[u8]) -> Parsed<Result<(), OperationError>> {
+    let Some((reply, length)) = resp::reply(bytes)? else { return Ok(None) };
+    let outcome = match reply {
+        Reply::Bulk(_) => found(1),
+        Reply::Nil => found(0),
+        reply => Err(resp::error(reply)?),
+    };
+    Ok(Some((outcome, length)))
 }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use cartwheel_client::kv_path;
 
-use super::wire::{Malformed, Parsed};
+use crate::commands::bench::wire::{Malformed, Parsed};
 
 /// The end of a response's head.
 const END: &[u8] = b"\r\n\r\n";

@@ -10,9 +10,7 @@ mod http;
 mod plan;
 mod redis;
 mod report;
-mod resp;
 mod usage;
-mod wire;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,14 +18,16 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::GRACE;
 use super::keys::Keys;
+use super::link::RespLink;
 use super::local::nodes::{self, LocalCluster};
 use super::local::{self, LocalError};
 use crate::cli::Durability;
 use crate::terminal::output;
 pub use args::CompareArgs;
 use args::{ProtocolName, StoreName};
-use client::{CartwheelClient, RespClient, StoreClient};
+use client::{CartwheelClient, StoreClient};
 use driver::Load;
 use plan::Case;
 use redis::RedisCluster;
@@ -112,9 +112,8 @@ fn clients(cluster: &LocalCluster, args: &CompareArgs, durability: Durability, r
 /// Clients of a database of Cartwheel, spread over the nodes.
 fn resp_clients(cluster: &LocalCluster, args: &CompareArgs, durability: Durability, r: Option<u8>) -> Vec<StoreClient> {
     let (timeout, database) = (Duration::from_millis(args.timeout_ms), database(durability, r.unwrap_or(nodes::R)));
-    let addresses = cluster.resp_addresses().iter().cycle().take(args.connections as usize);
-    let client = |address: &String| RespClient::new(address.clone(), database, timeout);
-    addresses.map(client).map(StoreClient::CartwheelResp).collect()
+    let link = |number| RespLink::new(cluster.resp_addresses(), number, database, timeout + GRACE);
+    (0..args.connections as usize).map(link).map(StoreClient::CartwheelResp).collect()
 }
 
 /// The numbers of replicas for which there are databases.

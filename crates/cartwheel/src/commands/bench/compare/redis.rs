@@ -7,11 +7,11 @@ use tokio::process::Command;
 
 use super::args::CompareArgs;
 use super::client::{RedisClient, StoreClient};
-use super::resp::{self, Reply, SLOTS};
-use super::wire::Wire;
 use crate::cli::Durability;
 use crate::commands::bench::local::LocalError;
 use crate::commands::bench::local::process::{ServerProcess, free_ports};
+use crate::commands::bench::resp::{self, Reply, SLOTS};
+use crate::commands::bench::wire::Wire;
 
 const BINARY: &str = "redis-server";
 const MASTERS: usize = 3;

@@ -12,17 +12,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cartwheel_client::HomeTable;
 use cartwheel_sim::placement::imbalance::{self, ImbalancePoint, ImbalanceSettings};
 
-use super::connection::{Connection, Endpoint};
+use super::connection::Endpoint;
 use super::job::{Job, JobSettings};
 use super::keys::Keys;
+use super::link::LinkPlan;
 use super::local::nodes::{self, LocalCluster};
 use super::local::{self, LocalError};
-use super::route::Route;
-use super::servers::Servers;
+use super::servers::{self, Servers};
 use super::stats::Stats;
-use super::{BenchError, GRACE, Writes, fill};
+use super::{BenchError, Writes, fill};
 use crate::cli::Durability;
 use crate::terminal::output;
 pub use args::PaperArgs;
@@ -59,8 +60,8 @@ const FIGURE_6: ImbalanceSettings = ImbalanceSettings {
 struct Setup<'a> {
     args: &'a PaperArgs,
     endpoints: Arc<[Endpoint]>,
-    route: Arc<Route>,
-    /// The members in the order to which the route refers.
+    home_table: Arc<HomeTable>,
+    /// The members in the order to which the table refers.
     members: Arc<[Endpoint]>,
 }
 
@@ -131,8 +132,8 @@ async fn measure_all(
     for (bucket, conflict, durability) in buckets {
         cluster.set_bucket(bucket, conflict, durability, nodes::R).await?;
     }
-    let (route, members) = Route::fetch(&cluster.client()?).await?;
-    let setup = Setup { args, endpoints: cluster.endpoints().into(), route: Arc::new(route), members };
+    let (home_table, members) = servers::ring(&cluster.client()?).await?;
+    let setup = Setup { args, endpoints: cluster.endpoints().into(), home_table, members };
     for (bucket, ..) in buckets {
         setup.fill(bucket).await?;
     }
@@ -171,6 +172,7 @@ impl Setup<'_> {
             strong: false,
             r: None,
             w: None,
+            pipeline: 1,
             rate: Some(rate),
             warmup,
             seconds,
@@ -179,24 +181,24 @@ impl Setup<'_> {
         }
     }
 
-    fn connections(&self, endpoints: &Arc<[Endpoint]>) -> Vec<Connection> {
-        let connection = |number: u32| Connection::new(endpoints.clone(), number as usize, TIMEOUT + GRACE);
-        (0..self.args.connections).map(connection).collect()
-    }
-
     async fn fill(&self, bucket: &str) -> Result<(), BenchError> {
-        let job = Job::new(&self.open_loop(bucket, self.args.rate, WARMUP, 1), None)?;
-        fill::fill(&Arc::new(job), self.connections(&self.endpoints), self.args.keys).await
+        let settings = self.open_loop(bucket, self.args.rate, WARMUP, 1);
+        let plan = LinkPlan::http(&settings, self.endpoints.clone(), None);
+        let links = plan.links(self.args.connections as usize);
+        fill::fill(&Arc::new(Job::new(&settings)?), links, self.args.keys).await
     }
 
     async fn measure(&self, settings: &JobSettings, is_client_driven: bool) -> Result<Stats, BenchError> {
-        let (route, endpoints) =
-            if is_client_driven { (Some(self.route.clone()), &self.members) } else { (None, &self.endpoints) };
-        let job = Arc::new(Job::new(settings, route)?);
+        let plan = if is_client_driven {
+            LinkPlan::http(settings, self.members.clone(), Some(self.home_table.clone()))
+        } else {
+            LinkPlan::http(settings, self.endpoints.clone(), None)
+        };
+        let job = Arc::new(Job::new(settings)?);
         // The caller handles signals.
         let never = pin!(std::future::pending());
-        let connections = self.connections(endpoints);
-        Ok(super::measure(settings, &job, connections, &Servers::default(), never).await?.stats)
+        let links = plan.links(self.args.connections as usize);
+        Ok(super::measure(settings, &job, links, &Servers::default(), never).await?.stats)
     }
 
     /// Table 2. The two kinds of coordination alternate, and every other round begins with the other.

@@ -1,5 +1,6 @@
-//! The Redis protocol (RESP2), as much of it as the comparison needs.
+//! The Redis protocol (RESP2), as much of it as the benches need.
 
+use super::job::{CODE_CHARS_MAX, OperationError};
 use super::wire::{Malformed, Parsed};
 
 /// The number of slots of a Redis Cluster.
@@ -52,6 +53,20 @@ pub(super) fn reply(bytes: &[u8]) -> Parsed<Reply<'_>> {
         _ => return Err(Malformed),
     };
     Ok(Some((reply, length)))
+}
+
+/// The failure of an operation whose reply this is: the first word of an error, such as `MOVED`.
+///
+/// # Errors
+/// If the reply is no error.
+pub(super) fn error(reply: Reply<'_>) -> Result<OperationError, Malformed> {
+    match reply {
+        Reply::Error(text) => {
+            let word = text.split(' ').next().unwrap_or_default();
+            Ok(OperationError(word.chars().take(CODE_CHARS_MAX).collect()))
+        }
+        _ => Err(Malformed),
+    }
 }
 
 /// The slot of a key without braces: CRC-16/XMODEM modulo the number of slots.

@@ -1,11 +1,12 @@
-//! A TCP connection with one request in flight, for both stores, so that the client costs about the same for each.
+//! A TCP connection with one request in flight, which may be a batch of commands. `bench compare` uses it for both stores, so that the client costs
+//! about the same for each.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::commands::bench::connection::TransportError;
+use super::connection::TransportError;
 
 /// The capacity of the receive buffer, enough for the responses to small requests.
 const BUFFER_BYTES: usize = 4_096;
@@ -49,7 +50,7 @@ impl Wire {
     pub(super) async fn call<T>(
         &mut self,
         request: &[u8],
-        parse: impl Fn(&[u8]) -> Parsed<T>,
+        parse: impl FnMut(&[u8]) -> Parsed<T>,
     ) -> Result<T, TransportError> {
         let limit = self.timeout;
         let result =
@@ -61,7 +62,11 @@ impl Wire {
         result
     }
 
-    async fn exchange<T>(&mut self, request: &[u8], parse: impl Fn(&[u8]) -> Parsed<T>) -> Result<T, TransportError> {
+    async fn exchange<T>(
+        &mut self,
+        request: &[u8],
+        mut parse: impl FnMut(&[u8]) -> Parsed<T>,
+    ) -> Result<T, TransportError> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             none => none.insert(connect(&self.address, self.greeting.as_ref()).await.ok_or(TransportError::Connect)?),
