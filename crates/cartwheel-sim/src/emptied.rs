@@ -159,7 +159,7 @@ impl EmptiedBucket {
     }
 
     /// Why a disk holds what it should not: a value of a generation that is over.
-    pub fn leftover(&self, world: &World) -> Option<String> {
+    pub fn stale_value(&self, world: &World) -> Option<String> {
         world.members().into_iter().find_map(|index| {
             let node = world.machine(index).node()?;
             let is_left = |(storage_key, bytes): (&Bytes, &Bytes)| {

@@ -38,7 +38,7 @@ pub fn parse(entry: &[u8]) -> Option<Key> {
 pub fn range(bucket: &[u8], generation: Generation, after: &Position) -> (Bytes, Bytes) {
     let start = of_generation(bucket, generation);
     let from = [&start[..], after.as_bytes()].concat();
-    (from.into(), successor(start))
+    (from.into(), end_of(start))
 }
 
 /// The keys of all generations of a bucket before the one that began at `since`: the first possible entry, and the end, excluded.
@@ -64,7 +64,7 @@ fn of_generation(bucket: &[u8], generation: Generation) -> Vec<u8> {
 }
 
 /// The least byte string above all that begin with `prefix`, which is not all 255: it begins with the mark.
-fn successor(mut prefix: Vec<u8>) -> Bytes {
+fn end_of(mut prefix: Vec<u8>) -> Bytes {
     while let Some(last) = prefix.pop() {
         if last < u8::MAX {
             prefix.push(last + 1);

@@ -84,7 +84,7 @@ fn keys_that_an_earlier_build_stored_are_listed_once_all_members_know_the_index(
 fn a_list_says_on_which_keys_the_replicas_do_not_agree() {
     let mut pair = Pair::new(disk(20), PARTITIONS);
     pair.pass(Duration::from_secs(60));
-    assert_eq!(all_keys(&mut pair, 2, 2).1, true);
+    assert!(all_keys(&mut pair, 2, 2).1);
     pair.merge(1, 20, state(20, 1));
     let (keys, agreed) = all_keys(&mut pair, 2, 2);
     assert_eq!((keys.len(), agreed), (21, false));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cartwheel_core::cluster::configuration::ConfigPhase;
-use cartwheel_core::cluster::liveness::Liveness;
+use cartwheel_core::cluster::liveness::{Liveness, Status};
 use cartwheel_core::cluster::membership::{History, View};
 use cartwheel_core::control::EpochStatus;
 use cartwheel_core::message::client::{Refusal, Reply, Request};
@@ -120,6 +120,13 @@ impl Backend {
     /// The current view of the cluster.
     pub fn view(&self) -> Arc<View> {
         self.view.borrow().clone()
+    }
+
+    /// Whether there is no sign that a node cannot be reached: no suspicion of it, and no connection to it that broke. A connection breaks at once
+    /// when a process ends, while a verdict that it is down takes seconds.
+    pub fn is_in_reach(&self, node: NodeId) -> bool {
+        let is_cut_off = || self.board.get(node).is_some_and(|peer| !peer.link().connected);
+        node == self.local.node || self.liveness.borrow().status(node) == Status::Alive && !is_cut_off()
     }
 
     /// The current liveness of the other nodes.

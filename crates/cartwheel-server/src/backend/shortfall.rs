@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use cartwheel_core::cluster::configuration::ConfigPhase;
-use cartwheel_core::cluster::liveness::Status;
 use cartwheel_core::cluster::membership::{BucketSettings, View};
 use cartwheel_core::message::client::{Consistency, Operation, Refusal};
 use cartwheel_core::ring::quorum::majority;
@@ -55,9 +54,8 @@ impl QuorumRequest {
         let may_stand_in = settings.sloppy && !self.is_strong;
         let others = view.members().filter(|known| may_stand_in && !known.leaving && known.member.weight > 0);
         let requirement: BTreeSet<NodeId> = homes.iter().copied().chain(others.map(|known| known.member.id)).collect();
-        let is_out_of_reach = |other: &NodeId| is_out_of_reach(node, *other);
         let mut unreachable: Vec<String> =
-            requirement.iter().filter(|node| is_out_of_reach(node)).map(|&node| name_of(&view, node)).collect();
+            requirement.iter().filter(|&&other| !node.is_in_reach(other)).map(|&node| name_of(&view, node)).collect();
         unreachable.sort();
         let (needed, needs) = self.needs(settings);
         let facts = Facts {
@@ -65,7 +63,7 @@ impl QuorumRequest {
             needs,
             data_nodes: view.data_nodes(),
             homes: homes.len(),
-            homes_in_reach: homes.iter().filter(|node| !is_out_of_reach(node)).count(),
+            homes_in_reach: homes.iter().filter(|&&home| node.is_in_reach(home)).count(),
             unreachable: &unreachable,
         };
         NotDone::Refused { refusal, cause: facts.cause(), unreachable }
@@ -77,11 +75,6 @@ fn homes_of(key: &Key, view: &View, phases: &[ConfigPhase]) -> Vec<NodeId> {
     let partition = view.ring.partition_of(key.token());
     let homes = |phase: &ConfigPhase| phase.homes(phase.counts().group_of(key.bucket()), |_| false).all();
     phases.get(partition.index()).map(homes).unwrap_or_default()
-}
-
-fn is_out_of_reach(node: &Backend, other: NodeId) -> bool {
-    let is_cut_off = || node.board.get(other).is_some_and(|peer| !peer.link().connected);
-    other != node.local.node && (node.liveness().status(other) != Status::Alive || is_cut_off())
 }
 
 /// The facts from which the cause is derived.

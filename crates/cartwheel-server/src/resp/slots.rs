@@ -1,12 +1,12 @@
 //! Hash slots for clients of Redis Cluster: which nodes hold the keys of each slot.
 //!
 //! A bucket whose keys are placed by slot is shown as a Redis Cluster of its own. Each replica of a slot is a node that a client may ask; the first
-//! that is alive is called the master. A client that goes by this map needs no node between it and a replica: it is the paper's client-driven
-//! coordination (section 6.4).
+//! in reach is called the master. A client asks for the map when a connection fails, and gives up after a few tries: what this node knows of a
+//! failure is in the map at once. A client that goes by the map needs no node between it and a replica: it is the paper's client-driven coordination
+//! (section 6.4).
 
 use std::fmt;
 
-use cartwheel_core::cluster::liveness::Status;
 use cartwheel_core::cluster::membership::Member;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::hash_slot::HASH_SLOTS;
@@ -29,16 +29,14 @@ pub(super) fn is_slotted(backend: &Backend, bucket: &[u8]) -> bool {
     backend.view.borrow().form(bucket).generation.placement == Placement::Slot
 }
 
-/// The nodes that hold the keys of a slot in a bucket: those that are alive first. Without nodes that serve no Redis clients.
+/// The nodes that hold the keys of a slot in a bucket: those in reach first. Without nodes that serve no Redis clients.
 pub(super) fn replicas(backend: &Backend, bucket: &[u8], slot: u16) -> Vec<NodeId> {
-    let (view, phases, liveness) = (backend.view.borrow(), backend.phases.borrow(), backend.liveness.borrow());
+    let (view, phases) = (backend.view.borrow(), backend.phases.borrow());
     let partition = view.ring.partition_of(Token::of_slot(slot));
     let Some(phase) = phases.get(partition.index()) else { return Vec::new() };
     let mut nodes = phase.homes(phase.counts().group_of(bucket), |_| false).all();
     nodes.retain(|&node| view.member(node).is_some_and(|known| !known.member.resp_addr.is_empty()));
-    // This node knows itself to be alive.
-    let is_alive = |node: NodeId| node == backend.local.node || liveness.status(node) != Status::Down;
-    nodes.sort_by_key(|&node| !is_alive(node));
+    nodes.sort_by_key(|&node| !backend.is_in_reach(node));
     nodes
 }
 
@@ -71,6 +69,7 @@ pub(super) struct SlotNode {
     pub(super) name: String,
     pub(super) host: String,
     pub(super) port: u16,
+    /// Whether there is no sign that it cannot be reached.
     pub(super) is_alive: bool,
 }
 
@@ -82,14 +81,14 @@ impl fmt::Display for SlotNode {
 }
 
 /// A member as cluster clients know it; none if it serves no Redis clients.
-pub(super) fn node(backend: &Backend, id: NodeId) -> Option<SlotNode> {
+pub(super) fn node(backend: &Backend, of: NodeId) -> Option<SlotNode> {
     let view = backend.view.borrow();
-    let Member { name, resp_addr, .. } = &view.member(id)?.member;
+    let Member { name, resp_addr, .. } = &view.member(of)?.member;
     let (host, port) = resp_addr.rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let is_alive = id == backend.local.node || backend.liveness.borrow().status(id) != Status::Down;
     let id = blake3::hash(name.as_bytes()).to_hex()[..40].to_owned();
-    Some(SlotNode { id, name: name.clone(), host: host.to_owned(), port: port.parse().ok()?, is_alive })
+    let port = port.parse().ok()?;
+    Some(SlotNode { id, name: name.clone(), host: host.to_owned(), port, is_alive: backend.is_in_reach(of) })
 }
 
 /// All members that serve Redis clients.

@@ -25,10 +25,10 @@ impl Run {
     pub(super) fn lists_are_right(&mut self, states: &[State]) -> Result<(), Stop> {
         let mut waits = 0;
         loop {
-            let left = self.emptied.as_ref().and_then(|emptied| emptied.leftover(&self.world));
-            let (check, message) = match (left, key_index::judge(&self.world)) {
+            let stale = self.emptied.as_ref().and_then(|emptied| emptied.stale_value(&self.world));
+            let (check, message) = match (stale, key_index::judge(&self.world)) {
                 (None, None) => break,
-                (Some(left), _) => ("what a bucket held before it was emptied leaves the disks", left),
+                (Some(stale), _) => ("what a bucket held before it was emptied leaves the disks", stale),
                 (None, Some(wrong)) => ("indexes match the records", wrong),
             };
             if waits == WAITS_MAX {

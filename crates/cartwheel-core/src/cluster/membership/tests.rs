@@ -489,7 +489,7 @@ fn a_snapshot() -> impl proptest::strategy::Strategy<Value = Snapshot> {
 
 fn form(since: u64) -> BucketForm {
     let generation = Generation { since: Hlc::from_bits(since), placement: Placement::Prefix(3) };
-    BucketForm { generation, is_indexed: since % 2 == 0, was_unindexed: since % 3 == 0 }
+    BucketForm { generation, is_indexed: since.is_multiple_of(2), was_unindexed: since.is_multiple_of(3) }
 }
 
 fn merged(a: &History, b: &History) -> History {

@@ -94,7 +94,10 @@ fn slot_ranges(call: &Call) -> Reply {
     };
     let range = |range: SlotRange| {
         let ends = [Reply::Integer(range.first.into()), Reply::Integer(range.last.into())];
-        let replicas = range.replicas.iter().filter_map(|&id| node(call, id)).map(replica);
+        // Redis leaves out failed replicas too. Of nodes that all seem to have failed, a client may find one that has not.
+        let (alive, failed): (Vec<_>, Vec<_>) =
+            range.replicas.iter().filter_map(|&id| node(call, id)).partition(|node| node.is_alive);
+        let replicas = if alive.is_empty() { failed } else { alive }.into_iter().map(replica);
         Reply::Array(ends.into_iter().chain(replicas).collect())
     };
     Reply::Array(map(call).into_iter().map(range).collect())
