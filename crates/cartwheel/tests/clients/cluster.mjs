@@ -16,10 +16,19 @@ async function connect() {
     return { set: (key, value) => client.set(key, value), get: (key) => client.get(key), mget: (keys) => client.mget(...keys), close: () => client.disconnect() };
   }
   const { createCluster } = load("redis");
-  const client = createCluster({ rootNodes: [{ url: `redis://127.0.0.1:${port}` }], RESP: protocol });
+  // By default it asks for another map 5 seconds after a connection fails, which is when the commands that wait for it run out of time. When it has
+  // the map, it fails those commands (DisconnectsClientError), with any server: a program has to send them again.
+  const options = { topologyRefreshOnReconnectionAttemptStrategy: 200 };
+  const client = createCluster({ rootNodes: [{ url: `redis://127.0.0.1:${port}` }], RESP: protocol, ...options });
   client.on("error", () => {});
   await client.connect();
-  return { set: (key, value) => client.set(key, value), get: (key) => client.get(key), mget: (keys) => client.mGet(keys), close: () => client.destroy() };
+  const again = (command) => command().catch((error) => (error.constructor.name === "DisconnectsClientError" ? command() : Promise.reject(error)));
+  return {
+    set: (key, value) => again(() => client.set(key, value)),
+    get: (key) => again(() => client.get(key)),
+    mget: (keys) => client.mGet(keys),
+    close: () => client.destroy(),
+  };
 }
 
 const store = await connect();
