@@ -1,6 +1,10 @@
 //! The state of a cluster, as one of its nodes reports it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::Placement;
 
 /// A cluster, as the answering node sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -205,6 +209,9 @@ pub struct Ring {
     pub owners: Vec<usize>,
     /// For each partition, its current homes, as indexes into `members`, in the order in which coordinators contact them.
     pub homes: Vec<Vec<usize>>,
+    /// The buckets whose keys are not placed by their whole names, by percent-encoded name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub placements: BTreeMap<String, Placement>,
     /// In the order of their ids.
     pub members: Vec<Member>,
 }

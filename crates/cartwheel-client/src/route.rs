@@ -1,8 +1,11 @@
 //! Where keys are, computed from the ring as the nodes do.
 
+use std::collections::HashMap;
+
+use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
-use crate::{Error, Ring};
+use crate::{Error, Placement, Ring, decode_key};
 
 /// The homes of all keys, as of one [`Ring`]. [`Client`](crate::Client) routes requests by it; use it for requests of your own.
 ///
@@ -24,6 +27,8 @@ use crate::{Error, Ring};
 pub struct HomeTable {
     /// For each partition, its homes as indexes into the ring's members.
     homes: Vec<Vec<usize>>,
+    /// The buckets whose keys are not placed by their whole names.
+    placements: HashMap<Bytes, Placement>,
 }
 
 impl HomeTable {
@@ -38,12 +43,20 @@ impl HomeTable {
             let what = format!("an unusable ring ({partitions} partitions, {lists} lists of homes)");
             return Err(Error::UnexpectedResponse(what));
         }
-        Ok(Self { homes: ring.homes.clone() })
+        let placements =
+            ring.placements.iter().filter_map(|(bucket, &placement)| Some((decode_key(bucket)?, placement)));
+        Ok(Self { homes: ring.homes.clone(), placements: placements.collect() })
     }
 
     /// The homes of a key as indexes into [`Ring::members`], in the order in which coordinators contact them. Empty if none is left.
     pub fn homes_of(&self, bucket: &[u8], key: &[u8]) -> &[usize] {
-        &self.homes[partition_of(token(bucket, key), self.homes.len())]
+        let token = match self.placements.get(bucket) {
+            None | Some(Placement::Name) => token(bucket, key),
+            // The slot is the first 14 bits, as if each slot were a partition of the ring.
+            Some(Placement::Slot) => u128::from(hash_slot(key)) << 114 | token(bucket, key) >> 14,
+            Some(&Placement::Prefix(bytes)) => token(bucket, &key[..key.len().min(bytes.into())]),
+        };
+        &self.homes[partition_of(token, self.homes.len())]
     }
 }
 
@@ -56,6 +69,15 @@ fn token(bucket: &[u8], key: &[u8]) -> u128 {
     md5.update(bucket);
     md5.update(key);
     u128::from_be_bytes(md5.finalize().into())
+}
+
+/// The hash slot of a key: the CRC16, in the form that XMODEM uses, of its `{hash tag}` or of all of it (Redis Cluster specification).
+fn hash_slot(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|&byte| byte == b'{').map(|open| &key[open + 1..]);
+    let tag = tag.and_then(|rest| rest.split(|&byte| byte == b'}').next().filter(|tag| tag.len() < rest.len()));
+    let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
+    let shifted = |crc: u16, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+    hashed.iter().fold(0, |crc, &byte| (0..8).fold(crc ^ u16::from(byte) << 8, shifted)) % 16_384
 }
 
 /// The partition of a token: `floor(token * partitions / 2^128)`, exactly.
@@ -87,6 +109,37 @@ mod tests {
             }
         }
         assert_eq!((partition_of(0, 7), partition_of(u128::MAX, 7)), (0, 6));
+    }
+
+    #[test]
+    fn the_client_finds_keys_that_are_placed_by_slot_or_prefix_where_nodes_find_them() {
+        use cartwheel_core::value::hlc::Hlc;
+        use cartwheel_core::value::key::{Generation, Key, Placement as CorePlacement};
+
+        let mut ring = ring((0..256).map(|_| vec![0]).collect());
+        for (number, homes) in ring.homes.iter_mut().enumerate() {
+            *homes = vec![number % 3];
+        }
+        ring.placements = [("by%20slot", Placement::Slot), ("by-prefix", Placement::Prefix(5))]
+            .map(|(bucket, placement)| (bucket.to_owned(), placement))
+            .into();
+        let table = HomeTable::new(&ring).unwrap();
+        let partitions = Partitions::new(256).unwrap();
+        for (bucket, placement) in [
+            ("by slot", CorePlacement::Slot),
+            ("by-prefix", CorePlacement::Prefix(5)),
+            ("by-name", CorePlacement::Name),
+        ] {
+            for name in ["a", "{tag}b", "x{tag}", "{}b", "{b", "a}{b}", "{{a}}"] {
+                for number in 0..100 {
+                    let name = format!("{name}{number}{name}");
+                    let generation = Generation { since: Hlc::from_bits(1), placement };
+                    let key = Key::of_generation(generation, bucket.into(), name.clone().into()).unwrap();
+                    let expected = partitions.of(key.token()).index() % 3;
+                    assert_eq!(table.homes_of(bucket.as_bytes(), name.as_bytes()), [expected], "{bucket} {name}");
+                }
+            }
+        }
     }
 
     #[test]

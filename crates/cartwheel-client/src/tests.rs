@@ -120,7 +120,14 @@ fn member(http: &str) -> Member {
 pub(crate) fn ring<S: AsRef<str>>(homes: Vec<Vec<usize>>, members: &[S]) -> Ring {
     let member = |http: &S| member(http.as_ref());
     let (version, owners, partitions) = ("1".to_owned(), Vec::new(), homes.len() as u32);
-    Ring { version, partitions, owners, homes, members: members.iter().map(member).collect() }
+    Ring {
+        version,
+        partitions,
+        owners,
+        homes,
+        placements: BTreeMap::new(),
+        members: members.iter().map(member).collect(),
+    }
 }
 
 /// The limit of a wait for something that must happen.

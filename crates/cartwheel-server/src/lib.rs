@@ -17,6 +17,7 @@ mod memory;
 mod metrics;
 mod os;
 mod peers;
+mod percent;
 mod resp;
 pub mod serve;
 mod shard;

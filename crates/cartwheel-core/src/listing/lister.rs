@@ -30,11 +30,11 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 struct Part {
     /// How many homes must answer; 0 before the homes are known.
     needed: usize,
-    /// How many homes have answered for it.
-    answered: usize,
-    /// The homes that were asked and have not been found unable.
+    /// The homes that have answered for it.
+    answered: BTreeSet<NodeId>,
+    /// The homes that were asked and have neither answered nor been found unable.
     asked: BTreeSet<NodeId>,
-    /// The homes that have answered, or could not.
+    /// The homes that could not answer.
     unable: BTreeSet<NodeId>,
 }
 
@@ -176,13 +176,14 @@ impl List {
         self.again_at = None;
         let mut questions: BTreeMap<NodeId, PartitionSet> = BTreeMap::new();
         for (&partition, part) in &mut self.parts {
-            if part.needed > 0 && part.answered + part.asked.len() >= part.needed {
+            if part.needed > 0 && part.answered.len() + part.asked.len() >= part.needed {
                 continue;
             }
             let homes = homes(cx, &self.listing, partition);
             part.needed = usize::from(self.r).min(homes.len()).max(1);
-            while part.answered + part.asked.len() < part.needed {
-                let is_new = |home: &&NodeId| !part.asked.contains(*home) && !part.unable.contains(*home);
+            while part.answered.len() + part.asked.len() < part.needed {
+                let is_new =
+                    |home: &&NodeId| ![&part.answered, &part.asked, &part.unable].iter().any(|of| of.contains(*home));
                 let Some(&home) = homes.iter().find(is_new) else {
                     // A node that has just started may not have counted its keys, or completed its index.
                     self.again_at = Some(cx.now + AGAIN_AFTER);
@@ -204,7 +205,7 @@ impl List {
 
     /// Lets all homes be asked again that could not answer.
     fn begin_again(&mut self) {
-        self.parts.values_mut().filter(|part| part.answered < part.needed).for_each(|part| part.unable.clear());
+        self.parts.values_mut().filter(|part| part.answered.len() < part.needed).for_each(|part| part.unable.clear());
     }
 
     fn give_up(&mut self, round: u32) {
@@ -227,8 +228,7 @@ impl List {
             // What another shard of the home holds is asked again.
             part.asked.remove(&home);
             if answer.covered.contains(partition) {
-                part.answered += 1;
-                part.unable.insert(home);
+                part.answered.insert(home);
             }
         }
         match (answer.found, &self.listing) {

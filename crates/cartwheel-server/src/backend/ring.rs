@@ -1,10 +1,15 @@
 //! The ring, in the form in which clients are shown it.
 
+use std::collections::BTreeMap;
+
 use cartwheel_core::cluster::configuration::{ConfigPhase, Home};
 use cartwheel_core::cluster::membership::{View, ViewMember};
 use cartwheel_core::value::dot::NodeId;
-use serde::Serialize;
+use cartwheel_core::value::key::Placement;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::percent;
 
 /// The ring, with which a client can find a key's homes by itself.
 #[derive(Serialize, ToSchema)]
@@ -18,8 +23,33 @@ pub struct RingForm {
     /// For each partition the positions of its present homes, in the order to ask them; during a reconfiguration, of the old and the new
     /// homes.
     homes: Vec<Vec<usize>>,
+    /// The buckets whose keys are not placed by their whole names, percent-encoded; left out if there are none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    placements: BTreeMap<String, PlacementForm>,
     /// The members, by id.
     members: Vec<MemberForm>,
+}
+
+/// How a key's place on the ring follows from its name.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PlacementForm {
+    /// From the whole name.
+    Name,
+    /// From the hash slot of Redis Cluster, for clients that follow slots.
+    Slot,
+    /// From so many first bytes of the name, 1 to 4096: keys that begin alike lie side by side.
+    Prefix(u16),
+}
+
+impl From<Placement> for PlacementForm {
+    fn from(placement: Placement) -> Self {
+        match placement {
+            Placement::Name => Self::Name,
+            Placement::Slot => Self::Slot,
+            Placement::Prefix(bytes) => Self::Prefix(bytes),
+        }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -60,11 +90,14 @@ pub fn ring_of(view: &View, phases: &[ConfigPhase]) -> RingForm {
         nodes.into_iter().filter_map(position).collect()
     };
     let homes: Vec<Vec<usize>> = phases.iter().map(homes).collect();
+    let placed = view.emptied().map(|(bucket, form)| (bucket, form.generation.placement));
+    let placed = placed.filter(|(_, placement)| *placement != Placement::Name);
     RingForm {
         version: ring.version().to_string(),
         partitions: ring.partitions().count(),
         owners: homes.iter().map(|homes| homes.first().copied().unwrap_or_default()).collect(),
         homes,
+        placements: placed.map(|(bucket, placement)| (percent::encode(bucket), placement.into())).collect(),
         members: view.members().map(member).collect(),
     }
 }

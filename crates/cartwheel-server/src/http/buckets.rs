@@ -20,7 +20,9 @@ use super::error::ApiError;
 use super::openapi::{ChangeErrors, QueryErrors};
 use super::query::Query;
 use super::{ApiState, headers, target};
+use crate::backend::ring::PlacementForm;
 use crate::config;
+use crate::percent;
 
 /// The prefix of the path of a call on a bucket.
 const BUCKETS: &str = "/v1/buckets/";
@@ -140,41 +142,15 @@ enum DurabilityForm {
     Os,
 }
 
-/// How a key's place on the ring follows from its name.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum PlacementForm {
-    /// From the whole name.
-    Name,
-    /// From the hash slot of Redis Cluster, for clients that follow slots.
-    Slot,
-    /// From so many first bytes of the name, 1 to 4096: keys that begin alike lie side by side.
-    Prefix(u16),
-}
-
-impl From<Placement> for PlacementForm {
-    fn from(placement: Placement) -> Self {
-        match placement {
-            Placement::Name => Self::Name,
-            Placement::Slot => Self::Slot,
-            Placement::Prefix(bytes) => Self::Prefix(bytes),
+fn placement_of(form: PlacementForm) -> Result<Placement, ApiError> {
+    match form {
+        PlacementForm::Name => Ok(Placement::Name),
+        PlacementForm::Slot => Ok(Placement::Slot),
+        PlacementForm::Prefix(bytes) if (1..=KEY_BYTES_MAX).contains(&usize::from(bytes)) => {
+            Ok(Placement::Prefix(bytes))
         }
-    }
-}
-
-impl TryFrom<PlacementForm> for Placement {
-    type Error = ApiError;
-
-    fn try_from(form: PlacementForm) -> Result<Self, ApiError> {
-        match form {
-            PlacementForm::Name => Ok(Self::Name),
-            PlacementForm::Slot => Ok(Self::Slot),
-            PlacementForm::Prefix(bytes) if (1..=KEY_BYTES_MAX).contains(&usize::from(bytes)) => {
-                Ok(Self::Prefix(bytes))
-            }
-            PlacementForm::Prefix(bytes) => {
-                Err(ApiError::bad_request(format!("a placement by {bytes} bytes is invalid: use 1 to {KEY_BYTES_MAX}")))
-            }
+        PlacementForm::Prefix(bytes) => {
+            Err(ApiError::bad_request(format!("a placement by {bytes} bytes is invalid: use 1 to {KEY_BYTES_MAX}")))
         }
     }
 }
@@ -193,7 +169,7 @@ pub(super) async fn list(State(api): State<ApiState>, uri: Uri) -> Result<Json<B
     let form = |name: &Bytes| {
         let size = sizes.as_ref().map(|sizes| sizes.get(name).copied().unwrap_or_default());
         BucketForm {
-            bucket: target::encode(name),
+            bucket: percent::encode(name),
             settings: settings_form(&api, view.settings(name), view.form(name)),
             keys: size.map(|size| size.keys),
             bytes: size.map(|size| size.bytes),
@@ -249,7 +225,7 @@ async fn new_form(
     timeout: Duration,
 ) -> Result<Option<NewForm>, ApiError> {
     let form = api.view().form(bucket);
-    let placement = patch.placement.map_or(Ok(form.generation.placement), Placement::try_from)?;
+    let placement = patch.placement.map_or(Ok(form.generation.placement), placement_of)?;
     let is_indexed = patch.index.unwrap_or(form.is_indexed);
     if (placement, is_indexed) == (form.generation.placement, form.is_indexed) {
         return Ok(None);

@@ -9,7 +9,7 @@ use cartwheel_core::message::client::Consistency;
 
 use super::error::ApiError;
 use super::target;
-use super::target::percent_decode;
+use crate::percent;
 
 /// The default time limit of a request.
 const TIMEOUT_DEFAULT: Duration = Duration::from_millis(5_000);
@@ -114,7 +114,7 @@ fn replicas(value: &str) -> Option<u8> {
 }
 
 fn text(part: &str) -> Result<String, ApiError> {
-    percent_decode(part)
+    percent::decode(part)
         .and_then(|bytes| String::from_utf8(bytes.into()).ok())
         .ok_or_else(|| ApiError::bad_request(format!("{part:?} is not percent-encoded text")))
 }

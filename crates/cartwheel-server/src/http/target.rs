@@ -5,6 +5,7 @@ use cartwheel_core::cluster::membership::View;
 use cartwheel_core::value::key::Key;
 
 use super::error::ApiError;
+use crate::percent;
 
 /// The prefix of the path of a call on a key.
 pub(super) const KV: &str = "/v1/kv/";
@@ -28,46 +29,13 @@ pub(super) fn no_key(prefix: &str) -> ApiError {
 
 /// Decodes a part of a path.
 pub(super) fn decode(part: &str) -> Result<Bytes, ApiError> {
-    percent_decode(part)
+    percent::decode(part)
         .ok_or_else(|| ApiError::bad_request(format!("{part:?} is not percent-encoded: write a % itself as %25")))
-}
-
-/// Percent-encodes a bucket's name for a path.
-pub(super) fn encode(bytes: &[u8]) -> String {
-    encode_but(bytes, b"-._~")
 }
 
 /// Percent-encodes a key for a path, in which slashes and most punctuation need no encoding (RFC 3986, section 3.3).
 pub(super) fn encode_key(bytes: &[u8]) -> String {
-    encode_but(bytes, b"-._~!$&'()*+,;=:@/")
-}
-
-fn encode_but(bytes: &[u8], kept: &[u8]) -> String {
-    let mut encoded = String::with_capacity(bytes.len());
-    for &byte in bytes {
-        if byte.is_ascii_alphanumeric() || kept.contains(&byte) {
-            encoded.push(byte.into());
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
-}
-
-/// Decodes percent-encoding; none if a percent sign lacks its two hexadecimal digits.
-pub(super) fn percent_decode(encoded: &str) -> Option<Bytes> {
-    let mut bytes = Vec::with_capacity(encoded.len());
-    let mut rest = encoded.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-                (digit(rest.next())? << 4 | digit(rest.next())?) as u8
-            }
-            byte => byte,
-        });
-    }
-    Some(bytes.into())
+    percent::encode_but(bytes, b"-._~!$&'()*+,;=:@/")
 }
 
 #[cfg(test)]

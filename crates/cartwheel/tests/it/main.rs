@@ -17,6 +17,7 @@ mod foreign_connections;
 mod growing;
 mod harness;
 mod incarnations;
+mod listing;
 mod liveness;
 mod load;
 mod members;

@@ -27,8 +27,9 @@ const CORE: [&str; 18] = [
 ];
 
 /// The rooms of the server, from the lowest up.
-const SERVER: [&str; 16] = [
+const SERVER: [&str; 17] = [
     "os",
+    "percent",
     "config",
     "log",
     "tcp",

@@ -285,6 +285,8 @@ fn collisions_line(node: &str, collisions: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use cartwheel_client::{Liveness, Member};
 
     use super::*;
@@ -326,6 +328,7 @@ mod tests {
             partitions: 2,
             owners: vec![0, 1],
             homes: vec![vec![0, 1], vec![0]],
+            placements: BTreeMap::new(),
             members: members.iter().map(|status| status.member.clone()).collect(),
         };
         let status = ClusterStatus {

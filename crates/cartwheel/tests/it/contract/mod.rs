@@ -8,6 +8,7 @@ mod deletes;
 mod expiry;
 mod gets;
 mod limits;
+mod listing;
 mod names;
 mod puts;
 mod refusals;
