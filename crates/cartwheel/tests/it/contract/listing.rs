@@ -100,7 +100,7 @@ fn what_cannot_be_listed_is_refused_with_the_reason() {
     let refused = get(&node, "/v1/kv/listed");
     assert!(refused.status == 400 && refused.text().contains("no index"), "{}", refused.text());
     let sizes = get(&node, "/v1/buckets").json();
-    assert_eq!(sizes["buckets"][0]["settings"]["index"], false, "{sizes}");
+    assert_eq!(sizes["buckets"][0]["index"], false, "{sizes}");
     wait_for_size(&node, Some(1));
     for change in [r#"{"index": true}"#, r#"{"placement": "slot"}"#, r#"{"placement": {"prefix": 4}}"#] {
         let refused = set_bucket(&node, "listed", change);
