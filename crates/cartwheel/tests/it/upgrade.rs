@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cartwheel_client::{Attempt, Client, ClusterStatus, Options, Outcome, Value};
 use cartwheel_core::store::record::{Record, RecordError};
-use cartwheel_core::wire::{PRETENDS, PROTOCOL_VERSION};
+use cartwheel_core::wire::{PRETENDS, PROTOCOL_VERSION, Protocol};
 use cartwheel_storage::{FjallOptions, FjallStore, Store as _};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
@@ -260,9 +260,12 @@ async fn is_too_old_to_join(upgraded: &Upgraded, old: &Path) {
     let mut serve = Command::new(old);
     serve.args(["serve", "--name", "node-4", "--seed", &seed, "--join", "--dir"]).arg(dir.path().join("node-4"));
     let _joins = Killed(serve.stderr(File::create(&log).unwrap()).spawn().unwrap());
-    let here =
-        format!("node-2 speaks protocol version {NEW} and this node version {OLD}: the build of this node is too old");
-    let there = format!("node-4 speaks protocol version {OLD} and this node version {NEW}: its build is too old");
+    let olds = match Protocol::OLDEST {
+        oldest if oldest == Protocol::NEWEST => format!("version {OLD}"),
+        oldest => format!("versions {oldest} to {OLD}"),
+    };
+    let here = format!("node-2 speaks protocol version {NEW} and this node {olds}: the build of this node is too old");
+    let there = format!("node-4 speaks protocol {olds} and this node version {NEW}: its build is too old");
     for (log, told) in [(log, here), (upgraded.cluster.log_of_restarted(2), there)] {
         until(&told, || async { std::fs::read_to_string(&log).unwrap().contains(&told) }).await;
     }
