@@ -88,11 +88,11 @@ fn order_violation(
         return Some(format!("nothing is shown, but {} was written and not deleted after that", history.name(index)));
     };
     let first = history.write_of(shown)?;
-    // A delete, and a value that has expired, show the same: nothing.
-    let is_gone = |later: &Write| later.content == Content::Tombstone || later.expires.is_some();
-    let is_another = |later: &Write| shown.content != Content::Tombstone || !is_gone(later);
+    // A delete shows what no value shows: a later value may have been deleted too, and its tombstone collected.
+    let is_another =
+        |index: usize, later: &Write| shown.content != Content::Tombstone || is_permanent(history, index, later);
     let original = original(history, first)?;
-    let (later, _) = known.find(|(_, later)| is_another(later) && precedes(history, original, later))?;
+    let (later, _) = known.find(|&(index, later)| is_another(index, later) && precedes(history, original, later))?;
     let (first, later) = (history.name(first), history.name(later));
     Some(format!("{first} is shown, but {later} was invoked after {first} was acknowledged, and was acknowledged too"))
 }
@@ -109,11 +109,14 @@ fn original(history: &KeyHistory, index: usize) -> Option<&Write> {
     Some(write)
 }
 
-/// Whether a value stays: no write that may have come after it deletes it, and no write that expires may have replaced it.
+/// Whether a value stays: no write that may have come after it deletes it, and no write that expires may have replaced it. A write that rewrites
+/// an earlier value cannot.
 fn is_permanent(history: &KeyHistory, index: usize, write: &Write) -> bool {
     let goes = |write: &Write| write.content == Content::Tombstone || write.expires.is_some();
-    let mut others = history.writes.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, write)| write);
-    !goes(write) && others.all(|other| other.fate == Fate::Refused || !goes(other) || precedes(history, other, write))
+    let comes_before = |other: usize| original(history, other).is_some_and(|other| precedes(history, other, write));
+    let mut others = history.writes.iter().enumerate().filter(|(other, _)| *other != index);
+    let may_replace = |(at, other): (usize, &Write)| other.fate != Fate::Refused && goes(other) && !comes_before(at);
+    !goes(write) && !others.any(may_replace)
 }
 
 /// Whether `later` must win over `first`, whatever their timestamps: `first` was acknowledged before `later` was invoked, and either no two clocks
