@@ -189,6 +189,6 @@ impl Control {
 }
 
 fn not_saved() -> Refusal {
-    let why = "the change could not be saved in time and may yet appear: see the node's log and ask again".to_owned();
-    Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why })
+    let why = "the change could not be saved in time and may yet appear: see the node's log and ask again";
+    Refusal::unavailable(why)
 }

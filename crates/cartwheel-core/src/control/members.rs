@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Control, ControlEffects, PENDING_MAX};
 use crate::cluster::membership::{Change, ChangeKind, check_members};
-use crate::message::client::{ClientId, Refusal, Shortfall};
+use crate::message::client::{ClientId, Refusal};
 use crate::ring::RingVersion;
 use crate::value::hlc::Hlc;
 use crate::value::time::{Instant, Now};
@@ -104,7 +104,7 @@ impl Control {
                 Some(_) => Ok(MembersChanged { version, nodes, members }),
                 None => {
                     let why = "the change could not be saved in time and may yet appear: see the node's log and the cluster's status";
-                    Err(Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why: why.to_owned() }))
+                    Err(Refusal::unavailable(why))
                 }
             };
             effects.member_replies.push((client, reply));

@@ -28,7 +28,7 @@ use crate::cluster::losses::{Loss, Losses, Memory};
 use crate::cluster::membership::{BucketSettings, View};
 use crate::cluster::shard_id::ShardId;
 use crate::config::Timing;
-use crate::message::client::{Acks, ClientId, Consistency, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
+use crate::message::client::{Acks, ClientId, Consistency, Operation, Outcome, Put, PutDone, Refusal};
 use crate::message::{ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::outbox::Outbox;
@@ -242,7 +242,7 @@ impl OperationContext<'_> {
 
     fn open(&self, sealed: &[u8], key: &Key) -> Result<Context, Refusal> {
         self.sealer.open(sealed, key).map_err(|error| match error {
-            ContextError::Newer => Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why: error.to_string() }),
+            ContextError::Newer => Refusal::unavailable(error.to_string()),
             ContextError::TooLong(_) | ContextError::Version(_) | ContextError::NotOurs => {
                 Refusal::BadContext(error.to_string())
             }
@@ -432,8 +432,8 @@ impl Coordinator {
             if may_stand_in {
                 return Ok(Kind::Put(put::PutOp::new(id, reply_to, deadline, checked).into()));
             }
-            let why = "the write was forwarded to a node that is no home of its key".to_owned();
-            return Err(Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why }));
+            let why = "the write was forwarded to a node that is no home of its key";
+            return Err(Refusal::unavailable(why));
         }
         let coordinators = coordinators(cx, &checked, may_stand_in);
         if coordinators.first() == Some(&cx.me) {

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use super::{Asked, ListingContext};
 use crate::cluster::liveness::Status;
 use crate::cluster::sizes::Size;
-use crate::message::client::{ClientId, Refusal, Shortfall};
-use crate::message::listing::{KEYS_MAX, ListAnswer, ListFound, ListQuestion, Listed, ListedKey, Listing};
+use crate::message::client::{ClientId, Refusal};
+use crate::message::listing::{
+    KEYS_MAX, ListAnswer, ListFound, ListQuestion, Listed, ListedKey, Listing, earlier, page,
+};
 use crate::message::{RequestId, Requester};
 use crate::ring::{PartitionId, PartitionSet};
 use crate::value::dot::NodeId;
@@ -94,7 +96,7 @@ impl Lister {
         }
         if cx.all_speak < Protocol::KEY_INDEX {
             let why = "some nodes run a build without an index of keys: finish the upgrade, then try again";
-            cx.out.replies.push((id, Err(short(why))));
+            cx.out.replies.push((id, Err(Refusal::unavailable(why))));
             return;
         }
         if let Listing::Keys { bucket, .. } = &request.listing
@@ -160,7 +162,7 @@ impl Lister {
         let Some(list) = self.lists.get_mut(&operation) else { return };
         list.ask(cx, operation);
         let outcome = match list.again_at {
-            _ if cx.now >= list.deadline => Err(short("no home of some keys could list them in time")),
+            _ if cx.now >= list.deadline => Err(Refusal::unavailable("no home of some keys could list them in time")),
             None if list.waiting.is_empty() => Ok(list.listed(cx)),
             _ => return,
         };
@@ -236,10 +238,7 @@ impl List {
                 let keys =
                     names.into_iter().filter_map(|name| Key::of_generation(*generation, bucket.clone(), name).ok());
                 keys.for_each(|key| *self.keys.entry(key).or_default() += 1);
-                self.upto = match (self.upto.take(), next) {
-                    (Some(upto), Some(next)) => Some(upto.min(next)),
-                    (upto, next) => upto.or(next),
-                };
+                self.upto = earlier(self.upto.take(), next);
             }
             (ListFound::Sizes(sizes), _) => {
                 for (bucket, size) in sizes {
@@ -255,20 +254,11 @@ impl List {
             return Listed::Sizes(std::mem::take(&mut self.sizes));
         };
         let keys_max = (*keys_max).clamp(1, KEYS_MAX) as usize;
-        let is_within = |key: &Key| self.upto.as_ref().is_none_or(|upto| Position::before(key) < *upto);
         let all = std::mem::take(&mut self.keys);
         let needed = |key: &Key| self.parts.get(&cx.held.partition_of(key)).map_or(1, |part| part.needed);
-        let mut keys: Vec<ListedKey> = all
-            .into_iter()
-            .filter(|(key, _)| is_within(key))
-            .map(|(key, named)| ListedKey { is_agreed: named >= needed(&key), key })
-            .collect();
-        let next = if keys.len() > keys_max {
-            keys.truncate(keys_max);
-            keys.last().map(|last| Position::after(&last.key))
-        } else {
-            self.upto.take()
-        };
+        let listed = |(key, named)| ListedKey { is_agreed: named >= needed(&key), key };
+        let mut keys: Vec<ListedKey> = all.into_iter().map(listed).collect();
+        let next = page(&mut keys, self.upto.take(), keys_max);
         Listed::Keys { keys, next }
     }
 }
@@ -288,8 +278,4 @@ fn homes(cx: &ListingContext<'_>, listing: &Listing, partition: PartitionId) -> 
         Status::Down => 3,
     });
     homes
-}
-
-fn short(why: &str) -> Refusal {
-    Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why: why.to_owned() })
 }

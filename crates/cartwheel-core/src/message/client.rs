@@ -208,6 +208,11 @@ pub struct Shortfall {
 }
 
 impl Refusal {
+    /// A refusal because this node cannot carry a request out now, whatever others answer.
+    pub fn unavailable(why: impl Into<String>) -> Self {
+        Self::Unavailable(Shortfall { answered: 0, needed: 1, why: why.into() })
+    }
+
     /// The contract's error code.
     pub const fn code(&self) -> &'static str {
         match self {

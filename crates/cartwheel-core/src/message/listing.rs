@@ -67,6 +67,27 @@ pub struct ListedKey {
     pub is_agreed: bool,
 }
 
+/// The earlier of two places where lists go on; `None` is the end.
+pub fn earlier(one: Option<Position>, other: Option<Position>) -> Option<Position> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The first page of sorted keys: those before `upto`, where the shortest of several lists goes on, and at most `keys_max`. Returns where the
+/// next page begins.
+pub fn page(keys: &mut Vec<ListedKey>, upto: Option<Position>, keys_max: usize) -> Option<Position> {
+    if let Some(upto) = &upto {
+        keys.retain(|listed| Position::before(&listed.key) < *upto);
+    }
+    if keys.len() <= keys_max {
+        return upto;
+    }
+    keys.truncate(keys_max);
+    keys.last().map(|last| Position::after(&last.key))
+}
+
 /// A question of one node to a home.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListQuestion {

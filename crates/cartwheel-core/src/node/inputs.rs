@@ -11,7 +11,7 @@ use crate::cluster::losses::Losses;
 use crate::cluster::sizes::TreeId;
 use crate::coordinator::ReplyTo;
 use crate::event::Event;
-use crate::message::client::{ClientId, Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
+use crate::message::client::{ClientId, Operation, Outcome, Put, Refusal, Reply, Request, Retry};
 use crate::message::{Envelope, Failure, Message, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role};
 use crate::mutation::Mutation;
 use crate::replica::{Caller, Done};
@@ -75,8 +75,7 @@ impl Node {
     /// Why this node cannot take a request for a key whose bucket was emptied after the key's generation: its sender does not know that yet.
     pub(super) fn superseded_refusal(&self, key: &Key) -> Option<Refusal> {
         let why = "the bucket was emptied while the request was under way; nothing was written: try again";
-        let short = || Shortfall { answered: 0, needed: 1, why: why.to_owned() };
-        self.replica.is_superseded(key).then(|| Refusal::Unavailable(short()))
+        self.replica.is_superseded(key).then(|| Refusal::unavailable(why))
     }
 
     pub(super) fn clock_refusal(&self) -> Option<Refusal> {
@@ -85,14 +84,14 @@ impl Node {
             "this node's clock is {} ms off its peers', so it takes no writes: set the clock, or write through another node",
             off.offset_ms.unsigned_abs()
         );
-        Some(Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why }))
+        Some(Refusal::unavailable(why))
     }
 
     /// Why this node cannot take a write, if it does not know the epoch: its tombstone would be collected too early.
     pub(super) fn epoch_refusal(&self) -> Option<Refusal> {
         let why = "this node is new and has not heard from its cluster yet, so it takes no writes: write through another node";
         let is_unknown = self.replica.epoch() == Epoch::UNKNOWN;
-        is_unknown.then(|| Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why: why.to_owned() }))
+        is_unknown.then(|| Refusal::unavailable(why))
     }
 
     pub(super) fn message(&mut self, step: &mut Step, envelope: Envelope) {
@@ -199,8 +198,7 @@ impl Node {
         }
         if self.is_wrong_epoch(step, peer, begun) {
             let why = "the write comes too late to be carried out, or to a node that knows too little of its cluster";
-            let short = Shortfall { answered: 0, needed: 1, why: why.to_owned() };
-            return self.send(step, peer, Message::Forwarded(request_id, Err(Refusal::Unavailable(short))));
+            return self.send(step, peer, Message::Forwarded(request_id, Err(Refusal::unavailable(why))));
         }
         if let Some(refusal) = self.superseded_refusal(&put.key).or_else(|| self.clock_refusal()) {
             return self.send(step, peer, Message::Forwarded(request_id, Err(refusal)));

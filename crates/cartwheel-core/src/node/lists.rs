@@ -50,22 +50,22 @@ impl Node {
     }
 
     fn with_lister(&mut self, step: &mut Step, act: impl FnOnce(&mut Lister, &mut ListingContext<'_>)) {
-        let mut calls = ListingCalls::default();
-        let mut cx = ListingContext {
-            now: step.now.instant,
-            held: &self.held,
-            all_speak: self.replica.all_speak(),
-            liveness: &self.liveness,
-            out: &mut calls,
-        };
-        act(&mut self.lister, &mut cx);
-        self.carry_out_listing(step, calls);
+        self.with_listing(step, |lister, _, cx, _| act(lister, cx));
     }
 
     fn with_answers<T>(
         &mut self,
         step: &mut Step,
         act: impl FnOnce(&mut Answers, &mut ListingContext<'_>, &mut HomeState<'_>) -> T,
+    ) -> T {
+        self.with_listing(step, |_, answers, cx, home| act(answers, cx, home))
+    }
+
+    /// Lets `act` list, and carries out what it calls for.
+    fn with_listing<T>(
+        &mut self,
+        step: &mut Step,
+        act: impl FnOnce(&mut Lister, &mut Answers, &mut ListingContext<'_>, &mut HomeState<'_>) -> T,
     ) -> T {
         let mut calls = ListingCalls::default();
         let mut cx = ListingContext {
@@ -77,7 +77,7 @@ impl Node {
         };
         let is_indexed = self.key_sweep.is_whole();
         let mut home = HomeState { is_indexed, exchange: &self.exchange, replica: &mut self.replica };
-        let result = act(&mut self.answers, &mut cx, &mut home);
+        let result = act(&mut self.lister, &mut self.answers, &mut cx, &mut home);
         self.carry_out_listing(step, calls);
         result
     }

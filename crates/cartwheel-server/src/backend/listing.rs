@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cartwheel_core::cluster::sizes::Size;
 use cartwheel_core::control::{Changed, NewForm, SettingsChange};
-use cartwheel_core::message::client::{Consistency, Get, Operation, Refusal, Reply, Request, Shortfall};
-use cartwheel_core::message::listing::{KEYS_MAX, ListRequest, Listed, ListedKey, Listing};
+use cartwheel_core::message::client::{Consistency, Get, Operation, Refusal, Reply, Request};
+use cartwheel_core::message::listing::{KEYS_MAX, ListRequest, Listed, ListedKey, Listing, earlier, page};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::position::Position;
 use cartwheel_core::wire::Protocol;
@@ -60,20 +60,11 @@ impl Backend {
         for listed in self.list(ListRequest { listing, r, timeout }).await? {
             if let Listed::Keys { keys: more, next: upto } = listed {
                 keys.extend(more);
-                next = match (next, upto) {
-                    (Some(one), Some(other)) => Some(one.min(other)),
-                    (one, other) => one.or(other),
-                };
+                next = earlier(next, upto);
             }
         }
         keys.sort_unstable_by(|a: &ListedKey, b| a.key.cmp(&b.key));
-        if let Some(next) = &next {
-            keys.retain(|listed| Position::before(&listed.key) < *next);
-        }
-        if keys.len() > limit {
-            keys.truncate(limit);
-            next = keys.last().map(|last| Position::after(&last.key));
-        }
+        let next = page(&mut keys, next, limit);
         let left = timeout.saturating_sub(begun.elapsed());
         let live = |listed: ListedKey| async move {
             let is_live = listed.is_agreed || self.has_value(&listed.key, r, left).await?;
@@ -119,7 +110,7 @@ impl Backend {
     pub async fn change_bucket(&self, change: SettingsChange) -> Result<Changed, NotDone> {
         if change.empties.is_some() && self.upgrade.borrow().all_speak < Protocol::KEY_INDEX {
             let why = "some nodes run a build that cannot empty buckets: finish the upgrade, then try again";
-            return Err(Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why: why.to_owned() }).into());
+            return Err(Refusal::unavailable(why).into());
         }
         let changed = self.control.change(change).await.map_err(|_| NotDone::Stopped)?;
         Ok(changed?)

@@ -14,6 +14,7 @@ use cartwheel_core::control::EpochStatus;
 use cartwheel_core::message::client::{Refusal, Reply, Request};
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::key::Key;
+use cartwheel_core::value::token::Token;
 use tokio::sync::watch;
 
 use crate::config::Durability;
@@ -120,6 +121,13 @@ impl Backend {
     /// The current view of the cluster.
     pub fn view(&self) -> Arc<View> {
         self.view.borrow().clone()
+    }
+
+    /// The homes of the keys of a bucket that have this token.
+    pub fn homes_of(&self, bucket: &[u8], token: Token) -> Vec<NodeId> {
+        let partition = self.view.borrow().ring.partition_of(token);
+        let homes = |phase: &ConfigPhase| phase.homes(phase.counts().group_of(bucket), |_| false).all();
+        self.phases.borrow().get(partition.index()).map(homes).unwrap_or_default()
     }
 
     /// Whether there is no sign that a node cannot be reached: no suspicion of it, and no connection to it that broke. A connection breaks at once

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cartwheel_core::cluster::configuration::ConfigPhase;
-use cartwheel_core::cluster::membership::{BucketSettings, View};
+use cartwheel_core::cluster::membership::BucketSettings;
 use cartwheel_core::message::client::{Consistency, Operation, Refusal};
 use cartwheel_core::ring::quorum::majority;
 use cartwheel_core::value::dot::NodeId;
@@ -47,9 +46,9 @@ impl QuorumRequest {
     /// Explains a refusal.
     pub(super) fn refused(&self, node: &Backend, refusal: Refusal) -> NotDone {
         let (Refusal::Unavailable(_) | Refusal::Unverified(_)) = &refusal else { return refusal.into() };
-        let (view, phases) = (node.view(), node.phases());
+        let view = node.view();
         let settings = view.settings(self.key.bucket());
-        let homes = homes_of(&self.key, &view, &phases);
+        let homes = node.homes_of(self.key.bucket(), self.key.token());
         // Stand-ins help eventual requests if the bucket is sloppy.
         let may_stand_in = settings.sloppy && !self.is_strong;
         let others = view.members().filter(|known| may_stand_in && !known.leaving && known.member.weight > 0);
@@ -68,13 +67,6 @@ impl QuorumRequest {
         };
         NotDone::Refused { refusal, cause: facts.cause(), unreachable }
     }
-}
-
-/// The homes of a key.
-fn homes_of(key: &Key, view: &View, phases: &[ConfigPhase]) -> Vec<NodeId> {
-    let partition = view.ring.partition_of(key.token());
-    let homes = |phase: &ConfigPhase| phase.homes(phase.counts().group_of(key.bucket()), |_| false).all();
-    phases.get(partition.index()).map(homes).unwrap_or_default()
 }
 
 /// The facts from which the cause is derived.

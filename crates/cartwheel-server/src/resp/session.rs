@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU32;
 use bytes::Bytes;
 use cartwheel_core::cluster::membership::REDIS_BUCKET;
 use cartwheel_core::value::hash_slot::hash_slot;
+use cartwheel_core::value::token::Token;
 
 use super::api::RespApi;
 use super::clients::Client;
@@ -121,11 +122,10 @@ impl Session {
             return Ok(());
         }
         let backend = self.api().backend();
-        let replicas = slots::replicas(backend, &self.db.bucket, slot);
-        if replicas.contains(&backend.local.node) {
+        if backend.homes_of(&self.db.bucket, Token::of_slot(slot)).contains(&backend.local.node) {
             return Ok(());
         }
-        match replicas.first().and_then(|&first| slots::node(backend, first)) {
+        match slots::replicas(backend, &self.db.bucket, slot).first().and_then(|&first| slots::node(backend, first)) {
             Some(node) => Err(CommandError::Text(format!("MOVED {slot} {node}").into())),
             None => Ok(()),
         }

@@ -31,10 +31,8 @@ pub(super) fn is_slotted(backend: &Backend, bucket: &[u8]) -> bool {
 
 /// The nodes that hold the keys of a slot in a bucket: those in reach first. Without nodes that serve no Redis clients.
 pub(super) fn replicas(backend: &Backend, bucket: &[u8], slot: u16) -> Vec<NodeId> {
-    let (view, phases) = (backend.view.borrow(), backend.phases.borrow());
-    let partition = view.ring.partition_of(Token::of_slot(slot));
-    let Some(phase) = phases.get(partition.index()) else { return Vec::new() };
-    let mut nodes = phase.homes(phase.counts().group_of(bucket), |_| false).all();
+    let mut nodes = backend.homes_of(bucket, Token::of_slot(slot));
+    let view = backend.view.borrow();
     nodes.retain(|&node| view.member(node).is_some_and(|known| !known.member.resp_addr.is_empty()));
     nodes.sort_by_key(|&node| !backend.is_in_reach(node));
     nodes

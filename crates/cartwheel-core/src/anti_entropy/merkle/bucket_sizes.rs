@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::Share;
+use super::saved::Reader;
 use crate::cluster::sizes::Size;
 use crate::value::hlc::Hlc;
 use crate::value::key::{BUCKET_BYTES_MAX, Generation, Key};
@@ -69,14 +70,14 @@ impl BucketSizes {
     }
 
     /// Takes the stored form off the beginning of `bytes`; `None` if it is malformed.
-    pub(super) fn decode_from(bytes: &mut &[u8]) -> Option<Self> {
-        let count = u32::from_le_bytes(*take(bytes)?);
+    pub(super) fn decode_from(contents: &mut Reader<'_>) -> Option<Self> {
+        let count = u32::from_le_bytes(contents.take()?);
         let mut sizes = BTreeMap::<Bytes, BTreeMap<Hlc, Size>>::new();
         for _ in 0..count {
-            let [bucket_len] = *take(bytes)?;
-            let (bucket, rest) = bytes.split_at_checked(bucket_len.into())?;
-            *bytes = rest;
-            let mut number = || take(bytes).map(|number| u64::from_le_bytes(*number));
+            let [bucket_len] = contents.take()?;
+            let (bucket, rest) = contents.0.split_at_checked(bucket_len.into())?;
+            contents.0 = rest;
+            let mut number = || contents.take().map(u64::from_le_bytes);
             let (since, keys, size) = (number()?, number()?, number()?);
             if bucket.is_empty() || bucket.len() > BUCKET_BYTES_MAX {
                 return None;
@@ -90,10 +91,4 @@ impl BucketSizes {
 
 fn size_of(share: Share) -> Size {
     if share.is_live { Size { keys: 1, bytes: share.bytes } } else { Size::default() }
-}
-
-fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
-    let (head, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(head)
 }

@@ -58,7 +58,7 @@ pub fn decode(bytes: &[u8]) -> Option<(Forest, BucketSizes, SavedBy)> {
         incarnation: Incarnation(u64::from_le_bytes(contents.take()?)),
         boot: u32::from_le_bytes(contents.take()?),
     };
-    let sizes = BucketSizes::decode_from(&mut contents.0)?;
+    let sizes = BucketSizes::decode_from(&mut contents)?;
     let mut forest = Forest::new();
     while !contents.0.is_empty() {
         let group = Group(u64::from_le_bytes(contents.take()?));
@@ -79,10 +79,10 @@ pub fn decode(bytes: &[u8]) -> Option<(Forest, BucketSizes, SavedBy)> {
     Some((forest, sizes, by))
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*head)

@@ -3,8 +3,6 @@
 use super::job::{CODE_CHARS_MAX, OperationError};
 use super::wire::{Malformed, Parsed};
 
-/// The number of slots of a Redis Cluster.
-pub(super) const SLOTS: u16 = 16_384;
 /// The maximum length of a reply's first line. Without it, a peer that sends no end would be buffered without a limit.
 const LINE_BYTES_MAX: usize = 65_536;
 
@@ -69,12 +67,6 @@ pub(super) fn error(reply: Reply<'_>) -> Result<OperationError, Malformed> {
     }
 }
 
-/// The slot of a key without braces: CRC-16/XMODEM modulo the number of slots.
-pub(super) fn slot(key: &[u8]) -> u16 {
-    let step = |crc: u16| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
-    key.iter().fold(0, |crc, &byte| (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| step(crc))) % SLOTS
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,12 +103,5 @@ mod tests {
             assert_eq!(reply(bad.as_bytes()), Err(Malformed), "{bad:.40}");
         }
         assert_eq!(reply(format!("${}\r\n", i64::MAX).as_bytes()), Ok(None));
-    }
-
-    #[test]
-    fn slots_match_the_cluster_specification() {
-        assert_eq!(slot(b"123456789"), 0x31C3);
-        assert_eq!(slot(b""), 0);
-        assert_eq!(slot(b"foo"), 12_182);
     }
 }

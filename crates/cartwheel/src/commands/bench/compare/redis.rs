@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cartwheel_core::value::hash_slot::{HASH_SLOTS, hash_slot};
 use tokio::process::Command;
 
 use super::args::CompareArgs;
@@ -10,7 +11,7 @@ use super::client::{RedisClient, StoreClient};
 use crate::cli::Durability;
 use crate::commands::bench::local::LocalError;
 use crate::commands::bench::local::process::{ServerProcess, free_ports};
-use crate::commands::bench::resp::{self, Reply, SLOTS};
+use crate::commands::bench::resp::{self, Reply};
 use crate::commands::bench::wire::Wire;
 
 const BINARY: &str = "redis-server";
@@ -51,7 +52,7 @@ pub(super) async fn version(binary: &Path) -> String {
 
 /// The number of the master that holds a key, out of `masters`.
 pub(super) fn master_of(key: &str, masters: usize) -> usize {
-    usize::from(resp::slot(key.as_bytes())) * masters / usize::from(SLOTS)
+    usize::from(hash_slot(key.as_bytes())) * masters / usize::from(HASH_SLOTS)
 }
 
 /// The setting of `appendfsync` that is compared with a durability.
@@ -193,7 +194,7 @@ async fn call(wire: &mut Wire, words: &[&str]) -> Result<String, String> {
 
 /// The slots of a master.
 fn slots_of(master: usize) -> impl Iterator<Item = u16> {
-    (0..SLOTS).filter(move |&slot| usize::from(slot) * MASTERS / usize::from(SLOTS) == master)
+    (0..HASH_SLOTS).filter(move |&slot| usize::from(slot) * MASTERS / usize::from(HASH_SLOTS) == master)
 }
 
 #[cfg(test)]
@@ -203,10 +204,10 @@ mod tests {
     #[test]
     fn keys_go_to_the_masters_that_have_their_slots() {
         let all: Vec<u16> = (0..MASTERS).flat_map(slots_of).collect();
-        assert!(all.iter().copied().eq(0..SLOTS));
+        assert!(all.iter().copied().eq(0..HASH_SLOTS));
         for number in 0..1_000 {
             let key = format!("user{number}");
-            assert!(slots_of(master_of(&key, MASTERS)).any(|slot| slot == resp::slot(key.as_bytes())), "{key}");
+            assert!(slots_of(master_of(&key, MASTERS)).any(|slot| slot == hash_slot(key.as_bytes())), "{key}");
         }
     }
 }
