@@ -237,7 +237,7 @@ fn range(start: i64, end: i64, length: usize) -> Option<(usize, usize)> {
     }
     let from_end = |at: i64| if at < 0 { at.saturating_add(length).max(0) } else { at };
     let (start, end) = (from_end(start), from_end(end).min(length - 1));
-    (length > 0 && start <= end).then_some((start as usize, end as usize + 1))
+    (length > 0 && start <= end).then(|| (start as usize, end as usize + 1))
 }
 
 /// When a value expires, in the milliseconds of the Unix epoch; -1 if never.
