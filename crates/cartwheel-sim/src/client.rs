@@ -403,6 +403,11 @@ impl Clients {
             Err(Refusal::StampTooLow(held)) if write.rewrites.is_some_and(|rewritten| held > rewritten) => {
                 write.fate = Fate::Unknown;
             }
+            Err(Refusal::ReadTooOld) if write.rewrites.is_some() && !refused => {
+                if pending.attempts == 1 {
+                    write.fate = Fate::Refused;
+                }
+            }
             Err(Refusal::TooManySiblings(_) | Refusal::SiblingsTooLarge(..)) if !refused => {
                 if pending.attempts == 1 {
                     write.fate = Fate::Refused;

@@ -424,6 +424,9 @@ impl Coordinator {
             return observe::ObserveOp::new(cx, id, reply_to, deadline, put).map(Kind::Observe);
         }
         let checked = put::Checked::new(cx, put)?;
+        if matches!(reply_to, ReplyTo::Client(_)) && checked.rewrites_what_may_be_collected(cx) {
+            return Err(Refusal::ReadTooOld);
+        }
         if cx.held.is_home(&checked.put.key) {
             return Ok(Kind::Put(put::PutOp::new(id, reply_to, deadline, checked).into()));
         }

@@ -78,6 +78,17 @@ impl Checked {
         cx.is_sloppy(&self.put.key, self.put.consistency)
     }
 
+    /// Whether the write rewrites a value that may have been deleted since it was read, and the delete collected. It is stamped as of that value, so
+    /// only a delete that its homes still hold keeps it away.
+    ///
+    /// A delete after the read was made in the epoch before the context's or later, for nodes are at most one epoch apart. The write reaches no
+    /// home later than in the epoch after the one in which it begins. So it comes before the delete is collected if it begins in the context's
+    /// epoch or in one of the next two: `3 < KEPT_FOR - 1`.
+    pub(super) fn rewrites_what_may_be_collected(&self, cx: &OperationContext<'_>) -> bool {
+        let is_old = || self.context.as_ref().is_none_or(|context| context.epoch.is_everywhere(cx.epoch));
+        self.put.rewrites.is_some() && is_old()
+    }
+
     /// How many homes must store the write: the most that any configuration needs.
     fn needed(&self) -> usize {
         self.homes.needs(self.w).map(|(_, needed)| needed).max().unwrap_or(0)

@@ -79,7 +79,8 @@ pub struct Put {
     pub stamp: Option<Hlc>,
     /// The timestamp of the value that this write only changes in part, such as when it expires. Under last write wins an eventual write of this
     /// kind is stamped one tick above that value and no higher, so that it never wins over a write that was concurrent with its read. A coordinator
-    /// that holds a later write refuses it ([`Refusal::StampTooLow`]).
+    /// that holds a later write refuses it ([`Refusal::StampTooLow`]). It needs the context of that read, and the first node refuses it if the read
+    /// was so long ago that a later delete may have been collected since ([`Refusal::ReadTooOld`]).
     pub rewrites: Option<Hlc>,
     /// The guarantee that it asks for.
     pub consistency: Consistency,
@@ -192,6 +193,9 @@ pub enum Refusal {
     /// The coordinator holds a write with this timestamp that would win over this one. Nothing was written. The first node gives a forwarded write
     /// a later timestamp; a client sees this only of a write that [rewrites](Put::rewrites) a value.
     StampTooLow(Hlc),
+    /// The write [rewrites](Put::rewrites) a value that was read so long ago that it may have been deleted since and no replica would know. Nothing
+    /// was written by this attempt; the client reads again.
+    ReadTooOld,
     /// The disks of too many of the key's replicas are full. Nothing was written on any of them, and nothing of the write will appear.
     DiskFull,
 }
@@ -221,7 +225,7 @@ impl Refusal {
             Self::TooManySiblings(_) | Self::SiblingsTooLarge(..) => "too_many_siblings",
             Self::TooLarge(..) => "too_large",
             Self::Overloaded => "overloaded",
-            Self::Unavailable(_) | Self::StampTooLow(_) => "unavailable",
+            Self::Unavailable(_) | Self::StampTooLow(_) | Self::ReadTooOld => "unavailable",
             Self::Unverified(_) => "unverified",
             Self::DiskFull => "disk_full",
         }
@@ -251,6 +255,9 @@ impl fmt::Display for Refusal {
                 write!(f, "{}: {} of {} replicas answered", short.why, short.answered, short.needed)
             }
             Self::StampTooLow(_) => f.write_str("the key holds a later value; nothing was written: try again"),
+            Self::ReadTooOld => f.write_str(
+                "the value was read too long ago to change it without a new read; nothing was written: get the key and try again",
+            ),
             Self::DiskFull => f.write_str(
                 "too many of the key's replicas have full disks, so nothing was written, and reads go on: free space on the nodes whose \
                  /readyz says disk_full (a delete needs room too), or add nodes, then try again",

@@ -932,6 +932,10 @@ fn outcome_to_pb(outcome: &Result<PutDone, Refusal>) -> PbOutcome {
         Err(Refusal::Unverified(short)) => PbResult::Unverified(shortfall_to_pb(short)),
         Err(Refusal::StampTooLow(held)) => PbResult::StampTooLow(held.to_bits()),
         Err(Refusal::DiskFull) => PbResult::DiskFull(PbNothing {}),
+        // Only the first node refuses a write for this, and that node answers its client.
+        Err(refusal @ Refusal::ReadTooOld) => {
+            PbResult::Unavailable(shortfall_to_pb(&Shortfall { answered: 0, needed: 0, why: refusal.to_string() }))
+        }
     };
     PbOutcome { result: Some(result) }
 }

@@ -515,6 +515,38 @@ fn a_rewrite_loses_to_what_replaced_its_value() {
     }
 }
 
+/// What readers see after `a` was deleted, epochs have passed, and a rewrite came that had read `a` before that. The rewrite goes through a home, or
+/// through another node.
+fn after_a_rewrite_of_what_was_collected(epochs: u64, at_home: bool) -> (Vec<String>, Option<Refusal>) {
+    let mut cluster = Cluster::new(5);
+    let (homes, others) = cluster.homes(&key("lww"));
+    cluster.put(homes[0], Put { w: Some(3), ..put_of("lww", "a") }).unwrap();
+    let read = cluster.get(others[0], get_lww(2)).unwrap();
+    cluster.walls.values_mut().for_each(|wall| wall.0 += 1_000);
+    let delete = Put { context: read.context.clone(), w: Some(3), ..Put::blind(key("lww"), Content::Tombstone) };
+    cluster.put(homes[1], delete).unwrap();
+    for epoch in 2..=1 + epochs {
+        cluster.queue.extend(homes.iter().chain(&others).map(|&node| (id(node), Input::Epoch(Epoch(epoch)))));
+        cluster.run();
+    }
+    let (written, expires) = (read.siblings[0].hlc, Some(WallMs(2_000_000)));
+    let rewrite = Put { context: read.context, rewrites: Some(written), expires, ..put_of("lww", "a") };
+    let refused = cluster.put(if at_home { homes[0] } else { others[1] }, rewrite).err();
+    cluster.run();
+    (values(&cluster.get(others[0], get_lww(3)).unwrap()), refused)
+}
+
+#[test]
+fn a_rewrite_does_not_bring_back_a_value_whose_delete_was_collected() {
+    for (epochs, at_home) in (0..=8).flat_map(|epochs| [(epochs, true), (epochs, false)]) {
+        let (shown, refused) = after_a_rewrite_of_what_was_collected(epochs, at_home);
+        assert!(!shown.contains(&"a".to_owned()), "{epochs} epochs, home: {at_home}: {shown:?}");
+        let expected = if epochs < 3 { "a later value" } else { "too long ago" };
+        let refused = refused.map(|refused| refused.to_string()).unwrap_or_default();
+        assert!(refused.contains(expected), "{epochs} epochs, home: {at_home}: {refused}");
+    }
+}
+
 #[test]
 fn a_rewrite_of_the_present_value_is_stored_directly_above_it() {
     let mut cluster = Cluster::new(5);

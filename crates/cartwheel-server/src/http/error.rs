@@ -151,7 +151,7 @@ impl From<Refusal> for ApiError {
             Refusal::TooManySiblings(_) | Refusal::SiblingsTooLarge(..) => StatusCode::CONFLICT,
             Refusal::TooLarge(..) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Overloaded => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::Unavailable(_) | Refusal::Unverified(_) | Refusal::StampTooLow(_) => {
+            Refusal::Unavailable(_) | Refusal::Unverified(_) | Refusal::StampTooLow(_) | Refusal::ReadTooOld => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Refusal::DiskFull => StatusCode::INSUFFICIENT_STORAGE,

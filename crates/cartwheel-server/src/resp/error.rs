@@ -33,7 +33,7 @@ impl CommandError {
     /// The error for a request that was not carried out.
     pub(super) fn of(not_done: NotDone, is_write: bool) -> Self {
         let (refusal, cause) = match not_done {
-            NotDone::Refused { refusal: Refusal::StampTooLow(_), .. } => return Self::Changed,
+            NotDone::Refused { refusal: Refusal::StampTooLow(_) | Refusal::ReadTooOld, .. } => return Self::Changed,
             NotDone::Refused { refusal, cause, .. } => (refusal, cause),
             NotDone::Stopped => {
                 let may = if is_write { "; the write may yet appear" } else { "" };

@@ -6,7 +6,7 @@ use cartwheel_sim::run::{RunSettings, run};
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=300;
 
 /// Seeds that once failed, each with the defect that it found. A defect of the oracle or of the faults is marked as such.
-const ONCE_FAILED: [(u64, &str); 43] = [
+const ONCE_FAILED: [(u64, &str); 44] = [
     (655, "last write wins: two retried writes removed each other"),
     (1671, "last write wins: a late attempt at a replaced write took effect"),
     (1745, "a late attempt at a delete deleted a later write"),
@@ -65,6 +65,10 @@ const ONCE_FAILED: [(u64, &str); 43] = [
     (13_005_882, "a refused forwarded write was delivered again after a restart, and carried out"),
     (12_008_073, "an epoch was finished although a hint was not counted, because a write of it stalled"),
     (13_000_057, "a record that was damaged on disk was never healed, because each check of it found it in memory"),
+    (
+        920_388,
+        "last write wins: a rewrite stored a value that had been deleted, and the delete collected, since it was read",
+    ),
 ];
 
 /// The same seed gives the same run, byte for byte. Without that, no failure could be replayed.
