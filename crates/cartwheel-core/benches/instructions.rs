@@ -334,7 +334,13 @@ impl Cluster {
     }
 
     fn get(&mut self, number: usize) -> Got {
-        let get = Get { key: key(number), consistency: Consistency::Eventual, r: Some(self.quorum), seen: None };
+        let get = Get {
+            key: key(number),
+            consistency: Consistency::Eventual,
+            r: Some(self.quorum),
+            seen: None,
+            wants_context: true,
+        };
         match self.request(Operation::Get(get)) {
             Reply::Got(got) => got,
             Reply::Put(_) => panic!("a get has the reply of a put"),

@@ -117,11 +117,13 @@ pub enum Mutation {
     EmptiedBucketsKept,
     /// Live keys get no entry in the index of their bucket.
     KeysNotListed,
+    /// A replica answers a read at once from memory even if its state does not count, or not alone.
+    AtOnceUnchecked,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 56] = [
         Self::ReuseLostActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -177,6 +179,7 @@ impl Mutation {
         Self::CachedRecordKept,
         Self::EmptiedBucketsKept,
         Self::KeysNotListed,
+        Self::AtOnceUnchecked,
     ];
 
     /// The name on the command line.
@@ -237,6 +240,7 @@ impl Mutation {
             Self::CachedRecordKept => "cached-record-kept",
             Self::EmptiedBucketsKept => "emptied-buckets-kept",
             Self::KeysNotListed => "keys-not-listed",
+            Self::AtOnceUnchecked => "at-once-unchecked",
         }
     }
 }
@@ -259,6 +263,18 @@ impl Broken {
     #[cfg(feature = "mutations")]
     pub fn is(self, rule: Mutation) -> bool {
         self.rule == Some(rule)
+    }
+
+    /// Whether any rule other than `rule` is broken.
+    #[cfg(feature = "mutations")]
+    pub fn is_other_than(self, rule: Mutation) -> bool {
+        self.rule.is_some_and(|broken| broken != rule)
+    }
+
+    /// Whether any rule other than `rule` is broken: always false in this build.
+    #[cfg(not(feature = "mutations"))]
+    pub const fn is_other_than(self, _rule: Mutation) -> bool {
+        false
     }
 
     /// Whether `rule` is broken: always false in this build.

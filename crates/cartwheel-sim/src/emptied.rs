@@ -101,7 +101,16 @@ impl EmptiedBucket {
             self.written.insert(value.clone(), Written { key: key.clone(), is_acknowledged: false });
             (Operation::Put(Put::blind(key.clone(), Content::untyped(value.clone()))), Some(value))
         } else {
-            (Operation::Get(Get { key: key.clone(), consistency: Consistency::Eventual, r: None, seen: None }), None)
+            (
+                Operation::Get(Get {
+                    key: key.clone(),
+                    consistency: Consistency::Eventual,
+                    r: None,
+                    seen: None,
+                    wants_context: true,
+                }),
+                None,
+            )
         };
         if let Some(id) = world.submit(node, "a client of the emptied bucket", Request { operation, timeout }) {
             self.waiting.insert(id, (key, value));

@@ -232,7 +232,7 @@ impl Session {
     fn get(&mut self, node: &str, name: &str, how: &RequestOptions<'_>) -> Result<String, String> {
         let key = key(BUCKET, name);
         let seen = self.context(how)?;
-        let get = Get { key: key.clone(), consistency: how.consistency(), r: how.quorum, seen };
+        let get = Get { key: key.clone(), consistency: how.consistency(), r: how.quorum, seen, wants_context: true };
         Ok(match self.submit(node, Operation::Get(get))? {
             Ok(Reply::Got(got)) => self.show_got(&key, how, &got),
             Ok(Reply::Put(_)) => return Err("a get was answered as a put".to_owned()),

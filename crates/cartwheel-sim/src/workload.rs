@@ -185,6 +185,7 @@ pub(crate) fn read(clients: &mut Clients, world: &World, client: usize, key: usi
         consistency: how.consistency,
         r: how.override_r.then_some(how.r),
         seen: how.seen.map(|(held, _)| held.sealed),
+        wants_context: true,
     };
     let request = Request { operation: Operation::Get(get), timeout: timeout(clients) };
     clients.set_pending(client, key, HistoryEntry::Read { invoked, r, strong, seen, seen_hlc, refused }, request);

@@ -9,6 +9,7 @@ use crate::cluster::partition_state::PartitionState;
 use crate::cluster::shard_id::ShardId;
 use crate::cluster::sizes::TreeId;
 use crate::ring::PartitionId;
+use crate::ring::quorum::Quorum;
 use crate::value::dot::NodeId;
 use crate::value::key::Key;
 
@@ -214,6 +215,24 @@ impl Holdings {
         self.partition_state(partition).is_some_and(|partition_state| partition_state.phase.is_home(self.me, group))
     }
 
+    /// Whether this node alone is a read quorum of the homes of `key`: it holds all that they hold, and no next configuration counts too.
+    pub fn is_quorum_alone(&self, key: &Key, quorum: Quorum) -> bool {
+        let (partition, group) = self.group_of(key);
+        self.partition_state(partition).is_some_and(|partition_state| match &partition_state.phase {
+            ConfigPhase::Joint(..) => false,
+            ConfigPhase::Stable(only) => {
+                let needed = quorum.of(only.counts.n_of(group), only.homes_of(group).len());
+                needed == 1 && partition_state.holds_all(self.me, group)
+            }
+        })
+    }
+
+    /// The homes of `key` in the current configuration, in order.
+    pub fn homes_in_order(&self, key: &Key) -> impl Iterator<Item = &Home> {
+        let (partition, group) = self.group_of(key);
+        self.phase(partition).into_iter().flat_map(move |phase| phase.current().homes_of(group))
+    }
+
     /// Whether a node is a home of `key`, in whatever incarnation.
     pub fn has_home(&self, key: &Key, node: NodeId) -> bool {
         let (partition, group) = self.group_of(key);
@@ -297,9 +316,17 @@ impl Holdings {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use bytes::Bytes;
+
     use super::*;
     use crate::cluster::configuration::Configuration;
+    use crate::cluster::membership::{ChangeKind, History, Member, Strategy};
+    use crate::ring::Partitions;
+    use crate::value::cluster_id::ClusterId;
     use crate::value::dot::Incarnation;
+    use crate::value::hlc::{Hlc, WallMs};
 
     #[test]
     fn a_partition_state_that_changes_copies_its_chunk_alone() {
@@ -329,5 +356,40 @@ mod tests {
         );
         let copied = before.chunks.iter().zip(&after.chunks).filter(|(before, after)| !Arc::ptr_eq(before, after));
         assert_eq!(copied.count(), 1);
+    }
+
+    #[test]
+    fn a_home_is_a_quorum_alone_if_it_holds_everything_and_one_is_enough() {
+        let members = (1..=5).map(|node| Member::new(&format!("node-{node}"), Incarnation(node))).collect();
+        let mut history = History::new();
+        let bootstrap = ChangeKind::Bootstrap {
+            cluster: ClusterId(7),
+            partitions: Partitions::new(8).unwrap(),
+            strategy: Strategy::Balanced,
+            members,
+            name: String::new(),
+        };
+        history.record(Hlc::at(WallMs(1)), NodeId::new(1), bootstrap);
+        let view = Arc::new(history.view().unwrap());
+        let key = Key::new(Bytes::from_static(b"carts"), Bytes::from_static(b"alice")).unwrap();
+        let partition = view.ring.partition_of(key.token());
+        let nodes = view.ring.homes(partition, 4).to_vec();
+        let of = |me: NodeId, states: Vec<(PartitionId, PartitionState)>| {
+            let incarnation = view.member(me).unwrap().member.incarnation;
+            Holdings::new(Home { node: me, incarnation }, view.clone(), ShardId::ONLY, states)
+        };
+        let one = Quorum::reads(1, 3);
+        let home = of(nodes[0], vec![]);
+        assert!(home.is_quorum_alone(&key, one));
+        assert!(!home.is_quorum_alone(&key, Quorum::reads(2, 3)), "two are needed");
+        assert!(!home.is_quorum_alone(&key, Quorum::reads(1, 2)), "keys have a home more than the settings say");
+        assert!(!of(nodes[3], vec![]).is_quorum_alone(&key, one), "no home");
+        let state = PartitionState::clone(home.partition_state(partition).unwrap());
+        let unsynced = PartitionState { synced: BTreeSet::new(), ..state.clone() };
+        assert!(!of(nodes[0], vec![(partition, unsynced)]).is_quorum_alone(&key, one), "it may lack something");
+        let current = state.phase.current().clone();
+        let next = Configuration { number: 1, ..current.clone() };
+        let joint = PartitionState { phase: ConfigPhase::Joint(current, next), ..state };
+        assert!(!of(nodes[0], vec![(partition, joint)]).is_quorum_alone(&key, one), "another list counts too");
     }
 }

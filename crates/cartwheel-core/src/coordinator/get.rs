@@ -17,8 +17,9 @@ use crate::value::clock::Clock;
 use crate::value::context::Context;
 use crate::value::dot::NodeId;
 use crate::value::key::Key;
-use crate::value::state::State;
+use crate::value::state::{Epoch, State};
 use crate::value::time::Instant;
+use crate::wire::context::Sealer;
 
 /// The round of a read's requests.
 pub(super) const READ: u32 = 1;
@@ -38,6 +39,7 @@ pub(super) struct GetOp {
     key: Key,
     settings: BucketSettings,
     consistency: Consistency,
+    wants_context: bool,
     /// What the response must cover, so that it is no older than what the client has seen.
     seen: Clock,
     /// Every home has held what the client has seen for so long that reads need not check it. A stand-in may still lack
@@ -82,8 +84,21 @@ impl GetOp {
         };
         let may_cross = cx.is_sloppy(&get.key, get.consistency) && !cx.broken.is(Mutation::ListsStandApart);
         let round = ReadRound::in_order(homes, readers, needed).crossing(may_cross);
-        let (key, consistency, phase) = (get.key, get.consistency, GetPhase::Reading);
-        Ok(Self { id, reply_to, deadline, key, settings, consistency, seen, is_seen_by_homes, round, phase })
+        let Get { key, consistency, wants_context, .. } = get;
+        let phase = GetPhase::Reading;
+        Ok(Self {
+            id,
+            reply_to,
+            deadline,
+            key,
+            settings,
+            consistency,
+            wants_context,
+            seen,
+            is_seen_by_homes,
+            round,
+            phase,
+        })
     }
 
     /// Whether the client has its response.
@@ -318,7 +333,7 @@ impl GetOp {
     }
 
     fn reply(&self, cx: &mut OperationContext<'_>, state: &State, acks: Acks) {
-        let got = show(cx, &self.key, &self.settings, state, acks);
+        let got = cx.shows(&self.settings).got(&self.key, state, self.wants_context, acks);
         cx.out.calls.replies.push((self.reply_to, Ok(Reply::Got(got))));
     }
 
@@ -382,14 +397,25 @@ pub(super) fn repair(cx: &mut OperationContext<'_>, id: u64, key: &Key, joined: 
     ));
 }
 
-/// What a client sees of `state`, under the bucket's conflict policy.
-pub(super) fn show(cx: &OperationContext<'_>, key: &Key, settings: &BucketSettings, state: &State, acks: Acks) -> Got {
-    let siblings = match settings.conflict {
-        Conflict::Siblings => state.distinct_siblings().into_iter().cloned().collect(),
-        Conflict::Lww => state.latest().cloned().into_iter().collect(),
-    };
-    let context = (!state.is_empty()).then(|| cx.sealer.seal_shown(&context_of(cx, state), || dots_of(state), key));
-    Got { siblings, context, acks }
+/// How a node shows clients what a bucket holds.
+pub(crate) struct Shows<'a> {
+    pub(crate) sealer: &'a Sealer,
+    /// The node's epoch.
+    pub(crate) epoch: Epoch,
+    pub(crate) settings: &'a BucketSettings,
+}
+
+impl Shows<'_> {
+    /// What a client sees of `state`, under the bucket's conflict policy. There is no context if it wants none, or nothing was ever written.
+    pub(crate) fn got(&self, key: &Key, state: &State, wants_context: bool, acks: Acks) -> Got {
+        let siblings = match self.settings.conflict {
+            Conflict::Siblings => state.distinct_siblings().into_iter().cloned().collect(),
+            Conflict::Lww => state.latest().cloned().into_iter().collect(),
+        };
+        let seal = || self.sealer.seal_shown(&context_of(self.epoch, state), || dots_of(state), key);
+        let context = (wants_context && !state.is_empty()).then(seal);
+        Got { siblings, context, acks }
+    }
 }
 
 /// The dots of the siblings in `state`.
@@ -398,7 +424,7 @@ pub(super) fn dots_of(state: &State) -> Clock {
 }
 
 /// The context for a client that was shown all of `state`.
-pub(super) fn context_of(cx: &OperationContext<'_>, state: &State) -> Context {
-    let recent = state.siblings().filter(|held| !held.epoch.is_everywhere(cx.epoch));
-    Context { seen: state.seen(), epoch: cx.epoch, needs: recent.map(|held| held.dot).collect() }
+pub(super) fn context_of(epoch: Epoch, state: &State) -> Context {
+    let recent = state.siblings().filter(|held| !held.epoch.is_everywhere(epoch));
+    Context { seen: state.seen(), epoch, needs: recent.map(|held| held.dot).collect() }
 }

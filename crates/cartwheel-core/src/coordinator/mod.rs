@@ -7,7 +7,7 @@
 pub mod agreement;
 mod forward;
 pub mod full_disks;
-mod get;
+pub(crate) mod get;
 mod hand_over;
 pub mod handoff;
 mod heal;
@@ -159,6 +159,11 @@ impl OperationContext<'_> {
     /// [`Self::resend_after`] for a state of this many bytes.
     fn resend_after_bytes(&self, bytes: usize) -> Duration {
         self.timing.resend_after + Duration::from_micros(bytes as u64 / SENT_BYTES_IN_1_US)
+    }
+
+    /// How clients are shown what a bucket with these settings holds.
+    const fn shows<'s>(&'s self, settings: &'s BucketSettings) -> get::Shows<'s> {
+        get::Shows { sealer: self.sealer, epoch: self.epoch, settings }
     }
 
     /// Whether a response has reported a newer configuration of the key's partition than this node knows. The replicas

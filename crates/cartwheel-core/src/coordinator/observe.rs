@@ -3,7 +3,7 @@
 //! The node that took the request reads once what there is to delete. If each coordinator that the delete is tried on
 //! read for itself, a late attempt would delete what was written after the client had its response.
 
-use super::get::{READ, context_of, dots_of, send_reads, show};
+use super::get::{READ, context_of, dots_of, send_reads};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::{Next, OperationContext, OperationEvent, ReplyTo, quorum};
 use crate::cluster::membership::BucketSettings;
@@ -84,7 +84,7 @@ impl ObserveOp {
 
     /// The delete, with what was read as its context.
     fn delete_seen(&self, cx: &OperationContext<'_>, joined: &Joined) -> Put {
-        let mut context = context_of(cx, &joined.state);
+        let mut context = context_of(cx.epoch, &joined.state);
         // A retry may have met its own tombstone, which must not be noted as replaced.
         if let Retry::Named(own) = &self.put.retry {
             context.seen.ids.remove(own);
@@ -97,7 +97,8 @@ impl ObserveOp {
 
     fn nothing_to_delete(&self, cx: &mut OperationContext<'_>, joined: &Joined) -> Next {
         let acks = cx.acks(joined.at_home, joined.held.keys(), &joined.stand_ins);
-        let shown = |cx: &OperationContext<'_>| show(cx, &self.put.key, &self.settings, &State::default(), acks);
+        let shown =
+            |cx: &OperationContext<'_>| cx.shows(&self.settings).got(&self.put.key, &State::default(), true, acks);
         let body = self.put.return_body.then(|| shown(cx));
         cx.out.calls.replies.push((self.reply_to, Ok(Reply::Put(PutDone { context: None, acks, body }))));
         Next::End

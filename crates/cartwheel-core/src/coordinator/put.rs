@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::forward::is_tried_once;
-use super::get::{READ, context_of, dots_of, send_reads, show};
+use super::get::{READ, context_of, dots_of, send_reads};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::write_round::{StandIn, WriteRound};
 use super::{Next, OperationContext, OperationEvent, OwnFailure, ReplyTo, quorum};
@@ -473,7 +473,7 @@ impl PutOp {
         }
         // A reply with a body shows all siblings.
         if self.checked.put.return_body || cx.broken.is(Mutation::ReplyCoversUnseen) {
-            let shown = context_of(cx, &minted.state);
+            let shown = context_of(cx.epoch, &minted.state);
             context.seen.merge(&shown.seen);
             context.needs.merge(&shown.needs);
         }
@@ -549,7 +549,7 @@ impl PutOp {
         let PutPhase::Writing { round, minted, context, .. } = &self.phase else { return };
         let put = &self.checked.put;
         let acks = cx.acks(round.stored_at_home(), round.homes_stored(), round.stand_ins_stored());
-        let body = put.return_body.then(|| show(cx, &put.key, &self.checked.settings, &minted.state, acks));
+        let body = put.return_body.then(|| cx.shows(&self.checked.settings).got(&put.key, &minted.state, true, acks));
         let sealed = match put.return_body {
             true => cx.sealer.seal_shown(context, || dots_of(&minted.state), &put.key),
             false => cx.sealer.seal(context, &put.key),

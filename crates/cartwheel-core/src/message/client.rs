@@ -59,6 +59,8 @@ pub struct Get {
     pub r: Option<u8>,
     /// A sealed context that the response must cover.
     pub seen: Option<Bytes>,
+    /// Whether the response has a context. A client that writes nothing on the strength of it needs none, and to seal one takes time.
+    pub wants_context: bool,
 }
 
 /// A write.

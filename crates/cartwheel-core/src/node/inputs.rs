@@ -35,7 +35,13 @@ impl Node {
             return;
         }
         let operation = match request.operation {
-            Operation::Get(get) => Operation::Get(get),
+            Operation::Get(get) => {
+                if let Some(got) = self.at_once(step.now, &get) {
+                    step.coordinator.calls.replies.push((reply_to, Ok(Reply::Got(got))));
+                    return;
+                }
+                Operation::Get(get)
+            }
             Operation::Put(put) => {
                 if let Some(refusal) = self.clock_refusal().or_else(|| self.epoch_refusal()) {
                     step.coordinator.calls.replies.push((reply_to, Err(refusal)));

@@ -2,6 +2,7 @@
 //!
 //! One value is one shard of a node. It does no input or output and reads no clock, so the simulator runs the same code as the server.
 
+mod at_once;
 mod contexts;
 
 pub mod clock_guard;

@@ -87,6 +87,11 @@ impl RecordCache {
         Some((record.clone(), *bytes))
     }
 
+    /// The record of `key`, if it is here.
+    pub(super) fn peek(&mut self, key: &Key) -> Option<&Record> {
+        self.entries.get(key).map(|entry| &entry.record)
+    }
+
     /// Keeps what the store holds under `key`: `record`, with this size; 0 if it holds nothing.
     pub(super) fn insert(&mut self, key: &Key, record: &Record, bytes: usize) {
         if bytes == 0 || bytes.saturating_mul(LARGEST_SHARE) > self.bytes_max {

@@ -32,6 +32,7 @@ use crate::replica::gc::{Collected, Rules};
 use crate::replica::hint::HintBook;
 use crate::ring::PartitionId;
 use crate::store::command::StoreId;
+use crate::store::gc_due::GcDue;
 use crate::store::record::{Minter, Record};
 use crate::store::share::{RecordChange, Share};
 use crate::value::dot::{Dot, NodeId, Since};
@@ -317,6 +318,20 @@ impl Replica {
                 self.enqueue(now, key, Task::Merge { caller, state, heals, confirm, stands_in_for }, out);
             }
         }
+    }
+
+    /// The state of a key, if it can be read at once: it is in memory and counts, no task on it is under way, and nothing of it is due for collection.
+    pub fn at_hand(&mut self, key: &Key) -> Option<State> {
+        if self.turns.contains_key(key) {
+            return None;
+        }
+        let Record { header, state } = self.cache.peek(key)?;
+        let is_due = matches!(header.gc_due, Some(GcDue::In(epoch)) if epoch <= self.epoch);
+        let (state, was_lost, is_of_now) =
+            (state.clone(), header.recovering.is_some(), header.recovered_since >= self.loss_floor);
+        let counts = if is_of_now { !was_lost } else { self.is_recovered(key) };
+        let is_unchecked = self.broken.is(Mutation::AtOnceUnchecked);
+        (!is_due && (counts || is_unchecked)).then_some(state)
     }
 
     /// Takes a write that is to get its dot here.

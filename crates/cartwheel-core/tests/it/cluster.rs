@@ -271,7 +271,7 @@ fn delete() -> Put {
 }
 
 fn get() -> Get {
-    Get { key: key("carts"), consistency: Consistency::Eventual, r: None, seen: None }
+    Get { key: key("carts"), consistency: Consistency::Eventual, r: None, seen: None, wants_context: true }
 }
 
 fn strong_get() -> Get {
@@ -1059,6 +1059,69 @@ fn a_home_that_counts_after_a_power_failure_hides_an_acknowledged_write() {
     cluster.down = BTreeSet::from([id(2)]);
     let got = cluster.get(1, Get { key: key("os"), ..get() }).expect("two homes answer");
     assert_eq!(values(&got), [""; 0], "the rule prevents this");
+}
+
+/// What R=1 finds on a home that has an older value in memory and on disk: power failed there before the present value was synced. The other homes
+/// are down. The home's answers are to be the same whether it reads its disk or its memory.
+fn read_after_a_power_failure(broken: Broken) -> [Result<Vec<String>, &'static str>; 2] {
+    let mut cluster = Cluster::new(3);
+    cluster.put(1, Put { w: Some(3), ..put_of("os", "milk") }).unwrap();
+    let (synced, context) =
+        (cluster.disks[&id(1)].clone(), cluster.get(1, Get { key: key("os"), ..get() }).unwrap().context);
+    cluster.put(1, Put { w: Some(3), context, ..put_of("os", "bread") }).unwrap();
+    let view = cluster.nodes[&id(1)].view().clone();
+    let config = NodeConfig { broken, ..config(1, 2, Since::boot(2)) };
+    let config = NodeConfig { limits: Limits { record_cache_bytes: 1 << 20, ..config.limits }, ..config };
+    cluster.disks.insert(id(1), synced);
+    cluster.nodes.insert(id(1), Node::new(config, view));
+    cluster.down = [2, 3].map(id).into();
+    [(); 2].map(|()| {
+        let got = cluster.get(1, Get { key: key("os"), r: Some(1), ..get() });
+        got.map(|got| values(&got)).map_err(|refused| refused.code())
+    })
+}
+
+#[test]
+fn a_record_in_memory_that_does_not_count_answers_no_read() {
+    assert_eq!(read_after_a_power_failure(Broken::default()), [Err("unavailable"), Err("unavailable")]);
+    #[cfg(feature = "mutations")]
+    {
+        let broken = Broken::rule(cartwheel_core::mutation::Mutation::AtOnceUnchecked);
+        let old = read_after_a_power_failure(broken);
+        assert_eq!(old, [Err("unavailable"), Ok(vec!["milk".to_owned()])], "the rule prevents this");
+    }
+}
+
+/// A home answers R=1 from memory without anything else; with R=2, or a context, or strongly, it asks another.
+#[test]
+fn one_home_answers_at_once_where_one_is_enough() {
+    let mut cluster = Cluster::new(3);
+    let view = cluster.nodes[&id(1)].view().clone();
+    let limits = Limits { record_cache_bytes: 1 << 20, ..config(1, 1, Since(0)).limits };
+    cluster.nodes.insert(id(1), Node::new(NodeConfig { limits, ..config(1, 2, Since(0)) }, view));
+    let written = cluster.put(1, Put { w: Some(3), ..put("a") }).unwrap();
+    let now = Now { instant: Instant(2), wall: WallMs(1_000_000) };
+    let mut at_once = |get| cluster.nodes.get_mut(&id(1)).unwrap().read_at_once(now, Duration::ZERO, &get);
+    let one = Get { r: Some(1), ..get() };
+    let got = at_once(one.clone()).unwrap();
+    assert_eq!((values(&got), got.acks.home, got.acks.standin, got.acks.zones), (vec!["a".to_owned()], 1, 0, 1));
+    assert!(got.context.is_some());
+    assert!(at_once(Get { wants_context: false, ..one.clone() }).unwrap().context.is_none());
+    for usual in [
+        get(),
+        Get { r: Some(0), ..get() },
+        Get { r: Some(4), ..get() },
+        Get { seen: written.context.clone(), ..one.clone() },
+        Get { consistency: Consistency::Strong, ..one.clone() },
+        Get { key: key("absent"), ..one.clone() },
+    ] {
+        assert!(at_once(usual.clone()).is_none(), "{usual:?}");
+    }
+    // While the key is being written, a read waits for the write.
+    cluster.slow = [2, 3].map(id).into();
+    let request = Request { operation: Operation::Put(put("b")), timeout: Duration::from_secs(1) };
+    cluster.nodes.get_mut(&id(1)).unwrap().step(now, Input::Client(ClientId(99), request));
+    assert!(cluster.nodes.get_mut(&id(1)).unwrap().read_at_once(now, Duration::ZERO, &one).is_none());
 }
 
 /// What a strong get finds after a home that lost a write ran an exchange only with a home that never had it.

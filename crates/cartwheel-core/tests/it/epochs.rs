@@ -201,7 +201,7 @@ fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
         deliver(Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask)),
         &mut disk,
     );
-    let get = Get { key: key(1), seen: None, consistency: Consistency::Eventual, r: Some(2) };
+    let get = Get { key: key(1), seen: None, wants_context: true, consistency: Consistency::Eventual, r: Some(2) };
     let request = Request { operation: Operation::Get(get), timeout: MINUTE };
     let asked = step(Input::Client(ClientId(1), request), &mut disk);
     let request_id = asked.iter().find_map(|(_, envelope)| match envelope.message {

@@ -155,7 +155,7 @@ fn what_a_bucket_held_before_it_was_emptied_is_gone_and_does_not_come_back() {
         let answered = pair.answer_of(1, Message::Request(request_id, merge.clone()));
         assert_eq!(answered, Some(Message::Response(request_id, expected)));
     }
-    let get = Get { key: key(1), consistency: Consistency::Eventual, r: None, seen: None };
+    let get = Get { key: key(1), consistency: Consistency::Eventual, r: None, seen: None, wants_context: true };
     let request = Request { operation: Operation::Get(get), timeout: Duration::from_secs(1) };
     pair.input(1, Input::Client(CLIENT, request));
     assert!(matches!(&pair.replies[..], [(_, Err(Refusal::Unavailable(_)))]), "{:?}", pair.replies);

@@ -241,7 +241,8 @@ impl Cluster {
 
     /// The number of values that a node's client is shown.
     fn get(&mut self, node: NodeId, key: &Key, r: u8) -> Result<usize, Refusal> {
-        let get = Get { key: key.clone(), consistency: Consistency::Eventual, r: Some(r), seen: None };
+        let get =
+            Get { key: key.clone(), consistency: Consistency::Eventual, r: Some(r), seen: None, wants_context: true };
         match self.ask(node, Operation::Get(get))? {
             Reply::Got(got) => Ok(got.siblings.len()),
             Reply::Put(done) => panic!("a get was answered with {done:?}"),
@@ -486,7 +487,7 @@ fn strong_on_both_sides(broken: Broken) -> (Result<Reply, Refusal>, Result<Reply
     let put = Put { consistency: Consistency::Strong, ..blind_put(&key(1), None) };
     let written = cluster.ask(homes[0], Operation::Put(put));
     cluster.down(&[&homes[..1], &standins[..]].concat());
-    let get = Get { key: key(1), consistency: Consistency::Strong, r: None, seen: None };
+    let get = Get { key: key(1), consistency: Consistency::Strong, r: None, seen: None, wants_context: true };
     let read = cluster.ask(homes[1], Operation::Get(get));
     (written, read)
 }
@@ -547,7 +548,7 @@ fn a_read_of_what_a_client_saw_long_ago_needs_a_home_and_not_only_stand_ins() {
     cluster.down(&homes);
     cluster.put(standins[0], &key(1), 1).unwrap();
     let mut get = |seen| {
-        let get = Get { key: key(1), consistency: Consistency::Eventual, r: Some(1), seen };
+        let get = Get { key: key(1), consistency: Consistency::Eventual, r: Some(1), seen, wants_context: true };
         cluster.ask(standins[0], Operation::Get(get))
     };
     let Ok(Reply::Got(got)) = get(None) else { panic!("a client without a context is shown what is there") };

@@ -11,7 +11,7 @@ use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::cluster::liveness::{Liveness, Status};
 use cartwheel_core::cluster::membership::{History, View};
 use cartwheel_core::control::EpochStatus;
-use cartwheel_core::message::client::{Refusal, Reply, Request};
+use cartwheel_core::message::client::{Get, Got, Operation, Refusal, Reply, Request};
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::token::Token;
@@ -98,6 +98,24 @@ impl From<Refusal> for NotDone {
 }
 
 impl Backend {
+    /// Reads a key, once the node admits that.
+    ///
+    /// # Errors
+    /// If it is refused, or the node stops.
+    pub async fn get(&self, get: Get, timeout: Duration) -> Result<Got, NotDone> {
+        // It costs less than to wait for admission.
+        if let Some(got) = self.shards.read_at_once(&get) {
+            return Ok(got);
+        }
+        let (place, timeout) = self.admit(&get.key, timeout).await?;
+        match self.request(Request { operation: Operation::Get(get), timeout }, Some(place)).await? {
+            Reply::Got(got) => Ok(got),
+            Reply::Put(_) => {
+                Err(Refusal::unavailable("the node answered a read as a write: report this as a bug").into())
+            }
+        }
+    }
+
     /// Carries out a request on a key.
     ///
     /// # Errors

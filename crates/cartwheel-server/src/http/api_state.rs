@@ -11,7 +11,7 @@ use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::{History, View};
 use cartwheel_core::cluster::sizes::Size;
 use cartwheel_core::control::{Changed, EpochStatus, SettingsChange, Survey, Surveyed};
-use cartwheel_core::message::client::{Refusal, Reply, Request};
+use cartwheel_core::message::client::{Get, Got, Refusal, Reply, Request};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::key::Key;
@@ -52,6 +52,11 @@ impl ApiState {
         let responses = MemoryPool::new(backend.metrics.http.response_bytes.clone());
         let failures = RateLimit::new(super::LOG_EVERY);
         Self(Arc::new(Inner { backend, values, responses, opened: SystemTime::now(), failures }))
+    }
+
+    /// Reads a key.
+    pub(super) async fn get(&self, get: Get, timeout: Duration) -> Result<Got, ApiError> {
+        Ok(self.0.backend.get(get, timeout).await?)
     }
 
     /// Carries out a request on a key.

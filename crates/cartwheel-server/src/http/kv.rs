@@ -56,16 +56,10 @@ pub(super) async fn get(api: &ApiState, uri: &Uri, headers: &HeaderMap) -> Resul
     let key = api.key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["r", "consistency", "timeout_ms"])?;
     let seen = headers::context(headers)?;
-    let (place, timeout) = api.admit(&key, query.timeout).await?;
-    let get = Get { key, consistency: query.consistency, r: query.r, seen };
-    let request = Request { operation: Operation::Get(get), timeout };
-    match api.request(request, Some(place)).await? {
-        Reply::Got(got) => {
-            api.metrics().http.shown(got.siblings.len());
-            show::got(api.responses(), &got, got.acks, headers, clock::wall())
-        }
-        Reply::Put(_) => Err(mismatched()),
-    }
+    let get = Get { key, consistency: query.consistency, r: query.r, seen, wants_context: true };
+    let got = api.get(get, query.timeout).await?;
+    api.metrics().http.shown(got.siblings.len());
+    show::got(api.responses(), &got, got.acks, headers, clock::wall())
 }
 
 /// Write a key

@@ -1,6 +1,7 @@
 //! One client's connection.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::Poll;
@@ -128,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
                 arrived.reserve(wanted.min(LONG_READ_BYTES.max(arrived.len())));
                 return stream.read_buf(arrived).await;
             }
-            std::future::poll_fn(|cx| {
+            poll_fn(|cx| {
                 if let Poll::Ready(read) = read::poll_some::<READ_BYTES, _>(Pin::new(&mut *stream), cx, arrived) {
                     return Poll::Ready(read);
                 }
@@ -181,7 +182,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
                     break None;
                 }
                 batch += 1;
-                let begun = self.begin(spec, command);
+                let begun = match self.begin(spec, command) {
+                    // Much can be answered at once, and needs no place among the others.
+                    Begun::UnderWay(mut reply) => match poll_fn(|cx| Poll::Ready(reply.as_mut().poll(cx))).await {
+                        Poll::Ready(reply) => Begun::Ended(reply),
+                        Poll::Pending => Begun::UnderWay(reply),
+                    },
+                    ended => ended,
+                };
                 self.add(&mut replies, begun);
             };
             self.session.api().count_commands(batch);
@@ -294,7 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
         let Self { stream, output, .. } = self;
         while let Some(front) = output.front() {
             // A timer is needed only if the client does not read.
-            let at_once = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_write(cx, front))).await;
+            let at_once = poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_write(cx, front))).await;
             let written = match at_once {
                 Poll::Ready(written) => written?,
                 Poll::Pending => {

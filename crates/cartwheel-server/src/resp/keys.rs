@@ -38,7 +38,7 @@ pub(super) struct Held {
     pub(super) bytes: Bytes,
     pub(super) expires: Option<WallMs>,
     pub(super) written: Hlc,
-    /// What the read has seen.
+    /// What the read has seen, if it was [to change](Database::read_to_change) the value.
     context: Option<Bytes>,
     content_type: String,
     content_encoding: String,
@@ -80,7 +80,16 @@ impl Database {
 
     /// The value of a key.
     pub(super) async fn read(&self, key: &Key) -> Result<Option<Held>, CommandError> {
-        let get = Get { key: key.clone(), consistency: Consistency::Eventual, r: None, seen: None };
+        self.read_with(key, false).await
+    }
+
+    /// The value of a key, with the context for its change.
+    pub(super) async fn read_to_change(&self, key: &Key) -> Result<Option<Held>, CommandError> {
+        self.read_with(key, true).await
+    }
+
+    async fn read_with(&self, key: &Key, wants_context: bool) -> Result<Option<Held>, CommandError> {
+        let get = Get { key: key.clone(), consistency: Consistency::Eventual, r: None, seen: None, wants_context };
         Ok(held(self.api.get(get, TIMEOUT).await?, clock::wall()))
     }
 
@@ -90,7 +99,7 @@ impl Database {
         self.put(put, KeyOperation::put).await
     }
 
-    /// Deletes a value that was read, and all that is older than this delete.
+    /// Deletes a value that was read to change it, and all that is older than this delete.
     pub(super) async fn delete(&self, key: Key, held: Held) -> Result<(), CommandError> {
         let put = Put { context: held.context, ..Put::blind(key, Content::Tombstone) };
         self.put(put, KeyOperation::delete).await
@@ -106,7 +115,7 @@ impl Database {
         change: impl Fn(&Held) -> Option<Rewrite>,
     ) -> Result<(Option<Held>, bool), CommandError> {
         for _ in 0..REWRITES_MAX {
-            let Some(held) = self.read(key).await? else { return Ok((None, false)) };
+            let Some(held) = self.read_to_change(key).await? else { return Ok((None, false)) };
             let Some(rewrite) = change(&held) else { return Ok((Some(held), false)) };
             let (bytes, expires) = match rewrite {
                 Rewrite::Expires(expires) => (Some(held.bytes.clone()), expires),
@@ -155,11 +164,7 @@ impl RespApi {
     /// Reads a key.
     pub(super) async fn get(&self, get: Get, timeout: Duration) -> Result<Got, CommandError> {
         let timed = self.metrics().begin(KeyOperation::get);
-        let got = match self.request(Operation::Get(get), timeout).await {
-            Ok(Done::Got(got)) => Ok(got),
-            Ok(Done::Put(_)) => Err(mismatched()),
-            Err(error) => Err(error),
-        };
+        let got = self.backend().get(get, timeout).await.map_err(|not_done| CommandError::of(not_done, false));
         timed.end(outcome(&got));
         got
     }
@@ -172,20 +177,19 @@ impl RespApi {
         timeout: Duration,
     ) -> Result<PutDone, CommandError> {
         let timed = self.metrics().begin(operation);
-        let done = match self.request(Operation::Put(put), timeout).await {
-            Ok(Done::Put(done)) => Ok(done),
-            Ok(Done::Got(_)) => Err(mismatched()),
-            Err(error) => Err(error),
-        };
+        let done = self.write(put, timeout).await;
         timed.end(outcome(&done));
         done
     }
 
-    async fn request(&self, operation: Operation, timeout: Duration) -> Result<Done, CommandError> {
-        let is_write = matches!(operation, Operation::Put(_));
-        let (place, timeout) = self.backend().admit(operation.key(), timeout).await?;
-        let done = self.backend().request(Request { operation, timeout }, Some(place)).await;
-        done.map_err(|not_done| CommandError::of(not_done, is_write))
+    async fn write(&self, put: Put, timeout: Duration) -> Result<PutDone, CommandError> {
+        let (place, timeout) = self.backend().admit(&put.key, timeout).await?;
+        let request = Request { operation: Operation::Put(put), timeout };
+        match self.backend().request(request, Some(place)).await {
+            Ok(Done::Put(done)) => Ok(done),
+            Ok(Done::Got(_)) => Err(mismatched()),
+            Err(not_done) => Err(CommandError::of(not_done, true)),
+        }
     }
 }
 

@@ -158,7 +158,13 @@ fn put(number: u64, value: &Bytes) -> Operation {
 }
 
 fn get(number: u64) -> Operation {
-    Operation::Get(Get { key: key(number), consistency: Consistency::Eventual, r: Some(1), seen: None })
+    Operation::Get(Get {
+        key: key(number),
+        consistency: Consistency::Eventual,
+        r: Some(1),
+        seen: None,
+        wants_context: true,
+    })
 }
 
 /// Runs all requests in one turn, and returns their outcomes.

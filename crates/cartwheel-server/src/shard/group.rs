@@ -10,7 +10,7 @@ use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::View;
 use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::cluster::sizes::NodeSizes;
-use cartwheel_core::message::client::{Outcome, Refusal, Request};
+use cartwheel_core::message::client::{Get, Got, Outcome, Refusal, Request};
 use cartwheel_core::message::listing::{ListRequest, Listed};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::ring::{PartitionId, Partitions};
@@ -88,6 +88,11 @@ impl Shards {
     /// If the shard stops before it responds. A write may or may not have been done.
     pub async fn request(&self, request: Request, place: Option<Place>) -> Result<Outcome, Stopped> {
         self.of_key(request.operation.key()).request(request, place).await
+    }
+
+    /// Answers a read at once, if the key's shard can ([`ShardHandle::read_at_once`]).
+    pub fn read_at_once(&self, get: &Get) -> Option<Got> {
+        self.of_key(&get.key).read_at_once(get)
     }
 
     /// Lists keys or the sizes of buckets ([`ShardHandle::list`]): one answer of each shard.

@@ -4,6 +4,7 @@
 //! bounded queue leads to the shard, from these tasks and from other threads. A turn takes what has gathered there; what it stores is committed on
 //! another thread while the shard goes on, so the busier the shard is, the less a write costs.
 
+mod at_once;
 mod commit_thread;
 mod commits;
 mod digests;
@@ -39,7 +40,7 @@ use cartwheel_core::cluster::partition_state::PartitionState;
 use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::message::Envelope;
-use cartwheel_core::message::client::{Outcome, Refusal, Request};
+use cartwheel_core::message::client::{Get, Got, Outcome, Refusal, Request};
 use cartwheel_core::message::listing::{ListRequest, Listed};
 use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::reconfiguration::partition_state_name;
@@ -57,6 +58,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::data_dir::lineage::Mark;
 use crate::os::clock::Clock;
+use at_once::AtOnce;
 use commit_thread::CommitThread;
 pub use digests::{DigestPage, DigestsRequest, HeldContent, HeldRecord, PAGE_RECORDS_MAX, Rest};
 use disk::Disk;
@@ -108,6 +110,11 @@ pub trait Machine: Send + 'static {
     /// [`Node::queued`].
     fn queued(&mut self, _waited: Duration) {}
 
+    /// [`Node::read_at_once`].
+    fn read_at_once(&mut self, _now: Now, _waited: Duration, _get: &Get) -> Option<Got> {
+        None
+    }
+
     /// How much it holds of partitions.
     fn sizes(&self, _partitions: &[PartitionId]) -> NodeSizes {
         NodeSizes::default()
@@ -139,6 +146,10 @@ impl Machine for Node {
 
     fn proofs(&self) -> Vec<ReplicaProof> {
         self.exchange().proofs().collect()
+    }
+
+    fn read_at_once(&mut self, now: Now, waited: Duration, get: &Get) -> Option<Got> {
+        Self::read_at_once(self, now, waited, get)
     }
 
     fn sizes(&self, partitions: &[PartitionId]) -> NodeSizes {
@@ -190,6 +201,7 @@ pub struct ShardHandle {
     inbox: mpsc::Sender<Work>,
     /// Pages of digests are made one at a time, however many are requested, so that client requests wait for one at most.
     paging: Arc<Semaphore>,
+    at_once: AtOnce,
     load: Load,
     metrics: ShardMetrics,
     spawner: Handle,
@@ -215,6 +227,12 @@ impl ShardHandle {
             Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(self.overloaded())),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
         }
+    }
+
+    /// Answers a read, if the machine can answer it at once and the caller is a task of the shard's thread. Otherwise nothing has happened, and the
+    /// read needs a [`request`](Self::request).
+    pub fn read_at_once(&self, get: &Get) -> Option<Got> {
+        self.at_once.read(get)
     }
 
     /// Lists keys, or the sizes of buckets, of the shard's partitions.
@@ -359,6 +377,7 @@ pub struct Inbox {
     queue: mpsc::Receiver<Work>,
     /// A sender for the shard's own helpers. It does not keep the queue open.
     own: mpsc::WeakSender<Work>,
+    at_once: AtOnce,
     load: Load,
     metrics: ShardMetrics,
     runtime: ShardRuntime,
@@ -379,8 +398,16 @@ pub fn counted_inbox(metrics: &ShardMetrics) -> io::Result<(ShardHandle, Inbox)>
     let own = sender.downgrade();
     let (paging, load, runtime) = (Arc::new(Semaphore::new(1)), Load::default(), ShardRuntime::new()?);
     let spawner = runtime.spawner();
-    let handle = ShardHandle { inbox: sender, paging, load: load.clone(), metrics: metrics.clone(), spawner };
-    Ok((handle, Inbox { queue, own, load, metrics: metrics.clone(), runtime }))
+    let at_once = AtOnce::default();
+    let handle = ShardHandle {
+        inbox: sender,
+        paging,
+        at_once: at_once.clone(),
+        load: load.clone(),
+        metrics: metrics.clone(),
+        spawner,
+    };
+    Ok((handle, Inbox { queue, own, at_once, load, metrics: metrics.clone(), runtime }))
 }
 
 /// A running shard.
@@ -430,7 +457,7 @@ pub fn start(
     inbox: Inbox,
     clock: Clock,
 ) -> io::Result<Running> {
-    let Inbox { queue, own, load, metrics, runtime } = inbox;
+    let Inbox { queue, own, at_once, load, metrics, runtime } = inbox;
     // After the shard has ended, the result is dropped.
     let read = move |id, read| own.upgrade().map_or((), |shard| drop(shard.blocking_send(Work::Read(id, read))));
     let reader = ReaderThread::start(index, disk.shared_reader(), read);
@@ -443,7 +470,10 @@ pub fn start(
     let phases = PhasesBox::default();
     let published =
         Published { ready: ready_sender, finished: finished_sender, drained: drained_sender, phases: phases.clone() };
-    let body = move || runtime.run(run(turns, queue, &load, clock, &published));
+    let body = move || {
+        turns.open(&at_once);
+        runtime.run(run(turns, queue, (&load, &at_once), clock, &published))
+    };
     let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(body)?;
     Ok(Running { thread, ready, reports: ShardReports { finished, drained, phases } })
 }
@@ -459,7 +489,7 @@ struct Published {
 async fn run<M: Machine, O: Outgoing>(
     mut turns: Turns<M, O>,
     mut inbox: mpsc::Receiver<Work>,
-    load: &Load,
+    (load, at_once): (&Load, &AtOnce),
     clock: Clock,
     published: &Published,
 ) -> Option<Mark> {
@@ -526,6 +556,7 @@ async fn run<M: Machine, O: Outgoing>(
         rooms.clear();
         let ended = clock.instant();
         load.turn(inputs, ended.since(begun));
+        at_once.turn(ended, ended.since(begun));
         let served = turns.clients_served();
         let older_than = |age| turns.clients_older_than(age);
         let under_way_max = under_way_limit.served(served, ended, older_than);

@@ -24,6 +24,7 @@ use cartwheel_storage::{Durability, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{debug, error, info, warn};
 
+use super::at_once::{AtOnce, SharedMachine};
 use super::commit_thread::CommitThread;
 use super::commits::{CommitUnderWay, Commits, WaitingRead, Writes};
 use super::digests::{self, DigestPage, DigestsRequest};
@@ -54,7 +55,7 @@ const MESSAGES_KEPT: usize = 256;
 /// A turn is bounded: what is left when its time is over goes on in the next one, before anything new; large values come one per turn, after
 /// small inputs.
 pub(super) struct Turns<M, O> {
-    machine: M,
+    machine: SharedMachine<M>,
     disk: Disk,
     outgoing: O,
     clock: Clock,
@@ -135,7 +136,7 @@ pub(super) fn remembered(name: &[u8]) -> Bytes {
 impl<M: Machine, O: Outgoing> Turns<M, O> {
     pub(super) fn new(machine: M, disk: Disk, outgoing: O, clock: Clock) -> Self {
         Self {
-            machine,
+            machine: SharedMachine::new(machine),
             disk,
             outgoing,
             clock,
@@ -159,6 +160,11 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             drained: None,
             phases: Vec::new(),
         }
+    }
+
+    /// Lets the tasks of this thread read from the machine.
+    pub(super) fn open(&self, at_once: &AtOnce) {
+        self.machine.open(at_once, self.clock);
     }
 
     /// Counts in `metrics`.
@@ -209,7 +215,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.metrics.disk(std::mem::replace(&mut self.condition, condition), condition);
         match condition {
             Condition::Failed => ShardReadiness::StoreFailed,
-            _ if !self.machine.is_ready() => ShardReadiness::Starting,
+            _ if !self.machine.lock().is_ready() => ShardReadiness::Starting,
             Condition::Full => ShardReadiness::DiskFull,
             Condition::Good => ShardReadiness::Ready,
         }
@@ -224,12 +230,12 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// Since when each replica is verified equal to each other home's.
     pub(super) fn proofs(&self) -> Vec<ReplicaProof> {
-        self.machine.proofs()
+        self.machine.lock().proofs()
     }
 
     /// How much the machine holds of partitions.
     pub(super) fn sizes(&self, partitions: &[PartitionId]) -> NodeSizes {
-        self.machine.sizes(partitions)
+        self.machine.lock().sizes(partitions)
     }
 
     /// Adds an input to the next turn.
@@ -306,13 +312,13 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// Counts the tombstones that the machine holds.
     pub(super) fn count_tombstones(&mut self) {
-        let tombstones = self.machine.tombstones();
+        let tombstones = self.machine.lock().tombstones();
         self.metrics.tombstones(std::mem::replace(&mut self.tombstones, tombstones), tombstones);
     }
 
     /// How much background work the machine admits.
     pub(super) fn admitted(&self) -> Admitted {
-        self.machine.admitted()
+        self.machine.lock().admitted()
     }
 
     /// Takes a turn: steps until there is no input and nothing to store, or until its time is over. It commits what is to be stored, or leaves
@@ -363,9 +369,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
                 _ => None,
             });
             if let Some(client) = latest {
-                self.machine.queued(now.instant.since(client.arrived));
+                self.machine.lock().queued(now.instant.since(client.arrived));
             }
-            let effects = self.machine.step_all(now, self.inputs.drain(..inputs));
+            let effects = self.machine.lock().step_all(now, self.inputs.drain(..inputs));
             self.carry_out(effects);
             now = self.clock.now();
             if now.instant.since(begun) >= most {

@@ -80,7 +80,7 @@ where
 
 fn request() -> Request {
     let key = Key::new(Bytes::from_static(b"b"), Bytes::from_static(b"k")).unwrap();
-    let get = Get { key, consistency: Consistency::Eventual, r: None, seen: None };
+    let get = Get { key, consistency: Consistency::Eventual, r: None, seen: None, wants_context: true };
     Request { operation: Operation::Get(get), timeout: Duration::from_secs(1) }
 }
 

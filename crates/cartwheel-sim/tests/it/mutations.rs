@@ -24,7 +24,7 @@ const SHOWN_BY_SEARCH: [Mutation; 7] = [
 
 /// Mutations that hardly a seed detects. A test with a few nodes does (`cluster.rs` and `sloppy.rs` in `cartwheel-core/tests`), or one of a single
 /// function (`record.rs`).
-const SHOWN_BY_TEST: [Mutation; 11] = [
+const SHOWN_BY_TEST: [Mutation; 12] = [
     Mutation::ExchangeCountsAmnesiac,
     Mutation::StandInCountsForStrong,
     Mutation::BootsNamedAlike,
@@ -36,6 +36,7 @@ const SHOWN_BY_TEST: [Mutation; 11] = [
     Mutation::BootsLead,
     Mutation::CountAfterPowerLoss,
     Mutation::HintDroppedThoughNewer,
+    Mutation::AtOnceUnchecked,
 ];
 
 /// Seeds that detect mutations which few seeds do. They are tried first, which saves time and is not required.

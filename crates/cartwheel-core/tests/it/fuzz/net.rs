@@ -154,12 +154,18 @@ pub fn envelope(cluster: ClusterId, from: NodeId, message: Message) -> Envelope 
 }
 
 pub fn get(key: &Key, consistency: Consistency) -> Operation {
-    Operation::Get(Get { key: key.clone(), consistency, r: None, seen: None })
+    Operation::Get(Get { key: key.clone(), consistency, r: None, seen: None, wants_context: true })
 }
 
 /// A get that reads every home and repairs those that are behind.
 pub fn get_of_all(key: &Key) -> Operation {
-    Operation::Get(Get { key: key.clone(), consistency: Consistency::Eventual, r: Some(3), seen: None })
+    Operation::Get(Get {
+        key: key.clone(),
+        consistency: Consistency::Eventual,
+        r: Some(3),
+        seen: None,
+        wants_context: true,
+    })
 }
 
 pub fn put(key: &Key, value: &str, context: Option<Bytes>) -> Operation {

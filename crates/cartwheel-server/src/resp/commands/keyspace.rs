@@ -22,7 +22,7 @@ pub(super) async fn del(call: Call) -> Result<Reply, CommandError> {
     let call = &call;
     let delete = |at| async move {
         let key = call.key(at)?;
-        match call.db.read(&key).await? {
+        match call.db.read_to_change(&key).await? {
             None => Ok(0),
             Some(held) => call.db.delete(key, held).await.map(|()| 1),
         }

@@ -110,7 +110,7 @@ fn key(call: &Call) -> Result<Key, CommandError> {
 pub(super) async fn get(call: Call) -> Result<Reply, CommandError> {
     let options = Options::parse(&call.command, 3, &[b"R", b"STRONG", b"SEEN", b"TIMEOUT"])?;
     let Options { consistency, quorum: r, context: seen, timeout, .. } = options;
-    let got = call.db.api.get(Get { key: key(&call)?, consistency, r, seen }, timeout).await?;
+    let got = call.db.api.get(Get { key: key(&call)?, consistency, r, seen, wants_context: true }, timeout).await?;
     let (mut values, mut bytes) = (Vec::new(), 0);
     for sibling in got.live(clock::wall()) {
         if let Content::Value { bytes: value, .. } = &sibling.content {
