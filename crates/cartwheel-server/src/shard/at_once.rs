@@ -15,7 +15,7 @@ use cartwheel_core::value::time::Instant;
 use super::Machine;
 use crate::os::clock::Clock;
 
-/// A machine that tasks of its thread can reach. Only that thread uses it, so nobody ever waits for it.
+/// A machine that tasks of its thread can reach. Only that thread uses it, so it is never waited for.
 pub(super) struct SharedMachine<M>(Arc<Mutex<M>>);
 
 impl<M: Machine> SharedMachine<M> {
