@@ -20,16 +20,20 @@ pub(super) fn of(pid: u32) -> Option<Used> {
 fn parse(stat: &str, ticks_per_second: u64) -> Option<Used> {
     let (before, after) = stat.rsplit_once(')')?;
     let command = before.split_once('(')?.1.to_owned();
-    Some(Used { command, time: time(after, 2, ticks_per_second)? })
+    let [user, system, ..] = times(after, ticks_per_second)?;
+    Some(Used { command, time: user + system })
 }
 
-/// The sum of the first `count` times in `after`, the text after the command in a `/proc/PID/stat`: user and system time, and the same of child
-/// processes that have ended.
-pub(super) fn time(after: &str, count: usize, ticks_per_second: u64) -> Option<Duration> {
-    // utime, stime, cutime and cstime are fields 14 to 17. The text after the command, which is field 2, begins with field 3.
-    let mut times = after.split_ascii_whitespace().skip(11);
-    let ticks = (0..count).try_fold(0_u64, |sum, _| sum.checked_add(times.next()?.parse().ok()?))?;
-    Some(Duration::from_millis(ticks.checked_mul(1_000)?.checked_div(ticks_per_second)?))
+/// The times in `after`, the text after the command in a `/proc/PID/stat`: user and system time, and the same of child processes that have ended.
+pub(super) fn times(after: &str, ticks_per_second: u64) -> Option<[Duration; 4]> {
+    // They are fields 14 to 17. The text after the command, which is field 2, begins with field 3.
+    let mut fields = after.split_ascii_whitespace().skip(11);
+    let mut times = [Duration::ZERO; 4];
+    for time in &mut times {
+        let ticks: u64 = fields.next()?.parse().ok()?;
+        *time = Duration::from_millis(ticks.checked_mul(1_000)?.checked_div(ticks_per_second)?);
+    }
+    Some(times)
 }
 
 #[cfg(test)]

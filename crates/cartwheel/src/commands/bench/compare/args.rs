@@ -129,6 +129,7 @@ const NOTES: &str = "What is compared:
   alternate. The server CPU time counts user and system time of all processes of a store, and survives a busy machine best; work
   that a store puts off until after a run is not counted.
 
+  KERNEL US     the part of CPU US/OP that the kernel used, mostly for TCP
   CPU/REDIS     Cartwheel's CPU time per operation divided by Redis's, in the same round
   SWITCHES/OP   voluntary context switches of the server's threads
   FILE RW/OP    read and write calls that /proc/PID/io counts; it counts neither send and recv, with which Cartwheel uses its

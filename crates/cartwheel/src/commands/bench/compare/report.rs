@@ -62,6 +62,8 @@ pub(super) struct RunFigures {
     ops: f64,
     ops_per_second: f64,
     server_cpu_us_per_op: Option<f64>,
+    /// The part of it that the kernel used.
+    server_kernel_us_per_op: Option<f64>,
     client_cpu_us_per_op: Option<f64>,
     voluntary_switches_per_op: Option<f64>,
     /// Calls that `/proc/PID/io` counts as reads and writes; neither `send`, `recv` nor `fsync` is among them.
@@ -99,6 +101,7 @@ impl RunFigures {
             ops: ops as f64,
             ops_per_second: ops as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE),
             server_cpu_us_per_op: per_op(us(servers.cpu)),
+            server_kernel_us_per_op: per_op(us(servers.kernel)),
             client_cpu_us_per_op: client_cpu.and_then(|cpu| per_op(us(cpu))),
             voluntary_switches_per_op: servers.voluntary_switches.and_then(|count| per_op(count as f64)),
             file_reads_and_writes_per_op: servers.file_calls.and_then(|count| per_op(count as f64)),
@@ -121,6 +124,7 @@ impl RunFigures {
             ops: of_each(|run| run.ops),
             ops_per_second: of_each(|run| run.ops_per_second),
             server_cpu_us_per_op: all(|run| run.server_cpu_us_per_op),
+            server_kernel_us_per_op: all(|run| run.server_kernel_us_per_op),
             client_cpu_us_per_op: all(|run| run.client_cpu_us_per_op),
             voluntary_switches_per_op: all(|run| run.voluntary_switches_per_op),
             file_reads_and_writes_per_op: all(|run| run.file_reads_and_writes_per_op),
@@ -216,7 +220,17 @@ impl CompareReport {
     }
 
     fn cost_table(&self) -> String {
-        let header = ["CASE", "OPS/S", "CPU US/OP", "CPU/REDIS", "SWITCHES/OP", "FILE RW/OP", "CLIENT US/OP", "FAILED"];
+        let header = [
+            "CASE",
+            "OPS/S",
+            "CPU US/OP",
+            "KERNEL US",
+            "CPU/REDIS",
+            "SWITCHES/OP",
+            "FILE RW/OP",
+            "CLIENT US/OP",
+            "FAILED",
+        ];
         let row = |case: &CaseReport| {
             let of = |figure: Option<f64>, digits: usize| figure.map_or("-".to_owned(), |it| format!("{it:.digits$}"));
             let CaseReport { median, cpu_ratio_to_redis: ratio, .. } = case;
@@ -224,6 +238,7 @@ impl CompareReport {
                 case.case.name(),
                 of(Some(median.ops_per_second), 0),
                 of(median.server_cpu_us_per_op, 1),
+                of(median.server_kernel_us_per_op, 1),
                 of(*ratio, 2),
                 of(median.voluntary_switches_per_op, 2),
                 of(median.file_reads_and_writes_per_op, 2),

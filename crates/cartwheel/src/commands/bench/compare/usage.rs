@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use crate::commands::bench::cpu::time;
+use crate::commands::bench::cpu::times;
 
 /// The resources that a set of processes has used.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct Usage {
 pub(super) struct UsageSum {
     /// User and system time, including that of child processes that have ended.
     pub(super) cpu: Duration,
+    /// The system time in it: what the kernel did for the processes.
+    pub(super) kernel: Duration,
     /// Voluntary context switches of all threads that are alive at the end.
     pub(super) voluntary_switches: Option<u64>,
     /// Calls that `/proc/PID/io` counts as reads and writes.
@@ -25,10 +27,17 @@ pub(super) struct UsageSum {
 
 #[derive(Clone, Debug)]
 struct ProcessUsage {
-    cpu: Duration,
+    cpu: Cpu,
     /// The context switches by thread.
     voluntary_switches: BTreeMap<u64, u64>,
     file_calls: Option<u64>,
+}
+
+/// The CPU time of a process and of its ended children.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Cpu {
+    user: Duration,
+    system: Duration,
 }
 
 impl Usage {
@@ -52,8 +61,12 @@ impl Usage {
         let calls = |(now, before): (&ProcessUsage, &ProcessUsage)| {
             now.file_calls.zip(before.file_calls).map(|(now, before)| now.saturating_sub(before))
         };
+        let of_each = |time: fn(Cpu) -> Duration| {
+            pairs().map(|(now, before)| time(now.cpu).saturating_sub(time(before.cpu))).sum()
+        };
         Some(UsageSum {
-            cpu: pairs().map(|(now, before)| now.cpu.saturating_sub(before.cpu)).sum(),
+            cpu: of_each(|cpu| cpu.user + cpu.system),
+            kernel: of_each(|cpu| cpu.system),
             voluntary_switches: pairs().map(switches).sum(),
             file_calls: pairs().map(calls).sum(),
         })
@@ -77,9 +90,10 @@ fn read(pid: u32) -> Option<ProcessUsage> {
 }
 
 /// The CPU time of a process and its ended children, from its `/proc/PID/stat`.
-fn cpu(stat: &str, ticks_per_second: u64) -> Option<Duration> {
+fn cpu(stat: &str, ticks_per_second: u64) -> Option<Cpu> {
     let (_, after) = stat.rsplit_once(')')?;
-    time(after, 4, ticks_per_second)
+    let [user, system, children_user, children_system] = times(after, ticks_per_second)?;
+    Some(Cpu { user: user + children_user, system: system + children_system })
 }
 
 /// The number after `name` at the beginning of a line.
@@ -94,7 +108,8 @@ mod tests {
     #[test]
     fn the_time_of_ended_children_counts() {
         let stat = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 100 50 40 10 20 0 8 0\n";
-        assert_eq!(cpu(stat, 100), Some(Duration::from_secs(2)));
+        let [user, system] = [1_400, 600].map(Duration::from_millis);
+        assert_eq!(cpu(stat, 100), Some(Cpu { user, system }));
         for bad in ["", "42 (x", "42 (x) S 1 2", "42 (x) S 1 2 3 4 5 6 7 8 9 10 1 2 3"] {
             assert_eq!(cpu(bad, 100), None, "{bad}");
         }
