@@ -262,11 +262,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
 
     /// Waits for the replies, in order.
     async fn finish(&mut self, replies: &mut VecDeque<UnderWay>) {
-        if replies.len() == 1
-            && let Some(UnderWay { reply, version, is_wanted }) = replies.pop_front()
-        {
-            let reply = reply.await;
-            self.push(reply, version, is_wanted);
+        if replies.len() <= 1 {
+            if let Some(UnderWay { reply, version, is_wanted }) = replies.pop_front() {
+                let reply = reply.await;
+                self.push(reply, version, is_wanted);
+            }
             return;
         }
         let mut working = FuturesOrdered::new();
