@@ -108,15 +108,12 @@ impl Lister {
         }
         self.next_operation += self.stride;
         let operation = self.next_operation;
-        let is_wanted = |partition| request.partitions.as_ref().is_none_or(|wanted| wanted.contains(partition));
-        let parts =
-            cx.held.partition_states().map(|(partition, _)| partition).filter(|&partition| is_wanted(partition));
         let list = List {
             client: id,
             listing: request.listing,
             r: request.r.max(1),
             deadline: cx.now + request.timeout,
-            parts: parts.map(|partition| (partition, Part::default())).collect(),
+            parts: cx.held.partition_states().map(|(partition, _)| (partition, Part::default())).collect(),
             waiting: BTreeMap::new(),
             rounds: 0,
             again_at: None,

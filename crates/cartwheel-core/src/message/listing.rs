@@ -38,8 +38,6 @@ pub enum Listing {
 pub struct ListRequest {
     /// What is to be listed.
     pub listing: Listing,
-    /// The partitions to list; all if there are none here.
-    pub partitions: Option<PartitionSet>,
     /// How many homes of each partition must answer.
     pub r: u8,
     /// The time for which the client waits.

@@ -30,10 +30,7 @@ fn carts(generation: Generation, after: Position, keys_max: u32) -> Listing {
 
 fn asked(pair: &mut Pair, node: usize, listing: Listing, r: u8) -> Result<Listed, Refusal> {
     pair.lists.clear();
-    pair.input(
-        node,
-        Input::List(CLIENT, ListRequest { listing, partitions: None, r, timeout: Duration::from_secs(5) }),
-    );
+    pair.input(node, Input::List(CLIENT, ListRequest { listing, r, timeout: Duration::from_secs(5) }));
     pair.lists.pop().map_or_else(|| panic!("the list was never made"), |(_, listed)| listed)
 }
 
@@ -99,7 +96,6 @@ fn a_list_says_on_which_keys_the_replicas_do_not_agree() {
         Input::List(
             CLIENT,
             ListRequest {
-                partitions: None,
                 listing: carts(Generation::FIRST, Position::default(), 7),
                 r: 2,
                 timeout: Duration::from_secs(5),

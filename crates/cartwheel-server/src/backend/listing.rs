@@ -8,7 +8,6 @@ use cartwheel_core::cluster::sizes::Size;
 use cartwheel_core::control::{Changed, NewForm, SettingsChange};
 use cartwheel_core::message::client::{Consistency, Get, Operation, Refusal, Reply, Request};
 use cartwheel_core::message::listing::{KEYS_MAX, ListRequest, Listed, ListedKey, Listing, earlier, page};
-use cartwheel_core::ring::PartitionSet;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::position::Position;
 use cartwheel_core::wire::Protocol;
@@ -25,8 +24,6 @@ const READS_AT_ONCE: usize = 16;
 pub struct KeysWanted {
     /// The bucket.
     pub bucket: Bytes,
-    /// The partitions to list; all if there are none here.
-    pub partitions: Option<PartitionSet>,
     /// Where the page begins.
     pub after: Position,
     /// What the names begin with.
@@ -55,12 +52,12 @@ impl Backend {
     /// If too few homes answer, the bucket keeps no index, or the node stops.
     pub async fn keys(&self, wanted: KeysWanted) -> Result<KeysPage, NotDone> {
         let begun = Instant::now();
-        let KeysWanted { bucket, partitions, after, prefix, limit, r, timeout } = wanted;
+        let KeysWanted { bucket, after, prefix, limit, r, timeout } = wanted;
         let limit = limit.clamp(1, KEYS_MAX as usize);
         let generation = self.view.borrow().form(&bucket).generation;
         let listing = Listing::Keys { bucket, generation, after, prefix, keys_max: limit as u32 };
         let (mut keys, mut next) = (Vec::new(), None::<Position>);
-        for listed in self.list(ListRequest { listing, partitions, r, timeout }).await? {
+        for listed in self.list(ListRequest { listing, r, timeout }).await? {
             if let Listed::Keys { keys: more, next: upto } = listed {
                 keys.extend(more);
                 next = earlier(next, upto);
@@ -88,18 +85,13 @@ impl Backend {
         }
     }
 
-    /// The sizes of all buckets that hold data: of one replica of each partition, or of each of `partitions`. Values that have expired count until
-    /// they are collected.
+    /// The sizes of all buckets that hold data: of one replica of each partition. Values that have expired count until they are collected.
     ///
     /// # Errors
     /// If no home of some partition has counted its keys, or the node stops.
-    pub async fn bucket_sizes(
-        &self,
-        partitions: Option<PartitionSet>,
-        timeout: Duration,
-    ) -> Result<BTreeMap<Bytes, Size>, NotDone> {
+    pub async fn bucket_sizes(&self, timeout: Duration) -> Result<BTreeMap<Bytes, Size>, NotDone> {
         let mut all = BTreeMap::<Bytes, Size>::new();
-        for listed in self.list(ListRequest { listing: Listing::Sizes, partitions, r: 1, timeout }).await? {
+        for listed in self.list(ListRequest { listing: Listing::Sizes, r: 1, timeout }).await? {
             if let Listed::Sizes(sizes) = listed {
                 sizes.into_iter().for_each(|(bucket, size)| *all.entry(bucket).or_default() += size);
             }

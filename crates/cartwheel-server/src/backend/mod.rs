@@ -12,7 +12,6 @@ use cartwheel_core::cluster::liveness::{Liveness, Status};
 use cartwheel_core::cluster::membership::{History, View};
 use cartwheel_core::control::EpochStatus;
 use cartwheel_core::message::client::{Get, Got, Operation, Refusal, Reply, Request};
-use cartwheel_core::ring::PartitionId;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::token::Token;
@@ -144,11 +143,7 @@ impl Backend {
 
     /// The homes of the keys of a bucket that have this token.
     pub fn homes_of(&self, bucket: &[u8], token: Token) -> Vec<NodeId> {
-        self.homes_in(bucket, self.view.borrow().ring.partition_of(token))
-    }
-
-    /// The homes of the keys of a bucket in a partition.
-    pub fn homes_in(&self, bucket: &[u8], partition: PartitionId) -> Vec<NodeId> {
+        let partition = self.view.borrow().ring.partition_of(token);
         let homes = |phase: &ConfigPhase| phase.homes(phase.counts().group_of(bucket), |_| false).all();
         self.phases.borrow().get(partition.index()).map(homes).unwrap_or_default()
     }

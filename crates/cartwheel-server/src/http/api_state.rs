@@ -76,7 +76,7 @@ impl ApiState {
 
     /// The sizes of all buckets that hold data.
     pub(super) async fn bucket_sizes(&self, timeout: Duration) -> Result<BTreeMap<Bytes, Size>, ApiError> {
-        Ok(self.0.backend.bucket_sizes(None, timeout).await?)
+        Ok(self.0.backend.bucket_sizes(timeout).await?)
     }
 
     /// Empties a bucket.

@@ -59,7 +59,6 @@ pub(super) async fn list(State(api): State<ApiState>, uri: Uri) -> Result<Json<K
         )));
     }
     let wanted = KeysWanted {
-        partitions: None,
         bucket,
         after: Position::from_bytes(query.cursor.unwrap_or_default()),
         prefix,

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::cluster::membership::Conflict;
 use cartwheel_core::message::client::{Consistency, Get, Got, Operation, Put, PutDone, Reply as Done, Request};
-use cartwheel_core::ring::PartitionSet;
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::position::Position;
@@ -15,7 +14,6 @@ use cartwheel_core::value::state::Content;
 
 use super::api::RespApi;
 use super::error::CommandError;
-use super::slots;
 use crate::backend::listing::{KeysPage, KeysWanted};
 use crate::metrics::{KeyOperation, Outcome};
 use crate::os::clock;
@@ -73,21 +71,10 @@ impl Database {
         Ok(view.key(self.bucket.clone(), Bytes::copy_from_slice(name))?)
     }
 
-    /// The partitions that this node lists. A cluster client asks each master for the keys of its slots, and adds up what they say.
-    pub(super) fn listed(&self) -> Option<PartitionSet> {
-        let backend = self.api.backend();
-        slots::is_slotted(backend, &self.bucket).then(|| slots::mastered(backend, &self.bucket))
-    }
-
-    /// A page of the keys in these partitions.
-    pub(super) async fn keys(
-        &self,
-        partitions: Option<PartitionSet>,
-        after: Position,
-        limit: usize,
-    ) -> Result<KeysPage, CommandError> {
+    /// A page of the keys.
+    pub(super) async fn keys(&self, after: Position, limit: usize) -> Result<KeysPage, CommandError> {
         let (bucket, prefix) = (self.bucket.clone(), Bytes::new());
-        let wanted = KeysWanted { bucket, partitions, after, prefix, limit, r: 1, timeout: TIMEOUT };
+        let wanted = KeysWanted { bucket, after, prefix, limit, r: 1, timeout: TIMEOUT };
         self.api.backend().keys(wanted).await.map_err(|not_done| CommandError::of(not_done, false))
     }
 

@@ -8,7 +8,6 @@
 use std::fmt;
 
 use cartwheel_core::cluster::membership::Member;
-use cartwheel_core::ring::{PartitionId, PartitionSet};
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::hash_slot::HASH_SLOTS;
 use cartwheel_core::value::key::Placement;
@@ -32,27 +31,11 @@ pub(super) fn is_slotted(backend: &Backend, bucket: &[u8]) -> bool {
 
 /// The nodes that hold the keys of a slot in a bucket: those in reach first. Without nodes that serve no Redis clients.
 pub(super) fn replicas(backend: &Backend, bucket: &[u8], slot: u16) -> Vec<NodeId> {
-    let partition = backend.view.borrow().ring.partition_of(Token::of_slot(slot));
-    replicas_in(backend, bucket, partition)
-}
-
-fn replicas_in(backend: &Backend, bucket: &[u8], partition: PartitionId) -> Vec<NodeId> {
-    let mut nodes = backend.homes_in(bucket, partition);
+    let mut nodes = backend.homes_of(bucket, Token::of_slot(slot));
     let view = backend.view.borrow();
     nodes.retain(|&node| view.member(node).is_some_and(|known| !known.member.resp_addr.is_empty()));
     nodes.sort_by_key(|&node| !backend.is_in_reach(node));
     nodes
-}
-
-/// The partitions of which this node is shown as the master, in a bucket whose keys are placed by slot. Each partition has one.
-pub(super) fn mastered(backend: &Backend, bucket: &[u8]) -> PartitionSet {
-    let partitions = backend.view.borrow().ring.partitions();
-    let is_master = |&partition: &PartitionId| {
-        replicas_in(backend, bucket, partition).first().is_some_and(|&first| first == backend.local.node)
-    };
-    let mut mastered = PartitionSet::default();
-    partitions.iter().filter(is_master).for_each(|partition| mastered.insert(partition));
-    mastered
 }
 
 /// All slots of a bucket.

@@ -91,7 +91,7 @@ impl Run {
                 prefix: Bytes::new(),
                 keys_max: PAGE,
             };
-            let request = ListRequest { listing, partitions: None, r: 1, timeout: Duration::from_secs(10) };
+            let request = ListRequest { listing, r: 1, timeout: Duration::from_secs(10) };
             let Some(id) = self.world.list(node, request) else {
                 return Err(self.fail("a healed cluster lists keys", None, "the node is down".to_owned()));
             };

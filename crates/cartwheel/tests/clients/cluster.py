@@ -25,9 +25,8 @@ for number in range(100):
     pipeline.set(f"{prefix}:p{number}", number)
 assert pipeline.execute() == [True] * 100
 
-names = [f"{prefix}:{number}" for number in range(300)]
-assert sorted(client.scan_iter(match=f"{prefix}:[0-9]*", count=50)) == sorted(names), "each master lists its own slots"
-assert client.dbsize() == 300 + 50 + 2 + 100
+names = {f"{prefix}:{number}" for number in range(300)}
+assert set(client.scan_iter(match=f"{prefix}:[0-9]*", count=50)) == names
 
 print("kill", flush=True)
 sys.stdin.readline()

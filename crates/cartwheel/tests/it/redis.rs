@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use crate::harness::{Cluster, PATIENCE, raw};
+use crate::harness::{Cluster, PATIENCE};
 
 /// A connection with the Redis protocol.
 struct Connection {
@@ -370,42 +370,6 @@ fn elements(reply: &str) -> Vec<String> {
     }
     elements.sort();
     elements
-}
-
-/// As in Redis Cluster: a cluster client asks each master for the keys of its slots.
-#[test]
-fn each_node_lists_the_keys_of_the_slots_of_which_it_is_the_master() {
-    let cluster = Cluster::start();
-    let json = [("content-type", "application/json")];
-    let set = raw::call(&cluster.endpoint(1), "PUT", "/v1/buckets/redis", &json, br#"{"placement": "slot"}"#);
-    assert_eq!(set.status, 200, "{}", set.text());
-    let mut first = Connection::to(&cluster.redis_addr(1));
-    let mut all: Vec<String> = (0..200).map(|number| format!("k{number}")).collect();
-    all.iter().for_each(|key| assert_eq!(first.says(&format!("SET {key} 1")), "+OK\r\n"));
-    all.sort();
-    let shown_by = |node| {
-        let mut connection = Connection::to(&cluster.redis_addr(node));
-        let keys = scanned(&mut connection, "COUNT 7");
-        assert_eq!(connection.says("DBSIZE"), format!(":{}\r\n", keys.len()));
-        let listed = connection.says("KEYS *");
-        assert!(listed.starts_with(&format!("*{}\r\n", keys.len())), "{listed}");
-        keys
-    };
-    let mut shown: Vec<String> = [1, 2, 3].into_iter().flat_map(shown_by).collect();
-    assert!(shown_by(1).len() < 200);
-    shown.sort();
-    assert_eq!(shown, all, "each key once");
-    // The slots of a node that is gone have another master.
-    cluster.kill(3);
-    let begun = Instant::now();
-    loop {
-        let mut shown: Vec<String> = [1, 2].into_iter().flat_map(shown_by).collect();
-        shown.sort();
-        if shown == all {
-            break;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{} keys", shown.len());
-    }
 }
 
 /// All keys that SCAN shows, sorted.

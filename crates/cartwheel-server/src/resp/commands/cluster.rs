@@ -182,7 +182,7 @@ async fn keys_in_slot(call: &Call, slot: u16, count: usize) -> Result<Vec<Key>, 
     let mut after = Some(Position::of_token_bits((Token::of_slot(slot).position() >> 64) as u64));
     let mut keys = Vec::new();
     while let Some(from) = after.take().filter(|from| slot_of(from) == slot && keys.len() < count) {
-        let page = call.db.keys(None, from, PAGE.min(count - keys.len())).await?;
+        let page = call.db.keys(from, PAGE.min(count - keys.len())).await?;
         keys.extend(page.keys.into_iter().filter(|key| hash_slot(key.name()) == slot));
         after = page.next;
     }

@@ -1,4 +1,4 @@
-//! Commands on all keys of a database. Where keys are placed by slot, those of the slots of which the node is the master, as in Redis Cluster.
+//! Commands on all keys of a database.
 
 use bytes::Bytes;
 use cartwheel_core::cluster::membership::{REDIS_BUCKET, is_redis_bucket};
@@ -87,7 +87,7 @@ pub(super) async fn scan(call: Call) -> Result<Reply, CommandError> {
 async fn page(call: &Call, cursor: u64, limit: usize) -> Result<(Vec<Key>, u64), CommandError> {
     let (mut keys, mut after) = (Vec::new(), place_of(cursor));
     loop {
-        let page = call.db.keys(call.db.listed(), after, limit).await?;
+        let page = call.db.keys(after, limit).await?;
         keys.extend(page.keys);
         let Some(next) = page.next else { return Ok((keys, 0)) };
         // The next call begins with all keys whose tokens begin with these bits.
@@ -107,7 +107,7 @@ pub(super) async fn keys(call: Call) -> Result<Reply, CommandError> {
     let (mut found, mut share, mut bytes) = (Vec::new(), replies.nothing(), 0);
     let mut after = Position::default();
     loop {
-        let page = call.db.keys(call.db.listed(), after, KEYS_MAX as usize).await?;
+        let page = call.db.keys(after, KEYS_MAX as usize).await?;
         for key in page.keys.iter().filter(|key| matches(&pattern, key.name())) {
             bytes += key.name().len() + REPLY_BYTES;
             found.push(Reply::Bulk(key.name().clone()));
@@ -126,7 +126,7 @@ pub(super) async fn randomkey(call: Call) -> Result<Reply, CommandError> {
     for start in [Position::of_token_bits(place), Position::default()] {
         let mut after = Some(start);
         while let Some(from) = after {
-            let page = call.db.keys(call.db.listed(), from, 1).await?;
+            let page = call.db.keys(from, 1).await?;
             if let Some(key) = page.keys.first() {
                 return Ok(Reply::Bulk(key.name().clone()));
             }
@@ -138,13 +138,8 @@ pub(super) async fn randomkey(call: Call) -> Result<Reply, CommandError> {
 
 /// DBSIZE.
 pub(super) async fn dbsize(call: Call) -> Result<Reply, CommandError> {
-    let sizes = call
-        .db
-        .api
-        .backend()
-        .bucket_sizes(call.db.listed(), TIMEOUT)
-        .await
-        .map_err(|not_done| CommandError::of(not_done, false))?;
+    let sizes =
+        call.db.api.backend().bucket_sizes(TIMEOUT).await.map_err(|not_done| CommandError::of(not_done, false))?;
     let keys = sizes.get(&call.db.bucket).map_or(0, |size| size.keys);
     Ok(Reply::Integer(i64::try_from(keys).unwrap_or(i64::MAX)))
 }
@@ -160,7 +155,7 @@ pub(super) async fn flushdb(call: Call) -> Result<Reply, CommandError> {
 pub(super) async fn flushall(call: Call) -> Result<Reply, CommandError> {
     check_flush(&call)?;
     let backend = call.db.api.backend();
-    let sizes = backend.bucket_sizes(None, TIMEOUT).await.map_err(|not_done| CommandError::of(not_done, true))?;
+    let sizes = backend.bucket_sizes(TIMEOUT).await.map_err(|not_done| CommandError::of(not_done, true))?;
     let mut buckets: Vec<Bytes> = sizes.into_keys().filter(|bucket| is_redis_bucket(bucket)).collect();
     // A key that was written a moment ago may not be counted yet.
     for bucket in [REDIS_BUCKET.into(), call.db.bucket.clone()] {
