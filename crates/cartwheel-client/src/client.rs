@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 
+use crate::Tls;
 use crate::attempt::{Attempt, Watcher};
 use crate::call::{Call, KeyName, context_and_acks};
 use crate::http::{self, Http};
@@ -99,7 +100,7 @@ impl Client {
     /// No connection is made until the first request.
     ///
     /// # Errors
-    /// [`Error::Endpoint`] if there is no endpoint, or one is not of the form `http://host:port` or `host:port`.
+    /// [`Error::Endpoint`] if there is no endpoint, or one is not of the form `http://host:port`, `https://host:port` or `host:port`.
     pub fn new<E: AsRef<str>>(endpoints: impl IntoIterator<Item = E>) -> Result<Self, Error> {
         let endpoints: Arc<[Arc<str>]> = endpoints
             .into_iter()
@@ -109,7 +110,7 @@ impl Client {
             return Err(BadEndpoint::None.into());
         }
         Ok(Self {
-            http: Http::new(),
+            http: Http::new(&Tls::default(), endpoints[0].starts_with("https://")),
             endpoints: Arc::new(RwLock::new(endpoints)),
             budget: Arc::new(Budget::of_retries()),
             preferred: Arc::default(),
@@ -117,6 +118,16 @@ impl Client {
             watcher: Watcher::default(),
             timeout: None,
         })
+    }
+
+    /// Reaches all nodes over TLS, also at endpoints that were given without it. Their certificates must name the hosts of their addresses.
+    ///
+    /// The connections made so far are not used any more.
+    #[must_use]
+    pub fn with_tls(self, tls: &Tls) -> Self {
+        let endpoints: Arc<[Arc<str>]> =
+            self.endpoints().iter().map(|endpoint| http::over_tls(endpoint).into()).collect();
+        Self { http: Http::new(tls, true), endpoints: Arc::new(RwLock::new(endpoints)), ..self }
     }
 
     /// Sends requests on keys to the endpoints given, as all other requests, instead of to the homes of their keys. Nor are gets hedged.

@@ -28,7 +28,7 @@ impl Client {
     /// [`Error::Unavailable`] if no node could answer.
     pub async fn learn_members(&self) -> Result<(), Error> {
         let members = self.cluster().await?.members;
-        let found = members.iter().filter_map(|status| http::parse_endpoint(&status.member.http).ok());
+        let found = members.iter().filter_map(|status| self.http.endpoint(&status.member.http));
         self.add_endpoints(found);
         Ok(())
     }

@@ -1,3 +1,5 @@
+use crate::TlsError;
+
 /// An endpoint that a client cannot use.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BadEndpoint {
@@ -60,6 +62,9 @@ pub enum Error {
     /// The client was made with an endpoint that it cannot use.
     #[error(transparent)]
     Endpoint(#[from] BadEndpoint),
+    /// A certificate or a key cannot be used.
+    #[error("cannot use TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The cluster refused the request. Sending it again does not help.
     #[error("{message} ({code})")]
     Refused {

@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, StatusCode, header::HeaderMap};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 
-use crate::{BadEndpoint, Cause, Error, Outcome};
+use crate::{BadEndpoint, Cause, Error, Outcome, Tls};
 
 /// The path of the ring.
 pub(crate) const RING_PATH: &str = "/v1/cluster/ring";
@@ -21,7 +22,11 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) const GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug)]
-pub(crate) struct Http(HyperClient<HttpConnector, Full<Bytes>>);
+pub(crate) struct Http {
+    client: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// Whether the addresses of members are those of TLS.
+    is_tls: bool,
+}
 
 /// A response with its complete body.
 #[derive(Debug)]
@@ -46,12 +51,23 @@ struct ErrorForm {
 }
 
 impl Http {
-    pub(crate) fn new() -> Self {
+    /// A pool of connections. With `tls`, members are reached over it; without it, no certificate is trusted.
+    pub(crate) fn new(tls: &Tls, is_tls: bool) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_WITHIN));
+        connector.enforce_http(false);
+        let https =
+            HttpsConnectorBuilder::new().with_tls_config((*tls.client_config()).clone()).https_or_http().enable_http1();
+        let connector = https.wrap_connector(connector);
         let client = HyperClient::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Self(client)
+        Self { client, is_tls }
+    }
+
+    /// The endpoint of a member with this address.
+    pub(crate) fn endpoint(&self, address: &str) -> Option<String> {
+        let endpoint = parse_endpoint(address).ok()?;
+        Some(if self.is_tls { over_tls(&endpoint) } else { endpoint })
     }
 
     /// Sends a request and waits up to `within` for the response.
@@ -73,7 +89,7 @@ impl Http {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response, (Outcome, String)> {
-        let received = self.0.request(request).await.map_err(|error| {
+        let received = self.client.request(request).await.map_err(|error| {
             let outcome = if error.is_connect() { Outcome::NoConnection } else { Outcome::Broken };
             (outcome, with_sources(&error))
         })?;
@@ -123,7 +139,8 @@ impl Response {
     }
 }
 
-/// Parses the address of a node and returns it as `http://host:port`, without a slash at the end. `host:port` alone means the same.
+/// Parses the address of a node and returns it as `http://host:port`, without a slash at the end. `host:port` alone means the same. An address with
+/// `https` keeps that.
 ///
 /// ```
 /// assert_eq!(cartwheel_client::parse_endpoint("127.0.0.1:8081/")?, "http://127.0.0.1:8081");
@@ -131,7 +148,7 @@ impl Response {
 /// ```
 ///
 /// # Errors
-/// If `text` is not such an address, or names another scheme than `http` or a path.
+/// If `text` is not such an address, or names another scheme than `http` and `https`, or a path.
 pub fn parse_endpoint(text: &str) -> Result<String, BadEndpoint> {
     let bad = || BadEndpoint::Form(text.to_owned());
     let is_bare = !text.contains("://");
@@ -142,9 +159,14 @@ pub fn parse_endpoint(text: &str) -> Result<String, BadEndpoint> {
         return Err(bad());
     }
     match (uri.scheme_str(), uri.authority(), uri.path_and_query().map(|path| path.as_str())) {
-        (Some("http"), Some(authority), None | Some("/")) => Ok(format!("http://{authority}")),
+        (Some(scheme @ ("http" | "https")), Some(authority), None | Some("/")) => Ok(format!("{scheme}://{authority}")),
         _ => Err(bad()),
     }
+}
+
+/// The same endpoint over TLS.
+pub(crate) fn over_tls(endpoint: &str) -> String {
+    endpoint.strip_prefix("http://").map_or_else(|| endpoint.to_owned(), |authority| format!("https://{authority}"))
 }
 
 /// The path of a key in the HTTP API, percent-encoded, for callers that make requests of their own.
@@ -234,9 +256,10 @@ mod tests {
         assert_eq!(parse_endpoint("http://127.0.0.1:8081/").unwrap(), "http://127.0.0.1:8081");
         assert_eq!(parse_endpoint("http://node.example").unwrap(), "http://node.example");
         assert_eq!(parse_endpoint("node.example:8080").unwrap(), "http://node.example:8080");
+        assert_eq!(parse_endpoint("https://node.example:8443/").unwrap(), "https://node.example:8443");
         assert_eq!(parse_endpoint("[::1]:8080/").unwrap(), "http://[::1]:8080");
         for bad in
-            ["", "https://127.0.0.1:8081", "http://127.0.0.1:8081/v1", "http:///x", "http://a b", "a:b", "node", "/x"]
+            ["", "ftp://127.0.0.1:8081", "http://127.0.0.1:8081/v1", "http:///x", "http://a b", "a:b", "node", "/x"]
         {
             assert!(parse_endpoint(bad).is_err(), "{bad}");
         }

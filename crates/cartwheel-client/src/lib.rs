@@ -36,6 +36,7 @@
 //! | `route`, `router`, `health` | where keys are ([`HomeTable`]), and which nodes a request goes to |
 //! | `call`, `retry`, `hedge` | a request and its attempts, when one is repeated, and when two run side by side |
 //! | `attempt`, `http` | one attempt at one node, and how it goes through HTTP |
+//! | `tls` | the authorities that a client trusts: [`Tls`] |
 //! | `error` | [`Error`] and its [`Cause`] |
 
 mod attempt;
@@ -59,6 +60,7 @@ mod router;
 mod siblings;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use attempt::{Attempt, Outcome};
 pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets, Placement};
@@ -79,3 +81,4 @@ pub use members::{
 pub use options::{Consistency, Options};
 pub use route::HomeTable;
 pub use siblings::{Siblings, Value};
+pub use tls::{Tls, TlsError};

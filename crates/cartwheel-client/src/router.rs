@@ -242,12 +242,12 @@ impl Schedule {
 async fn fetch(http: &Http, endpoint: &str) -> Option<KnownRing> {
     let request = Request::get(format!("{endpoint}{}", http::RING_PATH)).body(Full::default()).ok()?;
     let (_, response) = http.attempt(request, RING_WITHIN).await;
-    KnownRing::new(&serde_json::from_slice(&response.ok()?.body).ok()?)
+    KnownRing::new(&serde_json::from_slice(&response.ok()?.body).ok()?, http)
 }
 
 impl KnownRing {
-    fn new(ring: &Ring) -> Option<Self> {
-        let endpoint = |member: &crate::Member| http::parse_endpoint(&member.http).ok().map(Arc::from);
+    fn new(ring: &Ring, http: &Http) -> Option<Self> {
+        let endpoint = |member: &crate::Member| http.endpoint(&member.http).map(Arc::from);
         let endpoints = ring.members.iter().map(endpoint).collect();
         Some(Self { version: ring.version.clone(), table: HomeTable::new(ring).ok()?, endpoints })
     }
@@ -262,7 +262,8 @@ mod tests {
     /// A ring of one partition whose homes are these of the members `a`, `b`, ...
     fn ring(homes: &[usize], members: usize) -> KnownRing {
         let members: Vec<String> = ('a'..='z').take(members).map(|name| format!("{name}:1")).collect();
-        KnownRing::new(&crate::tests::ring(vec![homes.to_vec()], &members)).unwrap()
+        KnownRing::new(&crate::tests::ring(vec![homes.to_vec()], &members), &Http::new(&crate::Tls::default(), false))
+            .unwrap()
     }
 
     /// The order of targets, one letter each, and whether a read may be hedged.

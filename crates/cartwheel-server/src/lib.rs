@@ -22,6 +22,7 @@ mod resp;
 pub mod serve;
 mod shard;
 mod tcp;
+pub mod tls;
 
 pub use os::clock::TEST_CLOCK_OFFSET_FILE;
 

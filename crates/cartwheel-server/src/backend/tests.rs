@@ -74,6 +74,7 @@ pub(crate) fn backend_of(machine: impl Machine) -> (Backend, watch::Sender<Readi
         opens: false,
         peer_addr: member.peer_addr.clone(),
         http_addr: member.http_addr.clone(),
+        tls: crate::tls::PeerSide::default(),
     };
     let board = Board::default();
     let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());

@@ -25,9 +25,11 @@ pub use given::BadValue;
 pub use interval::{Interval, Latency};
 pub use log::{LogFormat, LogLevel};
 pub use new_node::NewNode;
-pub use settings::{Durability, Settings, Tuning};
+pub use settings::{Durability, Settings, TlsSettings, Tuning};
 pub use share::Share;
 pub use size::Size;
+
+use crate::tls::{ClientTls, PeerTls, TlsFiles};
 
 /// The default memory for blocks that were read from disk.
 const CACHE_DEFAULT: Size = Size(128 << 20);
@@ -56,8 +58,10 @@ pub struct Config {
     pub peer_listen: Option<ListenAddr>,
     /// Where to listen for administrators only, if anywhere.
     pub admin_listen: Option<ListenAddr>,
-    /// Whether to listen where other machines can connect, though there is neither TLS nor authentication.
+    /// Whether to listen where other machines can connect, though there are no users with passwords.
     pub insecure: bool,
+    /// The node's certificate and key, and what they are for; none without TLS.
+    pub tls: Option<TlsFiles>,
     /// When a write is acknowledged, for buckets that leave this to the node.
     pub durability: Durability,
     /// Memory for blocks that were read from disk, in bytes.
@@ -84,6 +88,15 @@ pub enum ConfigError {
     /// No data directory is given.
     #[error("no data directory is given; give it with --dir, CARTWHEEL_DIR, or dir in the configuration file")]
     NoDir,
+    /// There is a certificate without a key, or the other way round.
+    #[error("TLS needs both tls_cert and tls_key; give both, or neither")]
+    HalfTls,
+    /// Who uses TLS is set, and there is no certificate.
+    #[error("{0} needs a certificate; give tls_cert and tls_key")]
+    NoCertificate(&'static str),
+    /// Certificates of others are to be checked, and there is no authority.
+    #[error("{0} needs the certificate of the authority that signs the others' certificates; give tls_ca")]
+    NoAuthority(&'static str),
     /// A variable has an invalid value.
     #[error("the environment variable {0}")]
     Environment(BadValue),
@@ -108,6 +121,7 @@ impl Config {
             peer_listen: settings.peer_listen,
             admin_listen: settings.admin_listen,
             insecure: settings.insecure.unwrap_or(false),
+            tls: tls_files(settings.tls)?,
             durability: tuning.durability.unwrap_or_default(),
             cache_bytes: tuning.cache_size.unwrap_or(CACHE_DEFAULT).0,
             disk_reserve_bytes: tuning.disk_reserve.unwrap_or(DISK_RESERVE_DEFAULT).0,
@@ -118,6 +132,36 @@ impl Config {
             log_format: tuning.log_format.unwrap_or_default(),
             new: settings.new,
         })
+    }
+}
+
+/// The files of TLS, if there are any.
+fn tls_files(tls: TlsSettings) -> Result<Option<TlsFiles>, ConfigError> {
+    let TlsSettings { tls_cert, tls_key, tls_ca, tls_clients, tls_peers } = tls;
+    match (tls_cert, tls_key) {
+        (Some(cert), Some(key)) => {
+            let by_default = if tls_ca.is_some() { PeerTls::Require } else { PeerTls::Off };
+            let (clients, peers) = (tls_clients.unwrap_or_default(), tls_peers.unwrap_or(by_default));
+            if peers != PeerTls::Off && tls_ca.is_none() {
+                return Err(ConfigError::NoAuthority("tls_peers"));
+            }
+            if clients == ClientTls::Certificate && tls_ca.is_none() {
+                return Err(ConfigError::NoAuthority("tls_clients"));
+            }
+            Ok(Some(TlsFiles { cert, key, ca: tls_ca, clients, peers }))
+        }
+        (None, None) => {
+            let needless = [
+                (tls_ca.is_some(), "tls_ca"),
+                (tls_clients.is_some_and(|mode| mode != ClientTls::Off), "tls_clients"),
+                (tls_peers.is_some_and(|mode| mode != PeerTls::Off), "tls_peers"),
+            ];
+            match needless.into_iter().find(|(is_set, _)| *is_set) {
+                Some((_, name)) => Err(ConfigError::NoCertificate(name)),
+                None => Ok(None),
+            }
+        }
+        _ => Err(ConfigError::HalfTls),
     }
 }
 

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::given::Given;
 use super::{Interval, Latency, ListenAddr, LogFormat, LogLevel, NewNode, Share, Size, new_node};
+use crate::tls::{ClientTls, PeerTls};
 
 /// The settings that one source gives; those that it does not give are none.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
@@ -33,19 +34,59 @@ pub struct Settings {
     pub admin_listen: Option<ListenAddr>,
     /// Allow listening where other machines can connect [default: false]
     ///
-    /// There is neither TLS nor authentication: any program that can connect can read and change everything. Without this flag the node
+    /// There are no users with passwords: any program that is served can read and change everything. Without this flag the node
     /// listens on loopback addresses only.
     #[arg(
         long, value_name = "BOOL", help_heading = "Listening",
         num_args = 0..=1, require_equals = true, default_missing_value = "true"
     )]
     pub insecure: Option<bool>,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsSettings,
     /// How a node without a data directory gets one.
     #[command(flatten)]
     pub new: NewNode,
     /// Settings that do not change the node's identity.
     #[command(flatten)]
     pub tuning: Tuning,
+}
+
+/// Where the node's certificate is, and what it is for.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+pub struct TlsSettings {
+    /// The node's certificate in PEM, followed by those between it and the authority [default: none]
+    ///
+    /// It names the node, and the hosts at which clients find it. Changed files are used for new connections within seconds.
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of that certificate in PEM [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_key: Option<PathBuf>,
+    /// The certificates of the authority of the cluster's nodes, in PEM [default: none: no TLS between nodes]
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub tls_ca: Option<PathBuf>,
+    /// Whether clients use TLS, over HTTP and the Redis protocol [default: require, with a certificate]
+    #[arg(long, value_enum, help_heading = "TLS")]
+    pub tls_clients: Option<ClientTls>,
+    /// Whether nodes use TLS with each other [default: require, with a certificate and an authority]
+    ///
+    /// To change a running cluster over, restart its nodes one after the other: all with `accept`, then all with `prefer`, then all with
+    /// `require`.
+    #[arg(long, value_enum, help_heading = "TLS")]
+    pub tls_peers: Option<PeerTls>,
+}
+
+impl TlsSettings {
+    fn or(self, others: Self) -> Self {
+        Self {
+            tls_cert: self.tls_cert.or(others.tls_cert),
+            tls_key: self.tls_key.or(others.tls_key),
+            tls_ca: self.tls_ca.or(others.tls_ca),
+            tls_clients: self.tls_clients.or(others.tls_clients),
+            tls_peers: self.tls_peers.or(others.tls_peers),
+        }
+    }
 }
 
 /// Settings that the nodes of a cluster on one machine can share.
@@ -103,13 +144,18 @@ impl From<Durability> for cartwheel_core::cluster::membership::Durability {
 }
 
 /// The settings' names, as in the configuration file.
-pub(super) const NAMES: [&str; 24] = [
+pub(super) const NAMES: [&str; 29] = [
     "dir",
     "http_listen",
     "resp_listen",
     "peer_listen",
     "admin_listen",
     "insecure",
+    "tls_cert",
+    "tls_key",
+    "tls_ca",
+    "tls_clients",
+    "tls_peers",
     "name",
     "seed",
     "join",
@@ -141,6 +187,11 @@ impl Settings {
             "peer_listen" => self.peer_listen = Some(given.parsed()?),
             "admin_listen" => self.admin_listen = Some(given.parsed()?),
             "insecure" => self.insecure = Some(given.switch()?),
+            "tls_cert" => self.tls.tls_cert = Some(given.path()?),
+            "tls_key" => self.tls.tls_key = Some(given.path()?),
+            "tls_ca" => self.tls.tls_ca = Some(given.path()?),
+            "tls_clients" => self.tls.tls_clients = Some(given.choice()?),
+            "tls_peers" => self.tls.tls_peers = Some(given.choice()?),
             "durability" => tuning.durability = Some(given.choice()?),
             "cache_size" => tuning.cache_size = Some(given.size()?),
             "disk_reserve" => tuning.disk_reserve = Some(given.size()?),
@@ -165,6 +216,11 @@ impl Settings {
             "peer_listen" => self.peer_listen.as_ref().map(ToString::to_string),
             "admin_listen" => self.admin_listen.as_ref().map(ToString::to_string),
             "insecure" => self.insecure.map(|is| is.to_string()),
+            "tls_cert" => self.tls.tls_cert.as_ref().map(|path| path.display().to_string()),
+            "tls_key" => self.tls.tls_key.as_ref().map(|path| path.display().to_string()),
+            "tls_ca" => self.tls.tls_ca.as_ref().map(|path| path.display().to_string()),
+            "tls_clients" => self.tls.tls_clients.and_then(value_name),
+            "tls_peers" => self.tls.tls_peers.and_then(value_name),
             "durability" => tuning.durability.and_then(value_name),
             "cache_size" => tuning.cache_size.map(|size| size.to_string()),
             "disk_reserve" => tuning.disk_reserve.map(|size| size.to_string()),
@@ -186,6 +242,7 @@ impl Settings {
             peer_listen: self.peer_listen.or(others.peer_listen),
             admin_listen: self.admin_listen.or(others.admin_listen),
             insecure: self.insecure.or(others.insecure),
+            tls: self.tls.or(others.tls),
             new: self.new.or(others.new),
             tuning: self.tuning.or(others.tuning),
         }

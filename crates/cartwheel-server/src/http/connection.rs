@@ -280,6 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Writes what has gathered, and then `piece`.
     async fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         let Self { stream, out, within, .. } = self;
+        let too_slow = |_| io::Error::new(io::ErrorKind::TimedOut, "the client does not read the response");
         for mut bytes in [&out[..], piece] {
             while !bytes.is_empty() {
                 // A timer is needed only if the client does not read.
@@ -288,8 +289,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     Some(written) => written?,
                     None => {
                         let write = stream.write(bytes);
-                        let too_slow =
-                            |_| io::Error::new(io::ErrorKind::TimedOut, "the client does not read the response");
                         tokio::time::timeout(within.write, write).await.map_err(too_slow)??
                     }
                 };
@@ -298,6 +297,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 bytes = &bytes[written..];
             }
+        }
+        // TLS may have kept a part.
+        match poll_once(|cx| Pin::new(&mut *stream).poll_flush(cx)).await {
+            Some(flushed) => flushed?,
+            None => tokio::time::timeout(within.write, stream.flush()).await.map_err(too_slow)??,
         }
         out.clear();
         Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use hyper::service::Service;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::debug;
@@ -16,6 +16,12 @@ use super::connection::{Connection, Within};
 use crate::metrics::HttpMetrics;
 use crate::tcp::clients::ClientListener;
 use crate::tcp::connections::{ConnectionLimit, OpenConnection, Serves};
+use crate::tls::{ClientSide, NetStream};
+
+/// What a client without TLS is told where it is required.
+const PLAIN_REFUSAL: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 131\r\nconnection: close\r\n\r\n\
+    {\"error\":\"bad_request\",\"message\":\"this node talks to clients over TLS only: use https://, and --tls-ca with the cartwheel command\"}";
 
 /// Limits on what clients may cost.
 #[derive(Clone, Copy, Debug)]
@@ -45,25 +51,30 @@ pub(crate) async fn serve<S>(
     calls: S,
     listener: TcpListener,
     limit: Arc<ConnectionLimit>,
-    threads: Vec<Handle>,
+    (tls, threads): (ClientSide, Vec<Handle>),
     metrics: HttpMetrics,
     stop: watch::Receiver<bool>,
 ) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    serve_within(Limits::default(), limit, calls, listener, threads, metrics, stop).await;
+    serve_within(Limits::default(), limit, calls, listener, (tls, threads), metrics, stop).await;
 }
 
 /// Serves `calls` on the administrators' own address, where requests on keys are refused, on the calling runtime.
-pub async fn serve_administrators<S>(calls: S, listener: TcpListener, metrics: HttpMetrics, stop: watch::Receiver<bool>)
-where
+pub async fn serve_administrators<S>(
+    calls: S,
+    listener: TcpListener,
+    tls: ClientSide,
+    metrics: HttpMetrics,
+    stop: watch::Receiver<bool>,
+) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
     let limits = Limits { serves: Serves::Administrators, ..Limits::default() };
     let limit = ConnectionLimit::new(ADMINISTRATORS_MAX);
-    serve_within(limits, limit, calls, listener, vec![Handle::current()], metrics, stop).await;
+    serve_within(limits, limit, calls, listener, (tls, vec![Handle::current()]), metrics, stop).await;
 }
 
 async fn serve_within<S>(
@@ -71,7 +82,7 @@ async fn serve_within<S>(
     limit: Arc<ConnectionLimit>,
     calls: S,
     listener: TcpListener,
-    threads: Vec<Handle>,
+    (tls, threads): (ClientSide, Vec<Handle>),
     metrics: HttpMetrics,
     stop: watch::Receiver<bool>,
 ) where
@@ -79,8 +90,9 @@ async fn serve_within<S>(
     S::Future: Send,
 {
     let (accepted, open, serves) = (metrics.accepted, metrics.connections, limits.serves);
-    let clients = ClientListener { listener, clients: "HTTP clients", limit, serves, accepted, open, threads };
-    let serve_one = move |stream: TcpStream, guard: OpenConnection| async move {
+    let (clients, plain_refusal) = ("HTTP clients", PLAIN_REFUSAL);
+    let clients = ClientListener { listener, clients, limit, serves, accepted, open, tls, plain_refusal, threads };
+    let serve_one = move |stream: NetStream, guard: OpenConnection| async move {
         tokio::select! {
             ended = Connection::new(stream, limits.within, guard.clone()).serve(&calls) => {
                 ended.unwrap_or_else(|error| debug!(%error, "HTTP connection broke"));

@@ -44,7 +44,15 @@ where
     let (stop, stopped) = watch::channel(false);
     let threads = vec![Handle::current()];
     let limit = ConnectionLimit::new(connections_max);
-    tokio::spawn(serve_within(limits, limit, calls, listener, threads, metrics.clone(), stopped));
+    tokio::spawn(serve_within(
+        limits,
+        limit,
+        calls,
+        listener,
+        (ClientSide::default(), threads),
+        metrics.clone(),
+        stopped,
+    ));
     Serving { addr, metrics, _stop: stop }
 }
 

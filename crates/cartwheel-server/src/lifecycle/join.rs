@@ -19,6 +19,7 @@ use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch};
 use crate::lifecycle::bootstrap::{self, BootstrapError, Site};
 use crate::os::random::{self, NoRandomness};
 use crate::peers::{Invitation, JoinError, called, request_to_join};
+use crate::tls::PeerSide;
 
 /// The file that keeps the incarnation of a node that waits to join.
 const WAITING_FILE: &str = "waiting";
@@ -224,7 +225,7 @@ pub fn plan(config: &Config) -> Result<Plan, NewNodeError> {
 ///
 /// # Errors
 /// If it is refused, or the directory cannot be written.
-pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
+pub async fn prepare(config: &Config, tls: &PeerSide) -> Result<(), NewNodeError> {
     let dir = &config.dir;
     match plan(config)? {
         Plan::Serve | Plan::Nothing => {}
@@ -245,7 +246,7 @@ pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
                 );
             }
             let member = site.member(name, waiting_incarnation(dir)?);
-            let invitation = wait(seeds, &member, *joins, cluster_name).await?;
+            let invitation = wait(seeds, &member, *joins, cluster_name, tls).await?;
             make_data_dir(dir, &member, *shards, &invitation)?;
             info!(node = name, dir = %dir.display(), "joined the cluster");
         }
@@ -341,11 +342,12 @@ async fn wait(
     member: &Member,
     joins_at_once: bool,
     cluster_name: &str,
+    tls: &PeerSide,
 ) -> Result<Invitation, NewNodeError> {
     let mut known = BTreeSet::new();
     for round in 0_u32.. {
         let addrs: BTreeSet<String> = seeds.union(&known).cloned().collect();
-        match request_to_join(&addrs, member, joins_at_once, cluster_name).await {
+        match request_to_join(&addrs, member, joins_at_once, cluster_name, tls).await {
             Ok(invitation) => {
                 let view = invitation.history.view().ok_or(NewNodeError::NoCluster)?;
                 if is_in(&view, member)? {
@@ -451,7 +453,7 @@ mod tests {
     }
 
     async fn refused(dir: &Path, new: NewNode) -> NewNodeError {
-        prepare(&config(dir, new)).await.unwrap_err()
+        prepare(&config(dir, new), &PeerSide::default()).await.unwrap_err()
     }
 
     #[tokio::test]
@@ -461,7 +463,7 @@ mod tests {
         let new =
             NewNode { zone: Some("east".to_owned()), peer_address: Some("a.example:1".parse().unwrap()), ..named("a") };
         let config = Config { http_listen: Some("127.0.0.1:9".parse().unwrap()), ..config(&dir, new) };
-        prepare(&config).await.unwrap();
+        prepare(&config, &PeerSide::default()).await.unwrap();
         let identity = data_dir::read_identity(&dir).unwrap();
         assert_eq!((identity.name.as_str(), identity.shards.get(), identity.boot), ("a", 2, 0));
         let view = bootstrap::view_of(&identity, &dir).unwrap();
@@ -469,15 +471,18 @@ mod tests {
         let found = (member.zone.as_str(), member.host.as_str(), member.peer_addr.as_str(), member.http_addr.as_str());
         assert_eq!(found, ("east", "", "a.example:1", "127.0.0.1:9"));
         // Once the directory exists, none of this happens again. Settings of another node are refused.
-        prepare(&Config { new: NewNode { join: Some(true), ..named("a") }, ..config.clone() }).await.unwrap();
-        let other = prepare(&Config { new: named("b"), ..config.clone() }).await.unwrap_err();
+        prepare(&Config { new: NewNode { join: Some(true), ..named("a") }, ..config.clone() }, &PeerSide::default())
+            .await
+            .unwrap();
+        let other = prepare(&Config { new: named("b"), ..config.clone() }, &PeerSide::default()).await.unwrap_err();
         assert!(matches!(other, NewNodeError::OtherName { .. }), "{other}");
         assert_eq!(view.cluster_name, "shop");
         let stray = NewNode { cluster_name: Some("depot".to_owned()), ..named("a") };
-        let stray = prepare(&Config { new: stray, ..config.clone() }).await.unwrap_err().to_string();
+        let stray =
+            prepare(&Config { new: stray, ..config.clone() }, &PeerSide::default()).await.unwrap_err().to_string();
         assert!(stray.contains("belongs to the cluster shop, not to depot"), "{stray}");
         let more = NewNode { shards: NonZeroU32::new(3), ..named("a") };
-        let more = prepare(&Config { new: more, ..config }).await.unwrap_err();
+        let more = prepare(&Config { new: more, ..config }, &PeerSide::default()).await.unwrap_err();
         assert!(matches!(more, NewNodeError::OtherShards { .. }), "{more}");
         assert_eq!(data_dir::read_identity(&dir).unwrap().incarnation, identity.incarnation);
     }
@@ -509,7 +514,7 @@ mod tests {
                 if peers { Config { peer_listen: addr, ..config } } else { Config { http_listen: addr, ..config } }
             };
             for peers in [true, false] {
-                let refused = prepare(&listen(peers)).await.unwrap_err();
+                let refused = prepare(&listen(peers), &PeerSide::default()).await.unwrap_err();
                 assert!(matches!(refused, NewNodeError::NoAddress { .. }), "{refused}");
             }
         }
@@ -525,8 +530,9 @@ mod tests {
         let dir = root.path().join("a");
         let seed = Some(vec!["127.0.0.1:1".parse().unwrap()]);
         let config = config(&dir, NewNode { seed, ..named("a") });
+        let no_tls = PeerSide::default();
         tokio::select! {
-            prepared = prepare(&config) => panic!("it should wait: {prepared:?}"),
+            prepared = prepare(&config, &no_tls) => panic!("it should wait: {prepared:?}"),
             () = tokio::time::sleep(Duration::from_millis(200)) => {}
         }
         assert!(!dir.join(data_dir::IDENTITY_FILE).exists() && dir.join(WAITING_FILE).exists());
@@ -536,7 +542,7 @@ mod tests {
     async fn a_new_file_system_is_accepted() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("lost+found")).unwrap();
-        prepare(&config(root.path(), named("a"))).await.unwrap();
+        prepare(&config(root.path(), named("a")), &PeerSide::default()).await.unwrap();
         assert_eq!(data_dir::read_identity(root.path()).unwrap().name, "a");
     }
 

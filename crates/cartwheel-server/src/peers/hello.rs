@@ -17,13 +17,13 @@ use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::wire::{Protocol, Spoken};
 use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
-use tokio::net::TcpStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::Invitation;
 use super::known_peers::{KnownPeers, Retired};
 use crate::data_dir::ClusterSecret;
 use crate::data_dir::lineage::{Begun, Behind, Lineage, Mark};
+use crate::tls::{NetStream, PeerSide};
 
 const MAGIC: &[u8; 9] = b"cartwheel";
 /// The longest hello: an unidentified sender gets no more memory.
@@ -54,6 +54,8 @@ pub struct LocalNode {
     pub peer_addr: String,
     /// Its address for HTTP clients.
     pub http_addr: String,
+    /// How it uses TLS with peers.
+    pub tls: PeerSide,
 }
 
 /// Why two nodes do not talk.
@@ -134,6 +136,12 @@ pub enum HelloError {
     #[error("{name} only asked which node listens here")]
     IdentityQuery {
         /// Its name.
+        name: String,
+    },
+    /// Its certificate is another node's.
+    #[error("its certificate does not name {name}; give that node one that does: cartwheel cert node {name}")]
+    Certificate {
+        /// The name that it gave.
         name: String,
     },
     /// It refused for another reason.
@@ -268,7 +276,7 @@ struct ReceivedHello {
 
 /// Introduces `local`, or one of its shards, on a connection that it dialled to `to`.
 pub(super) async fn call(
-    stream: &mut TcpStream,
+    stream: &mut NetStream,
     local: &LocalNode,
     shard: Option<u32>,
     to: NodeId,
@@ -278,7 +286,7 @@ pub(super) async fn call(
     let ours = known_peers.spoken();
     let shard = shard.map_or(0, |shard| shard.saturating_add(1));
     frames.send(framed(&PbHello { shard, ..greeting(local, ours, to, None) }, ours)).await?;
-    let received = next(&mut frames, ours).await?;
+    let received = next_certified(&mut frames, ours).await?;
     let response = &received.hello;
     let is_called = NodeId::new(response.from) == to && response.cluster.as_ref() == local.cluster.0.to_be_bytes();
     match response.retired {
@@ -313,32 +321,38 @@ pub struct Found {
 }
 
 /// Asks which node is at the other end of a connection.
-pub(super) async fn query_identity(stream: &mut TcpStream, local: &LocalNode) -> Result<Found, HelloError> {
+pub(super) async fn query_identity(stream: &mut NetStream, local: &LocalNode) -> Result<Found, HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
     let ours = Spoken::BY_THIS_BUILD;
     frames.send(encode(local, ours, UNKNOWN, None)).await?;
-    let received = next(&mut frames, ours).await?;
+    let received = next_certified(&mut frames, ours).await?;
     let Remote { node, incarnation, peer_addr, http_addr, .. } = check(&received, local)?;
     Ok(Found { node, incarnation, peer_addr, http_addr })
 }
 
 /// Receives the hello of a node that dialled `local`, and sends the response.
 pub(super) async fn accept(
-    stream: &mut TcpStream,
+    stream: &mut NetStream,
     local: &LocalNode,
     known_peers: &KnownPeers,
 ) -> Result<(Remote, Protocol), HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
     let ours = known_peers.spoken();
     let first = next(&mut frames, ours).await;
+    let certified = first.as_ref().map_or(Ok(()), |received| certified(&frames, received));
     if let Ok(received) = &first
+        && certified.is_ok()
         && !received.hello.joins.is_empty()
         && agree(received, ours).is_ok()
     {
         return Err(welcome(&mut frames, local, &received.hello, known_peers).await?);
     }
     let checked = match first {
-        Ok(received) => meet(&received, local, ours, known_peers).await.map_err(|error| (error, received.hello.from)),
+        Ok(received) => match certified {
+            Ok(()) => meet(&received, local, ours, known_peers).await,
+            Err(error) => Err(error),
+        }
+        .map_err(|error| (error, received.hello.from)),
         Err(error @ HelloError::Version { .. }) => Err((error, 0)),
         Err(error) => return Err(error),
     };
@@ -397,7 +411,7 @@ async fn meet(
 
 /// Tells a joining node what it needs to know, and notes that it waits.
 async fn welcome(
-    frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>,
+    frames: &mut Framed<&mut NetStream, LengthDelimitedCodec>,
     local: &LocalNode,
     hello: &PbHello,
     known_peers: &KnownPeers,
@@ -432,7 +446,7 @@ async fn welcome(
 
 /// Asks the node at the other end of a connection to let `joiner` join.
 pub(super) async fn request_to_join(
-    stream: &mut TcpStream,
+    stream: &mut NetStream,
     joiner: &Member,
     joins_at_once: bool,
     cluster_name: &str,
@@ -450,11 +464,12 @@ pub(super) async fn request_to_join(
         opens: false,
         peer_addr: joiner.peer_addr.clone(),
         http_addr: joiner.http_addr.clone(),
+        tls: PeerSide::default(),
     };
     let ours = Spoken::BY_THIS_BUILD;
     let hello = PbHello { joins: change.encode(), joins_at_once, ..greeting(&unknown, ours, NodeId::new(0), None) };
     frames.send(framed(&hello, ours)).await?;
-    let received = next(&mut frames, ours).await?;
+    let received = next_certified(&mut frames, ours).await?;
     agree(&received, ours)?;
     let response = received.hello;
     if !cluster_name.is_empty() && response.cluster_name != cluster_name {
@@ -514,7 +529,7 @@ fn begun_from_pb(begun: &PbBegun) -> Begun {
 }
 
 async fn next(
-    frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>,
+    frames: &mut Framed<&mut NetStream, LengthDelimitedCodec>,
     ours: Spoken,
 ) -> Result<ReceivedHello, HelloError> {
     let frame = match tokio::time::timeout(HELLO_WITHIN, frames.next()).await {
@@ -525,6 +540,25 @@ async fn next(
         Ok(Some(frame)) => frame?,
     };
     decode(frame.freeze(), ours)
+}
+
+/// The next hello, of a node that its certificate names.
+async fn next_certified(
+    frames: &mut Framed<&mut NetStream, LengthDelimitedCodec>,
+    ours: Spoken,
+) -> Result<ReceivedHello, HelloError> {
+    let received = next(frames, ours).await?;
+    certified(frames, &received)?;
+    Ok(received)
+}
+
+/// Checks that the certificate of the other side, if there is TLS, names the node of its hello.
+fn certified(
+    frames: &Framed<&mut NetStream, LengthDelimitedCodec>,
+    received: &ReceivedHello,
+) -> Result<(), HelloError> {
+    let name = &received.hello.name;
+    if frames.get_ref().certifies(name) { Ok(()) } else { Err(HelloError::Certificate { name: text(name) }) }
 }
 
 fn decode(mut frame: Bytes, ours: Spoken) -> Result<ReceivedHello, HelloError> {
@@ -585,6 +619,8 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
+    use tokio::net::TcpStream;
+
     use super::*;
 
     fn local(name: String, cluster: u128, incarnation: u64, boot: u32) -> LocalNode {
@@ -592,7 +628,8 @@ mod tests {
             (NodeId::of_name(&name), Lineage::default(), format!("{name}:1"), format!("{name}:2"));
         let (cluster, incarnation) = (ClusterId(cluster), Incarnation(incarnation));
         let cluster_name = String::new();
-        LocalNode { cluster, cluster_name, node, name, incarnation, boot, lineage, opens: false, peer_addr, http_addr }
+        let (opens, tls) = (false, PeerSide::default());
+        LocalNode { cluster, cluster_name, node, name, incarnation, boot, lineage, opens, peer_addr, http_addr, tls }
     }
 
     /// The outcome at both ends when a build that speaks `theirs` dials this one, and when it is dialled.
@@ -602,8 +639,8 @@ mod tests {
         let mut ends = Vec::new();
         for calls in [true, false] {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let mut far = listener.accept().await.unwrap().0;
+            let mut near = NetStream::Plain(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+            let mut far = NetStream::Plain(listener.accept().await.unwrap().0);
             let mut frames = Framed::new(&mut far, crate::peers::codec(HELLO_BYTES_MAX));
             frames.send(hello.clone()).await.unwrap();
             let ended = match calls {
@@ -625,8 +662,8 @@ mod tests {
         let stranger = local("c".to_owned(), 9, 1, 1);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         for (caller, is_member) in [(&a, true), (&stranger, false)] {
-            let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let mut far = listener.accept().await.unwrap().0;
+            let mut near = NetStream::Plain(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+            let mut far = NetStream::Plain(listener.accept().await.unwrap().0);
             let known_peers = KnownPeers::default();
             let (found_there, accepted) =
                 tokio::join!(query_identity(&mut near, caller), accept(&mut far, &b, &known_peers));

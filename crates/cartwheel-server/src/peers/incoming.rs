@@ -19,6 +19,7 @@ use super::{Board, FRAME_BYTES_MAX, HelloError, Inbound, KnownPeers, LocalNode, 
 use crate::log::RateLimit;
 use crate::tcp::acceptor::Acceptor;
 use crate::tcp::keepalive;
+use crate::tls::DetachedStream;
 
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -64,22 +65,27 @@ pub(super) async fn listen(
 
 /// A connection after both hellos.
 struct Met {
-    stream: std::net::TcpStream,
+    stream: DetachedStream,
     remote: Remote,
     protocol: Protocol,
 }
 
 /// Exchanges hellos. None if nothing follows.
 async fn meet(
-    mut stream: TcpStream,
+    tcp: TcpStream,
     local: &LocalNode,
     board: &Board,
     known_peers: &KnownPeers,
     refusals: &RateLimit,
 ) -> Option<Met> {
-    let _ = keepalive::watch(&stream);
-    let addr = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
-    let (remote, protocol) = match hello::accept(&mut stream, local, known_peers).await {
+    let _ = keepalive::watch(&tcp);
+    let addr = tcp.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
+    let met = async {
+        let mut stream = local.tls.accept(tcp).await?;
+        let (remote, protocol) = hello::accept(&mut stream, local, known_peers).await?;
+        Ok((stream, remote, protocol))
+    };
+    let (stream, remote, protocol) = match met.await {
         Ok(met) => met,
         Err(HelloError::IdentityQuery { name }) => {
             debug!(peer = name, addr, "a peer asked for this node's identity");
@@ -99,7 +105,7 @@ async fn meet(
     }
     known_peers.record_address(&remote);
     // It may be another thread's from now on.
-    let stream = stream.into_std().ok()?;
+    let stream = stream.detach().ok()?;
     Some(Met { stream, remote, protocol })
 }
 
@@ -114,9 +120,9 @@ struct Receiving {
 }
 
 impl Receiving {
-    async fn receive(self, stream: std::net::TcpStream) {
+    async fn receive(self, stream: DetachedStream) {
         let Self { remote, protocol, inbound, board, known_peers, refusals } = self;
-        let Ok(stream) = TcpStream::from_std(stream) else { return };
+        let Ok(stream) = stream.attach() else { return };
         let connected = known_peers.connected(&remote);
         let stats = board.get(remote.node);
         stats.iter().for_each(|stats| stats.called.send_modify(|count| *count += 1));

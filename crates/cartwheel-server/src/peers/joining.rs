@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, lookup_host};
 
 use super::hello::{self, HelloError};
 use crate::data_dir::ClusterSecret;
+use crate::tls::PeerSide;
 
 /// How long one node may take to respond.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -76,6 +77,7 @@ pub async fn request_to_join(
     joiner: &Member,
     at_once: bool,
     cluster_name: &str,
+    tls: &PeerSide,
 ) -> Result<Invitation, Vec<JoinError>> {
     let (mut invited, mut errors): (Option<(SocketAddr, Invitation)>, _) = (None, Vec::new());
     let resolved = seeds.iter().map(|seed| async move { (seed, lookup_host(seed).await) });
@@ -89,7 +91,8 @@ pub async fn request_to_join(
     // All at once: a silent node must not keep the others from learning that this one still waits.
     let attempts = addrs.into_iter().map(|addr| async move {
         let attempt = async {
-            let mut stream = TcpStream::connect(addr).await.map_err(HelloError::Unreachable)?;
+            let tcp = TcpStream::connect(addr).await.map_err(HelloError::Unreachable)?;
+            let mut stream = tls.dial(tcp).await?;
             hello::request_to_join(&mut stream, joiner, at_once, cluster_name).await
         };
         (addr, tokio::time::timeout(RESPONSE_TIMEOUT, attempt).await.unwrap_or(Err(HelloError::Silent)))

@@ -11,9 +11,8 @@ use cartwheel_core::message::{Envelope, Message, RequestId, Requester};
 use cartwheel_core::wire::{Frame, Protocol};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::codec::FramedWrite;
@@ -25,6 +24,7 @@ use crate::data_dir::lineage::Mark;
 use crate::log::RateLimit;
 use crate::os::random;
 use crate::tcp::keepalive;
+use crate::tls::NetStream;
 
 /// How many batches of frames, and how many bytes in them, may wait for a peer. A single frame may always wait.
 const BATCHES_MAX: usize = 1_024;
@@ -369,7 +369,7 @@ impl Dialler {
         }
     }
 
-    async fn dial(&self) -> Result<(TcpStream, Remote, Protocol), HelloError> {
+    async fn dial(&self) -> Result<(NetStream, Remote, Protocol), HelloError> {
         dial(&self.caller, &self.peer, &self.known_peers).await
     }
 
@@ -396,21 +396,21 @@ impl Dialler {
     }
 
     /// Writes until the connection breaks, and returns the cause.
-    async fn serve(&mut self, stream: TcpStream, protocol: Protocol) -> std::io::Error {
+    async fn serve(&mut self, stream: NetStream, protocol: Protocol) -> std::io::Error {
         // Messages that waited for the previous connection are stale by now.
         while let Ok(batch) = self.batches.try_recv() {
             self.taken(&batch);
         }
         self.agreed.store(protocol.0, Ordering::Release);
         self.connected.send_replace(true);
-        let (read, write) = stream.into_split();
+        let (read, write) = tokio::io::split(stream);
         tokio::select! {
             error = closed(read) => error,
             error = self.write(write, protocol) => error,
         }
     }
 
-    async fn write(&mut self, mut stream: OwnedWriteHalf, protocol: Protocol) -> std::io::Error {
+    async fn write(&mut self, mut stream: WriteHalf<NetStream>, protocol: Protocol) -> std::io::Error {
         let (mut gathered, mut marks_sent, mut out) = (Vec::new(), BTreeMap::new(), BytesMut::new());
         loop {
             if self.batches.recv_many(&mut gathered, BATCHES_MAX).await == 0 {
@@ -440,6 +440,7 @@ impl Dialler {
                     }
                 }
                 stream.write_all(&out).await?;
+                stream.flush().await?;
                 out.clear();
                 Ok(())
             };
@@ -505,8 +506,8 @@ impl Carrier {
     }
 
     /// Sends queued frames until there have been none for a while.
-    async fn serve(&mut self, stream: TcpStream, protocol: Protocol, first: Large) -> std::io::Result<()> {
-        let (read, write) = stream.into_split();
+    async fn serve(&mut self, stream: NetStream, protocol: Protocol, first: Large) -> std::io::Result<()> {
+        let (read, write) = tokio::io::split(stream);
         let mut frames = FramedWrite::new(write, codec(FRAME_BYTES_MAX));
         let write = async {
             let (mut next, mut marks_sent) = (Some(first), BTreeMap::new());
@@ -552,25 +553,25 @@ async fn dial(
     caller: &Caller,
     peer: &Peer,
     known_peers: &KnownPeers,
-) -> Result<(TcpStream, Remote, Protocol), HelloError> {
-    let mut stream = connect(&peer.addr, DIAL_WITHIN).await?;
+) -> Result<(NetStream, Remote, Protocol), HelloError> {
+    let mut stream = connect(&caller.local, &peer.addr, DIAL_WITHIN).await?;
     let (remote, protocol) = hello::call(&mut stream, &caller.local, caller.shard, peer.node, known_peers).await?;
     Ok((stream, remote, protocol))
 }
 
 /// See [`super::identify`].
 pub(super) async fn identify(local: &LocalNode, addr: &str) -> Result<Found, HelloError> {
-    let mut stream = connect(addr, REACHED_WITHIN).await?;
+    let mut stream = connect(local, addr, REACHED_WITHIN).await?;
     hello::query_identity(&mut stream, local).await
 }
 
-async fn connect(addr: &str, within: Duration) -> Result<TcpStream, HelloError> {
+async fn connect(local: &LocalNode, addr: &str, within: Duration) -> Result<NetStream, HelloError> {
     let dialled = tokio::time::timeout(within, first_to_connect(addr)).await;
     let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
     let stream = dialled.map_err(HelloError::Unreachable)?;
     stream.set_nodelay(true)?;
     keepalive::watch(&stream)?;
-    Ok(stream)
+    Ok(local.tls.dial(stream).await?)
 }
 
 /// Requests a connection again and again, until one is made or refused.
@@ -600,7 +601,7 @@ pub(super) async fn cut_healed(
             return std::io::Error::other("this node does not talk to it any more");
         }
         let begun = tokio::time::Instant::now();
-        let reached = connect(&peer.addr, DIAL_WITHIN).await;
+        let reached = connect(local, &peer.addr, DIAL_WITHIN).await;
         // The first request was lost.
         was_cut |= reached.is_err() || begun.elapsed() >= DIAL_EVERY;
         let Ok(mut stream) = reached else {
@@ -623,7 +624,7 @@ pub(super) async fn cut_healed(
 /// See [`super::introduce`]. A peer that does not answer in time counts as having no objection.
 pub(super) async fn introduce(local: &LocalNode, peer: &Peer, known_peers: &KnownPeers) -> Result<(), Unwelcome> {
     let exchange = async {
-        let mut stream = connect(&peer.addr, REACHED_WITHIN).await?;
+        let mut stream = connect(local, &peer.addr, REACHED_WITHIN).await?;
         hello::call(&mut stream, local, None, peer.node, known_peers).await
     };
     match tokio::time::timeout(INTRODUCED_WITHIN, exchange).await {
@@ -645,7 +646,7 @@ pub(super) fn read_mark_frame(frame: &[u8]) -> Option<(u32, Mark)> {
 }
 
 /// Waits for the end of a connection on which the peer sends nothing more.
-async fn closed(mut read: OwnedReadHalf) -> std::io::Error {
+async fn closed(mut read: ReadHalf<NetStream>) -> std::io::Error {
     let mut byte = [0; 1];
     match read.read(&mut byte).await {
         Ok(0) => std::io::Error::other("the peer closed it"),

@@ -20,13 +20,15 @@ use crate::control_queue;
 use crate::data_dir::lineage::Lineage;
 use crate::os::clock::Clock;
 use crate::shard::{self, Machine, Shards};
+use crate::tls::{NetStream, PeerSide};
 
 fn local(name: &str, cluster: u128) -> LocalNode {
     let node = NodeId::of_name(name);
     let (name, incarnation, lineage) = (name.to_owned(), Incarnation(1), Lineage::default());
     let (peer_addr, http_addr) = (String::new(), String::new());
     let (cluster, cluster_name) = (ClusterId(cluster), String::new());
-    LocalNode { cluster, cluster_name, node, name, incarnation, boot: 1, lineage, opens: false, peer_addr, http_addr }
+    let (opens, tls) = (false, PeerSide::default());
+    LocalNode { cluster, cluster_name, node, name, incarnation, boot: 1, lineage, opens, peer_addr, http_addr, tls }
 }
 
 fn message(from: &LocalNode, operation: u64) -> Envelope {
@@ -158,8 +160,8 @@ async fn only_nodes_of_one_cluster_talk() {
 async fn refusals_state_the_reason() {
     async fn handshake(caller: LocalNode, to: &str, callee: LocalNode) -> (String, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut far_end, _) = listener.accept().await.unwrap();
+        let mut calling = NetStream::Plain(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let mut far_end = NetStream::Plain(listener.accept().await.unwrap().0);
         let (to, none_known) = (NodeId::of_name(to), KnownPeers::default());
         let (called, accepted) = tokio::join!(
             hello::call(&mut calling, &caller, None, to, &none_known),
@@ -192,7 +194,7 @@ async fn other_programs_are_refused() {
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut far_end, _) = listener.accept().await.unwrap();
+        let mut far_end = NetStream::Plain(listener.accept().await.unwrap().0);
         calling.write_all(bytes).await.unwrap();
         let error = hello::accept(&mut far_end, &local("b", 1), &KnownPeers::default()).await.unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");

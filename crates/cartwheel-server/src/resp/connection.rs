@@ -300,22 +300,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
     /// Writes what has gathered.
     async fn flush(&mut self) -> io::Result<()> {
         let Self { stream, output, .. } = self;
+        let too_slow = |_| io::Error::new(io::ErrorKind::TimedOut, "the client does not read its replies");
         while let Some(front) = output.front() {
             // A timer is needed only if the client does not read.
             let at_once = poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_write(cx, front))).await;
             let written = match at_once {
                 Poll::Ready(written) => written?,
-                Poll::Pending => {
-                    let too_slow = |_| io::Error::new(io::ErrorKind::TimedOut, "the client does not read its replies");
-                    tokio::time::timeout(WRITE_WITHIN, stream.write(front)).await.map_err(too_slow)??
-                }
+                Poll::Pending => tokio::time::timeout(WRITE_WITHIN, stream.write(front)).await.map_err(too_slow)??,
             };
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             output.advance(written);
         }
-        Ok(())
+        // TLS may have kept a part.
+        match poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_flush(cx))).await {
+            Poll::Ready(flushed) => flushed,
+            Poll::Pending => tokio::time::timeout(WRITE_WITHIN, stream.flush()).await.map_err(too_slow)?,
+        }
     }
 
     /// Closes the sending side, and discards what the client still sends: a client that is cut off while it sends may never read the reply.

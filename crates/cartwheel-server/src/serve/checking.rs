@@ -11,6 +11,9 @@ use crate::lifecycle::join::{self, Plan};
 /// # Errors
 /// The error with which the node would end.
 pub async fn check(config: &Config) -> Result<String, ServeError> {
+    if let Some(tls) = &config.tls {
+        tls.check()?;
+    }
     let plan = join::plan(config)?;
     let dir = config.dir.display();
     let would = match &plan {

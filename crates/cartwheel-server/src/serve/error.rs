@@ -8,10 +8,14 @@ use crate::lifecycle::bootstrap::BootstrapError;
 use crate::lifecycle::join::NewNodeError;
 use crate::os::random::NoRandomness;
 use crate::shard::PartitionStatesError;
+use crate::tls::TlsError;
 
 /// Why a node could not be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Its data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -86,8 +90,8 @@ pub enum ServeError {
     },
     /// Other machines could connect, without authentication.
     #[error(
-        "refused to listen on {addr} for {what}: any program that can connect could read and change everything, as this version has neither TLS \
-        nor authentication; listen on loopback (--{flag} 127.0.0.1:PORT), or pass --insecure if every program that can reach the \
+        "refused to listen on {addr} for {what}: any program that can connect could read and change everything, as this version has no users; \
+        listen on loopback (--{flag} 127.0.0.1:PORT), or pass --insecure if every program that can reach the \
         address may do so"
     )]
     Exposed {

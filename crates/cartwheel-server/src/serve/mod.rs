@@ -52,6 +52,7 @@ use crate::shard::reserve::{self, Reserve, ReserveOptions};
 use crate::shard::unsynced::{OsBoot, loss_floor};
 use crate::shard::{self, Running, ShardMetrics, Shards};
 use crate::tcp::connections::ConnectionLimit;
+use crate::tls::{PeerSide, TlsFiles};
 use api_shutdown::ApiShutdown;
 pub use checking::check;
 pub use error::ServeError;
@@ -74,8 +75,9 @@ pub fn serve<'a>(
 
 async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> Result<(), ServeError> {
     clock::follow_test_offset().map_err(|source| ServeError::System { what: "follow the test's clock", source })?;
+    let (client_tls, peer_tls) = config.tls.clone().map(TlsFiles::open).transpose()?.unwrap_or_default();
     tokio::select! {
-        prepared = join::prepare(config) => prepared?,
+        prepared = join::prepare(config, &peer_tls) => prepared?,
         why = &mut stopped => {
             info!(reason = why, "stopping");
             return Ok(());
@@ -104,7 +106,7 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
     let next_boot = data_dir.next_boot(random::number()?, marks)?;
     let new_actors = ActorsSince { boot: next_boot.boot, drawn: next_boot.drawn };
     let lineage = data_dir.identity().lineage.with(next_boot.clone());
-    let opening = LocalNode { lineage, opens: true, ..local_node(&data_dir, &view, &member) };
+    let opening = LocalNode { lineage, opens: true, ..local_node(&data_dir, &view, &member, &peer_tls) };
     let peers_to_query =
         other_members(&view, member.id).into_iter().chain([opening::own_peer(&member)]).collect::<Vec<_>>();
     match opening::introduce(&opening, &peers_to_query, &known_peers).await {
@@ -133,7 +135,7 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
         SavedEpoch::default()
     })?;
     let identity = data_dir.identity();
-    let local = local_node(&data_dir, &view, &member);
+    let local = local_node(&data_dir, &view, &member, &peer_tls);
     let control = Control::new(control_config(&local, saved_epoch, identity.shards.get())?, history)
         .ok_or_else(|| BootstrapError::NoCluster(config.dir.clone()))?;
     let view = control.view().clone();
@@ -267,17 +269,19 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
     let front = Front::new(ApiState::new(backend.clone()), Handle::current());
     if let Some(listener) = admin_listener {
         info!(addr = shown(&listener), "serving administrators");
-        let (front, metrics, stop) = (front.clone(), http_metrics.clone(), http_stop.clone());
-        tokio::spawn(http::serve_administrators(front, listener, metrics, stop));
+        let (front, tls, metrics, stop) = (front.clone(), client_tls.clone(), http_metrics.clone(), http_stop.clone());
+        tokio::spawn(http::serve_administrators(front, listener, tls, metrics, stop));
     }
     let threads = shards.threads();
     // An idle connection of either API makes room for one of the other.
     let clients = ConnectionLimit::new(connections_max.clients);
     let resp_addr = resp_listener.as_ref().map_or_else(|| "none".to_owned(), shown);
     let resp_api = RespApi::new(backend, clients.connections_max());
-    let resp = resp_listener
-        .map(|listener| resp::serve(resp_api, listener, clients.clone(), threads.clone(), http_stop.clone()));
-    let http = http::serve(front, http_listener, clients, threads, http_metrics, http_stop);
+    let resp = resp_listener.map(|listener| {
+        let (tls, threads, stop) = (client_tls.clone(), threads.clone(), http_stop.clone());
+        resp::serve(resp_api, listener, clients.clone(), tls, threads, stop)
+    });
+    let http = http::serve(front, http_listener, clients, (client_tls, threads), http_metrics, http_stop);
     let serving = tokio::spawn(async {
         let _ = tokio::join!(http, OptionFuture::from(resp));
     });
@@ -321,11 +325,12 @@ fn unless_newer<T>(loaded: Result<T, DataDirError>, lost: impl FnOnce(DataDirErr
     }
 }
 
-fn local_node(data_dir: &DataDir, view: &View, member: &Member) -> LocalNode {
+fn local_node(data_dir: &DataDir, view: &View, member: &Member, tls: &PeerSide) -> LocalNode {
     let Identity { cluster, incarnation, boot, ref lineage, .. } = *data_dir.identity();
     let Member { id: node, name, peer_addr, http_addr, .. } = member.clone();
-    let (cluster_name, lineage) = (view.cluster_name.clone(), lineage.clone());
-    LocalNode { cluster, cluster_name, node, name, incarnation, boot, lineage, opens: false, peer_addr, http_addr }
+    let (cluster_name, lineage, tls) = (view.cluster_name.clone(), lineage.clone(), tls.clone());
+    let opens = false;
+    LocalNode { cluster, cluster_name, node, name, incarnation, boot, lineage, opens, peer_addr, http_addr, tls }
 }
 
 fn known_peers(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Result<KnownPeers, DataDirError> {

@@ -9,10 +9,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::acceptor::Acceptor;
 use super::connections::{ConnectionLimit, OpenConnection, Serves};
+use crate::tls::{ClientSide, NetStream};
 
 /// How long what is under way may take once the node stops.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
@@ -31,6 +32,10 @@ pub(crate) struct ClientListener {
     pub(crate) accepted: Counter,
     /// Counts open connections.
     pub(crate) open: Gauge,
+    /// How they use TLS.
+    pub(crate) tls: ClientSide,
+    /// What a client is sent that does not use TLS where it has to.
+    pub(crate) plain_refusal: &'static [u8],
     /// The threads on which connections are served, each on the one that has fewest.
     pub(crate) threads: Vec<Handle>,
 }
@@ -40,9 +45,9 @@ impl ClientListener {
     pub(crate) async fn serve<F: Future<Output = ()> + Send>(
         self,
         mut stop: watch::Receiver<bool>,
-        serve: impl FnOnce(TcpStream, OpenConnection) -> F + Clone + Send + 'static,
+        serve: impl FnOnce(NetStream, OpenConnection) -> F + Clone + Send + 'static,
     ) {
-        let Self { listener, clients, limit, serves, accepted, open, threads } = self;
+        let Self { listener, clients, limit, serves, accepted, open, tls, plain_refusal, threads } = self;
         let acceptor = Acceptor::new(listener, limit.connections_max(), clients);
         let threads: Vec<_> = threads.into_iter().map(|thread| (thread, Arc::new(()))).collect();
         // Each connection holds a sender until it has ended.
@@ -60,12 +65,20 @@ impl ClientListener {
             let least = threads.iter().min_by_key(|(_, connections)| Arc::strong_count(connections));
             let (Some((thread, connections)), Ok(stream)) = (least, stream.into_std()) else { continue };
             let held = (permit, counted, connections.clone(), unended.clone());
-            let serve = serve.clone();
+            let (serve, tls, mut until) = (serve.clone(), tls.clone(), stop.clone());
             thread.spawn(async move {
                 let _held = held;
                 // It is this thread's from now on.
                 let Ok(stream) = TcpStream::from_std(stream) else { return };
-                serve(stream, guard).await;
+                let accepted = tokio::select! {
+                    biased;
+                    accepted = tls.accept(stream, plain_refusal) => accepted,
+                    _ = until.wait_for(|stop| *stop) => return,
+                };
+                match accepted {
+                    Ok(stream) => serve(stream, guard).await,
+                    Err(error) => debug!(clients, %error, "refused a connection"),
+                }
             });
         }
         drop((acceptor, unended));

@@ -1,6 +1,8 @@
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cartwheel_client::{Client, Error};
+use cartwheel_client::{Client, Error, Tls, TlsError};
 use clap::Args;
 
 /// The endpoints to try if none are given: the first three nodes of `cartwheel dev`, then the default port of `cartwheel serve`.
@@ -28,6 +30,33 @@ pub struct Endpoints {
         hide_default_value = true
     )]
     node: Vec<String>,
+    /// Reach the nodes over TLS: trust certificates that the authority in this PEM file has signed.
+    #[arg(long, value_name = "FILE", env = "CARTWHEEL_TLS_CA", value_parser = pem)]
+    tls_ca: Option<Pem>,
+    /// Show the nodes this certificate, in PEM.
+    #[arg(long, value_name = "FILE", env = "CARTWHEEL_TLS_CERT", value_parser = pem, requires = "tls_key")]
+    tls_cert: Option<Pem>,
+    /// The private key of that certificate, in PEM.
+    #[arg(long, value_name = "FILE", env = "CARTWHEEL_TLS_KEY", value_parser = pem, requires = "tls_cert")]
+    tls_key: Option<Pem>,
+}
+
+/// What a PEM file holds; nothing if no file is named, as by an empty environment variable.
+#[derive(Clone)]
+pub struct Pem(Option<Arc<[u8]>>);
+
+impl fmt::Debug for Pem {
+    /// It may be a private key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pem(..)")
+    }
+}
+
+fn pem(path: &str) -> Result<Pem, String> {
+    if path.is_empty() {
+        return Ok(Pem(None));
+    }
+    std::fs::read(path).map(|bytes| Pem(Some(bytes.into()))).map_err(|error| format!("cannot read the file: {error}"))
 }
 
 impl Endpoints {
@@ -49,7 +78,37 @@ impl Endpoints {
     /// # Errors
     /// If an address is invalid.
     pub fn client(&self) -> Result<Client, Error> {
-        Ok(Client::new(self.addresses())?.without_routing())
+        self.client_of(self.addresses())
+    }
+
+    /// The same for other addresses of nodes of the cluster.
+    ///
+    /// # Errors
+    /// If an address is invalid, or a certificate cannot be used.
+    pub fn client_of<A: AsRef<str>>(&self, addresses: impl IntoIterator<Item = A>) -> Result<Client, Error> {
+        let addresses: Vec<A> = addresses.into_iter().collect();
+        let tls = self.tls()?;
+        if tls.is_none() && addresses.iter().any(|address| address.as_ref().starts_with("https://")) {
+            return Err(TlsError::NoAuthority.into());
+        }
+        let client = Client::new(addresses)?.without_routing();
+        Ok(match tls {
+            Some(tls) => client.with_tls(&tls),
+            None => client,
+        })
+    }
+
+    /// How the nodes are reached over TLS, if they are.
+    ///
+    /// # Errors
+    /// If a certificate cannot be used.
+    pub fn tls(&self) -> Result<Option<Tls>, Error> {
+        let Some(Pem(Some(authority))) = &self.tls_ca else { return Ok(None) };
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(Pem(Some(cert))), Some(Pem(Some(key)))) => Tls::with_certificate(authority, cert, key)?,
+            _ => Tls::of_authority(authority)?,
+        };
+        Ok(Some(tls))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bucket;
+mod cert;
 mod cluster;
 mod config;
 mod dev;
@@ -23,6 +24,7 @@ use crate::commands::verify::VerifyArgs;
 use crate::terminal::exit::HELP;
 
 pub use bucket::{BucketCommand, BucketDeleteArgs, ChangeArgs, Durability};
+pub use cert::{CaArgs, CertCommand, CertDir, ClientCertArgs, NodeCertArgs};
 pub use cluster::{ApplyArgs, ClusterCommand, LocateArgs, RequestArgs};
 pub use config::{ConfigCommand, SettingsArgs};
 pub use dev::DevArgs;
@@ -108,6 +110,11 @@ pub enum Command {
     /// Show the cluster or change its members.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Make certificates for TLS.
+    ///
+    /// An organization with a certificate authority of its own does not need this.
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Compute placement and membership costs.
     ///
     /// The commands need no running cluster.

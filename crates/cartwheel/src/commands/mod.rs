@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod buckets;
+pub mod cert;
 pub mod cluster;
 pub mod config;
 pub mod dev;

@@ -50,7 +50,7 @@ pub trait ToExit: Display {
 impl ToExit for ClientError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Endpoint(_) => Exit::Usage,
+            Self::Endpoint(_) | Self::Tls(_) => Exit::Usage,
             Self::Unavailable { cause: Cause::Unreachable, .. } | Self::UnexpectedResponse(_) => Exit::Unreachable,
             Self::Unavailable { cause: Cause::TimedOut | Cause::TooFewReplicas, .. } => Exit::NoQuorum,
             Self::Unavailable { cause: Cause::Overloaded | Cause::DiskFull, .. } | Self::Refused { .. } => {

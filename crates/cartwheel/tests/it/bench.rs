@@ -188,7 +188,8 @@ fn errors_are_counted_by_kind() {
 fn runs_that_cannot_be_measured_are_refused_with_the_reason() {
     for (args, why) in [
         (&["--node", "http://127.0.0.1:9"][..], "cannot reach a node at http://127.0.0.1:9"),
-        (&["--node", "https://127.0.0.1:9"], "is not an endpoint"),
+        (&["--node", "ftp://127.0.0.1:9"], "is not an endpoint"),
+        (&["--node", "https://127.0.0.1:9"], "--tls-ca"),
         (&["--bucket", ""], "the bucket name is 0 bytes long"),
         (&["--reads", "2"], "expected a share"),
         (&["--keys", "0"], "0 is not in 1.."),

@@ -31,5 +31,6 @@ mod shell;
 mod simulate;
 mod stays_up;
 mod structure;
+mod tls;
 mod upgrade;
 mod verify;

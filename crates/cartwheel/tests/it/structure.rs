@@ -27,9 +27,10 @@ const CORE: [&str; 18] = [
 ];
 
 /// The rooms of the server, from the lowest up.
-const SERVER: [&str; 17] = [
+const SERVER: [&str; 18] = [
     "os",
     "percent",
+    "tls",
     "config",
     "log",
     "tcp",

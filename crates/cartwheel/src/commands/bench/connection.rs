@@ -10,13 +10,15 @@ use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+
+use super::dial::{Dial, Io};
 
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     /// The address as `host:port`.
     pub(super) authority: String,
     pub(super) host: HeaderValue,
+    pub(super) dial: Dial,
 }
 
 /// A response with its complete body.
@@ -60,10 +62,12 @@ pub(super) struct Connection {
     open: Vec<Option<Open>>,
 }
 
+type Driver = http1::Connection<TokioIo<Box<dyn Io>>, Full<Bytes>>;
+
 struct Open {
     sender: http1::SendRequest<Full<Bytes>>,
     /// The future that drives the connection's I/O. The task that waits for the response polls it, so a response wakes a single task.
-    driver: Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
+    driver: Pin<Box<Driver>>,
 }
 
 impl Connection {
@@ -96,7 +100,7 @@ impl Connection {
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response, TransportError> {
         let open = match &mut self.open[self.at] {
             Some(open) => open,
-            none => none.insert(connect(&self.endpoints[self.at].authority).await.ok_or(TransportError::Connect)?),
+            none => none.insert(connect(&self.endpoints[self.at]).await.ok_or(TransportError::Connect)?),
         };
         let response = async {
             let (parts, body) =
@@ -114,9 +118,8 @@ impl Connection {
     }
 }
 
-async fn connect(authority: &str) -> Option<Open> {
-    let stream = TcpStream::connect(authority).await.ok()?;
-    stream.set_nodelay(true).ok()?;
+async fn connect(endpoint: &Endpoint) -> Option<Open> {
+    let stream = endpoint.dial.connect(&endpoint.authority).await?;
     let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     Some(Open { sender, driver: Box::pin(driver) })
 }

@@ -8,6 +8,7 @@ mod args;
 mod compare;
 mod connection;
 mod cpu;
+mod dial;
 mod fill;
 mod job;
 mod keys;
@@ -36,7 +37,6 @@ use crate::terminal::exit::{Exit, ToExit};
 use crate::terminal::output::{self, formatted};
 use crate::terminal::signals;
 pub use args::{BenchArgs, BenchCommand, BenchProtocol, Writes};
-use connection::Endpoint;
 use job::{Job, JobSettings};
 use link::{Link, LinkPlan};
 use local::LocalError;
@@ -195,12 +195,14 @@ pub async fn run(args: &BenchArgs) -> Result<ExitCode, BenchError> {
 async fn link_plan(args: &BenchArgs, settings: &JobSettings, targets: &Targets) -> Result<LinkPlan, BenchError> {
     Ok(match args.protocol {
         BenchProtocol::Http if args.ring_aware => {
-            let (home_table, members) = servers::ring(&client(&targets.endpoints)?).await?;
+            let (home_table, members) = servers::ring(&targets.client_of_nodes()?, &targets.dial()).await?;
             LinkPlan::http(settings, members, Some(home_table))
         }
         BenchProtocol::Http => LinkPlan::http(settings, targets.endpoints.clone(), None),
-        BenchProtocol::Resp => LinkPlan::resp(settings, targets.resp_addresses().await?, args.database().unwrap_or(0)),
-        BenchProtocol::Client => LinkPlan::client(settings, client(&targets.endpoints)?),
+        BenchProtocol::Resp => {
+            LinkPlan::resp(settings, targets.resp_addresses().await?, targets.dial(), args.database().unwrap_or(0))
+        }
+        BenchProtocol::Client => LinkPlan::client(settings, targets.client_of_nodes()?),
     })
 }
 
@@ -221,10 +223,6 @@ async fn check_args(args: &BenchArgs, settings: &JobSettings, client: &Client) -
         return Err(BenchError::Impossible(why));
     }
     Ok(())
-}
-
-fn client(endpoints: &[Endpoint]) -> Result<Client, BenchError> {
-    Ok(Client::new(endpoints.iter().map(|endpoint| &endpoint.authority))?)
 }
 
 async fn servers(args: &BenchArgs, targets: &Targets) -> Result<Servers, BenchError> {

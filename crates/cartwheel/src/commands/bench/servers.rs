@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::BenchError;
 use super::connection::{Connection, Endpoint};
 use super::cpu;
+use super::dial::Dial;
 use super::resp::{self, Reply};
 use super::wire::Wire;
 
@@ -62,9 +63,10 @@ impl Servers {
     /// The processes of the cluster's nodes on this machine, and the number of nodes of the cluster.
     pub(super) async fn find(endpoints: &[Endpoint]) -> (Self, usize) {
         let own = cpu::of(std::process::id()).map(|used| used.command).unwrap_or_default();
-        let mut members = Vec::new();
+        let (mut members, dial) =
+            (Vec::new(), endpoints.first().map(|endpoint| endpoint.dial.clone()).unwrap_or_default());
         for endpoint in endpoints {
-            if let Some(ring) = fetch::<Ring>(&endpoint.authority, "/v1/cluster/ring").await {
+            if let Some(ring) = fetch::<Ring>(&endpoint.authority, &endpoint.dial, "/v1/cluster/ring").await {
                 members = ring.members;
                 break;
             }
@@ -72,7 +74,7 @@ impl Servers {
         let count = members.len();
         let mut found = BTreeMap::new();
         for member in members.into_iter().filter(|member| is_here(&member.http)) {
-            let Some(Ready { pid }) = fetch(&member.http, "/readyz").await else { continue };
+            let Some(Ready { pid }) = fetch(&member.http, &dial, "/readyz").await else { continue };
             // A tunnel listens on this machine too, but the id then belongs to a process on another machine.
             if cpu::of(pid).is_some_and(|used| used.command == COMMAND || used.command == own) {
                 found.insert(pid, member.name);
@@ -125,18 +127,18 @@ impl Reading {
 ///
 /// # Errors
 /// If `authority` is invalid in an HTTP request.
-pub(super) fn endpoint(authority: &str) -> Result<Endpoint, BenchError> {
+pub(super) fn endpoint(authority: &str, dial: &Dial) -> Result<Endpoint, BenchError> {
     let host = authority.parse().map_err(|_| BenchError::Endpoint(authority.to_owned()))?;
-    Ok(Endpoint { authority: authority.to_owned(), host })
+    Ok(Endpoint { authority: authority.to_owned(), host, dial: dial.clone() })
 }
 
 /// Reads the ring. Returns the homes of all keys, and the endpoints of the members to which they refer.
 ///
 /// # Errors
 /// If the ring cannot be read or used.
-pub(super) async fn ring(client: &Client) -> Result<(Arc<HomeTable>, Arc<[Endpoint]>), BenchError> {
+pub(super) async fn ring(client: &Client, dial: &Dial) -> Result<(Arc<HomeTable>, Arc<[Endpoint]>), BenchError> {
     let ring = client.ring().await?;
-    let members = ring.members.iter().map(|member| endpoint(&member.http)).collect::<Result<_, _>>()?;
+    let members = ring.members.iter().map(|member| endpoint(&member.http, dial)).collect::<Result<_, _>>()?;
     Ok((Arc::new(HomeTable::new(&ring)?), members))
 }
 
@@ -161,8 +163,8 @@ async fn redis_pid(address: &str) -> Option<u32> {
     Wire::new(address.to_owned(), RESPONSE_WITHIN).call(&request, parse).await.ok()?
 }
 
-async fn fetch<T: DeserializeOwned>(authority: &str, path: &str) -> Option<T> {
-    let endpoints: Arc<[Endpoint]> = Arc::new([endpoint(authority).ok()?]);
+async fn fetch<T: DeserializeOwned>(authority: &str, dial: &Dial, path: &str) -> Option<T> {
+    let endpoints: Arc<[Endpoint]> = Arc::new([endpoint(authority, dial).ok()?]);
     let request = Request::get(path).body(Full::new(Bytes::new())).ok()?;
     let response = Connection::new(endpoints, 0, RESPONSE_WITHIN).call(request).await.ok()?;
     if response.status == StatusCode::OK { serde_json::from_slice(&response.body).ok() } else { None }

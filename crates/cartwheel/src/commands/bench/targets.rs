@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use cartwheel_client::{Client, parse_endpoint};
+use cartwheel_client::{Client, Tls, TlsError, parse_endpoint};
 
 use super::connection::Endpoint;
-use super::{BenchError, client, servers};
+use super::dial::Dial;
+use super::{BenchError, servers};
 use crate::cli::Endpoints;
 
 /// The scheme of the address of a server that speaks the Redis protocol.
@@ -18,6 +19,7 @@ pub(super) struct Targets {
     pub(super) endpoints: Arc<[Endpoint]>,
     /// The addresses, as `host:port`, of servers that were given as such and speak the Redis protocol.
     pub(super) redis: Vec<String>,
+    tls: Option<Tls>,
 }
 
 impl Targets {
@@ -26,21 +28,30 @@ impl Targets {
     /// # Errors
     /// If an address is invalid, or no server can be reached.
     pub(super) async fn find(given: &Endpoints) -> Result<Self, BenchError> {
+        let tls = given.tls()?;
+        let dial = Dial::new(tls.as_ref());
         let addresses = given.addresses();
         let (redis, nodes): (Vec<&str>, Vec<&str>) = addresses.iter().partition(|address| address.starts_with(REDIS));
         let redis = redis.into_iter().map(redis_address).collect::<Result<Vec<_>, _>>()?;
-        let endpoint = |node: &&str| servers::endpoint(parse_endpoint(node)?.trim_start_matches("http://"));
+        let endpoint = |node: &&str| {
+            let endpoint = parse_endpoint(node)?;
+            match endpoint.strip_prefix("https://") {
+                Some(_) if tls.is_none() => Err(cartwheel_client::Error::from(TlsError::NoAuthority).into()),
+                Some(authority) => servers::endpoint(authority, &dial),
+                None => servers::endpoint(endpoint.trim_start_matches("http://"), &dial),
+            }
+        };
         let endpoints: Vec<Endpoint> = nodes.iter().map(endpoint).collect::<Result<_, BenchError>>()?;
         for endpoint in &endpoints {
             if accepts(&endpoint.authority).await {
                 // The other default addresses need not be nodes, so only one that answers is used.
                 let endpoints = if given.is_default() { vec![endpoint.clone()] } else { endpoints };
-                return Ok(Self { endpoints: endpoints.into(), redis });
+                return Ok(Self { endpoints: endpoints.into(), redis, tls });
             }
         }
         for address in &redis {
             if accepts(address).await {
-                return Ok(Self { endpoints: endpoints.into(), redis });
+                return Ok(Self { endpoints: endpoints.into(), redis, tls });
             }
         }
         Err(BenchError::NoNode(addresses.join(", ")))
@@ -53,7 +64,7 @@ impl Targets {
     pub(super) async fn resp_addresses(&self) -> Result<Arc<[String]>, BenchError> {
         let mut addresses = self.redis.clone();
         for endpoint in &*self.endpoints {
-            let status = Client::new([&endpoint.authority])?.cluster().await?;
+            let status = self.client_to([&endpoint.authority])?.cluster().await?;
             let member = status.members.into_iter().find(|known| known.member.name == status.node);
             let address = member.map(|known| known.member.resp).filter(|address| !address.is_empty());
             addresses.push(address.ok_or_else(|| BenchError::NoResp(endpoint.authority.clone()))?);
@@ -63,7 +74,25 @@ impl Targets {
 
     /// A client of the nodes, if there are any.
     pub(super) fn client(&self) -> Result<Option<Client>, BenchError> {
-        if self.endpoints.is_empty() { Ok(None) } else { client(&self.endpoints).map(Some) }
+        if self.endpoints.is_empty() { Ok(None) } else { self.client_of_nodes().map(Some) }
+    }
+
+    /// A client of the nodes.
+    pub(super) fn client_of_nodes(&self) -> Result<Client, BenchError> {
+        self.client_to(self.endpoints.iter().map(|endpoint| &endpoint.authority))
+    }
+
+    fn client_to<'a>(&self, authorities: impl IntoIterator<Item = &'a String>) -> Result<Client, BenchError> {
+        let client = Client::new(authorities)?;
+        Ok(match &self.tls {
+            Some(tls) => client.with_tls(tls),
+            None => client,
+        })
+    }
+
+    /// How connections to the servers are made.
+    pub(super) fn dial(&self) -> Dial {
+        Dial::new(self.tls.as_ref())
     }
 }
 

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use super::connection::TransportError;
+use super::dial::{Dial, Io};
 
 /// The capacity of the receive buffer, enough for the responses to small requests.
 const BUFFER_BYTES: usize = 4_096;
@@ -25,18 +25,31 @@ pub(super) struct Wire {
     timeout: Duration,
     /// What a new connection sends first, and the reply that it must have.
     greeting: Option<(Vec<u8>, &'static [u8])>,
-    stream: Option<TcpStream>,
+    dial: Dial,
+    stream: Option<Box<dyn Io>>,
     received: Vec<u8>,
 }
 
 impl Wire {
     pub(super) fn new(address: String, timeout: Duration) -> Self {
-        Self { address, timeout, greeting: None, stream: None, received: Vec::with_capacity(BUFFER_BYTES) }
+        Self {
+            address,
+            timeout,
+            greeting: None,
+            dial: Dial::default(),
+            stream: None,
+            received: Vec::with_capacity(BUFFER_BYTES),
+        }
     }
 
     /// The same, with a request that each connection begins with, and its reply.
     pub(super) fn greeting(self, request: Vec<u8>, reply: &'static [u8]) -> Self {
         Self { greeting: Some((request, reply)), ..self }
+    }
+
+    /// The same over connections that are made like this.
+    pub(super) fn dialled_by(self, dial: &Dial) -> Self {
+        Self { dial: dial.clone(), ..self }
     }
 
     pub(super) fn address(&self) -> &str {
@@ -69,9 +82,12 @@ impl Wire {
     ) -> Result<T, TransportError> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
-            none => none.insert(connect(&self.address, self.greeting.as_ref()).await.ok_or(TransportError::Connect)?),
+            none => none.insert(
+                connect(&self.dial, &self.address, self.greeting.as_ref()).await.ok_or(TransportError::Connect)?,
+            ),
         };
         stream.write_all(request).await.map_err(|_| TransportError::Closed)?;
+        stream.flush().await.map_err(|_| TransportError::Closed)?;
         self.received.clear();
         loop {
             match stream.read_buf(&mut self.received).await {
@@ -88,11 +104,11 @@ impl Wire {
     }
 }
 
-async fn connect(address: &str, greeting: Option<&(Vec<u8>, &'static [u8])>) -> Option<TcpStream> {
-    let mut stream = TcpStream::connect(address).await.ok()?;
-    stream.set_nodelay(true).ok()?;
+async fn connect(dial: &Dial, address: &str, greeting: Option<&(Vec<u8>, &'static [u8])>) -> Option<Box<dyn Io>> {
+    let mut stream = dial.connect(address).await?;
     if let Some((request, expected)) = greeting {
         stream.write_all(request).await.ok()?;
+        stream.flush().await.ok()?;
         let mut reply = vec![0; expected.len()];
         stream.read_exact(&mut reply).await.ok()?;
         if reply != *expected {

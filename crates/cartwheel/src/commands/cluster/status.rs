@@ -11,7 +11,7 @@ use futures_util::future::{join, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use super::replicas;
-use crate::cli::RequestArgs;
+use crate::cli::{Endpoints, RequestArgs};
 use crate::terminal::error::CommandError;
 use crate::terminal::exit::Exit;
 use crate::terminal::output::{print, show};
@@ -30,13 +30,13 @@ const HEAD_START: Duration = Duration::from_millis(100);
 pub(super) async fn status(args: &RequestArgs) -> Result<ExitCode, CommandError> {
     let begun = Instant::now();
     let within = args.timeout.unwrap_or(NODE_WITHIN);
-    let (client, status) = first_response(&args.endpoints.addresses(), within).await?;
+    let (client, status) = first_response(&args.endpoints, within).await?;
     if args.format.is_for_programs() {
         show(args.format, &status, |_, _| String::new())?;
         return Ok(verdict(&status).into());
     }
     let left = args.timeout.unwrap_or(ALL_WITHIN).saturating_sub(begun.elapsed()).max(HEAD_START);
-    let requests = status.members.iter().map(|status| replicas_of(&status.member.http, left));
+    let requests = status.members.iter().map(|status| replicas_of(&args.endpoints, &status.member.http, left));
     let (ring, reports) = join(client.with_timeout(left).ring(), join_all(requests)).await;
     show(args.format, &status, |status, wide| status_text(status, ring.as_ref().ok(), wide))?;
     let silent = status.members.iter().zip(&reports).filter(|(_, report)| report.is_none());
@@ -47,9 +47,10 @@ pub(super) async fn status(args: &RequestArgs) -> Result<ExitCode, CommandError>
 }
 
 /// Returns the first response, and a client of the node that sent it.
-async fn first_response(nodes: &[&str], within: Duration) -> Result<(Client, ClusterStatus), CommandError> {
+async fn first_response(endpoints: &Endpoints, within: Duration) -> Result<(Client, ClusterStatus), CommandError> {
+    let nodes = endpoints.addresses();
     let query = |(rank, node): (usize, &&str)| {
-        let client = Client::new([*node]).map(|client| client.with_timeout(within));
+        let client = endpoints.client_of([*node]).map(|client| client.with_timeout(within));
         async move {
             tokio::time::sleep(HEAD_START * rank as u32).await;
             let client = client.map_err(|error| (rank, error))?;
@@ -70,8 +71,8 @@ async fn first_response(nodes: &[&str], within: Duration) -> Result<(Client, Clu
     Err(first.map_or(cartwheel_client::BadEndpoint::None.into(), |(_, error)| error).into())
 }
 
-async fn replicas_of(http: &str, within: Duration) -> Option<Replicas> {
-    Client::new([http]).ok()?.with_timeout(within).replicas().await.ok()
+async fn replicas_of(endpoints: &Endpoints, http: &str, within: Duration) -> Option<Replicas> {
+    endpoints.client_of([http]).ok()?.with_timeout(within).replicas().await.ok()
 }
 
 fn verdict(status: &ClusterStatus) -> Exit {

@@ -97,7 +97,7 @@ pub async fn run(args: &VerifyArgs) -> Result<ExitCode, VerifyError> {
     let begun = Instant::now();
     let ring = args.endpoints.client()?.ring().await?;
     let shared = Shared {
-        nodes: Nodes::of(&ring)?,
+        nodes: Nodes::of(&ring, &args.endpoints)?,
         list: usize::from(args.list),
         patience: Duration::from_secs(args.patience),
         keys: AtomicU64::new(0),

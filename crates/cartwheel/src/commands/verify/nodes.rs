@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use cartwheel_client::{Client, DigestPage, Ring};
 
 use super::VerifyError;
+use crate::cli::Endpoints;
 
 /// The number of records per request; nodes return 256 at most.
 const PAGE: usize = 256;
@@ -20,9 +21,9 @@ pub(super) struct Node {
 }
 
 impl Nodes {
-    pub(super) fn of(ring: &Ring) -> Result<Self, VerifyError> {
+    pub(super) fn of(ring: &Ring, endpoints: &Endpoints) -> Result<Self, VerifyError> {
         let node = |member: &cartwheel_client::Member| {
-            let client = Client::new([format!("http://{}", member.http)])?;
+            let client = endpoints.client_of([&member.http])?;
             Ok(Node { name: member.name.clone(), client, failure: Mutex::new(None) })
         };
         ring.members.iter().map(node).collect::<Result<_, VerifyError>>().map(Self)

@@ -19,6 +19,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::GRACE;
+use super::dial::Dial;
 use super::keys::Keys;
 use super::link::RespLink;
 use super::local::nodes::{self, LocalCluster};
@@ -112,7 +113,7 @@ fn clients(cluster: &LocalCluster, args: &CompareArgs, durability: Durability, r
 /// Clients of a database of Cartwheel, spread over the nodes.
 fn resp_clients(cluster: &LocalCluster, args: &CompareArgs, durability: Durability, r: Option<u8>) -> Vec<StoreClient> {
     let (timeout, database) = (Duration::from_millis(args.timeout_ms), database(durability, r.unwrap_or(nodes::R)));
-    let link = |number| RespLink::new(cluster.resp_addresses(), number, database, timeout + GRACE);
+    let link = |number| RespLink::new(cluster.resp_addresses(), &Dial::default(), number, database, timeout + GRACE);
     (0..args.connections as usize).map(link).map(StoreClient::CartwheelResp).collect()
 }
 

@@ -78,7 +78,7 @@ fn failure(error: &Error) -> OperationError {
             Cause::DiskFull => "disk full",
         },
         Error::UnexpectedResponse(_) => "unexpected response",
-        Error::Endpoint(_) | Error::NoRandomness(_) => "no request could be made",
+        Error::Endpoint(_) | Error::Tls(_) | Error::NoRandomness(_) => "no request could be made",
     };
     OperationError(kind.chars().take(CODE_CHARS_MAX).collect())
 }

@@ -12,6 +12,7 @@ use hyper::header::HeaderValue;
 
 use super::GRACE;
 use super::connection::{Connection, Endpoint};
+use super::dial::Dial;
 use super::job::{JobSettings, OperationError};
 use client::{ClientLink, ClientRequests};
 pub(super) use http::code;
@@ -22,7 +23,7 @@ pub(super) use resp::{Replied, RespLink};
 #[derive(Clone)]
 pub(super) enum LinkPlan {
     Http { requests: Arc<HttpRequests>, endpoints: Arc<[Endpoint]>, timeout: Duration },
-    Resp { addresses: Arc<[String]>, database: u32, timeout: Duration },
+    Resp { addresses: Arc<[String]>, dial: Dial, database: u32, timeout: Duration },
     Client { requests: Arc<ClientRequests>, client: Client },
 }
 
@@ -51,8 +52,8 @@ impl LinkPlan {
     }
 
     /// The Redis protocol to `addresses` in turn.
-    pub(super) fn resp(settings: &JobSettings, addresses: Arc<[String]>, database: u32) -> Self {
-        Self::Resp { addresses, database, timeout: settings.timeout + GRACE }
+    pub(super) fn resp(settings: &JobSettings, addresses: Arc<[String]>, dial: Dial, database: u32) -> Self {
+        Self::Resp { addresses, dial, database, timeout: settings.timeout + GRACE }
     }
 
     /// The ring-aware client.
@@ -71,8 +72,8 @@ impl LinkPlan {
                 let connection = Connection::new(endpoints.clone(), number, *timeout);
                 Link::Http(HttpLink::new(requests.clone(), connection))
             }
-            Self::Resp { addresses, database, timeout } => {
-                Link::Resp(RespLink::new(addresses, number, *database, *timeout))
+            Self::Resp { addresses, dial, database, timeout } => {
+                Link::Resp(RespLink::new(addresses, dial, number, *database, *timeout))
             }
             Self::Client { requests, client } => Link::Client(ClientLink::new(requests.clone(), client.clone())),
         }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::commands::bench::connection::TransportError;
+use crate::commands::bench::dial::Dial;
 use crate::commands::bench::job::OperationError;
 use crate::commands::bench::resp::{self, Reply};
 use crate::commands::bench::stats::Kind;
@@ -31,6 +32,7 @@ impl RespLink {
     /// The link `number`, which begins with the server of that number. Its keys are in `database`.
     pub(in crate::commands::bench) fn new(
         addresses: &[String],
+        dial: &Dial,
         number: usize,
         database: u32,
         timeout: Duration,
@@ -39,9 +41,10 @@ impl RespLink {
         if database > 0 {
             resp::command(&mut select, &[b"SELECT", database.to_string().as_bytes()]);
         }
+        let new = |address: &String| Wire::new(address.clone(), timeout).dialled_by(dial);
         let wire = |address: &String| match &select[..] {
-            [] => Wire::new(address.clone(), timeout),
-            select => Wire::new(address.clone(), timeout).greeting(select.to_vec(), b"+OK\r\n"),
+            [] => new(address),
+            select => new(address).greeting(select.to_vec(), b"+OK\r\n"),
         };
         let at = number % addresses.len();
         Self { wires: addresses.iter().map(wire).collect(), at, request: Vec::new(), queued: Vec::new() }
@@ -146,7 +149,7 @@ mod tests {
         let request = "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2\r\nxy\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\n*2\r\n$3\r\nGET\r\n$1\r\nb\r\n\
             *2\r\n$3\r\nGET\r\n$1\r\nc\r\n";
         let address = server(request, &["+OK\r", "\n$2\r\nxy\r\n$-1", "\r\n", "-MOVED 1 x:1\r\n"]).await;
-        let mut link = RespLink::new(&[address], 0, 0, Duration::from_secs(60));
+        let mut link = RespLink::new(&[address], &Dial::default(), 0, 0, Duration::from_secs(60));
         link.queue_put("a", b"xy");
         link.queue_get("a");
         link.queue_get("b");
@@ -161,7 +164,7 @@ mod tests {
         let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
         let select = "*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n";
         let address = server(select, &["+OK\r\n", "$1\r\nv\r\n"]).await;
-        let mut link = RespLink::new(&[address, dead], 1, 3, Duration::from_secs(60));
+        let mut link = RespLink::new(&[address, dead], &Dial::default(), 1, 3, Duration::from_secs(60));
         assert_eq!(link.get("k").await.unwrap_err().0, TransportError::Connect.name());
         assert_eq!(link.get("k").await.unwrap(), 1);
     }

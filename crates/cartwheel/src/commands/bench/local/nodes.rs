@@ -10,6 +10,7 @@ use super::LocalError;
 use super::process::{ServerProcess, free_ports};
 use crate::cli::Durability;
 use crate::commands::bench::connection::Endpoint;
+use crate::commands::bench::dial::Dial;
 use crate::commands::bench::servers::{self, Servers};
 
 /// The replicas of a key, those that a read usually waits for, and those that a write waits for.
@@ -110,7 +111,7 @@ impl LocalCluster {
     }
 
     pub(in crate::commands::bench) fn endpoints(&self) -> Vec<Endpoint> {
-        self.addresses.iter().filter_map(|address| servers::endpoint(address).ok()).collect()
+        self.addresses.iter().filter_map(|address| servers::endpoint(address, &Dial::default()).ok()).collect()
     }
 
     /// The process ids of the nodes.

@@ -132,7 +132,7 @@ async fn measure_all(
     for (bucket, conflict, durability) in buckets {
         cluster.set_bucket(bucket, conflict, durability, nodes::R).await?;
     }
-    let (home_table, members) = servers::ring(&cluster.client()?).await?;
+    let (home_table, members) = servers::ring(&cluster.client()?, &super::dial::Dial::default()).await?;
     let setup = Setup { args, endpoints: cluster.endpoints().into(), home_table, members };
     for (bucket, ..) in buckets {
         setup.fill(bucket).await?;

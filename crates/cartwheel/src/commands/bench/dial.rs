@@ -1,0 +1,37 @@
+//! Connections to servers, with or without TLS.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use cartwheel_client::Tls;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// An open connection.
+pub(super) trait Io: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Io for T {}
+
+/// How connections are made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dial(Option<Arc<ClientConfig>>);
+
+impl Dial {
+    /// Over TLS, if it is given.
+    pub(super) fn new(tls: Option<&Tls>) -> Self {
+        Self(tls.map(Tls::client_config))
+    }
+
+    /// Connects to an address, `host:port`; none if that fails.
+    pub(super) async fn connect(&self, address: &str) -> Option<Box<dyn Io>> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let Some(config) = &self.0 else { return Some(Box::new(stream)) };
+        let host = address.rsplit_once(':')?.0.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned()).ok()?;
+        Some(Box::new(TlsConnector::from(config.clone()).connect(name, stream).await.ok()?))
+    }
+}
