@@ -39,10 +39,7 @@ pub enum TlsError {
 impl Default for Tls {
     /// Trusts no certificate.
     fn default() -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(rustls::ALL_VERSIONS);
-        let config = config.expect("the provider has a cipher suite for each version");
-        Self(Arc::new(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth()))
+        Self(Arc::new(config(RootCertStore::empty()).with_no_client_auth()))
     }
 }
 
@@ -69,7 +66,7 @@ impl Tls {
         for certificate in certificates(authority)? {
             roots.add(certificate).map_err(unusable)?;
         }
-        let config = config(roots).map_err(unusable)?;
+        let config = config(roots);
         let config = match own {
             None => config.with_no_client_auth(),
             Some((certificate, key)) => {
@@ -87,12 +84,10 @@ impl Tls {
 }
 
 /// A configuration that trusts these authorities, without a certificate of the client's own so far.
-fn config(
-    roots: RootCertStore,
-) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, rustls::Error> {
+fn config(roots: RootCertStore) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(versions.with_root_certificates(roots))
+    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    versions.expect("the provider has a cipher suite for each version").with_root_certificates(roots)
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

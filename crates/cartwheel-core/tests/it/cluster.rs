@@ -489,6 +489,15 @@ fn after_a_late_attempt(broken: Broken) -> Vec<String> {
     values(&cluster.get(others[0], get_lww(3)).unwrap())
 }
 
+/// Rewrites what was read, which is `a`, at one node. Returns what readers at another see then, and the refusal, if there was one.
+fn rewrite(cluster: &mut Cluster, read: Got, at: usize, reader: usize) -> (Vec<String>, Option<Refusal>) {
+    let (written, expires) = (read.siblings[0].hlc, Some(WallMs(2_000_000)));
+    let rewrite = Put { context: read.context, rewrites: Some(written), expires, ..put_of("lww", "a") };
+    let refused = cluster.put(at, rewrite).err();
+    cluster.run();
+    (values(&cluster.get(reader, get_lww(3)).unwrap()), refused)
+}
+
 /// What readers see after `b` replaced `a`, and a rewrite that had read `a` came after that. The rewrite goes through a home, or through another node.
 fn after_a_late_rewrite(broken: Broken, at_home: bool) -> (Vec<String>, Option<Refusal>) {
     let mut cluster = Cluster::of_broken(5, broken);
@@ -499,11 +508,7 @@ fn after_a_late_rewrite(broken: Broken, at_home: bool) -> (Vec<String>, Option<R
     cluster.walls.values_mut().for_each(|wall| wall.0 -= 5_000);
     cluster.put(homes[1], Put { w: Some(1), ..put_of("lww", "b") }).unwrap();
     cluster.walls.values_mut().for_each(|wall| wall.0 += 5_000);
-    let (written, expires) = (read.siblings[0].hlc, Some(WallMs(2_000_000)));
-    let rewrite = Put { context: read.context, rewrites: Some(written), expires, ..put_of("lww", "a") };
-    let refused = cluster.put(if at_home { homes[0] } else { others[1] }, rewrite).err();
-    cluster.run();
-    (values(&cluster.get(others[0], get_lww(3)).unwrap()), refused)
+    rewrite(&mut cluster, read, if at_home { homes[0] } else { others[1] }, others[0])
 }
 
 #[test]
@@ -529,11 +534,7 @@ fn after_a_rewrite_of_what_was_collected(epochs: u64, at_home: bool) -> (Vec<Str
         cluster.queue.extend(homes.iter().chain(&others).map(|&node| (id(node), Input::Epoch(Epoch(epoch)))));
         cluster.run();
     }
-    let (written, expires) = (read.siblings[0].hlc, Some(WallMs(2_000_000)));
-    let rewrite = Put { context: read.context, rewrites: Some(written), expires, ..put_of("lww", "a") };
-    let refused = cluster.put(if at_home { homes[0] } else { others[1] }, rewrite).err();
-    cluster.run();
-    (values(&cluster.get(others[0], get_lww(3)).unwrap()), refused)
+    rewrite(&mut cluster, read, if at_home { homes[0] } else { others[1] }, others[0])
 }
 
 #[test]

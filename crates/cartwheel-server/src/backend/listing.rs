@@ -77,7 +77,7 @@ impl Backend {
     /// Whether a get of a key shows a value.
     async fn has_value(&self, key: &Key, r: u8, timeout: Duration) -> Result<bool, NotDone> {
         let get =
-            Get { key: key.clone(), consistency: Consistency::Eventual, r: Some(r), seen: None, wants_context: true };
+            Get { key: key.clone(), consistency: Consistency::Eventual, r: Some(r), seen: None, wants_context: false };
         let request = Request { operation: Operation::Get(get), timeout };
         match self.request(request, None).await? {
             Reply::Got(got) => Ok(got.live(clock::wall()).next().is_some()),
