@@ -10,7 +10,7 @@ use crate::value::digest::ContentDigest;
 use crate::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use crate::value::state::{Epoch, State};
 
-/// The version of the stored form, which is raised together with [`PROTOCOL_VERSION`](crate::wire::PROTOCOL_VERSION). Since 2, notes are one
+/// The version of the stored form, which is raised with a version of the protocol ([`Protocol`](crate::wire::Protocol)) that changes it. Since 2, notes are one
 /// field of the state, and the checksum is XXH3. Since 3, the header says whether the key is in the index of its bucket.
 pub(crate) const VERSION: u8 = 3;
 /// The lowest version that is still read, and written while some members do not know the latest.

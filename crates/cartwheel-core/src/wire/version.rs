@@ -17,8 +17,8 @@ use super::WireError;
 /// epochs with a digest of the members and marks for them; partitions have configurations, and messages carry a configuration stamp; a syncing
 /// home fetches records in pages. 6: messages, records and configurations carry more of what an acknowledgement depends on, so nodes of earlier
 /// builds are refused. 7: buckets can be emptied, and keys carry the generation of their bucket; nodes keep an index of their keys by bucket, and
-/// list them for each other; a moved node records its address for RESP clients too.
-pub const PROTOCOL_VERSION: u32 = 7;
+/// list them for each other; a moved node records its address for RESP clients too. 8: the history has users.
+pub const PROTOCOL_VERSION: u32 = 8;
 /// The lowest version that is still supported.
 const OLDEST_VERSION: u32 = 6;
 
@@ -37,6 +37,8 @@ impl Protocol {
     pub const OLDEST: Self = Self(OLDEST_VERSION);
     /// The first version in which buckets have generations and indexes.
     pub const KEY_INDEX: Self = Self(7);
+    /// The first version in which the history has users.
+    pub const USERS: Self = Self(8);
     /// The highest version that this build supports.
     pub const NEWEST: Self = Self(PROTOCOL_VERSION + PRETENDS as u32);
 

@@ -1,20 +1,23 @@
-//! Checks of membership changes before they are recorded. Histories merge as sets, so a recorded change may still have no effect once it meets
+//! Checks of changes of members and users before they are recorded. Histories merge as sets, so a recorded change may still have no effect once it meets
 //! others. A change that is invalid on the node that receives it is refused instead.
 
 use std::fmt;
 
+use super::users::BadUser;
 use super::{ChangeKind, Folded, History, Member, View};
 use crate::cluster::configuration::Home;
 use crate::value::dot::NodeId;
 use crate::value::hlc::Hlc;
 
-/// Why a change of members is refused.
+/// Why a change of members or users is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BadChange {
     /// There is no cluster.
     NoCluster,
-    /// The change does not concern members.
+    /// The change concerns neither members nor users.
     NotOfMembers,
+    /// A change of users.
+    User(BadUser),
     /// There is no such member.
     NoMember(NodeId),
     /// A member already has this name.
@@ -42,7 +45,8 @@ impl fmt::Display for BadChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoCluster => f.write_str("there is no cluster to change"),
-            Self::NotOfMembers => f.write_str("this change does not concern members"),
+            Self::NotOfMembers => f.write_str("this change concerns neither members nor users"),
+            Self::User(why) => why.fmt(f),
             Self::NoMember(node) => write!(f, "the cluster has no member {node}: see `cartwheel cluster status`"),
             Self::NameTaken(name) => {
                 write!(f, "a member is already called {name}: give the new node another name, or replace the member")
@@ -71,7 +75,7 @@ impl fmt::Display for BadChange {
 
 impl std::error::Error for BadChange {}
 
-/// Checks changes of members on top of a history, one after the other. The number of remaining nodes is checked at the end, so a node that
+/// Checks changes of members and users on top of a history, one after the other. The number of remaining nodes is checked at the end, so a node that
 /// leaves may be named before one that joins.
 ///
 /// # Errors
@@ -80,7 +84,7 @@ pub fn check_members(history: &History, changes: &[ChangeKind]) -> Result<(), Ba
     planned(history, changes).map(drop)
 }
 
-/// The cluster that results from all these changes of members.
+/// The cluster that results from all these changes of members and users.
 ///
 /// # Errors
 /// Why a change is refused.
@@ -141,6 +145,7 @@ fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
             let kept = homes.iter().find(|&&home| !view.is_removed(home));
             kept.map_or(Ok(()), |home| Err(BadChange::NotRemoved(home.node)))
         }
+        ChangeKind::User { name, patch } => view.users().check(name, patch.as_deref()).map_err(BadChange::User),
         ChangeKind::Bootstrap { .. }
         | ChangeKind::Left { .. }
         | ChangeKind::Bucket { .. }

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use super::bucket::{BucketForm, BucketSettings, Conflict, Durability, SettingsPatch};
+use super::users::{AccessToken, Grant, PasswordHash, User, UserPatch};
 use super::{Change, ChangeKind, ClusterId, History, Member, Snapshot, Strategy};
 use crate::cluster::configuration::{ConfigVersion, Home};
 use crate::ring::{N_MAX, NodeInfo, PartitionId, Partitions};
 use crate::value::dot::{Incarnation, NodeId};
-use crate::value::hlc::Hlc;
+use crate::value::hlc::{Hlc, WallMs};
 use crate::value::key::{Generation, Placement, check_bucket};
 
 /// The format version of histories that is written, and the only one that is read.
@@ -74,7 +75,7 @@ struct ChangeMessage {
     node: u64,
     #[prost(uint64, tag = "3")]
     number: u64,
-    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
+    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16")]
     what: Option<What>,
 }
 
@@ -105,6 +106,9 @@ enum What {
     /// Since protocol version 7.
     #[prost(message, tag = "15")]
     Empty(FormMessage),
+    /// Since protocol version 8.
+    #[prost(message, tag = "16")]
+    User(UserMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -191,6 +195,8 @@ struct SnapshotMessage {
     counted: Vec<Bytes>,
     #[prost(message, repeated, tag = "12")]
     forms: Vec<FormMessage>,
+    #[prost(message, repeated, tag = "13")]
+    users: Vec<UserMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -282,6 +288,44 @@ struct FormMessage {
     since: u64,
     #[prost(bool, tag = "5")]
     was_unindexed: bool,
+}
+
+/// A user in a snapshot, or a change of one.
+#[derive(Clone, PartialEq, Message)]
+struct UserMessage {
+    #[prost(string, tag = "1")]
+    name: String,
+    /// In a change: the user is removed.
+    #[prost(bool, tag = "2")]
+    is_removed: bool,
+    #[prost(string, optional, tag = "3")]
+    password: Option<String>,
+    #[prost(message, optional, tag = "4")]
+    grants: Option<GrantsMessage>,
+    /// In a change: the further one, if there is one.
+    #[prost(message, repeated, tag = "5")]
+    tokens: Vec<AccessTokenMessage>,
+    /// In a change.
+    #[prost(string, optional, tag = "6")]
+    ended_token: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct GrantsMessage {
+    #[prost(string, repeated, tag = "1")]
+    grants: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AccessTokenMessage {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    digest: Bytes,
+    #[prost(uint64, tag = "3")]
+    created_ms: u64,
+    #[prost(uint64, optional, tag = "4")]
+    expires_ms: Option<u64>,
 }
 
 impl History {
@@ -387,6 +431,7 @@ impl From<&ChangeKind> for What {
                 let form = BucketForm { generation, is_indexed: *is_indexed, was_unindexed: false };
                 Self::Empty(form_message(name, &form))
             }
+            ChangeKind::User { name, patch } => Self::User(patch_message(name, patch.as_deref())),
             ChangeKind::Snapshot(snapshot) => Self::Snapshot(snapshot_message(snapshot)),
         }
     }
@@ -436,6 +481,7 @@ impl TryFrom<What> for ChangeKind {
                 let (name, BucketForm { generation, is_indexed, .. }) = form_of(message)?;
                 Self::Empty { name, placement: generation.placement, is_indexed }
             }
+            What::User(user) => Self::User { patch: patch_of(&user)?.map(Box::new), name: user.name },
             What::Snapshot(snapshot) => Self::Snapshot(Box::new(snapshot_of(snapshot)?)),
         })
     }
@@ -492,6 +538,7 @@ fn snapshot_message(snapshot: &Snapshot) -> SnapshotMessage {
         first_ns: snapshot.first_ns.iter().map(|(name, n)| bucket_message(name, &only_n(*n))).collect(),
         counted: snapshot.counted.clone(),
         forms: snapshot.forms.iter().map(|(name, form)| form_message(name, form)).collect(),
+        users: snapshot.users.iter().map(|(name, user)| user_message(name, user)).collect(),
     }
 }
 
@@ -529,6 +576,7 @@ fn snapshot_of(message: SnapshotMessage) -> Result<Snapshot, DecodeError> {
         first_ns: message.first_ns.into_iter().map(first_n).collect::<Result<_, DecodeError>>()?,
         counted: message.counted.into_iter().map(bucket_name).collect::<Result<_, DecodeError>>()?,
         forms: message.forms.into_iter().map(form_of).collect::<Result<_, DecodeError>>()?,
+        users: message.users.into_iter().map(user_of).collect::<Result<_, DecodeError>>()?,
     })
 }
 
@@ -543,6 +591,82 @@ fn form_of(message: FormMessage) -> Result<(Bytes, BucketForm), DecodeError> {
     let generation = Generation { since: Hlc::from_bits(message.since), placement };
     let FormMessage { name, is_indexed, was_unindexed, .. } = message;
     Ok((bucket_name(name)?, BucketForm { generation, is_indexed, was_unindexed }))
+}
+
+fn patch_message(name: &str, patch: Option<&UserPatch>) -> UserMessage {
+    let name = name.to_owned();
+    let Some(UserPatch { password, grants, new_token, ended_token }) = patch else {
+        return UserMessage { name, is_removed: true, ..UserMessage::default() };
+    };
+    UserMessage {
+        name,
+        is_removed: false,
+        password: password.as_ref().map(|hash| hash.0.clone()),
+        grants: grants.as_ref().map(grants_message),
+        tokens: new_token.iter().map(AccessTokenMessage::from).collect(),
+        ended_token: ended_token.clone(),
+    }
+}
+
+fn patch_of(message: &UserMessage) -> Result<Option<UserPatch>, DecodeError> {
+    if message.is_removed {
+        return Ok(None);
+    }
+    Ok(Some(UserPatch {
+        password: message.password.clone().map(PasswordHash),
+        grants: message.grants.as_ref().map(grants_of).transpose()?,
+        new_token: message.tokens.first().map(AccessToken::try_from).transpose()?,
+        ended_token: message.ended_token.clone(),
+    }))
+}
+
+fn user_message(name: &str, user: &User) -> UserMessage {
+    UserMessage {
+        name: name.to_owned(),
+        is_removed: false,
+        password: user.password.as_ref().map(|hash| hash.0.clone()),
+        grants: Some(grants_message(&user.grants)),
+        tokens: user.tokens.iter().map(AccessTokenMessage::from).collect(),
+        ended_token: None,
+    }
+}
+
+fn user_of(message: UserMessage) -> Result<(String, User), DecodeError> {
+    let user = User {
+        password: message.password.map(PasswordHash),
+        grants: message.grants.as_ref().map(grants_of).transpose()?.unwrap_or_default(),
+        tokens: message.tokens.iter().map(AccessToken::try_from).collect::<Result<_, DecodeError>>()?,
+    };
+    Ok((message.name, user))
+}
+
+fn grants_message(grants: &BTreeSet<Grant>) -> GrantsMessage {
+    GrantsMessage { grants: grants.iter().map(ToString::to_string).collect() }
+}
+
+fn grants_of(message: &GrantsMessage) -> Result<BTreeSet<Grant>, DecodeError> {
+    message.grants.iter().map(|text| text.parse().map_err(|_| DecodeError::Invalid("role"))).collect()
+}
+
+impl From<&AccessToken> for AccessTokenMessage {
+    fn from(token: &AccessToken) -> Self {
+        Self {
+            id: token.id.clone(),
+            digest: Bytes::copy_from_slice(&token.digest),
+            created_ms: token.created.0,
+            expires_ms: token.expires.map(|at| at.0),
+        }
+    }
+}
+
+impl TryFrom<&AccessTokenMessage> for AccessToken {
+    type Error = DecodeError;
+
+    fn try_from(message: &AccessTokenMessage) -> Result<Self, DecodeError> {
+        let digest = message.digest[..].try_into().map_err(|_| DecodeError::Invalid("digest of a token"))?;
+        let (created, expires) = (WallMs(message.created_ms), message.expires_ms.map(WallMs));
+        Ok(Self { id: message.id.clone(), digest, created, expires })
+    }
 }
 
 fn only_n(n: u8) -> SettingsPatch {

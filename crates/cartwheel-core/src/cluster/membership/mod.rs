@@ -29,6 +29,7 @@ mod folded;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+pub mod users;
 mod view;
 
 pub use bucket::{
@@ -39,6 +40,7 @@ pub use check::{BadChange, check_members, planned};
 pub use codec::{DecodeError, HISTORY_VERSION};
 pub use folded::Folded;
 pub use snapshot::Snapshot;
+pub use users::{Grant, Role, User, UserPatch, Users};
 pub use view::{View, ViewMember};
 
 /// How partitions are assigned to nodes. Fixed when the cluster is created.
@@ -199,6 +201,13 @@ pub enum ChangeKind {
         placement: Placement,
         /// Whether nodes keep an index of its keys.
         is_indexed: bool,
+    },
+    /// Makes, changes or removes a user.
+    User {
+        /// Its name.
+        name: String,
+        /// The fields to change. The user is removed if there is none.
+        patch: Option<Box<UserPatch>>,
     },
     /// Replaces all changes up to this one's timestamp except the bootstrap. They are void from now on.
     Snapshot(Box<Snapshot>),

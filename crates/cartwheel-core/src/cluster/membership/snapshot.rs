@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{BucketForm, BucketSettings, Member};
+use super::{BucketForm, BucketSettings, Member, User};
 use crate::cluster::configuration::{ConfigVersion, Home};
 use crate::ring::{NodeInfo, PartitionId};
 use crate::value::dot::NodeId;
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub buckets: Vec<(Bytes, BucketSettings)>,
     /// The forms of the buckets that were ever emptied.
     pub forms: Vec<(Bytes, BucketForm)>,
+    /// The users, by name.
+    pub users: Vec<(String, User)>,
     /// The n of buckets in the partitions' first configurations, where it is not the default.
     pub first_ns: Vec<(Bytes, u8)>,
     /// The buckets whose n was ever different from the default.

@@ -3,9 +3,11 @@
 use std::num::NonZeroU32;
 
 use bytes::Bytes;
+use proptest::option;
 use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as _;
 
+use super::users::{AccessToken, PasswordHash};
 use super::*;
 use crate::cluster::configuration::{ConfigPhase, ConfigVersion, Configuration};
 use crate::cluster::counts::ReplicaCounts;
@@ -440,7 +442,30 @@ fn a_kind() -> impl proptest::strategy::Strategy<Value = ChangeKind> {
             ChangeKind::Empty { name: name.into(), placement, is_indexed }
         }),
         1 => ("[a-c]", a_patch()).prop_map(|(name, settings)| ChangeKind::Bucket { name: name.into(), settings }),
+        1 => ("[a-c]", option::of(a_user_patch())).prop_map(|(name, patch)| {
+            ChangeKind::User { name, patch: patch.map(Box::new) }
+        }),
     ]
+}
+
+fn a_user_patch() -> impl proptest::strategy::Strategy<Value = UserPatch> {
+    let grant = prop_oneof![Just("cluster".to_owned()), "(read|write|admin):([a-c]{1,2}|[a-c]?[*])",];
+    let grants = proptest::collection::btree_set(grant.prop_map(|text| text.parse().unwrap()), 0..3);
+    let token = ("[a-c]", any::<[u8; 32]>(), 0u64..9, option::of(0u64..9));
+    let token = token.prop_map(|(id, digest, created, expires)| AccessToken {
+        id,
+        digest,
+        created: WallMs(created),
+        expires: expires.map(WallMs),
+    });
+    (option::of("[a-z]{3}"), option::of(grants), option::of(token), option::of("[a-c]")).prop_map(
+        |(password, grants, new_token, ended_token)| UserPatch {
+            password: password.map(PasswordHash),
+            grants,
+            new_token,
+            ended_token,
+        },
+    )
 }
 
 fn a_history() -> impl proptest::strategy::Strategy<Value = History> {
@@ -481,10 +506,17 @@ fn a_snapshot() -> impl proptest::strategy::Strategy<Value = Snapshot> {
             first_ns: vec![(Bytes::from_static(b"carts"), 5)],
             counted: vec![Bytes::from_static(b"carts")],
             forms: vec![(Bytes::from_static(b"carts"), form(changes))],
+            users: vec![("ann".to_owned(), user(changes))],
             placed: placed.iter().map(Member::info).collect(),
             owners,
         },
     )
+}
+
+fn user(created: u64) -> User {
+    let token = AccessToken { id: "t".to_owned(), digest: [1; 32], created: WallMs(created), expires: None };
+    let grants = [Grant::EVERYTHING, Grant::Cluster].into();
+    User { password: Some(PasswordHash("hash".to_owned())), grants, tokens: vec![token] }
 }
 
 fn form(since: u64) -> BucketForm {
@@ -584,6 +616,8 @@ proptest! {
         let (view, plain) = (all.view().expect("a cluster"), history.view().expect("a cluster"));
         prop_assert!(view.places_like(&plain) && view.buckets().eq(plain.buckets()));
         prop_assert_eq!((view.cluster, view.strategy), (plain.cluster, plain.strategy));
+        prop_assert!(view.emptied().eq(plain.emptied()));
+        prop_assert_eq!(view.users(), plain.users());
         for partition in view.ring.partitions().iter() {
             prop_assert_eq!(view.first_configuration(partition), plain.first_configuration(partition));
         }

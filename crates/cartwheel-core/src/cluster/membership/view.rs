@@ -27,7 +27,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::bucket::{BucketForm, BucketSettings, Conflict, REDIS_BUCKET};
-use super::{Change, ChangeKind, ClusterId, History, Member, SettingsPatch, Snapshot, Strategy};
+use super::{Change, ChangeKind, ClusterId, History, Member, SettingsPatch, Snapshot, Strategy, Users};
 use crate::cluster::configuration::{ConfigPhase, ConfigVersion, Configuration, Home};
 use crate::cluster::counts::{BUCKETS_MAX, ReplicaCounts};
 use crate::ring::balanced::{SPREAD, balanced};
@@ -72,6 +72,7 @@ pub struct View {
     redis_defaults: BucketSettings,
     buckets: BTreeMap<Bytes, BucketSettings>,
     forms: BTreeMap<Bytes, BucketForm>,
+    users: Arc<Users>,
     first_counts: ReplicaCounts,
     target_counts: ReplicaCounts,
     /// The buckets whose n was ever different from the default.
@@ -156,6 +157,11 @@ impl View {
     pub fn supersedes(&self, bucket: &[u8], generation: Generation) -> bool {
         let present = |form: &BucketForm| generation != form.generation && generation.since <= form.generation.since;
         !self.forms.is_empty() && self.forms.get(bucket).is_some_and(present)
+    }
+
+    /// The users. Two views share them as long as they do not change.
+    pub const fn users(&self) -> &Arc<Users> {
+        &self.users
     }
 
     /// Whether an administrator has marked a home lost: it was removed, and never answers again.
@@ -270,6 +276,7 @@ impl View {
             + self.force_recovered_from.len() * size_of::<(PartitionId, ConfigVersion)>()
             + self.buckets.keys().map(bucket).sum::<usize>()
             + self.forms.keys().map(form).sum::<usize>()
+            + self.users.size_in_memory()
             + self.first_counts.size_in_memory()
             + self.target_counts.size_in_memory()
     }
@@ -301,6 +308,7 @@ pub(super) struct Fold {
     force_recovered_from: BTreeMap<PartitionId, ConfigVersion>,
     buckets: BTreeMap<Bytes, BucketSettings>,
     forms: BTreeMap<Bytes, BucketForm>,
+    users: Arc<Users>,
     /// The n that earlier builds recorded ([`SettingsPatch::n_by_versions`]).
     first_ns: BTreeMap<Bytes, u8>,
     /// The buckets whose n was ever different from the default.
@@ -337,6 +345,7 @@ impl Fold {
             force_recovered_from: BTreeMap::new(),
             buckets: BTreeMap::new(),
             forms: BTreeMap::new(),
+            users: Arc::default(),
             first_ns: BTreeMap::new(),
             counted: BTreeSet::new(),
             placed: Vec::new(),
@@ -365,6 +374,7 @@ impl Fold {
             redis_defaults: BucketSettings::initial(REDIS_BUCKET.as_bytes()),
             buckets: self.buckets.clone(),
             forms: self.forms.clone(),
+            users: self.users.clone(),
             first_counts: ReplicaCounts::new(self.first_ns.clone().into_iter().take(BUCKETS_MAX).collect()),
             target_counts: self.target_counts(),
             counted: self.counted.clone(),
@@ -414,6 +424,10 @@ impl Fold {
                 self.empty(name, Generation { since: change.hlc, placement: *placement }, *is_indexed);
                 false
             }
+            ChangeKind::User { name, patch } => {
+                Arc::make_mut(&mut self.users).change(name, patch.as_deref());
+                false
+            }
             ChangeKind::Snapshot(snapshot) => {
                 self.restore(snapshot);
                 false
@@ -443,6 +457,7 @@ impl Fold {
                 .collect(),
             buckets: self.buckets.iter().map(|(name, &settings)| (name.clone(), settings)).collect(),
             forms: self.forms.iter().map(|(name, &form)| (name.clone(), form)).collect(),
+            users: self.users.iter().map(|(name, user)| (name.to_owned(), user.clone())).collect(),
             first_ns: self.first_ns.iter().map(|(name, &n)| (name.clone(), n)).collect(),
             counted: self.counted.iter().cloned().collect(),
             placed: self.placed.clone(),
@@ -476,6 +491,7 @@ impl Fold {
         self.force_recovered_from = snapshot.force_recovered_from.iter().copied().collect();
         self.buckets = snapshot.buckets.iter().cloned().collect();
         self.forms = snapshot.forms.iter().cloned().collect();
+        self.users = Arc::new(snapshot.users.iter().cloned().collect());
         self.first_ns = snapshot.first_ns.iter().cloned().collect();
         self.counted = snapshot.counted.iter().cloned().collect();
     }

@@ -2,7 +2,10 @@
 
 use cartwheel_core::cluster::configuration::{ConfigVersion, Home};
 use cartwheel_core::cluster::counts::Group;
-use cartwheel_core::cluster::membership::{Change, ChangeKind, Conflict, Durability, History, Member, SettingsPatch};
+use cartwheel_core::cluster::membership::users::PasswordHash;
+use cartwheel_core::cluster::membership::{
+    Change, ChangeKind, Conflict, Durability, History, Member, SettingsPatch, UserPatch,
+};
 use cartwheel_core::cluster::sizes::{NodeSizes, Size, TreeId};
 use cartwheel_core::message::gossip::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
 use cartwheel_core::ring::{PartitionId, RingVersion};
@@ -65,6 +68,12 @@ fn change() -> impl Strategy<Value = Change> {
         (node(), ".{0,4}", ".{0,4}").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
         (vec(any::<u8>(), 1..5), settings())
             .prop_map(|(name, settings)| ChangeKind::Bucket { name: name.into(), settings }),
+        (".{0,4}", option::of((option::of(".{0,4}"), option::of(".{0,4}")))).prop_map(|(name, patch)| {
+            let patch = patch.map(|(password, ended_token)| {
+                Box::new(UserPatch { password: password.map(PasswordHash), ended_token, ..UserPatch::default() })
+            });
+            ChangeKind::User { name, patch }
+        }),
     ];
     (number(), node(), number(), what).prop_map(|(hlc, node, number, what)| Change {
         hlc: Hlc::from_bits(hlc),
