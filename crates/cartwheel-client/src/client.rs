@@ -12,7 +12,7 @@ use crate::http::{self, Http};
 use crate::retry::Budget;
 use crate::router::Router;
 use crate::siblings;
-use crate::{Acks, BadEndpoint, Context, Error, Options, Siblings, Value};
+use crate::{Acks, BadEndpoint, Context, Credentials, Error, Options, Siblings, Value};
 
 /// The most reads that one [`Client::update`] makes.
 const UPDATES_MAX: u32 = 3;
@@ -127,7 +127,15 @@ impl Client {
     pub fn with_tls(self, tls: &Tls) -> Self {
         let endpoints: Arc<[Arc<str>]> =
             self.endpoints().iter().map(|endpoint| http::over_tls(endpoint).into()).collect();
-        Self { http: Http::new(tls, true), endpoints: Arc::new(RwLock::new(endpoints)), ..self }
+        Self { http: self.http.with_tls(tls), endpoints: Arc::new(RwLock::new(endpoints)), ..self }
+    }
+
+    /// Shows the nodes these credentials.
+    ///
+    /// Without TLS they can be read on the way.
+    #[must_use]
+    pub fn with_credentials(self, credentials: &Credentials) -> Self {
+        Self { http: self.http.with_authorization(credentials.header()), ..self }
     }
 
     /// Sends requests on keys to the endpoints given, as all other requests, instead of to the homes of their keys. Nor are gets hedged.

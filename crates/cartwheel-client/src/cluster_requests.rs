@@ -143,7 +143,7 @@ impl Client {
         self.fetch_with(Method::GET, path, None).await
     }
 
-    async fn fetch_with<T: DeserializeOwned>(
+    pub(crate) async fn fetch_with<T: DeserializeOwned>(
         &self,
         method: Method,
         path: String,

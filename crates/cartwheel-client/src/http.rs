@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, StatusCode, header::HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -26,6 +27,8 @@ pub(crate) struct Http {
     client: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
     /// Whether the addresses of members are those of TLS.
     is_tls: bool,
+    /// The `Authorization` header of all requests.
+    authorization: Option<HeaderValue>,
 }
 
 /// A response with its complete body.
@@ -61,7 +64,17 @@ impl Http {
             HttpsConnectorBuilder::new().with_tls_config((*tls.client_config()).clone()).https_or_http().enable_http1();
         let connector = https.wrap_connector(connector);
         let client = HyperClient::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Self { client, is_tls }
+        Self { client, is_tls, authorization: None }
+    }
+
+    /// The same pool, over TLS.
+    pub(crate) fn with_tls(self, tls: &Tls) -> Self {
+        Self { authorization: self.authorization, ..Self::new(tls, true) }
+    }
+
+    /// The same pool, with an `Authorization` header.
+    pub(crate) fn with_authorization(self, header: HeaderValue) -> Self {
+        Self { authorization: Some(header), ..self }
     }
 
     /// The endpoint of a member with this address.
@@ -88,7 +101,10 @@ impl Http {
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response, (Outcome, String)> {
+    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Response, (Outcome, String)> {
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
         let received = self.client.request(request).await.map_err(|error| {
             let outcome = if error.is_connect() { Outcome::NoConnection } else { Outcome::Broken };
             (outcome, with_sources(&error))
@@ -113,7 +129,7 @@ impl Response {
     /// Splits responses into usable ones and failures. A 404 is usable only with the API's own code: another program's 404 is not.
     fn into_result(self) -> Result<Self, Failure> {
         match self.status {
-            StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::MULTIPLE_CHOICES => Ok(self),
+            StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::MULTIPLE_CHOICES => Ok(self),
             StatusCode::NOT_FOUND if self.error().is_some_and(|error| error.error == "not_found") => Ok(self),
             _ => Err(self.failure()),
         }

@@ -37,6 +37,8 @@
 //! | `call`, `retry`, `hedge` | a request and its attempts, when one is repeated, and when two run side by side |
 //! | `attempt`, `http` | one attempt at one node, and how it goes through HTTP |
 //! | `tls` | the authorities that a client trusts: [`Tls`] |
+//! | `credentials` | what proves which user a client is: [`Credentials`] |
+//! | `users` | users, their roles and access tokens: [`User`] |
 //! | `error` | [`Error`] and its [`Cause`] |
 
 mod attempt;
@@ -46,6 +48,7 @@ mod client;
 mod cluster;
 mod cluster_requests;
 mod context;
+mod credentials;
 mod digests;
 mod error;
 mod health;
@@ -61,6 +64,7 @@ mod siblings;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod users;
 
 pub use attempt::{Attempt, Outcome};
 pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets, Placement};
@@ -70,6 +74,7 @@ pub use cluster::{
     ProtocolStatus, ProtocolVersions, Replica, ReplicaProof, Replicas, Replication, Ring,
 };
 pub use context::{Acks, BadContext, Context};
+pub use credentials::Credentials;
 pub use digests::{DigestPage, DigestProblem, HeldRecord};
 pub use error::{BadEndpoint, Cause, Error};
 pub use http::{decode_key, encode_key, kv_path, parse_endpoint};
@@ -82,3 +87,4 @@ pub use options::{Consistency, Options};
 pub use route::HomeTable;
 pub use siblings::{Siblings, Value};
 pub use tls::{Tls, TlsError};
+pub use users::{AccessToken, NewAccessToken, User, UserChange, Users, Whoami};

@@ -5,6 +5,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod access;
 mod backend;
 pub mod config;
 mod control;

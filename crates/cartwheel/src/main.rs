@@ -13,7 +13,9 @@ use cartwheel_server::log;
 use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command};
-use commands::{bench, buckets, cert, cluster, config, dev, keys, listing, load, renew, serve, simulate, verify};
+use commands::{
+    bench, buckets, cert, cluster, config, dev, keys, listing, load, renew, serve, simulate, users, verify,
+};
 use terminal::exit::{Exit, Failure};
 use terminal::output;
 
@@ -55,6 +57,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Verify(args) => verify::run(&args).await?,
         Command::Bucket(command) => buckets::run(&command).await?,
         Command::Cluster(command) => cluster::run(&command).await?,
+        Command::User(command) => users::run(&command).await?,
         Command::Cert(command) => cert::run(&command)?,
         Command::Simulate(command) => simulate::run(&command).map_err(Failure::usage)?,
         Command::Completions { shell } => {

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 
 use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::cluster::liveness::{Liveness, Status};
-use cartwheel_core::cluster::membership::{History, View};
-use cartwheel_core::control::EpochStatus;
+use cartwheel_core::cluster::membership::{ChangeKind, History, UserPatch, View};
+use cartwheel_core::control::{EpochStatus, MembersChange, MembersChanged};
 use cartwheel_core::message::client::{Get, Got, Operation, Refusal, Reply, Request};
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::token::Token;
+use cartwheel_core::wire::Protocol;
 use tokio::sync::watch;
 
+use crate::access::Access;
 use crate::config::Durability;
 use crate::control_queue::ControlHandle;
 use crate::lifecycle::upgrade::UpgradeStatus;
@@ -54,6 +56,8 @@ pub struct Backend {
     pub readiness: watch::Receiver<Readiness>,
     /// The node's connections to its peers.
     pub board: Board,
+    /// What lets users in.
+    pub access: Access,
     /// The node's metrics.
     pub metrics: Metrics,
 }
@@ -124,6 +128,26 @@ impl Backend {
         let requirement = QuorumRequest::of(&request.operation);
         let outcome = self.shards.request(request, place).await.map_err(|_| NotDone::Stopped)?;
         outcome.map_err(|refusal| requirement.refused(self, refusal))
+    }
+
+    /// Makes, changes or removes a user.
+    ///
+    /// # Errors
+    /// If the change is refused, or not saved in time.
+    pub async fn change_user(
+        &self,
+        name: String,
+        patch: Option<UserPatch>,
+        timeout: Duration,
+    ) -> Result<MembersChanged, NotDone> {
+        if self.upgrade.borrow().all_speak < Protocol::USERS {
+            let why = "some nodes run a build that knows no users: finish the upgrade, then try again";
+            return Err(Refusal::unavailable(why).into());
+        }
+        let changes = vec![ChangeKind::User { name, patch: patch.map(Box::new) }];
+        let change = MembersChange { changes, planned_on: None, timeout };
+        let changed = self.control.change_members(change).await.map_err(|_| NotDone::Stopped)?;
+        Ok(changed?)
     }
 
     /// Waits until the node admits a request on `key`. Returns its place, and what is left of the request's time.

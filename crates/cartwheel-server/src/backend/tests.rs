@@ -83,6 +83,7 @@ pub(crate) fn backend_of(machine: impl Machine) -> (Backend, watch::Sender<Readi
     let first = |partition| ConfigPhase::Stable(view.first_configuration(partition));
     let phases = watch::channel(Arc::new(view.ring.partitions().iter().map(first).collect())).1;
     let (_views, view) = watch::channel(view);
+    let access = Access::new(view.clone(), false, crate::access::Audit::none(), metrics.access.clone()).unwrap();
     let gone = PeerStatus { status: Status::Down, since: WallMs(1_700_000_000_123), why: Why::SuspicionConfirmed };
     let (_verdicts, liveness) = watch::channel(Arc::new(Liveness::new([(NodeId::of_name("node-3"), gone)])));
     let waits_for = vec![NodeId::of_name("node-2")];
@@ -102,6 +103,7 @@ pub(crate) fn backend_of(machine: impl Machine) -> (Backend, watch::Sender<Readi
             durability: Default::default(),
             readiness,
             board,
+            access,
             metrics,
         },
         states,

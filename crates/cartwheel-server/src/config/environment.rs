@@ -8,6 +8,8 @@ use crate::os::clock::TEST_CLOCK_OFFSET_FILE;
 
 const PREFIX: &str = "CARTWHEEL_";
 const CONFIG: &str = "config";
+/// It has no flag and is in no file, because others could read it there.
+const ADMIN_PASSWORD: &str = "admin_password";
 
 /// The environment variables whose names begin with `CARTWHEEL_`. An empty one counts as unset.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +30,7 @@ impl Environment {
         let is_known = |name: &str| {
             let variable = variable(name);
             let is_other = variable == TEST_CLOCK_OFFSET_FILE || others.contains(&variable.as_str());
-            name == CONFIG || NAMES.contains(&name) || is_other
+            [CONFIG, ADMIN_PASSWORD].contains(&name) || NAMES.contains(&name) || is_other
         };
         let unknown = self.variables.keys().filter(move |name| !is_known(name));
         unknown.map(|name| (variable(name), nearest(name, &NAMES).map(variable)))
@@ -50,6 +52,11 @@ impl Environment {
             settings.set(name, &given).map_err(|wanted| bad(given.shown(), wanted))?;
         }
         Ok(settings)
+    }
+
+    /// The password of the first administrator.
+    pub(super) fn admin_password(&self) -> Option<OsString> {
+        self.variables.get(ADMIN_PASSWORD).cloned()
     }
 
     /// The configuration file that `CARTWHEEL_CONFIG` names.

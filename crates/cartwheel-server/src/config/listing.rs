@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::access::{AccessSettings, UsersMode};
 use super::settings::NAMES;
 use super::{
     BACKGROUND_P99_TARGET_DEFAULT, CACHE_DEFAULT, ConfigError, DISK_RESERVE_DEFAULT, EXCHANGE_EVERY_DEFAULT,
@@ -67,6 +68,7 @@ pub fn list(flags: Settings, path: Option<PathBuf>, environment: &Environment) -
 fn defaults() -> Settings {
     Settings {
         insecure: Some(false),
+        access: AccessSettings { users: Some(UsersMode::Auto), core_dumps: Some(false), ..AccessSettings::default() },
         new: NewNode { join: Some(false), bootstrap: Some(false), ..NewNode::default() },
         tuning: Tuning {
             durability: Some(super::Durability::default()),

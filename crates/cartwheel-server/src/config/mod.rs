@@ -3,6 +3,7 @@
 //! A flag takes precedence over a variable, a variable over the file, the file over the default. The setting `cache_size` is the flag
 //! `--cache-size`, the variable `CARTWHEEL_CACHE_SIZE` and the key `cache_size` in the file.
 
+mod access;
 mod address;
 mod environment;
 mod file;
@@ -18,6 +19,7 @@ mod size;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use access::{AccessConfig, AccessSettings, AdminPassword, UsersMode};
 pub use address::ListenAddr;
 pub use environment::Environment;
 pub use file::FileError;
@@ -58,10 +60,12 @@ pub struct Config {
     pub peer_listen: Option<ListenAddr>,
     /// Where to listen for administrators only, if anywhere.
     pub admin_listen: Option<ListenAddr>,
-    /// Whether to listen where other machines can connect, though there are no users with passwords.
+    /// Whether to listen where other machines can connect without TLS and users.
     pub insecure: bool,
     /// The node's certificate and key, and what they are for; none without TLS.
     pub tls: Option<TlsFiles>,
+    /// Whether clients have to be a user.
+    pub access: AccessConfig,
     /// When a write is acknowledged, for buckets that leave this to the node.
     pub durability: Durability,
     /// Memory for blocks that were read from disk, in bytes.
@@ -122,6 +126,7 @@ impl Config {
             admin_listen: settings.admin_listen,
             insecure: settings.insecure.unwrap_or(false),
             tls: tls_files(settings.tls)?,
+            access: AccessConfig::of(settings.access, environment.admin_password()),
             durability: tuning.durability.unwrap_or_default(),
             cache_bytes: tuning.cache_size.unwrap_or(CACHE_DEFAULT).0,
             disk_reserve_bytes: tuning.disk_reserve.unwrap_or(DISK_RESERVE_DEFAULT).0,

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::access::AccessSettings;
 use super::given::Given;
 use super::{Interval, Latency, ListenAddr, LogFormat, LogLevel, NewNode, Share, Size, new_node};
 use crate::tls::{ClientTls, PeerTls};
@@ -34,8 +35,8 @@ pub struct Settings {
     pub admin_listen: Option<ListenAddr>,
     /// Allow listening where other machines can connect [default: false]
     ///
-    /// There are no users with passwords: any program that is served can read and change everything. Without this flag the node
-    /// listens on loopback addresses only.
+    /// Without this flag the node listens on other addresses than loopback only with TLS, required of all, and with users: otherwise any program
+    /// that is served could read and change everything.
     #[arg(
         long, value_name = "BOOL", help_heading = "Listening",
         num_args = 0..=1, require_equals = true, default_missing_value = "true"
@@ -44,6 +45,9 @@ pub struct Settings {
     /// TLS.
     #[command(flatten)]
     pub tls: TlsSettings,
+    /// Users.
+    #[command(flatten)]
+    pub access: AccessSettings,
     /// How a node without a data directory gets one.
     #[command(flatten)]
     pub new: NewNode,
@@ -144,7 +148,7 @@ impl From<Durability> for cartwheel_core::cluster::membership::Durability {
 }
 
 /// The settings' names, as in the configuration file.
-pub(super) const NAMES: [&str; 29] = [
+pub(super) const NAMES: [&str; 32] = [
     "dir",
     "http_listen",
     "resp_listen",
@@ -156,6 +160,9 @@ pub(super) const NAMES: [&str; 29] = [
     "tls_ca",
     "tls_clients",
     "tls_peers",
+    "users",
+    "admin_password_file",
+    "core_dumps",
     "name",
     "seed",
     "join",
@@ -192,6 +199,9 @@ impl Settings {
             "tls_ca" => self.tls.tls_ca = Some(given.path()?),
             "tls_clients" => self.tls.tls_clients = Some(given.choice()?),
             "tls_peers" => self.tls.tls_peers = Some(given.choice()?),
+            "users" => self.access.users = Some(given.choice()?),
+            "admin_password_file" => self.access.admin_password_file = Some(given.path()?),
+            "core_dumps" => self.access.core_dumps = Some(given.switch()?),
             "durability" => tuning.durability = Some(given.choice()?),
             "cache_size" => tuning.cache_size = Some(given.size()?),
             "disk_reserve" => tuning.disk_reserve = Some(given.size()?),
@@ -221,6 +231,9 @@ impl Settings {
             "tls_ca" => self.tls.tls_ca.as_ref().map(|path| path.display().to_string()),
             "tls_clients" => self.tls.tls_clients.and_then(value_name),
             "tls_peers" => self.tls.tls_peers.and_then(value_name),
+            "users" => self.access.users.and_then(value_name),
+            "admin_password_file" => self.access.admin_password_file.as_ref().map(|path| path.display().to_string()),
+            "core_dumps" => self.access.core_dumps.map(|is| is.to_string()),
             "durability" => tuning.durability.and_then(value_name),
             "cache_size" => tuning.cache_size.map(|size| size.to_string()),
             "disk_reserve" => tuning.disk_reserve.map(|size| size.to_string()),
@@ -243,6 +256,7 @@ impl Settings {
             admin_listen: self.admin_listen.or(others.admin_listen),
             insecure: self.insecure.or(others.insecure),
             tls: self.tls.or(others.tls),
+            access: self.access.or(others.access),
             new: self.new.or(others.new),
             tuning: self.tuning.or(others.tuning),
         }

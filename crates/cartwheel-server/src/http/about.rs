@@ -25,6 +25,11 @@ pub(super) async fn root(State(api): State<ApiState>) -> String {
   GET /v1/cluster/locate/{{bucket}}/{{key}}             location of a key
   GET /v1/cluster/replicas                          since when replicas are verified equal
   GET /v1/cluster/partitions/{{partition}}/digests    records of a partition on this node's disk
+  GET /v1/users                                     users, their roles and access tokens
+  GET, PUT, DELETE /v1/users/{{name}}                 a user
+  POST /v1/users/{{name}}/tokens                      make an access token
+  DELETE /v1/users/{{name}}/tokens/{{id}}               end an access token
+  GET /v1/whoami                                    the user that you are
   GET /healthz                                      whether the node is alive
   GET /readyz                                       whether it takes requests
   GET /metrics                                      metrics for Prometheus

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::cluster::liveness::Liveness;
-use cartwheel_core::cluster::membership::{History, View};
+use cartwheel_core::cluster::membership::{History, UserPatch, View};
 use cartwheel_core::cluster::sizes::Size;
 use cartwheel_core::control::{Changed, EpochStatus, SettingsChange, Survey, Surveyed};
 use cartwheel_core::message::client::{Get, Got, Refusal, Reply, Request};
@@ -18,6 +18,7 @@ use cartwheel_core::value::key::Key;
 
 use super::error::ApiError;
 use super::target;
+use crate::access::Access;
 use crate::backend::listing::{KeysPage, KeysWanted};
 use crate::backend::{Backend, Readiness};
 use crate::config::Durability;
@@ -203,6 +204,22 @@ impl ApiState {
     /// The memory for responses.
     pub(super) fn responses(&self) -> &MemoryPool {
         &self.0.responses
+    }
+
+    /// What lets users in.
+    pub(super) fn access(&self) -> &Access {
+        &self.0.backend.access
+    }
+
+    /// Makes, changes or removes a user.
+    pub(super) async fn change_user(
+        &self,
+        name: String,
+        patch: Option<UserPatch>,
+        timeout: Duration,
+    ) -> Result<(), ApiError> {
+        self.0.backend.change_user(name, patch, timeout).await?;
+        Ok(())
     }
 
     /// When the API server started.

@@ -1,14 +1,17 @@
 //! `/v1/buckets/...`: the settings of buckets.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Request as HttpRequest, StatusCode, Uri};
+use axum::{Extension, Json};
 use bytes::Bytes;
-use cartwheel_core::cluster::membership::{BucketForm as Form, BucketSettings, Conflict, Durability, SettingsPatch};
+use cartwheel_core::cluster::membership::{
+    BucketForm as Form, BucketRole, BucketSettings, Conflict, Durability, SettingsPatch,
+};
 use cartwheel_core::control::{NewForm, SettingsChange};
 use cartwheel_core::ring::quorum::majority;
 use cartwheel_core::value::key::{KEY_BYTES_MAX, Placement, check_bucket};
@@ -16,10 +19,12 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
+use super::access::AuditDetail;
 use super::error::ApiError;
 use super::openapi::{ChangeErrors, QueryErrors};
 use super::query::Query;
 use super::{ApiState, headers, target};
+use crate::access::Principal;
 use crate::backend::ring::PlacementForm;
 use crate::config;
 use crate::percent;
@@ -158,7 +163,11 @@ fn placement_of(form: PlacementForm) -> Result<Placement, ApiError> {
 /// List the buckets that hold data or have settings of their own, and the defaults
 #[utoipa::path(get, path = "/v1/buckets", tag = "buckets",
     responses((status = 200, description = "The buckets and the defaults", body = BucketsForm), QueryErrors))]
-pub(super) async fn list(State(api): State<ApiState>, uri: Uri) -> Result<Json<BucketsForm>, ApiError> {
+pub(super) async fn list(
+    State(api): State<ApiState>,
+    requester: Option<Extension<Arc<Principal>>>,
+    uri: Uri,
+) -> Result<Json<BucketsForm>, ApiError> {
     Query::none(uri.query())?;
     let view = api.view();
     // Until all partitions are counted, sizes are left out.
@@ -166,6 +175,10 @@ pub(super) async fn list(State(api): State<ApiState>, uri: Uri) -> Result<Json<B
     let mut names: BTreeSet<&Bytes> = view.buckets().map(|(name, _)| name).collect();
     names.extend(view.emptied().map(|(name, _)| name));
     names.extend(sizes.iter().flat_map(|sizes| sizes.keys()));
+    // A user learns nothing of buckets that it may not read.
+    if let Some(requester) = requester {
+        names.retain(|name| requester.user().has(BucketRole::Read, name));
+    }
     let form = |name: &Bytes| {
         let size = sizes.as_ref().map(|sizes| sizes.get(name).copied().unwrap_or_default());
         BucketForm {
@@ -206,15 +219,17 @@ pub(super) async fn get(State(api): State<ApiState>, uri: Uri) -> Result<Json<Se
 pub(super) async fn put(
     State(api): State<ApiState>,
     request: HttpRequest<Body>,
-) -> Result<Json<SettingsForm>, ApiError> {
+) -> Result<(Extension<AuditDetail>, Json<SettingsForm>), ApiError> {
     let (parts, body) = request.into_parts();
     let bucket = bucket_of(parts.uri.path())?;
     let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
-    let patch = PatchForm::parse(&read_change(&parts.headers, body, timeout).await?)?;
+    let text = read_change(&parts.headers, body, timeout).await?;
+    let patch = PatchForm::parse(&text)?;
+    let detail = AuditDetail(serde_json::from_slice(&text).unwrap_or_default());
     let empties = new_form(&api, &bucket, &patch, timeout).await?;
     let change = SettingsChange { bucket: bucket.clone(), settings: patch.into(), empties, timeout };
     let changed = api.change(change).await?;
-    Ok(Json(settings_form(&api, &changed.settings, api.view().form(&bucket))))
+    Ok((Extension(detail), Json(settings_form(&api, &changed.settings, api.view().form(&bucket)))))
 }
 
 /// The form that a patch gives to a bucket, if it is another one. A bucket that holds keys keeps its form: they would have to move.

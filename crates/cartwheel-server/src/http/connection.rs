@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
-use axum::http::{Method, Request, Response, Version};
+use axum::http::{Method, Request, Response, Version, header};
 use axum::response::IntoResponse as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
@@ -20,9 +20,9 @@ use tokio::time::{Instant, Sleep};
 use tracing::debug;
 
 use super::head::{Framing, Head, Heads, RefusedHead};
-use super::long_response;
 use super::request_body::{self, Source};
 use super::response::{Answers, CONTINUE, LAST_CHUNK, Sends, chunk_head, encode_head};
+use super::{long_response, target};
 use crate::tcp::connections::{OpenConnection, Serves};
 use crate::tcp::read;
 
@@ -146,6 +146,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let serves = self.guard.serves();
         if serves != Serves::All {
             parts.extensions.insert(serves);
+        }
+        // Most requests on keys do without, which saves them an allocation.
+        if let Some(client) = self.guard.client()
+            && (parts.headers.contains_key(header::AUTHORIZATION) || !target::names_key(parts.uri.path()))
+        {
+            parts.extensions.insert(client);
         }
         let mut answers = Answers::new(&parts.method, parts.version, keeps_alive);
         let response = match self.whole(&mut framing) {

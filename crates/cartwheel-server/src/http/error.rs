@@ -1,5 +1,7 @@
 //! Errors in the form of the contract.
 
+use std::time::Duration;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use cartwheel_core::message::client::{Refusal, Shortfall};
@@ -87,6 +89,25 @@ impl ApiError {
     /// A request from a web page of another origin.
     pub(super) fn forbidden_origin(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden_origin", message)
+    }
+
+    /// A request without credentials, or with wrong ones. `challenges` say how to give them.
+    pub(super) fn unauthorized(message: impl Into<String>, challenges: &'static [&'static str]) -> Self {
+        let error = Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
+        let header = |challenge: &&'static str| (header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        Self { headers: challenges.iter().map(header).collect(), ..error }
+    }
+
+    /// A request that needs a role that the user does not have.
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// A login after too many that failed.
+    pub(super) fn too_many_logins(wait: Duration) -> Self {
+        let message = format!("too many logins failed of late: try again in {} s", wait.as_secs() + 1);
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", message);
+        error.with(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1))
     }
 
     /// A request whose `Host` is not a node's.

@@ -12,6 +12,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Handle;
 
+use super::access::{self, Act};
 use super::error::ApiError;
 use super::{ApiState, body, guard, kv, target, watch};
 use crate::tcp::connections::Serves;
@@ -35,13 +36,37 @@ impl Front {
     }
 
     /// Carries out a request.
-    async fn carry_out(self, request: Request<Body>) -> Response<Body> {
+    async fn carry_out(self, mut request: Request<Body>) -> Response<Body> {
         if is_on_key(request.uri()) {
             return on_key(&self.api, request).await;
         }
-        if let Err(refused) = guard::check(&self.api, &request) {
-            return refuse(&self.api, request, refused).await;
+        let mut act = Act::begin(&request);
+        let checked = match guard::check(&self.api, &request) {
+            Ok(()) => {
+                let (asked, client) = ((request.method(), request.uri()), access::client(&request));
+                access::check(&self.api, asked, request.headers(), client).await
+            }
+            Err(refused) => Err(refused),
+        };
+        let api = self.api.clone();
+        let response = match checked {
+            Ok(principal) => {
+                if let Some(principal) = principal {
+                    act.iter_mut().for_each(|act| act.of(&principal));
+                    request.extensions_mut().insert(principal);
+                }
+                self.in_background(request).await
+            }
+            Err(refused) => refuse(&self.api, request, refused).await,
+        };
+        if let Some(act) = act {
+            act.end(&api, &response);
         }
+        response
+    }
+
+    /// Carries out a request that passed the checks, in the background.
+    async fn in_background(self, request: Request<Body>) -> Response<Body> {
         let in_background = async move { self.router.call(request).await };
         match self.background.spawn(in_background).await {
             Ok(Ok(response)) => response,
@@ -69,7 +94,14 @@ fn is_on_key(uri: &Uri) -> bool {
 /// Carries out a request on a key, counts and logs it.
 async fn on_key(api: &ApiState, request: Request<Body>) -> Response<Body> {
     // An overloaded node makes no further checks.
-    if let Err(refused) = admits(api, &request).and_then(|()| guard::check(api, &request)) {
+    let checked = match admits(api, &request).and_then(|()| guard::check(api, &request)) {
+        Ok(()) => {
+            let (asked, client) = ((request.method(), request.uri()), access::client(&request));
+            access::check(api, asked, request.headers(), client).await.map(drop)
+        }
+        Err(refused) => Err(refused),
+    };
+    if let Err(refused) = checked {
         return refuse(api, request, refused).await;
     }
     let (method, uri) = (request.method().clone(), request.uri().clone());

@@ -2,18 +2,18 @@
 //!
 //! A browser sends requests for any page that it shows, with the rights of its network. It says which page sends (`Origin`,
 //! `Sec-Fetch-Site`), and under which name it reaches the node (`Host`). With DNS rebinding, that name is one that the page's owner
-//! pointed at the node, and not one of the node's own. A request that changes something is refused if one of these headers is foreign;
-//! requests on values that no browser sends may use any name.
+//! pointed at the node, and not one of the node's own. A request that changes something is refused if one of these headers is foreign, and so is a
+//! browser's read under a foreign name; requests on values that no browser sends may use any name.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderName, HeaderValue, Method, Request, Version, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header};
 use cartwheel_core::cluster::membership::View;
 
 use super::error::ApiError;
 use super::headers::{CONTEXT, IDEMPOTENCY_KEY, TTL, single};
-use super::{ApiState, target};
+use super::{ApiState, access, target};
 
 /// The headers that may have one value only.
 const SINGLE: [HeaderName; 11] = [
@@ -43,15 +43,24 @@ pub(super) fn check<B>(api: &ApiState, request: &Request<B>) -> Result<(), ApiEr
         None if request.version() < Version::HTTP_11 => None,
         None => return Err(ApiError::bad_request("the request has no Host header: HTTP/1.1 requires one")),
     };
-    if request.method() == Method::GET || request.method() == Method::HEAD {
+    let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
+    if is_read && (!is_of_browser(headers) || access::is_open(request.uri().path())) {
         return Ok(());
     }
     let host = host.as_ref().map_or("", Authority::as_str);
+    if is_read {
+        return check_host(host, &api.view());
+    }
     let (origin, site) = (headers.get(header::ORIGIN), headers.get(SEC_FETCH_SITE));
     check_page(origin, site, host)?;
     // A browser sets these headers on changes. Other programs may reach values under any name, such as a load balancer's.
     let is_value_of_a_program = request.uri().path().starts_with(target::KV) && origin.is_none() && site.is_none();
     if is_value_of_a_program { Ok(()) } else { check_host(host, &api.view()) }
+}
+
+/// Whether a browser sends this: it says what languages its user reads, and no program has a reason to.
+fn is_of_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ACCEPT_LANGUAGE) || headers.contains_key(SEC_FETCH_SITE)
 }
 
 fn authority(host: &HeaderValue) -> Result<Authority, ApiError> {
@@ -63,8 +72,9 @@ fn authority(host: &HeaderValue) -> Result<Authority, ApiError> {
 /// Refuses a request that a browser sends for a page of another origin.
 fn check_page(origin: Option<&HeaderValue>, site: Option<&HeaderValue>, host: &str) -> Result<(), ApiError> {
     let is_own = |origin: &HeaderValue| {
-        let origin = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
-        origin.is_some_and(|origin| origin.eq_ignore_ascii_case(host))
+        let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        let authority = origin.filter(|(scheme, _)| ["http", "https"].contains(scheme)).map(|(_, authority)| authority);
+        authority.is_some_and(|origin| origin.eq_ignore_ascii_case(host))
     };
     let is_same = |site: &HeaderValue| site == "same-origin" || site == "none";
     if origin.is_none_or(is_own) && site.is_none_or(is_same) {
@@ -157,7 +167,9 @@ mod tests {
             ("origin", "http://127.0.0.1:8081", None),
             ("origin", "http://127.0.0.1", forbidden),
             ("origin", "http://127.0.0.1:80", forbidden),
-            ("origin", "https://127.0.0.1:8081", forbidden),
+            ("origin", "https://127.0.0.1:8081", None),
+            ("origin", "https://127.0.0.1:8082", forbidden),
+            ("origin", "ftp://127.0.0.1:8081", forbidden),
             ("origin", "http://evil.example", forbidden),
             ("origin", "null", forbidden),
             ("origin", "", forbidden),
@@ -194,6 +206,11 @@ mod tests {
         ] {
             assert_eq!(checked("PUT", &[("host", host)]), refused, "{host}");
             assert_eq!(checked("GET", &[("host", host)]), None, "{host}");
+            let browser = [("host", host), ("accept-language", "en")];
+            for path in ["/v1/kv/b/k", "/v1/cluster", "/metrics"] {
+                assert_eq!(checked_at(path, "GET", &browser), refused, "a browser's read: {host}");
+            }
+            assert_eq!(checked_at("/", "GET", &browser), None, "{host}");
             let value = |headers: &[(&str, &str)]| checked_at("/v1/kv/b/k", "PUT", headers);
             assert_eq!(value(&[("host", host)]), None, "a program's value: {host}");
             let own = format!("http://{host}");

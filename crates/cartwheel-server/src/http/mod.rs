@@ -1,6 +1,7 @@
 //! The HTTP API server: the contract's calls.
 
 mod about;
+mod access;
 mod amounts;
 mod api_state;
 mod body;
@@ -30,6 +31,7 @@ mod show;
 mod siblings;
 mod target;
 mod transfers;
+mod users;
 mod watch;
 
 use std::time::Duration;
@@ -37,7 +39,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, any, get, post};
+use axum::routing::{MethodRouter, any, delete, get, post};
 
 use error::ApiError;
 
@@ -70,6 +72,11 @@ fn calls() -> Vec<Call> {
             "/v1/cluster/partitions/{partition}/digests",
             get(digests::page),
         ),
+        ("/v1/users", "/v1/users", get(users::list)),
+        ("/v1/users/{name}", "/v1/users/{name}", get(users::get).put(users::put).delete(users::delete)),
+        ("/v1/users/{name}/tokens", "/v1/users/{name}/tokens", post(users::make_token)),
+        ("/v1/users/{name}/tokens/{id}", "/v1/users/{name}/tokens/{id}", delete(users::end_token)),
+        ("/v1/whoami", "/v1/whoami", get(users::whoami)),
         ("/healthz", "/healthz", get(health::healthz)),
         ("/readyz", "/readyz", get(health::readyz)),
         ("/metrics", "/metrics", get(about::metrics)),
@@ -106,3 +113,5 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 mod fuzz;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unknown_clients_tests;

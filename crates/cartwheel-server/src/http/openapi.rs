@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
-use super::{about, buckets, cluster, digests, error, health, keys, kv, members, replicas, show, transfers};
+use super::{about, buckets, cluster, digests, error, health, keys, kv, members, replicas, show, transfers, users};
 
 /// Each call is described at its function. The test of the routes finds one that is missing here.
 #[derive(OpenApi)]
@@ -30,6 +30,13 @@ use super::{about, buckets, cluster, digests, error, health, keys, kv, members, 
         replicas::replicas,
         cluster::locate,
         digests::page,
+        users::list,
+        users::get,
+        users::put,
+        users::delete,
+        users::make_token,
+        users::end_token,
+        users::whoami,
         health::healthz,
         health::readyz,
         about::root,
@@ -41,6 +48,7 @@ use super::{about, buckets, cluster, digests, error, health, keys, kv, members, 
         (name = "keys", description = "Values by bucket and key"),
         (name = "buckets", description = "How a bucket's keys are kept and served"),
         (name = "cluster", description = "Members, ring and location of keys"),
+        (name = "users", description = "Users, their roles and access tokens"),
         (name = "node", description = "The answering node")
     )
 )]
@@ -56,9 +64,13 @@ pub(super) async fn openapi_json() -> impl IntoResponse {
 }
 
 /// The meaning of each error status, with the contract's codes.
-const ERRORS: [(&str, &str); 12] = [
+const ERRORS: [(&str, &str); 13] = [
     ("400", "`bad_request`: the request is invalid. `bad_context`: no node made the context for this key"),
-    ("403", "`forbidden_origin`: a web page of another origin may not change anything"),
+    ("401", "`unauthorized`: there are no credentials, or they are wrong"),
+    (
+        "403",
+        "`forbidden`: the user lacks the role. `forbidden_origin`: a web page of another origin may not change anything",
+    ),
     ("404", "`not_found`: the key has no value; with Cartwheel-Context if it was deleted"),
     (
         "409",
@@ -91,7 +103,7 @@ pub(super) struct ReadErrors;
 
 impl IntoResponses for ReadErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&["400", "404", "412", "429", "503"])
+        errors(&["400", "401", "403", "404", "412", "429", "503"])
     }
 }
 
@@ -100,7 +112,7 @@ pub(super) struct WriteErrors;
 
 impl IntoResponses for WriteErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&["400", "403", "409", "413", "415", "421", "429", "501", "503", "507"])
+        errors(&["400", "401", "403", "409", "413", "415", "421", "429", "501", "503", "507"])
     }
 }
 
@@ -109,7 +121,7 @@ pub(super) struct QueryErrors;
 
 impl IntoResponses for QueryErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&["400"])
+        errors(&["400", "401", "403"])
     }
 }
 
@@ -118,7 +130,7 @@ pub(super) struct DiskErrors;
 
 impl IntoResponses for DiskErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&["400", "503"])
+        errors(&["400", "401", "403", "503"])
     }
 }
 
@@ -127,7 +139,7 @@ pub(super) struct ChangeErrors;
 
 impl IntoResponses for ChangeErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&["400", "403", "413", "415", "421", "429", "503"])
+        errors(&["400", "401", "403", "404", "413", "415", "421", "429", "503"])
     }
 }
 

@@ -471,13 +471,13 @@ async fn the_document_has_every_status_of_the_contract() {
         responses.keys().cloned().collect::<Vec<_>>().join(" ")
     };
     let key = "/v1/kv/{bucket}/{key}";
-    assert_eq!(statuses(key, "get"), "200 300 304 400 404 412 429 503");
-    assert_eq!(statuses(key, "head"), "200 300 304 400 404 412 429 503");
-    assert_eq!(statuses(key, "put"), "200 204 300 400 403 409 413 415 421 429 501 503 507");
-    assert_eq!(statuses(key, "delete"), "204 400 403 409 413 415 421 429 501 503 507");
-    assert_eq!(statuses("/v1/buckets/{bucket}", "put"), "200 400 403 413 415 421 429 503");
-    assert_eq!(statuses("/v1/cluster/locate/{bucket}/{key}", "get"), "200 400");
-    assert_eq!(statuses("/v1/cluster/partitions/{partition}/digests", "get"), "200 400 503");
+    assert_eq!(statuses(key, "get"), "200 300 304 400 401 403 404 412 429 503");
+    assert_eq!(statuses(key, "head"), "200 300 304 400 401 403 404 412 429 503");
+    assert_eq!(statuses(key, "put"), "200 204 300 400 401 403 409 413 415 421 429 501 503 507");
+    assert_eq!(statuses(key, "delete"), "204 400 401 403 409 413 415 421 429 501 503 507");
+    assert_eq!(statuses("/v1/buckets/{bucket}", "put"), "200 400 401 403 404 413 415 421 429 503");
+    assert_eq!(statuses("/v1/cluster/locate/{bucket}/{key}", "get"), "200 400 401 403");
+    assert_eq!(statuses("/v1/cluster/partitions/{partition}/digests", "get"), "200 400 401 403 503");
     assert_eq!(statuses("/readyz", "get"), "200 503");
     // Every code of the contract occurs, and no schema is missing.
     let text = described.to_string();
@@ -486,6 +486,8 @@ async fn the_document_has_every_status_of_the_contract() {
         "bad_context",
         "not_found",
         "too_many_siblings",
+        "unauthorized",
+        "forbidden",
         "forbidden_origin",
         "unsupported_media_type",
         "misdirected",

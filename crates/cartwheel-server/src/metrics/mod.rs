@@ -14,6 +14,7 @@ use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
+use crate::access::AccessMetrics;
 use crate::control::{EpochMetrics, LivenessMetrics};
 use crate::lifecycle::upgrade::UpgradeMetrics;
 use crate::peers::Board;
@@ -37,6 +38,8 @@ pub struct Metrics {
     pub liveness: LivenessMetrics,
     /// The epoch's.
     pub epochs: EpochMetrics,
+    /// Those of logins.
+    pub access: AccessMetrics,
     /// The upgrade's.
     pub upgrades: UpgradeMetrics,
     hints: HintsBoard,
@@ -58,6 +61,8 @@ impl Metrics {
         epochs.register(ours);
         let upgrades = UpgradeMetrics::default();
         upgrades.register(ours);
+        let access = AccessMetrics::default();
+        access.register(ours);
         counted.register(ours);
         ours.register_collector(Box::new(background::Background(shards.clone())));
         ours.register_collector(Box::new(process::Inboxes(shards)));
@@ -71,6 +76,7 @@ impl Metrics {
             resp,
             liveness,
             epochs,
+            access,
             upgrades,
             hints: counted.hints().clone(),
             dot_collisions: counted.dot_collisions().clone(),

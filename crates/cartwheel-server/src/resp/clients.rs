@@ -1,12 +1,14 @@
 //! The connections with Redis clients, as `CLIENT LIST` shows them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
+
+use crate::access::DEFAULT_USER;
 
 /// What is known of a connection.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub(super) struct Client {
 #[derive(Clone, Debug, Default)]
 struct Texts {
     name: String,
+    /// The user that it is, if that is not the default one.
+    user: String,
     library: String,
     library_version: String,
 }
@@ -40,6 +44,15 @@ impl Client {
 
     pub(super) fn set_name(&self, name: String) {
         self.texts().name = name;
+    }
+
+    pub(super) fn set_user(&self, user: String) {
+        self.texts().user = user;
+    }
+
+    /// Where the client is.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        self.addr.map(|addr| addr.ip())
     }
 
     pub(super) fn set_library(&self, library: String) {
@@ -73,10 +86,11 @@ impl Client {
         let addr = |addr: Option<SocketAddr>| addr.map_or_else(|| "unknown".to_owned(), |addr| addr.to_string());
         let age = self.begun.elapsed().as_secs();
         let idle = age.saturating_sub(self.last.load(Ordering::Relaxed));
-        let Texts { name, library, library_version } = self.texts().clone();
+        let Texts { name, user, library, library_version } = self.texts().clone();
+        let user = if user.is_empty() { DEFAULT_USER } else { &user };
         format!(
             "id={} addr={} laddr={} fd=0 name={name} age={age} idle={idle} flags=N db={} sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 \
-             argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={command} user=default redir=-1 resp={} lib-name={library} \
+             argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={command} user={user} redir=-1 resp={} lib-name={library} \
              lib-ver={library_version}",
             self.id,
             addr(self.addr),

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::VALUE_BYTES_MAX;
+use super::access::{self, AdministrativeCommand};
 use super::commands::{self, Call, Run, Spec};
 use super::error::CommandError;
 use super::parser::{Command, NoRequest, Parsed, Parser, RequestLimits};
@@ -155,7 +156,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
     /// Carries out what has arrived. Returns whether the connection goes on.
     async fn carry_out(&mut self) -> io::Result<bool> {
         let mut replies = VecDeque::new();
+        self.session.renew_access();
         loop {
+            self.parser.set_unknown(self.session.is_unknown());
             let mut used = KeysInUse::default();
             let mut batch = 0;
             let ended = loop {
@@ -182,6 +185,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
                     break None;
                 }
                 batch += 1;
+                if let Some(login) = spec.and_then(|spec| access::credentials(&self.session, spec, &command)) {
+                    let (user, password) = (login.0.to_vec(), login.1.to_vec());
+                    let logged_in = self.session.authenticate(&user, &password).await;
+                    self.parser.set_unknown(self.session.is_unknown());
+                    if let Err(error) = logged_in {
+                        self.add(&mut replies, Begun::Ended(error.into()));
+                        continue;
+                    }
+                }
                 let begun = match self.begin(spec, command) {
                     // Much can be answered at once, and needs no place among the others.
                     Begun::UnderWay(mut reply) => match poll_fn(|cx| Poll::Ready(reply.as_mut().poll(cx))).await {
@@ -217,12 +229,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
         if !spec.takes(command.len()) {
             return Begun::Ended(commands::wrong_number_of_arguments(spec.name).into());
         }
-        if let Err(error) = self.session.check_slots(spec, &command) {
+        let checked = access::check(&self.session, spec, &command);
+        if let Err(error) = checked.and_then(|()| self.session.check_slots(spec, &command)) {
             return Begun::Ended(error.into());
         }
+        let act = AdministrativeCommand::begin(&self.session, spec, &command);
         match spec.run {
             Run::Refused(reason) => Begun::Ended(reason.error(spec.name).into()),
-            Run::Now(run) => Begun::Ended(run(&mut self.session, &command).into()),
+            Run::Now(run) => {
+                let reply = run(&mut self.session, &command).into();
+                if let Some(act) = act {
+                    act.end(&reply);
+                }
+                Begun::Ended(reply)
+            }
             Run::Later(run) => {
                 // An overloaded node does nothing else for it.
                 if let Err(refusal) = self.session.api().backend().shards.admits_any() {
@@ -230,11 +250,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
                 }
                 let share = self.share_of(&command);
                 let reply = run(Call { db: self.session.db.clone(), command });
-                match share {
-                    None => Begun::UnderWay(reply),
-                    Some(share) => Begun::UnderWay(Box::pin(async move {
+                match (share, act) {
+                    (None, None) => Begun::UnderWay(reply),
+                    (share, act) => Begun::UnderWay(Box::pin(async move {
                         let reply = reply.await;
                         drop(share);
+                        if let Some(act) = act {
+                            act.end(&reply);
+                        }
                         reply
                     })),
                 }

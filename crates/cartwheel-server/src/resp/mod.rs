@@ -5,6 +5,7 @@
 //!
 //! Errors, limits and the forms of replies are Redis's, version 7.0. Where Cartwheel differs, the book's page on the Redis API says how and why.
 
+mod access;
 mod api;
 mod clients;
 mod commands;
@@ -31,3 +32,5 @@ const VALUE_BYTES_MAX: usize = cartwheel_core::cluster::membership::VALUE_BYTES_
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unknown_clients_tests;

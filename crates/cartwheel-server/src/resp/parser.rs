@@ -11,6 +11,9 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 const ARGUMENTS_MAX: i64 = 1 << 20;
 /// The longest argument that a client may announce, in bytes. Most of such an argument is discarded: see [`RequestLimits`].
 const ANNOUNCED_BYTES_MAX: i64 = 512 << 20;
+/// The most and the longest arguments of a client that has yet to say which user it is: Redis's limits.
+const UNKNOWN_ARGUMENTS_MAX: i64 = 10;
+const UNKNOWN_ARGUMENT_BYTES_MAX: usize = 16 << 10;
 /// Arguments from this length on share the read buffer; shorter ones are copied, because they would keep all of it.
 const SHARED_BYTES_MIN: usize = 16 << 10;
 
@@ -90,6 +93,8 @@ pub(super) struct Parser {
     arguments: Vec<(u32, u32)>,
     /// Why the present request is only read to its end.
     refused: Option<String>,
+    /// The client has not said which user it is, though it has to.
+    is_unknown: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,7 +109,15 @@ enum State {
 
 impl Parser {
     pub(super) const fn new(limits: RequestLimits) -> Self {
-        Self { limits, parsed: 0, searched: 0, state: State::Begin, arguments: Vec::new(), refused: None }
+        Self {
+            limits,
+            parsed: 0,
+            searched: 0,
+            state: State::Begin,
+            arguments: Vec::new(),
+            refused: None,
+            is_unknown: false,
+        }
     }
 
     /// Whether part of a request has arrived.
@@ -120,6 +133,11 @@ impl Parser {
             }
             _ => 0,
         }
+    }
+
+    /// Whether the client has yet to say which user it is. Then it needs no more than a short request.
+    pub(super) fn set_unknown(&mut self, is_unknown: bool) {
+        self.is_unknown = is_unknown;
     }
 
     /// Refuses the present request, if there is one: its rest is discarded.
@@ -162,6 +180,9 @@ impl Parser {
         let Some(end) = self.line(buffer, "too big mbulk count string")? else { return Ok(false) };
         let count = integer(&buffer[1..end]).filter(|&count| count <= ARGUMENTS_MAX);
         let count = count.ok_or_else(|| protocol_error("invalid multibulk length"))?;
+        if self.is_unknown && count > UNKNOWN_ARGUMENTS_MAX {
+            return Err(protocol_error("unauthenticated multibulk length"));
+        }
         match u32::try_from(count) {
             Ok(more @ 1..) => {
                 self.parsed = end + END;
@@ -187,6 +208,9 @@ impl Parser {
         let bytes = integer(&line[1..]).filter(|length| (0..=ANNOUNCED_BYTES_MAX).contains(length));
         let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
         let bytes = bytes.ok_or_else(|| protocol_error("invalid bulk length"))?;
+        if self.is_unknown && bytes > UNKNOWN_ARGUMENT_BYTES_MAX {
+            return Err(protocol_error("unauthenticated bulk length"));
+        }
         self.parsed = end + END;
         let RequestLimits { argument_bytes, request_bytes } = self.limits;
         if bytes > argument_bytes {

@@ -16,6 +16,7 @@ use super::keys::Database;
 use super::parser::Command;
 use super::reply::Version;
 use super::slots;
+use crate::access::{Credentials, DEFAULT_USER, Denied, Principal};
 
 /// How many databases there are.
 pub(super) const DATABASES: u32 = 16;
@@ -46,6 +47,10 @@ pub(super) struct Session {
     pub(super) quits: bool,
     /// What other connections see of it.
     pub(super) client: Arc<Client>,
+    /// The user that the client is, once it is known.
+    principal: Option<Arc<Principal>>,
+    /// Clients have to be a user.
+    needs_user: bool,
 }
 
 impl Session {
@@ -58,6 +63,8 @@ impl Session {
             follows_slots: false,
             quits: false,
             client,
+            principal: None,
+            needs_user: false,
         }
     }
 
@@ -72,8 +79,64 @@ impl Session {
         self.version = Version::default();
         self.replies = Replies::default();
         self.follows_slots = false;
+        self.principal = None;
+        self.client.set_user(DEFAULT_USER.to_owned());
         self.select(0);
         self.client.set_name(String::new());
+    }
+
+    /// Adopts changes of the users. Called between requests.
+    pub(super) fn renew_access(&mut self) {
+        let access = &self.db.api.backend().access;
+        self.needs_user = access.is_on();
+        if self.needs_user {
+            let present = self.principal.take().and_then(|principal| access.present(&principal));
+            self.principal = present.or_else(|| access.anonymous());
+        }
+    }
+
+    /// Whether clients have to be a user.
+    pub(super) fn needs_user(&self) -> bool {
+        self.needs_user
+    }
+
+    /// Whether the client may only say which user it is.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.needs_user && self.principal.is_none()
+    }
+
+    /// The name of the user that the client is.
+    pub(super) fn user(&self) -> &str {
+        self.principal.as_ref().map_or(DEFAULT_USER, |principal| principal.name())
+    }
+
+    /// The user that the client is, if it has to be one.
+    pub(super) fn principal(&self) -> Option<&Arc<Principal>> {
+        self.principal.as_ref().filter(|_| self.needs_user)
+    }
+
+    /// The client has said which user it is.
+    ///
+    /// # Errors
+    /// If that is wrong, or the client may not try now.
+    pub(super) async fn authenticate(&mut self, user: &[u8], password: &[u8]) -> Result<(), CommandError> {
+        let wrong = || CommandError::Text("WRONGPASS invalid username-password pair or user is disabled.".into());
+        let user = std::str::from_utf8(user).map_err(|_| wrong())?;
+        let access = self.db.api.backend().access.clone();
+        if !access.is_on() {
+            // As in Redis before any user is made: there is one, which has no password.
+            return if user == DEFAULT_USER { Ok(()) } else { Err(wrong()) };
+        }
+        let credentials = Credentials::Password { user, password };
+        let principal = access.authenticate(credentials, self.client.ip()).await.map_err(|denied| match denied {
+            Denied::NoCredentials | Denied::Wrong => wrong(),
+            Denied::TooMany(wait) => {
+                CommandError::other(format!("too many logins failed of late: try again in {} s", wait.as_secs() + 1))
+            }
+        })?;
+        self.client.set_user(principal.name().to_owned());
+        (self.needs_user, self.principal) = (true, Some(principal));
+        Ok(())
     }
 
     /// Whether the client wants the reply to the command that was just begun.
@@ -137,7 +200,7 @@ impl Session {
 }
 
 /// The bucket of a database.
-fn bucket_of(number: u32) -> Bytes {
+pub(super) fn bucket_of(number: u32) -> Bytes {
     match number {
         0 => Bytes::from_static(REDIS_BUCKET.as_bytes()),
         number => format!("{REDIS_BUCKET}-{number}").into(),

@@ -1,7 +1,7 @@
 //! Checks whether a node would start, without starting it.
 
-use super::listening::{self, ADMINISTRATORS, HTTP, PEERS, RESP};
-use super::{ServeError, address};
+use super::listening::{self, ADMINISTRATORS, Exposable, HTTP, PEERS, RESP};
+use super::{ServeError, address, first_admin};
 use crate::config::Config;
 use crate::data_dir;
 use crate::lifecycle::join::{self, Plan};
@@ -14,7 +14,11 @@ pub async fn check(config: &Config) -> Result<String, ServeError> {
     if let Some(tls) = &config.tls {
         tls.check()?;
     }
+    if let Some(password) = &config.access.admin_password {
+        first_admin::read_password(password)?;
+    }
     let plan = join::plan(config)?;
+    let mut exposable = Exposable::of(config, false);
     let dir = config.dir.display();
     let would = match &plan {
         Plan::Serve => {
@@ -22,8 +26,9 @@ pub async fn check(config: &Config) -> Result<String, ServeError> {
             let view = super::view_in(&config.dir, &identity)?;
             let member = super::own_member(&view, &identity, &config.dir)?;
             super::check_zone(config, member)?;
-            listening::check(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
-            listening::check(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
+            exposable = Exposable::of(config, !view.users().is_empty());
+            listening::check(HTTP, config.http_listen.as_ref(), &member.http_addr, exposable).await?;
+            listening::check(PEERS, config.peer_listen.as_ref(), &member.peer_addr, exposable).await?;
             let served = address::served_at(member, config);
             format!(
                 "{dir} holds {}, at {} for HTTP and at {} for peers",
@@ -32,8 +37,8 @@ pub async fn check(config: &Config) -> Result<String, ServeError> {
         }
         Plan::Nothing => return Err(data_dir::DataDirError::NoNode(config.dir.clone()).into()),
         Plan::Bootstrap(new) | Plan::Join(new) => {
-            listening::check(HTTP, config.http_listen.as_ref(), &new.site.http_addr, config.insecure).await?;
-            listening::check(PEERS, config.peer_listen.as_ref(), &new.site.peer_addr, config.insecure).await?;
+            listening::check(HTTP, config.http_listen.as_ref(), &new.site.http_addr, exposable).await?;
+            listening::check(PEERS, config.peer_listen.as_ref(), &new.site.peer_addr, exposable).await?;
             let name = &new.name;
             match plan {
                 Plan::Bootstrap(_) => format!("{name} would bootstrap the cluster {}, in {dir}", new.cluster_name),
@@ -42,10 +47,10 @@ pub async fn check(config: &Config) -> Result<String, ServeError> {
         }
     };
     if let Some(addr) = &config.resp_listen {
-        listening::check(RESP, Some(addr), addr.as_str(), config.insecure).await?;
+        listening::check(RESP, Some(addr), addr.as_str(), exposable).await?;
     }
     if let Some(addr) = &config.admin_listen {
-        listening::check(ADMINISTRATORS, Some(addr), addr.as_str(), config.insecure).await?;
+        listening::check(ADMINISTRATORS, Some(addr), addr.as_str(), exposable).await?;
     }
     Ok(would)
 }

@@ -90,9 +90,9 @@ pub enum ServeError {
     },
     /// Other machines could connect, without authentication.
     #[error(
-        "refused to listen on {addr} for {what}: any program that can connect could read and change everything, as this version has no users; \
-        listen on loopback (--{flag} 127.0.0.1:PORT), or pass --insecure if every program that can reach the \
-        address may do so"
+        "refused to listen on {addr} for {what}: other machines could read and change everything; require TLS of clients and nodes and have \
+        users (see TLS and Users in the documentation), or listen on loopback (--{flag} 127.0.0.1:PORT), or pass --insecure if every program \
+        that can reach the address may do so"
     )]
     Exposed {
         /// The service.
@@ -101,6 +101,22 @@ pub enum ServeError {
         addr: String,
         /// The flag that sets the address.
         flag: &'static str,
+    },
+    /// The file with the first administrator's password cannot be read.
+    #[error("cannot read the password of the first administrator from {}: {source}", path.display())]
+    AdminPasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The first administrator cannot have this password.
+    #[error("{from} cannot be the password of the first administrator: {why}")]
+    AdminPassword {
+        /// Where it is from.
+        from: String,
+        /// The reason.
+        why: String,
     },
     /// The stored partition states cannot be read.
     #[error(transparent)]

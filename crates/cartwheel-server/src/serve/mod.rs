@@ -5,6 +5,7 @@ mod api_shutdown;
 mod checking;
 mod descriptors;
 mod error;
+mod first_admin;
 mod leave;
 mod listening;
 mod opening;
@@ -32,6 +33,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use crate::access::{Access, Audit};
 use crate::backend::{Backend, Readiness};
 use crate::config::Config;
 use crate::control::{self, other_members};
@@ -44,6 +46,7 @@ use crate::lifecycle::upgrade::{Upgrade, UpgradeStatus};
 use crate::lifecycle::{join, renew};
 use crate::metrics::Metrics;
 use crate::os::clock::{self, Clock};
+use crate::os::core_dumps;
 use crate::os::random::{self, NoRandomness};
 use crate::peers::{self, Inbound, KnownPeers, LocalNode, Peers, Retired, Unwelcome, Waiting, Welcome};
 use crate::resp::{self, RespApi};
@@ -57,7 +60,7 @@ use api_shutdown::ApiShutdown;
 pub use checking::check;
 pub use error::ServeError;
 use leave::LeaveReason;
-use listening::{ADMINISTRATORS, HTTP, PEERS, listen, listen_for_redis_clients, shown};
+use listening::{ADMINISTRATORS, Exposable, HTTP, PEERS, listen, listen_for_redis_clients, shown};
 use store_dir::StoreDir;
 
 /// Serves a node until `stopped` completes with the reason to stop, or until the node has left its cluster.
@@ -75,6 +78,10 @@ pub fn serve<'a>(
 
 async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> Result<(), ServeError> {
     clock::follow_test_offset().map_err(|source| ServeError::System { what: "follow the test's clock", source })?;
+    if !config.access.core_dumps {
+        core_dumps::forbid();
+    }
+    let admin_password = config.access.admin_password.as_ref().map(first_admin::read_password).transpose()?;
     let (client_tls, peer_tls) = config.tls.clone().map(TlsFiles::open).transpose()?.unwrap_or_default();
     tokio::select! {
         prepared = join::prepare(config, &peer_tls) => prepared?,
@@ -117,14 +124,14 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
             return Err(ServeError::CopyRuns { name, dir, reported_by });
         }
     }
+    let exposable = Exposable::of(config, !view.users().is_empty());
     let connections_max = descriptors::share_out();
     // Before the boot is counted: an address in use should cost nothing.
-    let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
-    let resp_listener =
-        listen_for_redis_clients(config.resp_listen.as_ref(), &member.resp_addr, config.insecure).await?;
-    let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
+    let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, exposable).await?;
+    let resp_listener = listen_for_redis_clients(config.resp_listen.as_ref(), &member.resp_addr, exposable).await?;
+    let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, exposable).await?;
     let admin_listener = match &config.admin_listen {
-        Some(addr) => Some(listen(ADMINISTRATORS, Some(addr), addr.as_str(), config.insecure).await?),
+        Some(addr) => Some(listen(ADMINISTRATORS, Some(addr), addr.as_str(), exposable).await?),
         None => None,
     };
     let (http_addr, peer_addr) = (shown(&http_listener), shown(&peer_listener));
@@ -247,6 +254,9 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
     let ready = running.iter().map(|shard| shard.ready.clone()).collect();
     let peers_known = readiness::peers_known(connections, shard_connections, compared);
     tokio::spawn(readiness::publish_readiness(ready, peers_known, view.clone(), own, ready_sender));
+    let audit = Audit::open(&member.name, &config.dir, &metrics.access)
+        .map_err(|source| ServeError::System { what: "open the audit log", source })?;
+    let access = Access::new(view.clone(), config.access.requires_users(), audit, metrics.access.clone())?;
     let (http_stop_sender, http_stop) = watch::channel(false);
     let http_metrics = metrics.http.clone();
     let control = control_handle;
@@ -264,8 +274,12 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
         durability: config.durability,
         readiness,
         board,
+        access,
         metrics,
     });
+    if let Some(password) = admin_password {
+        tokio::spawn(first_admin::make(backend.clone(), password, config.access.resets_admin));
+    }
     let front = Front::new(ApiState::new(backend.clone()), Handle::current());
     if let Some(listener) = admin_listener {
         info!(addr = shown(&listener), "serving administrators");

@@ -62,12 +62,17 @@ const BUSY: u64 = u64::MAX;
 #[derive(Clone, Debug)]
 pub(crate) struct OpenConnection(Arc<Inner>);
 
+/// The address of the client that sent a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ClientAddr(pub(crate) IpAddr);
+
 #[derive(Debug)]
 struct Inner {
     of: Arc<ConnectionLimit>,
     number: u64,
     state: Arc<State>,
     serves: Serves,
+    client: Option<IpAddr>,
 }
 
 impl ConnectionLimit {
@@ -114,7 +119,7 @@ impl ConnectionLimit {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let state = Arc::new(State { idle_since: AtomicU64::new(self.now()), ..State::default() });
         connections.insert(number, (client, state.clone()));
-        OpenConnection(Arc::new(Inner { of: self.clone(), number, state, serves }))
+        OpenConnection(Arc::new(Inner { of: self.clone(), number, state, serves, client }))
     }
 
     /// Closes an idle connection: that of the client with the most connections that has been idle longest. Returns false if none is idle.
@@ -147,6 +152,11 @@ impl ConnectionLimit {
 }
 
 impl OpenConnection {
+    /// The client's address, if it is known.
+    pub(crate) fn client(&self) -> Option<ClientAddr> {
+        self.0.client.map(ClientAddr)
+    }
+
     /// Which requests are served on it.
     pub(crate) fn serves(&self) -> Serves {
         self.0.serves

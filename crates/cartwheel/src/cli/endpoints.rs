@@ -2,8 +2,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cartwheel_client::{Client, Error, Tls, TlsError};
+use cartwheel_client::{Client, Credentials, Error, Tls, TlsError};
 use clap::Args;
+
+use super::login::Login;
 
 /// The endpoints to try if none are given: the first three nodes of `cartwheel dev`, then the default port of `cartwheel serve`.
 const DEFAULT: [&str; 4] = ["127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:8083", "127.0.0.1:8080"];
@@ -39,6 +41,8 @@ pub struct Endpoints {
     /// The private key of that certificate, in PEM.
     #[arg(long, value_name = "FILE", env = "CARTWHEEL_TLS_KEY", value_parser = pem, requires = "tls_cert")]
     tls_key: Option<Pem>,
+    #[command(flatten)]
+    login: Login,
 }
 
 /// What a PEM file holds; nothing if no file is named, as by an empty environment variable.
@@ -92,10 +96,19 @@ impl Endpoints {
             return Err(TlsError::NoAuthority.into());
         }
         let client = Client::new(addresses)?.without_routing();
-        Ok(match tls {
+        let client = match tls {
             Some(tls) => client.with_tls(&tls),
             None => client,
+        };
+        Ok(match self.credentials() {
+            Some(credentials) => client.with_credentials(&credentials),
+            None => client,
         })
+    }
+
+    /// What the nodes are shown, if anything.
+    pub fn credentials(&self) -> Option<Credentials> {
+        self.login.credentials()
     }
 
     /// How the nodes are reached over TLS, if they are.

@@ -7,10 +7,12 @@ mod config;
 mod dev;
 mod endpoints;
 mod format;
+mod login;
 mod member_change;
 mod renew;
 mod serve;
 mod simulate;
+mod user;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,9 +33,11 @@ pub use dev::DevArgs;
 pub(crate) use endpoints::node_timeout;
 pub use endpoints::{ENDPOINTS, Endpoints};
 pub use format::{Format, FormatArgs};
+pub use login::{VARIABLES as LOGIN_VARIABLES, secret_of};
 pub use renew::RenewArgs;
 pub use serve::ServeArgs;
 pub use simulate::{PlacementArgs, RingStateArgs, SimulateCommand};
+pub use user::{TokenCommand, UserCommand, UserSetArgs};
 
 /// An always-writeable, leaderless, replicated key-value store: Amazon's Dynamo as one binary.
 #[derive(Debug, Parser)]
@@ -110,6 +114,11 @@ pub enum Command {
     /// Show the cluster or change its members.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Show or change users, their roles and access tokens.
+    ///
+    /// Once a cluster has a user, all clients have to be one. The first user needs the role admin:* and a password.
+    #[command(subcommand)]
+    User(UserCommand),
     /// Make certificates for TLS.
     ///
     /// An organization with a certificate authority of its own does not need this.

@@ -10,6 +10,11 @@ pub struct ServeArgs {
     /// `cartwheel dev` holds standard input open, so that its nodes never outlive it.
     #[arg(long)]
     pub stop_with_stdin: bool,
+    /// Give the user `admin` the configured password and all roles again.
+    ///
+    /// For a cluster whose administrators have lost their passwords. It needs `admin_password_file`, or the variable CARTWHEEL_ADMIN_PASSWORD.
+    #[arg(long)]
+    pub reset_admin: bool,
     #[command(flatten)]
     pub given: SettingsArgs,
 }

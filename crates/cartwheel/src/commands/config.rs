@@ -6,7 +6,7 @@ use cartwheel_server::config::listing::{self, Listed};
 use cartwheel_server::config::{Config, Environment};
 use cartwheel_server::serve;
 
-use crate::cli::{ConfigCommand, ENDPOINTS, SettingsArgs};
+use crate::cli::{ConfigCommand, ENDPOINTS, LOGIN_VARIABLES, SettingsArgs};
 use crate::terminal::exit::{Exit, Failure};
 use crate::terminal::output::{self, print, show};
 use crate::terminal::table::table;
@@ -44,7 +44,9 @@ fn settings_table(listed: &[Listed]) -> String {
 
 /// Warnings about unknown environment variables.
 pub(super) fn unknown_variables(environment: &Environment) -> impl Iterator<Item = String> {
-    environment.unknown(&[ENDPOINTS]).map(|(name, nearest)| {
+    let others: Vec<&str> = [ENDPOINTS].into_iter().chain(LOGIN_VARIABLES).collect();
+    let unknown: Vec<_> = environment.unknown(&others).collect();
+    unknown.into_iter().map(|(name, nearest)| {
         let did_you_mean = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
         format!("ignored unknown environment variable {name}{did_you_mean}")
     })

@@ -15,4 +15,5 @@ pub mod load;
 pub mod renew;
 pub mod serve;
 pub mod simulate;
+pub mod users;
 pub mod verify;

@@ -17,9 +17,15 @@ use crate::terminal::signals::{self, Parent};
 /// # Errors
 /// If a setting is invalid, or the node cannot start, or it fails.
 pub async fn run(args: Box<ServeArgs>) -> Result<(), Failure> {
-    let ServeArgs { stop_with_stdin, given: SettingsArgs { config, settings } } = *args;
+    let ServeArgs { stop_with_stdin, reset_admin, given: SettingsArgs { config, settings } } = *args;
     let environment = Environment::of_process();
-    let config = Config::resolve(settings, config, &environment).map_err(Failure::usage)?;
+    let mut config = Config::resolve(settings, config, &environment).map_err(Failure::usage)?;
+    if reset_admin && config.access.admin_password.is_none() {
+        return Err(Failure::usage(
+            "--reset-admin needs a password: give --admin-password-file, or CARTWHEEL_ADMIN_PASSWORD",
+        ));
+    }
+    config.access.resets_admin = reset_admin;
     let _log = log::to_stderr(&config.log_level, config.log_format);
     let no_signals = |error| Failure::other(format_args!("cannot install signal handlers: {error}"));
     reopen_log_on_hang_up().map_err(no_signals)?;

@@ -16,6 +16,9 @@ pub enum CommandError {
     /// A file could not be written.
     #[error("cannot write {0}: {1}; choose another file with --output")]
     File(PathBuf, std::io::Error),
+    /// The file with a new password cannot be read.
+    #[error("cannot take the password from {0}: {1}")]
+    Password(PathBuf, String),
     /// A change needs confirmation, and the input is not a terminal.
     #[error("the change was not confirmed, so nothing was changed: pass --yes to make it")]
     NotConfirmed,
@@ -30,7 +33,7 @@ impl ToExit for CommandError {
     fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => error.exit(),
-            Self::Io(..) | Self::File(..) | Self::NotConfirmed => Exit::Usage,
+            Self::Io(..) | Self::File(..) | Self::Password(..) | Self::NotConfirmed => Exit::Usage,
             Self::Siblings(_) => Exit::Refused,
         }
     }

@@ -33,4 +33,5 @@ mod stays_up;
 mod structure;
 mod tls;
 mod upgrade;
+mod users;
 mod verify;

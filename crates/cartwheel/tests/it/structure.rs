@@ -27,7 +27,7 @@ const CORE: [&str; 18] = [
 ];
 
 /// The rooms of the server, from the lowest up.
-const SERVER: [&str; 18] = [
+const SERVER: [&str; 19] = [
     "os",
     "percent",
     "tls",
@@ -36,6 +36,7 @@ const SERVER: [&str; 18] = [
     "tcp",
     "memory",
     "data_dir",
+    "access",
     "shard",
     "control_queue",
     "peers",

@@ -40,7 +40,7 @@ pub use check::{BadChange, check_members, planned};
 pub use codec::{DecodeError, HISTORY_VERSION};
 pub use folded::Folded;
 pub use snapshot::Snapshot;
-pub use users::{Grant, Role, User, UserPatch, Users};
+pub use users::{BucketRole, Grant, User, UserPatch, Users};
 pub use view::{View, ViewMember};
 
 /// How partitions are assigned to nodes. Fixed when the cluster is created.

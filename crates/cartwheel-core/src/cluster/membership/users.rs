@@ -24,7 +24,7 @@ const PATTERN_BYTES_MAX: usize = 256;
 
 /// What a user may do with the buckets of a grant. Each includes those before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Role {
+pub enum BucketRole {
     /// Read values and list keys.
     Read,
     /// Write and delete values.
@@ -33,7 +33,7 @@ pub enum Role {
     Admin,
 }
 
-impl Role {
+impl BucketRole {
     const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Admin];
 
     const fn name(self) -> &'static str {
@@ -45,7 +45,7 @@ impl Role {
     }
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for BucketRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -94,14 +94,14 @@ impl FromStr for BucketPattern {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Grant {
     /// A role for buckets.
-    Buckets(Role, BucketPattern),
+    Buckets(BucketRole, BucketPattern),
     /// Change the members of the cluster.
     Cluster,
 }
 
 impl Grant {
     /// Everything: the buckets, the cluster and the users.
-    pub const EVERYTHING: Self = Self::Buckets(Role::Admin, BucketPattern::ALL);
+    pub const EVERYTHING: Self = Self::Buckets(BucketRole::Admin, BucketPattern::ALL);
 }
 
 impl fmt::Display for Grant {
@@ -121,7 +121,7 @@ impl FromStr for Grant {
             return Ok(Self::Cluster);
         }
         let parts = text.split_once(':');
-        let role = parts.and_then(|(name, _)| Role::ALL.into_iter().find(|role| role.name() == name));
+        let role = parts.and_then(|(name, _)| BucketRole::ALL.into_iter().find(|role| role.name() == name));
         match (role, parts) {
             (Some(role), Some((_, buckets))) => Ok(Self::Buckets(role, buckets.parse()?)),
             _ => Err(BadUser::Grant(text.to_owned())),
@@ -172,7 +172,7 @@ pub struct User {
 
 impl User {
     /// Whether it has a role for a bucket.
-    pub fn has(&self, wanted: Role, bucket: &[u8]) -> bool {
+    pub fn has(&self, wanted: BucketRole, bucket: &[u8]) -> bool {
         self.grants.iter().any(|grant| match grant {
             Grant::Buckets(role, buckets) => *role >= wanted && buckets.matches(bucket),
             Grant::Cluster => false,
@@ -417,15 +417,15 @@ mod tests {
     fn a_role_includes_those_below_it_for_the_buckets_of_its_pattern() {
         let user = user(&["write:carts", "read:logs-*"]);
         for (role, bucket, has) in [
-            (Role::Read, "carts", true),
-            (Role::Write, "carts", true),
-            (Role::Admin, "carts", false),
-            (Role::Read, "carts-2", false),
-            (Role::Read, "logs-", true),
-            (Role::Read, "logs-2026", true),
-            (Role::Write, "logs-2026", false),
-            (Role::Read, "logs", false),
-            (Role::Read, "", false),
+            (BucketRole::Read, "carts", true),
+            (BucketRole::Write, "carts", true),
+            (BucketRole::Admin, "carts", false),
+            (BucketRole::Read, "carts-2", false),
+            (BucketRole::Read, "logs-", true),
+            (BucketRole::Read, "logs-2026", true),
+            (BucketRole::Write, "logs-2026", false),
+            (BucketRole::Read, "logs", false),
+            (BucketRole::Read, "", false),
         ] {
             assert_eq!(user.has(role, bucket.as_bytes()), has, "{role} {bucket}");
         }
@@ -437,8 +437,8 @@ mod tests {
         assert!(user(&["admin:*"]).may_change_cluster());
         assert!(user(&["cluster"]).may_change_cluster());
         assert!(!user(&["admin:a*", "write:*"]).may_change_cluster());
-        assert!(!user(&["cluster"]).has(Role::Read, b"carts"));
-        assert!(user(&["admin:*"]).has(Role::Admin, &[0xff]));
+        assert!(!user(&["cluster"]).has(BucketRole::Read, b"carts"));
+        assert!(user(&["admin:*"]).has(BucketRole::Admin, &[0xff]));
     }
 
     #[test]
@@ -457,7 +457,7 @@ mod tests {
         let reader = UserPatch { grants: Some(grants(&["read:*"])), ..admin() };
         assert_eq!(users.check("reader", Some(&reader)), Err(BadUser::NoAdmin), "the first user must be one");
         let no_password = UserPatch { password: None, ..admin() };
-        assert_eq!(users.check("a", Some(&no_password)), Err(BadUser::NoAdmin), "one that can prove who it is");
+        assert_eq!(users.check("a", Some(&no_password)), Err(BadUser::NoAdmin), "one that can log in");
         let passing = UserPatch { new_token: Some(token("t", Some(9))), ..no_password.clone() };
         assert_eq!(users.check("a", Some(&passing)), Err(BadUser::NoAdmin));
         let lasting = UserPatch { new_token: Some(token("t", None)), ..no_password };

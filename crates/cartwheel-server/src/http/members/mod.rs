@@ -4,10 +4,10 @@ mod lost;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request as HttpRequest;
+use axum::{Extension, Json};
 use cartwheel_core::cluster::configuration::{ConfigPhase, Home};
 use cartwheel_core::cluster::liveness::Status;
 use cartwheel_core::cluster::membership::{BadChange, ChangeKind, Member, View, planned};
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ApiState;
+use super::access::AuditDetail;
 use super::amounts::{self, Amount, Route};
 use super::buckets::read_change;
 use super::error::ApiError;
@@ -203,10 +204,12 @@ impl BalanceForm {
 pub(super) async fn change(
     State(api): State<ApiState>,
     request: HttpRequest<Body>,
-) -> Result<Json<PlanForm>, ApiError> {
+) -> Result<(Extension<AuditDetail>, Json<PlanForm>), ApiError> {
     let (parts, body) = request.into_parts();
     let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
-    let wanted: MembersChangeForm = serde_json::from_slice(&read_change(&parts.headers, body, timeout).await?)
+    let text = read_change(&parts.headers, body, timeout).await?;
+    let detail = AuditDetail(serde_json::from_slice(&text).unwrap_or_default());
+    let wanted: MembersChangeForm = serde_json::from_slice(&text)
         .map_err(|error| ApiError::bad_request(format!("the body is not a JSON object of changes: {error}")))?;
     let (view, history) = (api.view(), api.history());
     let version = history.version();
@@ -231,7 +234,7 @@ pub(super) async fn change(
         api.control().change_members(MembersChange { changes, planned_on, timeout }).await??;
         plan.applied = true;
     }
-    Ok(Json(plan))
+    Ok((Extension(detail), Json(plan)))
 }
 
 /// The requested changes. One may name a node that an earlier one adds.

@@ -38,27 +38,20 @@ pub(super) fn select(session: &mut Session, command: &Command) -> Result<Reply, 
     Ok(Reply::OK)
 }
 
-/// There are no users yet: every client is the user `default`, which has no password.
-fn authenticate(user: &[u8]) -> Result<(), CommandError> {
-    match user == b"default" {
-        true => Ok(()),
-        false => Err(CommandError::Text("WRONGPASS invalid username-password pair or user is disabled.".into())),
-    }
-}
-
-pub(super) fn auth(_: &mut Session, command: &Command) -> Result<Reply, CommandError> {
+/// AUTH, whose credentials were right.
+pub(super) fn auth(session: &mut Session, command: &Command) -> Result<Reply, CommandError> {
     match command.len() {
-        2 => Err(CommandError::other(
+        2 if !session.needs_user() => Err(CommandError::other(
             "AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
         )),
-        3 => authenticate(command.get(1)).map(|()| Reply::OK),
+        2 | 3 => Ok(Reply::OK),
         _ => Err(SYNTAX),
     }
 }
 
-pub(super) fn acl(_: &mut Session, command: &Command) -> Result<Reply, CommandError> {
+pub(super) fn acl(session: &mut Session, command: &Command) -> Result<Reply, CommandError> {
     match (&command.get(1).to_ascii_uppercase()[..], command.len()) {
-        (b"WHOAMI", 2) => Ok(Reply::text("default")),
+        (b"WHOAMI", 2) => Ok(Reply::text(session.user().to_owned())),
         (b"HELP", 2) => Ok(Reply::texts([
             "ACL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
             "WHOAMI",
@@ -84,10 +77,8 @@ pub(super) fn hello(session: &mut Session, command: &Command) -> Result<Reply, C
     while at < command.len() {
         let more = command.len() - at - 1;
         match &command.get(at).to_ascii_uppercase()[..] {
-            b"AUTH" if more >= 2 => {
-                authenticate(command.get(at + 1))?;
-                at += 3;
-            }
+            // They were right.
+            b"AUTH" if more >= 2 => at += 3,
             b"SETNAME" if more >= 1 => {
                 name = Some(super::client::checked_name(command.get(at + 1))?);
                 at += 2;
@@ -97,6 +88,10 @@ pub(super) fn hello(session: &mut Session, command: &Command) -> Result<Reply, C
                 return Err(CommandError::other(format!("Syntax error in HELLO option '{option}'")));
             }
         }
+    }
+    if session.is_unknown() {
+        let text = "NOAUTH HELLO must be called with the client already authenticated, or with AUTH <user> <password>";
+        return Err(CommandError::Text(text.into()));
     }
     if let Some(name) = name {
         session.client.set_name(name);

@@ -46,6 +46,11 @@ impl Spec {
         ["cluster", "dbsize", "flushall", "flushdb", "keys", "randomkey", "scan"].contains(&self.name)
     }
 
+    /// Whether it reads keys.
+    pub(in crate::resp) fn is_read(&self) -> bool {
+        self.flags.contains(&"readonly")
+    }
+
     /// Whether it changes keys.
     pub(in crate::resp) fn is_write(&self) -> bool {
         self.flags.contains(&"write")

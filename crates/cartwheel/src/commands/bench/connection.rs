@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderMap, HeaderValue};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 
@@ -84,7 +84,11 @@ impl Connection {
 
     /// Makes a request and waits for the whole response.
     pub(super) async fn call(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response, TransportError> {
-        request.headers_mut().insert(HOST, self.endpoints[self.at].host.clone());
+        let endpoint = &self.endpoints[self.at];
+        request.headers_mut().insert(HOST, endpoint.host.clone());
+        if let Some(credentials) = endpoint.dial.credentials() {
+            request.headers_mut().insert(AUTHORIZATION, credentials.header());
+        }
         let result =
             tokio::time::timeout(self.timeout, self.exchange(request)).await.unwrap_or(Err(TransportError::Timeout));
         if let Err(error) = result {

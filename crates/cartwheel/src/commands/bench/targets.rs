@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cartwheel_client::{Client, Tls, TlsError, parse_endpoint};
+use cartwheel_client::{Client, Credentials, Tls, TlsError, parse_endpoint};
 
 use super::connection::Endpoint;
 use super::dial::Dial;
@@ -20,6 +20,7 @@ pub(super) struct Targets {
     /// The addresses, as `host:port`, of servers that were given as such and speak the Redis protocol.
     pub(super) redis: Vec<String>,
     tls: Option<Tls>,
+    credentials: Option<Credentials>,
 }
 
 impl Targets {
@@ -29,7 +30,8 @@ impl Targets {
     /// If an address is invalid, or no server can be reached.
     pub(super) async fn find(given: &Endpoints) -> Result<Self, BenchError> {
         let tls = given.tls()?;
-        let dial = Dial::new(tls.as_ref());
+        let credentials = given.credentials();
+        let dial = Dial::new(tls.as_ref(), credentials.clone());
         let addresses = given.addresses();
         let (redis, nodes): (Vec<&str>, Vec<&str>) = addresses.iter().partition(|address| address.starts_with(REDIS));
         let redis = redis.into_iter().map(redis_address).collect::<Result<Vec<_>, _>>()?;
@@ -46,12 +48,12 @@ impl Targets {
             if accepts(&endpoint.authority).await {
                 // The other default addresses need not be nodes, so only one that answers is used.
                 let endpoints = if given.is_default() { vec![endpoint.clone()] } else { endpoints };
-                return Ok(Self { endpoints: endpoints.into(), redis, tls });
+                return Ok(Self { endpoints: endpoints.into(), redis, tls, credentials });
             }
         }
         for address in &redis {
             if accepts(address).await {
-                return Ok(Self { endpoints: endpoints.into(), redis, tls });
+                return Ok(Self { endpoints: endpoints.into(), redis, tls, credentials });
             }
         }
         Err(BenchError::NoNode(addresses.join(", ")))
@@ -84,15 +86,19 @@ impl Targets {
 
     fn client_to<'a>(&self, authorities: impl IntoIterator<Item = &'a String>) -> Result<Client, BenchError> {
         let client = Client::new(authorities)?;
-        Ok(match &self.tls {
+        let client = match &self.tls {
             Some(tls) => client.with_tls(tls),
+            None => client,
+        };
+        Ok(match &self.credentials {
+            Some(credentials) => client.with_credentials(credentials),
             None => client,
         })
     }
 
     /// How connections to the servers are made.
     pub(super) fn dial(&self) -> Dial {
-        Dial::new(self.tls.as_ref())
+        Dial::new(self.tls.as_ref(), self.credentials.clone())
     }
 }
 

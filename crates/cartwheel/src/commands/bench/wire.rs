@@ -24,7 +24,7 @@ pub(super) struct Wire {
     address: String,
     timeout: Duration,
     /// What a new connection sends first, and the reply that it must have.
-    greeting: Option<(Vec<u8>, &'static [u8])>,
+    greeting: Option<(Vec<u8>, Vec<u8>)>,
     dial: Dial,
     stream: Option<Box<dyn Io>>,
     received: Vec<u8>,
@@ -43,7 +43,7 @@ impl Wire {
     }
 
     /// The same, with a request that each connection begins with, and its reply.
-    pub(super) fn greeting(self, request: Vec<u8>, reply: &'static [u8]) -> Self {
+    pub(super) fn greeting(self, request: Vec<u8>, reply: Vec<u8>) -> Self {
         Self { greeting: Some((request, reply)), ..self }
     }
 
@@ -104,7 +104,7 @@ impl Wire {
     }
 }
 
-async fn connect(dial: &Dial, address: &str, greeting: Option<&(Vec<u8>, &'static [u8])>) -> Option<Box<dyn Io>> {
+async fn connect(dial: &Dial, address: &str, greeting: Option<&(Vec<u8>, Vec<u8>)>) -> Option<Box<dyn Io>> {
     let mut stream = dial.connect(address).await?;
     if let Some((request, expected)) = greeting {
         stream.write_all(request).await.ok()?;

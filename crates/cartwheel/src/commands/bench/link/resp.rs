@@ -37,14 +37,19 @@ impl RespLink {
         database: u32,
         timeout: Duration,
     ) -> Self {
-        let mut select = Vec::new();
+        let (mut greeting, mut replies) = (Vec::new(), Vec::new());
+        if let Some((user, password)) = dial.credentials().map(|credentials| credentials.user_and_password()) {
+            resp::command(&mut greeting, &[b"AUTH", user.as_bytes(), password.as_bytes()]);
+            replies.extend_from_slice(b"+OK\r\n");
+        }
         if database > 0 {
-            resp::command(&mut select, &[b"SELECT", database.to_string().as_bytes()]);
+            resp::command(&mut greeting, &[b"SELECT", database.to_string().as_bytes()]);
+            replies.extend_from_slice(b"+OK\r\n");
         }
         let new = |address: &String| Wire::new(address.clone(), timeout).dialled_by(dial);
-        let wire = |address: &String| match &select[..] {
+        let wire = |address: &String| match &greeting[..] {
             [] => new(address),
-            select => new(address).greeting(select.to_vec(), b"+OK\r\n"),
+            greeting => new(address).greeting(greeting.to_vec(), replies.clone()),
         };
         let at = number % addresses.len();
         Self { wires: addresses.iter().map(wire).collect(), at, request: Vec::new(), queued: Vec::new() }
