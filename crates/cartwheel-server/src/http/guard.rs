@@ -100,7 +100,7 @@ fn check_host(host: &str, view: &View) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::misdirected(format!(
-        "no node is called {name:?}: to change anything, send the request to an IP address, to localhost, or to a node's name in \
+        "no node is called {name:?}: to change anything, or to read with a browser, send the request to an IP address, to localhost, or to a node's name in \
         /v1/cluster (set with `cartwheel serve --http-address`)"
     )))
 }
