@@ -4,6 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+/// For how many days certificates are valid, of authorities and of others.
+pub const AUTHORITY_DAYS: u32 = 3_650;
+pub const DAYS: u32 = 365;
+/// The hosts at which clients on the same machine find a node.
+pub const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
 /// Make certificates for TLS: of an authority, of nodes, of clients.
 #[derive(Debug, Subcommand)]
 pub enum CertCommand {
@@ -26,7 +32,7 @@ pub struct CaArgs {
     #[command(flatten)]
     pub at: CertDir,
     /// For how many days it is valid.
-    #[arg(long, value_name = "DAYS", default_value_t = 3_650, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    #[arg(long, value_name = "DAYS", default_value_t = AUTHORITY_DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub days: u32,
 }
 
@@ -37,12 +43,12 @@ pub struct NodeCertArgs {
     /// Hosts at which clients find the node: names or IP addresses.
     ///
     /// Repeat the flag, or separate hosts with commas.
-    #[arg(long = "host", value_name = "HOST", value_delimiter = ',', default_values = ["localhost", "127.0.0.1", "::1"])]
+    #[arg(long = "host", value_name = "HOST", value_delimiter = ',', default_values = LOCAL_HOSTS)]
     pub hosts: Vec<String>,
     #[command(flatten)]
     pub at: CertDir,
     /// For how many days it is valid.
-    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    #[arg(long, value_name = "DAYS", default_value_t = DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub days: u32,
 }
 
@@ -53,7 +59,7 @@ pub struct ClientCertArgs {
     #[command(flatten)]
     pub at: CertDir,
     /// For how many days it is valid.
-    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    #[arg(long, value_name = "DAYS", default_value_t = DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub days: u32,
 }
 

@@ -33,6 +33,11 @@ pub struct DevArgs {
     /// The default is 7400. An existing cluster keeps its ports by default.
     #[arg(long, value_name = "PORT")]
     pub peer_base: Option<u16>,
+    /// Use TLS between nodes and with clients, with certificates in DIR/certs.
+    ///
+    /// The certificates are made if they are not there. Commands reach the nodes with --tls-ca DIR/certs/ca.crt.
+    #[arg(long)]
+    pub tls: bool,
     #[command(flatten)]
     pub tuning: Tuning,
 }

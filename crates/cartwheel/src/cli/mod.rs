@@ -26,7 +26,7 @@ use crate::commands::verify::VerifyArgs;
 use crate::terminal::exit::HELP;
 
 pub use bucket::{BucketCommand, BucketDeleteArgs, ChangeArgs, Durability};
-pub use cert::{CaArgs, CertCommand, CertDir, ClientCertArgs, NodeCertArgs};
+pub use cert::{AUTHORITY_DAYS, CaArgs, CertCommand, CertDir, ClientCertArgs, DAYS, LOCAL_HOSTS, NodeCertArgs};
 pub use cluster::{ApplyArgs, ClusterCommand, LocateArgs, RequestArgs};
 pub use config::{ConfigCommand, SettingsArgs};
 pub use dev::DevArgs;

@@ -12,7 +12,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-use crate::cli::{CaArgs, CertCommand, CertDir, ClientCertArgs, NodeCertArgs};
+use crate::cli::{AUTHORITY_DAYS, CaArgs, CertCommand, CertDir, ClientCertArgs, DAYS, LOCAL_HOSTS, NodeCertArgs};
 use crate::terminal::exit::{Exit, Failure};
 use crate::terminal::output::print;
 
@@ -32,6 +32,30 @@ pub fn run(command: &CertCommand) -> Result<ExitCode, Failure> {
     };
     print(done.as_bytes())?;
     Ok(Exit::Done.into())
+}
+
+/// Makes an authority in a directory, unless there is one.
+///
+/// # Errors
+/// If a file cannot be written.
+pub(super) fn authority_in(dir: &Path) -> Result<(), Failure> {
+    let at = CertDir { dir: dir.to_path_buf() };
+    let (cert, key) = files(&at, "ca");
+    if cert.exists() && key.exists() { Ok(()) } else { authority(&CaArgs { at, days: AUTHORITY_DAYS }).map(drop) }
+}
+
+/// Makes a certificate in a directory for a node on this machine, unless there is one.
+///
+/// # Errors
+/// If there is no authority, or a file cannot be written.
+pub(super) fn node_in(dir: &Path, name: &str) -> Result<(), Failure> {
+    let at = CertDir { dir: dir.to_path_buf() };
+    let (cert, key) = files(&at, name);
+    if cert.exists() && key.exists() {
+        return Ok(());
+    }
+    let hosts = LOCAL_HOSTS.map(str::to_owned).into();
+    node(&NodeCertArgs { name: name.to_owned(), hosts, at, days: DAYS }).map(drop)
 }
 
 fn authority(CaArgs { at, days }: &CaArgs) -> Result<String, Failure> {

@@ -11,20 +11,20 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// An open connection.
-pub(super) trait Io: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
+pub(in crate::commands) trait Io: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Io for T {}
 
 /// How connections are made.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Dial {
+pub(in crate::commands) struct Dial {
     tls: Option<Arc<ClientConfig>>,
     credentials: Option<Credentials>,
 }
 
 impl Dial {
     /// Over TLS and with credentials, if they are given.
-    pub(super) fn new(tls: Option<&Tls>, credentials: Option<Credentials>) -> Self {
+    pub(in crate::commands) fn new(tls: Option<&Tls>, credentials: Option<Credentials>) -> Self {
         Self { tls: tls.map(Tls::client_config), credentials }
     }
 
@@ -34,7 +34,7 @@ impl Dial {
     }
 
     /// Connects to an address, `host:port`; none if that fails.
-    pub(super) async fn connect(&self, address: &str) -> Option<Box<dyn Io>> {
+    pub(in crate::commands) async fn connect(&self, address: &str) -> Option<Box<dyn Io>> {
         let stream = TcpStream::connect(address).await.ok()?;
         stream.set_nodelay(true).ok()?;
         let Some(config) = &self.tls else { return Some(Box::new(stream)) };

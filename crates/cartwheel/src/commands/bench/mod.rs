@@ -8,7 +8,7 @@ mod args;
 mod compare;
 mod connection;
 mod cpu;
-mod dial;
+pub(super) mod dial;
 mod fill;
 mod job;
 mod keys;

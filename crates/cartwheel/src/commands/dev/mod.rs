@@ -1,16 +1,17 @@
 //! `cartwheel dev`: a cluster on one machine. Each node is a process, so that one can be killed.
 
 mod child;
+mod tls;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::cli::DevArgs;
+use crate::commands::bench::dial::Dial;
 use crate::terminal::output;
 use crate::terminal::signals;
 use crate::terminal::table::table;
@@ -18,6 +19,7 @@ use cartwheel_core::cluster::membership::Member;
 use cartwheel_server::lifecycle::bootstrap::{self, BootstrapError, NodeDir, Site};
 use cartwheel_server::lifecycle::renew::{self, RenewError};
 use child::Child;
+use tls::DevCertificates;
 
 /// The time in which the nodes must become ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -76,6 +78,9 @@ pub enum DevError {
     /// All nodes have ended.
     #[error("all nodes have ended: see the logs in {0}")]
     AllEnded(PathBuf),
+    /// The certificates cannot be made or used.
+    #[error("{0}")]
+    Certificates(String),
     /// Signal handlers cannot be installed.
     #[error("cannot install signal handlers: {0}")]
     Signals(#[source] std::io::Error),
@@ -113,7 +118,13 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
         let Member { name, http_addr, resp_addr, peer_addr, .. } = &node.member;
         check_free(args, name, [http_addr, resp_addr, peer_addr], "started")?;
     }
-    let flags = address_flags(args, &known, &nodes);
+    let mut flags = address_flags(args, &known, &nodes);
+    let certificates = args.tls.then(|| DevCertificates::open(&args.dir)).transpose()?;
+    if let Some(certificates) = &certificates {
+        for (node, flags) in nodes.iter().zip(&mut flags) {
+            flags.extend(certificates.flags(&node.member.name)?);
+        }
+    }
     let mut children = Vec::new();
     for (node, flags) in nodes.iter().zip(flags) {
         match Child::start(node, &args.tuning, &flags) {
@@ -126,9 +137,9 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     }
     let data = if is_new { "a new cluster in" } else { "the existing cluster in" };
     output::say(format_args!("{} nodes, {data} {}\n", nodes.len(), args.dir.display()));
-    output::say(nodes_table(&nodes, &children).trim_end());
+    output::say(nodes_table(&nodes, &children, args.tls).trim_end());
     let ended = tokio::select! {
-        ended = watch(&args.dir, &nodes, &mut children) => ended,
+        ended = watch(&args.dir, &nodes, &mut children, certificates.as_ref()) => ended,
         why = stopped => {
             output::say(format_args!("\nstopping all nodes ({why})"));
             Ok(())
@@ -194,16 +205,23 @@ fn address_flags(args: &DevArgs, known: &[NodeDir], nodes: &[NodeDir]) -> Vec<Ve
 }
 
 /// Reports when all nodes are ready and when a node dies; returns when no node is left.
-async fn watch(dir: &Path, nodes: &[NodeDir], children: &mut [Child]) -> Result<(), DevError> {
+async fn watch(
+    dir: &Path,
+    nodes: &[NodeDir],
+    children: &mut [Child],
+    certificates: Option<&DevCertificates>,
+) -> Result<(), DevError> {
+    let tls = certificates.map(DevCertificates::tls).transpose()?;
+    let dial = Dial::new(tls.as_ref(), None);
     let pids_by_addr: Vec<(String, u32)> =
         nodes.iter().zip(&*children).map(|(node, child)| (node.member.http_addr.clone(), child.pid())).collect();
     tokio::select! {
-        ready = tokio::time::timeout(READY_WITHIN, all_ready(&pids_by_addr)) => {
+        ready = tokio::time::timeout(READY_WITHIN, all_ready(&pids_by_addr, &dial)) => {
             ready.map_err(|_| DevError::Slow(dir.to_path_buf()))?;
         }
         (at, how) = child::next_exit(children) => return Err(children[at].unready(how)),
     }
-    print_examples(nodes);
+    print_examples(nodes, certificates);
     let mut alive = children.len();
     while alive > 0 {
         let (at, how) = child::next_exit(children).await;
@@ -218,11 +236,12 @@ async fn watch(dir: &Path, nodes: &[NodeDir], children: &mut [Child]) -> Result<
     Err(DevError::AllEnded(dir.to_path_buf()))
 }
 
-async fn all_ready(pids_by_addr: &[(String, u32)]) {
+async fn all_ready(pids_by_addr: &[(String, u32)], dial: &Dial) {
     let mut waits = JoinSet::new();
     for (addr, pid) in pids_by_addr.iter().cloned() {
+        let dial = dial.clone();
         waits.spawn(async move {
-            while !is_ready(&addr, pid).await.unwrap_or(false) {
+            while !is_ready(&addr, pid, &dial).await.unwrap_or(false) {
                 tokio::time::sleep(Duration::from_millis(30)).await;
             }
         });
@@ -232,32 +251,38 @@ async fn all_ready(pids_by_addr: &[(String, u32)]) {
 
 /// Asks the node at `addr`, over minimal HTTP, whether it is ready and is the process `pid`. Without the check of the process, a node
 /// of another cluster that has taken the port would answer for the node that could not start.
-async fn is_ready(addr: &str, pid: u32) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect(addr).await?;
+async fn is_ready(addr: &str, pid: u32, dial: &Dial) -> std::io::Result<bool> {
+    let Some(mut stream) = dial.connect(addr).await else { return Ok(false) };
     let request = format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
     let mut response = Vec::new();
     stream.take(RESPONSE_BYTES_MAX).read_to_end(&mut response).await?;
     let response = String::from_utf8_lossy(&response);
     Ok(response.starts_with("HTTP/1.1 200") && response.contains(&format!("\"pid\":{pid}}}")))
 }
 
-fn nodes_table(nodes: &[NodeDir], children: &[Child]) -> String {
+fn nodes_table(nodes: &[NodeDir], children: &[Child], is_tls: bool) -> String {
+    let scheme = if is_tls { "https" } else { "http" };
     let rows = nodes.iter().zip(children).map(|(NodeDir { member, .. }, child)| {
-        let http = format!("http://{}", member.http_addr);
+        let http = format!("{scheme}://{}", member.http_addr);
         let (pid, log) = (child.pid().to_string(), child.log().display().to_string());
         [member.name.clone(), http, member.peer_addr.clone(), pid, log, member.resp_addr.clone()]
     });
     table(["NODE", "HTTP", "PEERS", "PID", "LOG", "REDIS"], rows)
 }
 
-fn print_examples(nodes: &[NodeDir]) {
+fn print_examples(nodes: &[NodeDir], certificates: Option<&DevCertificates>) {
     let (first, last) = (&nodes[0].member.http_addr, &nodes[nodes.len() - 1].member.http_addr);
     let redis_port = nodes[0].member.resp_addr.rsplit(':').next().unwrap_or_default();
     output::say(format_args!("\nall {} nodes are ready. Try, in another terminal:\n", nodes.len()));
-    output::say(format_args!("  curl -i -X PUT -d 'hello' http://{first}/v1/kv/greetings/world"));
-    output::say(format_args!("  curl -i http://{last}/v1/kv/greetings/world"));
-    output::say(format_args!("  redis-cli -p {redis_port} set greeting hello"));
+    let (curl, redis, scheme) = match certificates.map(|certificates| certificates.authority().display().to_string()) {
+        None => (String::new(), String::new(), "http"),
+        Some(ca) => (format!(" --cacert {ca}"), format!(" --tls --cacert {ca}"), "https"),
+    };
+    output::say(format_args!("  curl -i{curl} -X PUT -d 'hello' {scheme}://{first}/v1/kv/greetings/world"));
+    output::say(format_args!("  curl -i{curl} {scheme}://{last}/v1/kv/greetings/world"));
+    output::say(format_args!("  redis-cli{redis} -p {redis_port} set greeting hello"));
     output::say("\nCtrl-C stops all nodes.");
 }
 

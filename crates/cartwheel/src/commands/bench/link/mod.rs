@@ -24,7 +24,7 @@ pub(super) use resp::{Replied, RespLink};
 pub(super) enum LinkPlan {
     Http { requests: Arc<HttpRequests>, endpoints: Arc<[Endpoint]>, timeout: Duration },
     Resp { addresses: Arc<[String]>, dial: Dial, database: u32, timeout: Duration },
-    Client { requests: Arc<ClientRequests>, client: Client },
+    Client { requests: Arc<ClientRequests>, client: Box<Client> },
 }
 
 /// One connection, with one operation or one batch of commands in flight.
@@ -58,7 +58,7 @@ impl LinkPlan {
 
     /// The ring-aware client.
     pub(super) fn client(settings: &JobSettings, client: Client) -> Self {
-        Self::Client { requests: Arc::new(ClientRequests::new(settings)), client }
+        Self::Client { requests: Arc::new(ClientRequests::new(settings)), client: Box::new(client) }
     }
 
     /// Makes `count` links. They connect when they are used.
@@ -75,7 +75,7 @@ impl LinkPlan {
             Self::Resp { addresses, dial, database, timeout } => {
                 Link::Resp(RespLink::new(addresses, dial, number, *database, *timeout))
             }
-            Self::Client { requests, client } => Link::Client(ClientLink::new(requests.clone(), client.clone())),
+            Self::Client { requests, client } => Link::Client(ClientLink::new(requests.clone(), (**client).clone())),
         }
     }
 }
