@@ -95,6 +95,8 @@ pub struct PeerStatus {
 pub struct Liveness {
     /// Sorted by id. In one piece, because a large cluster's are rebuilt often.
     peer_statuses: Vec<(NodeId, PeerStatus)>,
+    /// Sorted.
+    draining: Vec<NodeId>,
 }
 
 impl Liveness {
@@ -103,7 +105,22 @@ impl Liveness {
         let mut peer_statuses: Vec<(NodeId, PeerStatus)> = peer_statuses.into_iter().collect();
         peer_statuses.sort_by_key(|&(node, _)| node);
         peer_statuses.dedup_by_key(|&mut (node, _)| node);
-        Self { peer_statuses }
+        Self { peer_statuses, draining: Vec::new() }
+    }
+
+    /// The same, with these nodes draining.
+    #[must_use]
+    pub fn with_draining(self, draining: impl IntoIterator<Item = NodeId>) -> Self {
+        let mut draining: Vec<NodeId> = draining.into_iter().collect();
+        draining.sort_unstable();
+        draining.dedup();
+        Self { draining, ..self }
+    }
+
+    /// Whether another node drains: it serves, but is about to be stopped. It keeps its part as a home, and is chosen last to coordinate and to
+    /// stand in.
+    pub fn is_draining(&self, node: NodeId) -> bool {
+        self.draining.binary_search(&node).is_ok()
     }
 
     /// The status of a node; `Alive` if nothing is known of it.

@@ -3,6 +3,7 @@
 pub mod configuration;
 pub mod counts;
 pub mod holdings;
+pub mod latency;
 pub mod liveness;
 pub mod losses;
 pub mod membership;

@@ -253,6 +253,11 @@ impl Detector {
         self.verdicts.edit(now, from.node, Verdict::on_response);
     }
 
+    /// A node has said in this boot whether it drains.
+    pub(super) fn drains(&mut self, now: Now, node: NodeId, boot: u32, drains: bool) {
+        self.verdicts.drains(now.instant, node, boot, drains);
+    }
+
     /// A connection to a node was made, or broke, or cannot be made.
     pub(super) fn connected(&mut self, now: Now, node: NodeId, connected: bool, output: &mut DetectorOutput) {
         self.verdicts.edit(now.instant, node, |peer| peer.link_lost = !connected);

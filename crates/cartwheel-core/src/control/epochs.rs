@@ -80,6 +80,8 @@ pub(super) struct Epochs {
     last_sent: (Epoch, Epoch, MembersDigest),
     /// The position of the next peer to send to, while this node must be heard by all.
     next_peer: usize,
+    /// Whether this node drains, which its reports say too.
+    drains: bool,
     status: EpochStatus,
 }
 
@@ -101,6 +103,7 @@ impl Epochs {
             next_status: Instant::default(),
             last_sent: (Epoch::UNKNOWN, Epoch::UNKNOWN, MembersDigest::default()),
             next_peer: 0,
+            drains: false,
             status: EpochStatus::default(),
         }
     }
@@ -206,6 +209,7 @@ impl Epochs {
             members: self.member_list.digest,
             done: has_finished(self.epoch).filter(|_| knows).collect(),
             done_before: has_finished(before(self.epoch)).filter(|_| knows).collect(),
+            drains: self.drains,
         }
     }
 
@@ -304,6 +308,14 @@ impl Control {
         let notice = self.epochs.notice();
         for &peer in to {
             self.send(now, peer, Notice::Epoch(notice.clone()), effects);
+        }
+    }
+
+    /// Drains or no longer drains, and tells all others at once. Its next reports repeat it.
+    pub(super) fn drain(&mut self, now: Now, drains: bool, effects: &mut ControlEffects) {
+        if std::mem::replace(&mut self.epochs.drains, drains) != drains {
+            self.adopt_members();
+            self.send_epoch(now, &self.others, effects);
         }
     }
 

@@ -84,6 +84,8 @@ pub enum ControlInput {
     Phases(Vec<(PartitionId, ConfigPhase)>),
     /// Whether the shard with this index has handed over all that its leaving node must hand over.
     Drained(u32, bool),
+    /// Whether this node drains from now on. A node that starts does not.
+    Drain(bool),
     /// A peer's message has arrived.
     Message(Box<Envelope>),
     /// The shards' reply to one of [`ControlEffects::inquiries`]; none if they cannot report.
@@ -255,6 +257,7 @@ impl Control {
             ControlInput::Survey(client, survey) => self.survey(now, client, survey, &mut effects),
             ControlInput::Phases(phases) => self.adopt_own_phases(now, phases, &mut effects),
             ControlInput::Drained(shard_id, is_drained) => self.drained(shard_id, is_drained),
+            ControlInput::Drain(drains) => self.drain(now, drains, &mut effects),
             ControlInput::Message(envelope) => self.message(now, *envelope, &mut effects),
             ControlInput::Report(id, report) => self.shards_report(now, id, report, &mut effects),
             ControlInput::Reachable(node) => self.connected(now, node, true, &mut effects),
@@ -324,7 +327,10 @@ impl Control {
             return;
         }
         match notice {
-            Notice::Epoch(notice) => self.epochs.on_notice(from, envelope.from_incarnation, &notice),
+            Notice::Epoch(notice) => {
+                self.epochs.on_notice(from, envelope.from_incarnation, &notice);
+                self.detector.drains(now, from, envelope.from_boot, notice.drains);
+            }
             Notice::Swim(packet) => self.on_swim_packet(now, sender, &packet, effects),
             Notice::Phases(notice) => self.on_phases(now, from, notice, effects),
             Notice::Drained(incarnation, version) => self.on_drained(now, from, incarnation, version, effects),

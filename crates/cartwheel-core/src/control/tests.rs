@@ -115,6 +115,12 @@ impl Mesh {
         self.input(0, ControlInput::Survey(ClientId(9), Survey { of, timeout: Duration::from_secs(1) }));
     }
 
+    /// The controls that take the first node as one that drains.
+    fn see_the_first_drain(&self) -> Vec<bool> {
+        let first = self.controls[0].config.node;
+        self.controls[1..].iter().map(|control| control.liveness().is_draining(first)).collect()
+    }
+
     fn epochs(&self) -> Vec<u64> {
         self.controls.iter().map(|control| control.epoch().0).collect()
     }
@@ -402,7 +408,7 @@ fn a_new_incarnation_begins_in_the_epoch_of_the_members_that_know_it() {
     // A message sent before the incarnation was known may be from any time.
     let members = MembersDigest::of(&mesh.controls[0].view);
     let (done, done_before) = (Marks::default(), [true; 3].into_iter().collect());
-    let late = EpochNotice { epoch: Epoch(2), finished: Epoch(1), members, done, done_before };
+    let late = EpochNotice { epoch: Epoch(2), finished: Epoch(1), members, done, done_before, drains: false };
     renewed(&mut mesh, 2, 33, false);
     let envelope = Envelope {
         cluster: CLUSTER,
@@ -445,7 +451,7 @@ fn a_new_incarnation_that_does_not_know_the_epoch_has_finished_none() {
     let members = MembersDigest::of(&mesh.controls[0].view);
     let (done, done_before) = (Marks::default(), Marks::default());
     // Its floor holds only until it begins, which may be in an older epoch.
-    let floor = EpochNotice { epoch: Epoch::UNKNOWN, finished: Epoch(5), members, done, done_before };
+    let floor = EpochNotice { epoch: Epoch::UNKNOWN, finished: Epoch(5), members, done, done_before, drains: false };
     let envelope = Envelope {
         cluster: CLUSTER,
         from: mesh.controls[2].config.node,
@@ -561,4 +567,28 @@ fn a_node_that_has_not_learned_the_phases_does_not_record_that_a_dead_node_has_l
     mesh.input(others[0], ControlInput::Phases(vec![(PartitionId(3), ConfigPhase::Stable(without_it))]));
     mesh.tick(20_000);
     assert!((0..3).all(|at| says_left(&mesh, at)));
+}
+
+#[test]
+fn all_others_know_at_once_that_a_node_drains_and_forget_it_when_it_starts_again() {
+    let mut mesh = Mesh::new();
+    mesh.tick(1_000);
+    assert_eq!(mesh.see_the_first_drain(), [false, false]);
+    mesh.input(0, ControlInput::Drain(true));
+    assert_eq!(mesh.see_the_first_drain(), [true, true]);
+    mesh.input(0, ControlInput::Drain(false));
+    assert_eq!(mesh.see_the_first_drain(), [false, false]);
+
+    mesh.cut_off = Some(2);
+    mesh.input(0, ControlInput::Drain(true));
+    assert_eq!(mesh.see_the_first_drain(), [true, false]);
+    mesh.cut_off = None;
+    mesh.tick(30_000);
+    assert_eq!(mesh.see_the_first_drain(), [true, true], "gossip makes up for a lost message");
+
+    let mut again = control(1, bootstrap(CLUSTER));
+    again.config.boot = 2;
+    mesh.controls[0] = again;
+    mesh.tick(2_000);
+    assert_eq!(mesh.see_the_first_drain(), [false, false]);
 }

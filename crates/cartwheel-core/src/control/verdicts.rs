@@ -24,6 +24,8 @@ pub(super) struct Verdicts {
     judge_at: Option<Instant>,
     /// When the first hold of a flapping node ends.
     held_until: Option<Instant>,
+    /// Whether each node drains, and in which boot it last said so.
+    drains: BTreeMap<NodeId, (u32, bool)>,
     liveness: Arc<Liveness>,
 }
 
@@ -46,6 +48,7 @@ impl Verdicts {
     /// Adds a node of which nothing is known yet.
     pub(super) fn insert(&mut self, now: Now, node: NodeId) {
         self.peers.insert(node, Verdict::new(now.wall));
+        self.drains.remove(&node);
         self.unresponsive.remove(&node);
         self.judge_at = Some(now.instant);
     }
@@ -56,7 +59,20 @@ impl Verdicts {
         self.peers.retain(|&node, _| is_member(node));
         if self.peers.len() < before {
             self.unresponsive.retain(|node| self.peers.contains_key(node));
+            self.drains.retain(|node, _| self.peers.contains_key(node));
             self.judge_at = Some(now.instant);
+        }
+    }
+
+    /// A node has said in this boot whether it drains. What it said in an earlier boot no longer counts.
+    pub(super) fn drains(&mut self, now: Instant, node: NodeId, boot: u32, drains: bool) {
+        let known = self.drains.get(&node).copied();
+        if !self.peers.contains_key(&node) || known.is_some_and(|(latest, _)| boot < latest) {
+            return;
+        }
+        self.drains.insert(node, (boot, drains));
+        if known.is_some_and(|(_, drained)| drained) != drains {
+            self.judge_at = Some(now);
         }
     }
 
@@ -105,7 +121,8 @@ impl Verdicts {
             let peer_status = peer.judge(now);
             (node, if blind { PeerStatus { status: Status::Alive, ..peer_status } } else { peer_status })
         });
-        let liveness = Liveness::new(peer_statuses);
+        let draining = self.drains.iter().filter(|(_, (_, drains))| *drains).map(|(&node, _)| node);
+        let liveness = Liveness::new(peer_statuses).with_draining(draining);
         self.judge_at = None;
         self.held_until = self.peers.values().filter_map(|peer| peer.held_until).min();
         (liveness != *self.liveness).then(|| {

@@ -186,7 +186,14 @@ impl OperationContext<'_> {
 
     /// The nodes that may stand in for homes of `key` and seem reachable, in the order of the walk.
     fn stand_ins(&self, key: &Key) -> Vec<NodeId> {
-        self.no_homes(key).filter(|&node| self.is_reachable(node)).collect()
+        self.draining_last(self.no_homes(key).filter(|&node| self.is_reachable(node)).collect())
+    }
+
+    /// The nodes in the same order, but those that drain after all others: what they begin or keep for others is best not begun there. They are
+    /// not left out, because a request that needs them must not fail.
+    fn draining_last(&self, mut nodes: Vec<NodeId>) -> Vec<NodeId> {
+        nodes.sort_by_key(|&node| self.liveness.is_draining(node));
+        nodes
     }
 
     /// The nodes that may stand in, have not answered of late, and are not known to be down.
@@ -211,6 +218,7 @@ impl OperationContext<'_> {
     fn readers(&self, key: &Key, consistency: Consistency) -> Vec<(NodeId, Role)> {
         let (near, far): (Vec<_>, Vec<_>) = self.own_first(key).into_iter().partition(|&home| self.is_reachable(home));
         let stand_ins = if self.is_sloppy(key, consistency) { self.stand_ins(key) } else { Vec::new() };
+        let near = self.draining_last(near);
         let as_homes = |homes: Vec<NodeId>| homes.into_iter().map(|home| (home, Role::Home));
         as_homes(near).chain(stand_ins.into_iter().map(|node| (node, Role::StandIn))).chain(as_homes(far)).collect()
     }
@@ -659,7 +667,7 @@ fn probe_late_homes(cx: &mut OperationContext<'_>, id: u64, key: &Key) {
 /// The nodes that may coordinate a write of which this node is no home: the homes, or, if none is reachable, the first
 /// healthy nodes on the walk (this node included).
 fn coordinators(cx: &OperationContext<'_>, checked: &put::Checked, may_stand_in: bool) -> Vec<NodeId> {
-    let mut homes = cx.own_first(&checked.put.key);
+    let mut homes = cx.draining_last(cx.own_first(&checked.put.key));
     if !may_stand_in {
         return homes;
     }

@@ -3,10 +3,14 @@
 //! Failure detection takes seconds to tell a dead node from a slow one, and a request cannot wait for that. A peer that
 //! is silent for longer than its responses usually take is avoided at once, and probed now and then until it answers
 //! again.
+//!
+//! Beside that it measures, for [`crate::cluster::latency`], how long reads and writes take at each peer: one request of each kind at a time,
+//! from when it is sent until it is answered, whatever was answered meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::cluster::latency::RoundTrips;
 use crate::message::RequestId;
 use crate::value::dot::NodeId;
 use crate::value::time::Instant;
@@ -24,6 +28,18 @@ const PROBE_AFTER_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Reach(BTreeMap<NodeId, Peer>);
 
+/// A kind of request whose round trips are measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Measured {
+    /// A read of a replica.
+    Read,
+    /// A state that a home replica is to store.
+    Write,
+}
+
+/// After this time a request that was not answered is no longer measured.
+const MEASURED_WITHIN: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 struct Peer {
     /// The mean response time and its mean deviation (Jacobson's algorithm), in microseconds; none before the first
@@ -33,11 +49,21 @@ struct Peer {
     unanswered: Option<(RequestId, Instant)>,
     probe_at: Instant,
     probe_after: Duration,
+    /// The read and the write that are being measured.
+    measuring: [Option<(RequestId, Instant)>; 2],
+    round_trips: RoundTrips,
 }
 
 impl Default for Peer {
     fn default() -> Self {
-        Self { round_trip_us: None, unanswered: None, probe_at: Instant::default(), probe_after: PROBE_AFTER }
+        Self {
+            round_trip_us: None,
+            unanswered: None,
+            probe_at: Instant::default(),
+            probe_after: PROBE_AFTER,
+            measuring: [None; 2],
+            round_trips: RoundTrips::default(),
+        }
     }
 }
 
@@ -49,6 +75,20 @@ impl Peer {
 
     fn is_late(&self, now: Instant) -> bool {
         self.unanswered.is_some_and(|(_, at)| now.since(at) > self.patience())
+    }
+
+    /// Ends the measurement of the request, if it is measured.
+    fn measured(&mut self, request_id: RequestId, now: Instant) {
+        for (measuring, latencies) in
+            self.measuring.iter_mut().zip([&mut self.round_trips.reads, &mut self.round_trips.writes])
+        {
+            if let Some((measured, at)) = *measuring
+                && measured == request_id
+            {
+                latencies.record(now.since(at));
+                *measuring = None;
+            }
+        }
     }
 
     fn learn(&mut self, took: Duration) {
@@ -66,9 +106,23 @@ impl Reach {
         self.0.entry(node).or_default().unanswered.get_or_insert((request_id, now));
     }
 
+    /// Measures a request of this kind that is being sent to `node`, unless one is being measured.
+    pub fn measure(&mut self, node: NodeId, kind: Measured, request_id: RequestId, now: Instant) {
+        let measuring = &mut self.0.entry(node).or_default().measuring[kind as usize];
+        if measuring.is_none_or(|(_, at)| now.since(at) > MEASURED_WITHIN) {
+            *measuring = Some((request_id, now));
+        }
+    }
+
+    /// The measured round trips to each peer.
+    pub fn round_trips(&self) -> impl Iterator<Item = (NodeId, &RoundTrips)> {
+        self.0.iter().map(|(&node, peer)| (node, &peer.round_trips))
+    }
+
     /// Records a response of `node`, to any request.
     pub fn on_response(&mut self, node: NodeId, request_id: RequestId, now: Instant) {
         let Some(peer) = self.0.get_mut(&node) else { return };
+        peer.measured(request_id, now);
         if let Some((unanswered, at)) = peer.unanswered.take()
             && unanswered == request_id
         {
@@ -125,6 +179,28 @@ mod tests {
         assert_eq!(probes, [51, 151, 351, 751]);
         reach.on_response(PEER, request_id(9), at(1_000));
         assert!(!reach.is_late(PEER, at(2_000)), "any response shows that it is alive");
+    }
+
+    #[test]
+    fn one_request_of_each_kind_is_measured_at_a_time_until_its_own_response() {
+        let mut reach = Reach::default();
+        reach.measure(PEER, Measured::Write, request_id(1), at(0));
+        reach.measure(PEER, Measured::Read, request_id(2), at(1));
+        reach.measure(PEER, Measured::Write, request_id(3), at(2));
+        reach.on_response(PEER, request_id(2), at(5));
+        reach.on_response(PEER, request_id(3), at(6));
+        reach.on_response(PEER, request_id(1), at(20));
+        reach.on_response(PEER, request_id(1), at(30));
+        let (_, round_trips) = reach.round_trips().next().unwrap();
+        assert_eq!((round_trips.reads.total(), round_trips.writes.total()), (1, 1));
+        let millis = |latencies: &crate::cluster::latency::Latencies| latencies.quantile(0.5).unwrap() / 1_000.0;
+        assert!(
+            (3.5..4.6).contains(&millis(&round_trips.reads)) && (18.0..22.0).contains(&millis(&round_trips.writes))
+        );
+        reach.measure(PEER, Measured::Write, request_id(4), at(100));
+        reach.measure(PEER, Measured::Write, request_id(5), at(20_000));
+        reach.on_response(PEER, request_id(5), at(20_001));
+        assert_eq!(reach.round_trips().next().unwrap().1.writes.total(), 2, "the lost one is no longer waited for");
     }
 
     #[test]

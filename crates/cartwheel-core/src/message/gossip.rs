@@ -101,6 +101,8 @@ pub struct EpochNotice {
     pub done: Marks,
     /// The members known to have finished the epoch before.
     pub done_before: Marks,
+    /// Whether the sender drains: it is about to be stopped, and had better not be chosen to coordinate or to stand in.
+    pub drains: bool,
 }
 
 /// The most members that can be marked. It keeps a broken peer from filling memory.

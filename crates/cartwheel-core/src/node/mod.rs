@@ -28,17 +28,18 @@ use crate::admission::{Admission, Admitted, WorkClass};
 use crate::anti_entropy::{Exchange, ExchangeCalls};
 use crate::cluster::configuration::{ConfigVersion, Home};
 use crate::cluster::holdings::Holdings;
+use crate::cluster::latency::RoundTrips;
 use crate::cluster::liveness::Liveness;
 use crate::cluster::membership::View;
 use crate::config::NodeConfig;
 use crate::coordinator::full_disks::FullDisks;
 use crate::coordinator::handoff::Handoff;
-use crate::coordinator::reach::Reach;
+use crate::coordinator::reach::{Measured, Reach};
 use crate::coordinator::{Coordinator, CoordinatorCalls, ReplyTo};
 use crate::event::Event;
 use crate::listing::answers::Answers;
 use crate::listing::lister::Lister;
-use crate::message::Message;
+use crate::message::{Message, ReplicaRequest};
 use crate::mutation::Mutation;
 use crate::node::clock_guard::{ClockGuard, Comparison};
 use crate::node::refused_forwards::RefusedForwards;
@@ -172,6 +173,11 @@ impl Node {
     /// The status of each other node, as the failure detector has it.
     pub const fn liveness(&self) -> &Arc<Liveness> {
         &self.liveness
+    }
+
+    /// The measured round trips to each other node.
+    pub fn round_trips(&self) -> impl Iterator<Item = (crate::value::dot::NodeId, &RoundTrips)> {
+        self.reach.round_trips()
     }
 
     /// The losses that other nodes have reported to this one.
@@ -336,6 +342,15 @@ impl Node {
             for (to, request_id, request) in std::mem::take(&mut step.coordinator.requests) {
                 if to != self.config.node {
                     self.reach.on_request(to, request_id, step.now.instant);
+                    let kind = match &request {
+                        ReplicaRequest::Read { .. } => Some(Measured::Read),
+                        // What a stand-in stores says nothing about homes.
+                        ReplicaRequest::Merge { stands_in_for: None, .. } => Some(Measured::Write),
+                        ReplicaRequest::Merge { .. } | ReplicaRequest::Recover { .. } => None,
+                    };
+                    if let Some(kind) = kind {
+                        self.reach.measure(to, kind, request_id, step.now.instant);
+                    }
                 }
                 if to == self.config.node {
                     self.request_own_replica(step, Caller::Local(request_id), request);

@@ -185,6 +185,9 @@ struct PbEpoch {
     done: Bytes,
     #[prost(bytes = "bytes", tag = "5")]
     done_before: Bytes,
+    // Older nodes ignore it, and choose a node that drains as any other.
+    #[prost(bool, tag = "6")]
+    drains: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -591,6 +594,7 @@ fn notice_to_pb(notice: &Notice) -> PbMessage {
             members: Bytes::copy_from_slice(&notice.members.0.to_be_bytes()),
             done: Bytes::copy_from_slice(notice.done.as_bytes()),
             done_before: Bytes::copy_from_slice(notice.done_before.as_bytes()),
+            drains: notice.drains,
         }),
         Notice::Have(version) => PbMessage::Have(version_to_pb(*version)),
         Notice::Want(had) => PbMessage::Want(PbVersions { versions: had.iter().copied().map(version_to_pb).collect() }),
@@ -623,6 +627,7 @@ fn epoch_notice_from_pb(notice: PbEpoch) -> Result<EpochNotice, WireError> {
         members: MembersDigest(u128::from_be_bytes(fixed(&notice.members, "members")?)),
         done: marks(&notice.done)?,
         done_before: marks(&notice.done_before)?,
+        drains: notice.drains,
     })
 }
 

@@ -138,6 +138,7 @@ fn messages() -> Vec<Message> {
             members: MembersDigest(u128::MAX - 1),
             done: [true, false, true].into_iter().collect(),
             done_before: [true; 17].into_iter().collect(),
+            drains: true,
         }),
         Notice::History(History::new()),
         Notice::Complement(History::new()),

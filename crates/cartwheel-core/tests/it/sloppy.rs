@@ -40,6 +40,8 @@ struct Cluster {
     disks: BTreeMap<NodeId, Image>,
     wakes: BTreeMap<NodeId, Instant>,
     down: BTreeSet<NodeId>,
+    /// All others know of these nodes that they drain.
+    draining: Vec<NodeId>,
     queue: VecDeque<(NodeId, Input)>,
     /// Replicas' answers to this node are held back while it is a home of this key.
     held_back: Option<(NodeId, Key)>,
@@ -74,6 +76,7 @@ impl Cluster {
             disks: BTreeMap::new(),
             wakes: BTreeMap::new(),
             down: BTreeSet::new(),
+            draining: Vec::new(),
             queue: VecDeque::new(),
             held_back: None,
             late: Vec::new(),
@@ -135,7 +138,8 @@ impl Cluster {
             (*node, PeerStatus { status, since: WallMs(1), why: Why::Heard })
         };
         let known: BTreeSet<NodeId> = self.nodes.keys().copied().chain(self.down.iter().copied()).collect();
-        let liveness = Arc::new(Liveness::new(known.iter().map(peer_status)));
+        let draining = self.draining.iter().copied();
+        let liveness = Arc::new(Liveness::new(known.iter().map(peer_status)).with_draining(draining));
         self.queue.extend(self.nodes.keys().map(|&node| (node, Input::Liveness(liveness.clone()))));
         self.run();
     }
@@ -1000,4 +1004,29 @@ fn a_coordinator_ignores_repeats_of_a_write_that_is_under_way() {
     assert!(matches!(outcome, Err(Refusal::Unavailable(_))), "{outcome:?}");
     let (arrived, answered) = cluster.forwards;
     assert!(arrived > 1 && answered <= 1, "{arrived} repeats had {answered} answers");
+}
+
+/// What a node that drains coordinates or keeps for others is in the way when it stops. It stays a home, and where no other node is left it does
+/// the rest too.
+#[test]
+fn nodes_that_drain_are_chosen_last_to_coordinate_and_to_stand_in() {
+    let mut cluster = Cluster::new(|_, _| {});
+    let (homes, stand_ins) = cluster.places(&key(1));
+    cluster.draining = vec![homes[0], stand_ins[0]];
+    cluster.down(&homes[2..]);
+    let done = cluster.put(stand_ins[1], &key(1), 3).unwrap();
+    assert_eq!(done.acks, acks(2, 1), "the home that drains counts");
+    assert_eq!(cluster.owed(stand_ins[1], &key(1)), homes[2..]);
+    assert_eq!(cluster.owed(stand_ins[0], &key(1)), []);
+    let coordinators: Vec<NodeId> =
+        cluster.record(homes[0], &key(1)).unwrap().state.clock().runs().map(|run| run.actor.node).collect();
+    assert_eq!(coordinators, [homes[1]]);
+
+    cluster.draining.clone_from(&stand_ins);
+    cluster.down(&homes[2..]);
+    assert_eq!(cluster.put(homes[0], &key(2), 2).unwrap().acks.home, 2);
+    let (homes, stand_ins) = cluster.places(&key(3));
+    cluster.draining = [&homes[..], &stand_ins].concat();
+    cluster.down(&homes[1..2]);
+    assert_eq!(cluster.put(stand_ins[1], &key(3), 3).unwrap().acks, acks(2, 1), "all drain, so any will do");
 }

@@ -162,10 +162,16 @@ pub fn notice() -> BoxedStrategy<Notice> {
     let members = prop_oneof![4 => Just(MembersDigest::of(&history().view().expect("a cluster"))), 1 => any::<u128>().prop_map(MembersDigest)];
     let marks = || vec(any::<bool>(), 0..5).prop_map(|marks| marks.into_iter().collect());
     let near = || prop_oneof![3 => 0u64..4, 1 => number()];
-    let epochs =
-        (near(), near(), members, marks(), marks()).prop_map(|(epoch, finished, members, done, done_before)| {
-            EpochNotice { epoch: Epoch(epoch), finished: Epoch(finished), members, done, done_before }
-        });
+    let epochs = (near(), near(), members, marks(), marks(), any::<bool>()).prop_map(
+        |(epoch, finished, members, done, done_before, drains)| EpochNotice {
+            epoch: Epoch(epoch),
+            finished: Epoch(finished),
+            members,
+            done,
+            done_before,
+            drains,
+        },
+    );
     prop_oneof![
         2 => version().prop_map(Notice::Have).boxed(),
         2 => vec(version(), 0..4).prop_map(Notice::Want).boxed(),
