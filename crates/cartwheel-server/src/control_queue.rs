@@ -49,6 +49,14 @@ impl ControlHandle {
         self.request(|reply| Work::Survey(survey, reply), Surveyed::new()).await
     }
 
+    /// Tells the peers whether this node drains.
+    ///
+    /// # Errors
+    /// If the node stops.
+    pub async fn drain(&self, drains: bool) -> Result<(), Stopped> {
+        self.inbox.send(Work::Input(ControlInput::Drain(drains))).await.map_err(|_| Stopped)
+    }
+
     /// Sends `work` and waits for the response. Returns `overloaded` if the queue is full.
     async fn request<T>(&self, work: impl FnOnce(oneshot::Sender<T>) -> Work, overloaded: T) -> Result<T, Stopped> {
         let (reply, response) = oneshot::channel();

@@ -1,8 +1,11 @@
 //! The node behind its API servers: what they ask, and how they explain what was refused.
 
+pub mod data_disk;
+pub mod drain;
 pub mod listing;
 pub mod ring;
 mod shortfall;
+pub mod staleness;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +28,8 @@ use crate::lifecycle::upgrade::UpgradeStatus;
 use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode, Waiting};
 use crate::shard::{Place, Shards};
+use data_disk::DataDisk;
+use drain::Drain;
 use shortfall::QuorumRequest;
 
 /// The parts of a node that its API servers use.
@@ -60,6 +65,12 @@ pub struct Backend {
     pub access: Access,
     /// The node's metrics.
     pub metrics: Metrics,
+    /// Whether the node drains.
+    pub drain: Drain,
+    /// The disk of the node's data directory.
+    pub disk: DataDisk,
+    /// The settings in force, without secrets.
+    pub settings: Vec<(&'static str, String)>,
 }
 
 /// Whether a node is ready to serve.

@@ -105,6 +105,9 @@ pub(crate) fn backend_of(machine: impl Machine) -> (Backend, watch::Sender<Readi
             board,
             access,
             metrics,
+            drain: Drain::default(),
+            disk: DataDisk::new(std::env::temp_dir(), 0),
+            settings: Vec::new(),
         },
         states,
     )

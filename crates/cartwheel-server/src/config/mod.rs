@@ -8,6 +8,7 @@ mod address;
 mod environment;
 mod file;
 mod given;
+mod in_force;
 mod interval;
 pub mod listing;
 mod log;

@@ -18,6 +18,7 @@ pub(super) async fn root(State(api): State<ApiState>) -> String {
   GET, PUT, DELETE /v1/kv/{{bucket}}/{{key}}            values
   GET /v1/buckets                                   buckets with settings of their own
   GET, PUT /v1/buckets/{{bucket}}                     settings of a bucket
+  GET /v1/buckets/{{bucket}}/staleness                how soon reads of a bucket see a write
   GET /v1/cluster                                   members, with their status as this node sees it
   GET /v1/cluster/ring                              partitions and their owners
   POST /v1/cluster/members                          plan or make changes of the members
@@ -30,6 +31,9 @@ pub(super) async fn root(State(api): State<ApiState>) -> String {
   POST /v1/users/{{name}}/tokens                      make an access token
   DELETE /v1/users/{{name}}/tokens/{{id}}               end an access token
   GET /v1/whoami                                    the user that you are
+  GET, PUT /v1/cluster/drain                        whether this node drains before it is stopped
+  GET /v1/debug/log                                 the last lines of this node's log
+  GET /v1/debug/node                                this node's settings and machine
   GET /healthz                                      whether the node is alive
   GET /readyz                                       whether it takes requests
   GET /metrics                                      metrics for Prometheus

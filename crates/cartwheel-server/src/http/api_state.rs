@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::ConfigPhase;
+use cartwheel_core::cluster::latency::RoundTrips;
 use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::{History, UserPatch, View};
 use cartwheel_core::cluster::sizes::Size;
@@ -17,8 +18,11 @@ use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::key::Key;
 
 use super::error::ApiError;
+use super::staleness::Predictions;
 use super::target;
 use crate::access::Access;
+use crate::backend::data_disk::DataDisk;
+use crate::backend::drain::Drain;
 use crate::backend::listing::{KeysPage, KeysWanted};
 use crate::backend::{Backend, Readiness};
 use crate::config::Durability;
@@ -44,6 +48,7 @@ struct Inner {
     responses: MemoryPool,
     opened: SystemTime,
     failures: RateLimit,
+    predictions: Predictions,
 }
 
 impl ApiState {
@@ -52,7 +57,14 @@ impl ApiState {
         let values = MemoryPool::new(backend.metrics.http.value_bytes.clone());
         let responses = MemoryPool::new(backend.metrics.http.response_bytes.clone());
         let failures = RateLimit::new(super::LOG_EVERY);
-        Self(Arc::new(Inner { backend, values, responses, opened: SystemTime::now(), failures }))
+        Self(Arc::new(Inner {
+            backend,
+            values,
+            responses,
+            opened: SystemTime::now(),
+            failures,
+            predictions: Predictions::default(),
+        }))
     }
 
     /// Reads a key.
@@ -119,6 +131,31 @@ impl ApiState {
     /// Since when each of the node's replicas is verified equal to each other home's.
     pub(super) async fn proofs(&self) -> Vec<ReplicaProof> {
         self.0.backend.shards.proofs().await
+    }
+
+    /// The round trips to each peer that the node has measured.
+    pub(super) async fn round_trips(&self) -> BTreeMap<NodeId, RoundTrips> {
+        self.0.backend.shards.round_trips().await
+    }
+
+    /// The predictions of staleness of the last seconds.
+    pub(super) fn predictions(&self) -> &Predictions {
+        &self.0.predictions
+    }
+
+    /// Whether the node drains.
+    pub(super) fn drain(&self) -> &Drain {
+        &self.0.backend.drain
+    }
+
+    /// The disk of the node's data directory.
+    pub(super) fn disk(&self) -> &DataDisk {
+        &self.0.backend.disk
+    }
+
+    /// The settings in force, without secrets.
+    pub(super) fn settings(&self) -> &[(&'static str, String)] {
+        &self.0.backend.settings
     }
 
     /// The current view of the cluster.

@@ -199,7 +199,7 @@ pub(super) async fn list(
     params(("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes")),
     responses((status = 200, description = "The bucket's settings", body = SettingsForm), QueryErrors))]
 pub(super) async fn get(State(api): State<ApiState>, uri: Uri) -> Result<Json<SettingsForm>, ApiError> {
-    let bucket = bucket_of(uri.path())?;
+    let bucket = bucket_in(uri.path())?;
     Query::none(uri.query())?;
     let view = api.view();
     Ok(Json(settings_form(&api, view.settings(&bucket), view.form(&bucket))))
@@ -221,7 +221,7 @@ pub(super) async fn put(
     request: HttpRequest<Body>,
 ) -> Result<(Extension<AuditDetail>, Json<SettingsForm>), ApiError> {
     let (parts, body) = request.into_parts();
-    let bucket = bucket_of(parts.uri.path())?;
+    let bucket = bucket_in(parts.uri.path())?;
     let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
     let text = read_change(&parts.headers, body, timeout).await?;
     let patch = PatchForm::parse(&text)?;
@@ -269,7 +269,7 @@ async fn new_form(
         ChangeErrors
     ))]
 pub(super) async fn delete(State(api): State<ApiState>, uri: Uri, headers: HeaderMap) -> Result<StatusCode, ApiError> {
-    let bucket = bucket_of(uri.path())?;
+    let bucket = bucket_in(uri.path())?;
     let query = Query::parse(uri.query(), &["timeout_ms"])?;
     // It has no body, and browsers ask before they send a DELETE from elsewhere.
     headers::refuse_other_than_json(&headers)?;
@@ -314,12 +314,14 @@ pub(super) async fn no_bucket() -> ApiError {
     ApiError::bad_request(format!("the path names no bucket: it is {BUCKETS}{{bucket}}"))
 }
 
-fn bucket_of(path: &str) -> Result<Bytes, ApiError> {
+/// A path with more than a bucket.
+pub(super) async fn more_than_a_bucket() -> ApiError {
+    ApiError::bad_request("the path names more than a bucket: a slash in its name is written %2F")
+}
+
+/// The bucket in the raw path of a call on it.
+pub(super) fn bucket_in(path: &str) -> Result<Bytes, ApiError> {
     let encoded = path.strip_prefix(BUCKETS).unwrap_or_default();
-    if encoded.contains('/') {
-        let why = "the path names more than a bucket: a slash in its name is written %2F";
-        return Err(ApiError::bad_request(why));
-    }
     let bucket = target::decode(encoded)?;
     check_bucket(&bucket).map_err(|error| ApiError::bad_request(error.to_string()))?;
     Ok(bucket)

@@ -52,8 +52,21 @@ pub(super) struct ClusterForm {
     /// How often, since the node started, a key got two values with one version. Both are kept. Above 0 it is an alarm: a disk is broken, or
     /// two nodes run on copies of one data directory.
     dot_collisions: u64,
+    /// The disk of the node's data directory; null if its file system does not answer.
+    disk: Option<DiskForm>,
     /// The members, by id.
     members: Vec<StatusForm>,
+}
+
+/// The disk of a node's data directory.
+#[derive(Serialize, ToSchema)]
+struct DiskForm {
+    /// The size of the file system, in bytes.
+    bytes: u64,
+    /// What is free, in bytes.
+    free_bytes: u64,
+    /// Below this much free space the node stores no writes.
+    reserve_bytes: u64,
 }
 
 /// How many homes partitions have, as far as the node knows. Homes that are down count; homes that were removed or marked lost do not.
@@ -138,6 +151,8 @@ pub(super) struct StatusForm {
     incarnation: String,
     /// It was removed and hands over what it holds, or waits because too few members would remain.
     leaving: bool,
+    /// It drains: it serves, but is about to be stopped, and is chosen last.
+    draining: bool,
     /// `self`, `connected` or `disconnected`.
     state: &'static str,
     /// When this state began, as RFC 3339.
@@ -190,8 +205,14 @@ pub(super) async fn status(State(api): State<ApiState>, uri: Uri) -> Result<Json
         },
         replication: replication(&view, &api.phases()),
         dot_collisions: api.dot_collisions(),
+        disk: disk(&api).await,
         members: view.members().map(|member| status_of(&api, member, &owed)).collect(),
     }))
+}
+
+async fn disk(api: &ApiState) -> Option<DiskForm> {
+    let space = api.disk().space().await?;
+    Some(DiskForm { bytes: space.total, free_bytes: space.free, reserve_bytes: api.disk().reserve_bytes(&space) })
 }
 
 fn replication(view: &View, phases: &[ConfigPhase]) -> ReplicationForm {
@@ -235,6 +256,7 @@ fn status_of(api: &ApiState, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog
         weight: known.member.weight,
         incarnation: format!("{:016x}", known.member.incarnation.0),
         leaving: known.leaving,
+        draining: api.liveness().is_draining(known.member.id),
         state: "disconnected",
         since: None,
         problem: None,
@@ -251,6 +273,7 @@ fn status_of(api: &ApiState, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog
     }
     if known.member.id == local.node {
         form.state = "self";
+        form.draining = api.drain().is_on();
         form.since = Some(show::rfc3339(api.opened()));
         form.problem = why_not_ready(api);
         (form.boot, form.version) = (Some(local.boot), Some(crate::VERSION.to_owned()));

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use super::access::{self, Act};
 use super::error::ApiError;
+use super::headers::DRAINING;
 use super::{ApiState, body, guard, kv, target, watch};
 use crate::tcp::connections::Serves;
 
@@ -121,7 +122,12 @@ async fn on_key(api: &ApiState, request: Request<Body>) -> Response<Body> {
             Err(ApiError::method_not_allowed(&method, &uri).with(header::ALLOW, allowed))
         }
     };
-    let response = carried_out.unwrap_or_else(ApiError::into_response);
+    let mut response = carried_out.unwrap_or_else(ApiError::into_response);
+    if api.drain().is_on() {
+        // Whatever balances connections has the client choose anew.
+        response.headers_mut().insert(DRAINING, HeaderValue::from_static("true"));
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     watch::log_failure(api, &method, &uri, &response);
     watch::end(timed, &response);
     response

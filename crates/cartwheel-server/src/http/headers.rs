@@ -11,6 +11,8 @@ use cartwheel_core::wire::context::SEALED_BYTES_MAX;
 use super::error::ApiError;
 
 pub(super) const CONTEXT: HeaderName = HeaderName::from_static("cartwheel-context");
+/// Marks the responses of a node that drains, so that clients choose other nodes.
+pub(super) const DRAINING: HeaderName = HeaderName::from_static("cartwheel-draining");
 pub(super) const TTL: HeaderName = HeaderName::from_static("cartwheel-ttl");
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The longest idempotency key and the longest media type, in bytes.

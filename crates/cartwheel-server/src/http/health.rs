@@ -40,6 +40,11 @@ pub(super) async fn healthz(State(api): State<ApiState>) -> Result<Json<Status>,
 #[utoipa::path(get, path = "/readyz", tag = "node",
     responses((status = 200, description = "They should", body = Status), NotReady))]
 pub(super) async fn readyz(State(api): State<ApiState>) -> Result<Json<Status>, ApiError> {
+    if api.drain().is_on() {
+        return Err(ApiError::unavailable(
+            "draining: the node is about to be stopped, and an administrator has drained it; ask another node",
+        ));
+    }
     match why_not_ready(&api) {
         None => Ok(status("ready")),
         // It still serves reads: without it, full disks would end those too.

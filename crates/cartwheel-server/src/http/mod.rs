@@ -11,6 +11,7 @@ mod cluster;
 mod conditions;
 mod connection;
 mod digests;
+mod drain;
 mod error;
 mod front;
 mod guard;
@@ -29,6 +30,8 @@ mod response;
 mod server;
 mod show;
 mod siblings;
+mod staleness;
+mod support;
 mod target;
 mod transfers;
 mod users;
@@ -59,13 +62,17 @@ type Call = (&'static str, &'static str, MethodRouter<ApiState>);
 fn calls() -> Vec<Call> {
     vec![
         ("/v1/buckets", "/v1/buckets", get(buckets::list)),
-        ("/v1/buckets/{*bucket}", "/v1/buckets/{bucket}", get(buckets::get).put(buckets::put).delete(buckets::delete)),
+        ("/v1/buckets/{bucket}", "/v1/buckets/{bucket}", get(buckets::get).put(buckets::put).delete(buckets::delete)),
+        ("/v1/buckets/{bucket}/staleness", "/v1/buckets/{bucket}/staleness", get(staleness::staleness)),
         ("/v1/kv/{bucket}", "/v1/kv/{bucket}", any(kv::no_key).get(keys::list)),
         ("/v1/cluster", "/v1/cluster", get(cluster::status)),
         ("/v1/cluster/ring", "/v1/cluster/ring", get(cluster::ring)),
         ("/v1/cluster/members", "/v1/cluster/members", post(members::change)),
         ("/v1/cluster/transfers", "/v1/cluster/transfers", get(transfers::transfers)),
         ("/v1/cluster/replicas", "/v1/cluster/replicas", get(replicas::replicas)),
+        ("/v1/cluster/drain", "/v1/cluster/drain", get(drain::get).put(drain::put)),
+        ("/v1/debug/log", "/v1/debug/log", get(support::recent_log)),
+        ("/v1/debug/node", "/v1/debug/node", get(support::node)),
         ("/v1/cluster/locate/{*bucket_and_key}", "/v1/cluster/locate/{bucket}/{key}", get(cluster::locate)),
         (
             "/v1/cluster/partitions/{partition}/digests",
@@ -92,6 +99,7 @@ fn router(api: ApiState) -> Router {
         .fold(Router::new(), |router, (route, _, call)| router.route(route, call))
         .route("/v1/kv", any(kv::no_key))
         .route("/v1/buckets/", any(buckets::no_bucket))
+        .route("/v1/buckets/{bucket}/{*more}", any(buckets::more_than_a_bucket))
         .route("/v1/cluster/locate/", any(cluster::no_key))
         .route("/v1/cluster/locate", any(cluster::no_key))
         .fallback(no_such_call)

@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
-use super::{about, buckets, cluster, digests, error, health, keys, kv, members, replicas, show, transfers, users};
+use super::{about, buckets, cluster, digests, drain, error, health, keys, kv, members, replicas, show, staleness, support, transfers, users};
 
 /// Each call is described at its function. The test of the routes finds one that is missing here.
 #[derive(OpenApi)]
@@ -23,12 +23,17 @@ use super::{about, buckets, cluster, digests, error, health, keys, kv, members, 
         buckets::get,
         buckets::put,
         buckets::delete,
+        staleness::staleness,
         cluster::status,
         cluster::ring,
         members::change,
         transfers::transfers,
         replicas::replicas,
         cluster::locate,
+        drain::get,
+        drain::put,
+        support::recent_log,
+        support::node,
         digests::page,
         users::list,
         users::get,

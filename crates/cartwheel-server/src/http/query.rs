@@ -14,6 +14,7 @@ use crate::percent;
 /// The default time limit of a request.
 const TIMEOUT_DEFAULT: Duration = Duration::from_millis(5_000);
 const TIMEOUT_MS_MAX: u64 = 60_000;
+const AFTER_MS_MAX: f64 = 3_600_000.0;
 
 /// The parameters of a call.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +32,8 @@ pub(super) struct Query {
     pub(super) prefix: Option<Bytes>,
     /// Where a list of keys goes on.
     pub(super) cursor: Option<Bytes>,
+    /// A time after an acknowledgement.
+    pub(super) after: Option<Duration>,
 }
 
 impl Query {
@@ -51,6 +54,7 @@ impl Query {
             limit: None,
             prefix: None,
             cursor: None,
+            after: None,
         };
         let mut met = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -82,6 +86,7 @@ impl Query {
             "from" => "a storage_key or next of an earlier page",
             "limit" => "a number from 1",
             "cursor" => "the cursor of an earlier page",
+            "after_ms" => "a number of milliseconds from 0 to 3600000",
             _ => "body",
         };
         let bad = || ApiError::bad_request(format!("{name}={value} is invalid: give {wanted}"));
@@ -101,6 +106,10 @@ impl Query {
             }
             "from" => self.from = Some(URL_SAFE_NO_PAD.decode(value).map_err(|_| bad())?.into()),
             "cursor" => self.cursor = Some(URL_SAFE_NO_PAD.decode(value).map_err(|_| bad())?.into()),
+            "after_ms" => {
+                let ms = value.parse().ok().filter(|ms| (0.0..=AFTER_MS_MAX).contains(ms)).ok_or_else(bad)?;
+                self.after = Some(Duration::from_secs_f64(ms / 1_000.0));
+            }
             "limit" => self.limit = Some(value.parse().ok().filter(|&limit| limit > 0).ok_or_else(bad)?),
             _ if value == "body" => self.return_body = true,
             _ => return Err(bad()),

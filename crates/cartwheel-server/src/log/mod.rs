@@ -4,6 +4,7 @@
 //! reader is gone, or if the queue is full, because the reader has stopped. A thread of its own writes the lines.
 
 mod rate_limit;
+mod recent;
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write};
@@ -17,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, LogLevel};
 pub(crate) use rate_limit::RateLimit;
+use recent::Recent;
 
 /// How many lines may wait to be written.
 const WAITING_MAX: usize = 8_192;
@@ -27,6 +29,9 @@ static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
 static NO_ROOM: OnceLock<ErrorCounter> = OnceLock::new();
 /// The file that standard error goes to, if it goes to a file.
 static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+
+/// The last lines.
+static RECENT: Recent = Recent::new();
 
 /// The log of this process. Dropping it writes the waiting lines, within a time limit.
 #[derive(Debug)]
@@ -55,6 +60,12 @@ pub fn lines_lost() -> u64 {
     UNWRITTEN.load(Ordering::Relaxed) + no_room as u64
 }
 
+/// The last `limit` lines that were logged, the oldest first; at most about a thousand. What a line shows was meant for the log's readers, so it
+/// holds no secret.
+pub(crate) fn recent(limit: usize) -> Vec<String> {
+    RECENT.last(limit)
+}
+
 /// Reopens the file that standard error goes to, under the name that it had when the log began, after log rotation has renamed it. Does
 /// nothing if standard error does not go to a file.
 pub fn reopen() {
@@ -81,6 +92,8 @@ struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // First, so that they can be read where standard error cannot be written.
+        RECENT.push(line);
         if io::stderr().write_all(line).is_err() {
             UNWRITTEN.fetch_add(1, Ordering::Relaxed);
         }

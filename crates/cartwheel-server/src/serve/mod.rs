@@ -34,6 +34,8 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::access::{Access, Audit};
+use crate::backend::data_disk::DataDisk;
+use crate::backend::drain::Drain;
 use crate::backend::{Backend, Readiness};
 use crate::config::Config;
 use crate::control::{self, other_members};
@@ -276,6 +278,9 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
         board,
         access,
         metrics,
+        drain: Drain::default(),
+        disk: DataDisk::new(config.dir.clone(), config.disk_reserve_bytes),
+        settings: config.in_force(),
     });
     if let Some(password) = admin_password {
         tokio::spawn(first_admin::make(backend.clone(), password, config.access.resets_admin));

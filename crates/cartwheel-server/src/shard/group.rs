@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::ConfigPhase;
+use cartwheel_core::cluster::latency::RoundTrips;
 use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::View;
 use cartwheel_core::cluster::shard_id::ShardId;
@@ -14,6 +15,7 @@ use cartwheel_core::message::client::{Get, Got, Outcome, Refusal, Request};
 use cartwheel_core::message::listing::{ListRequest, Listed};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::ring::{PartitionId, Partitions};
+use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::wire::Protocol;
@@ -171,6 +173,15 @@ impl Shards {
     /// Since when each replica is verified equal to each other home's; shards that stop are left out.
     pub async fn proofs(&self) -> Vec<ReplicaProof> {
         join_all(self.handles.iter().map(ShardHandle::proofs)).await.into_iter().flatten().collect()
+    }
+
+    /// The round trips to each peer that all shards together have measured.
+    pub async fn round_trips(&self) -> BTreeMap<NodeId, RoundTrips> {
+        let mut all: BTreeMap<NodeId, RoundTrips> = BTreeMap::new();
+        for measured in join_all(self.handles.iter().map(ShardHandle::round_trips)).await {
+            measured.into_iter().for_each(|(node, round_trips)| all.entry(node).or_default().merge(&round_trips));
+        }
+        all
     }
 
     /// How much the node holds of these partitions; none if a shard stops.

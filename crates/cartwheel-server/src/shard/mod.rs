@@ -25,6 +25,7 @@ mod wait;
 #[cfg(test)]
 mod failing_tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::task::Context;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 use cartwheel_core::admission::Admitted;
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::ConfigPhase;
+use cartwheel_core::cluster::latency::RoundTrips;
 use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::View;
 use cartwheel_core::cluster::partition_state::PartitionState;
@@ -107,6 +109,11 @@ pub trait Machine: Send + 'static {
         Vec::new()
     }
 
+    /// [`Node::round_trips`].
+    fn round_trips(&self) -> BTreeMap<NodeId, RoundTrips> {
+        BTreeMap::new()
+    }
+
     /// [`Node::queued`].
     fn queued(&mut self, _waited: Duration) {}
 
@@ -146,6 +153,10 @@ impl Machine for Node {
 
     fn proofs(&self) -> Vec<ReplicaProof> {
         self.exchange().proofs().collect()
+    }
+
+    fn round_trips(&self) -> BTreeMap<NodeId, RoundTrips> {
+        Self::round_trips(self).map(|(node, round_trips)| (node, round_trips.clone())).collect()
     }
 
     fn read_at_once(&mut self, now: Now, waited: Duration, get: &Get) -> Option<Got> {
@@ -189,6 +200,7 @@ enum Work {
     Phases(Vec<(PartitionId, ConfigPhase)>),
     Digests(DigestsRequest, oneshot::Sender<Option<DigestPage>>),
     Proofs(oneshot::Sender<Vec<ReplicaProof>>),
+    RoundTrips(oneshot::Sender<BTreeMap<NodeId, RoundTrips>>),
     Sizes(Vec<PartitionId>, oneshot::Sender<NodeSizes>),
     /// A large record that another thread has read.
     Read(StoreId, reader::Read),
@@ -345,6 +357,13 @@ impl ShardHandle {
     pub async fn proofs(&self) -> Vec<ReplicaProof> {
         let (reply, response) = oneshot::channel();
         let _ = self.inbox.send(Work::Proofs(reply)).await;
+        response.await.unwrap_or_default()
+    }
+
+    /// The round trips to each peer that the shard has measured; nothing if the shard stops.
+    pub async fn round_trips(&self) -> BTreeMap<NodeId, RoundTrips> {
+        let (reply, response) = oneshot::channel();
+        let _ = self.inbox.send(Work::RoundTrips(reply)).await;
         response.await.unwrap_or_default()
     }
 
@@ -544,6 +563,7 @@ async fn run<M: Machine, O: Outgoing>(
                 Work::Phases(phases) => turns.add(Input::Phases(phases)),
                 Work::Digests(request, reply) => turns.digests(request, reply),
                 Work::Proofs(reply) => drop(reply.send(turns.proofs())),
+                Work::RoundTrips(reply) => drop(reply.send(turns.round_trips())),
                 Work::Sizes(partitions, reply) => drop(reply.send(turns.sizes(&partitions))),
                 Work::Read(id, read) => turns.has_read(id, read),
                 Work::Stop => stop = true,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cartwheel_core::admission::Admitted;
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::ConfigPhase;
+use cartwheel_core::cluster::latency::RoundTrips;
 use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{ClientId, Operation, Outcome, Put, Refusal, Request};
@@ -231,6 +232,11 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     /// Since when each replica is verified equal to each other home's.
     pub(super) fn proofs(&self) -> Vec<ReplicaProof> {
         self.machine.lock().proofs()
+    }
+
+    /// The measured round trips to each peer.
+    pub(super) fn round_trips(&self) -> BTreeMap<NodeId, RoundTrips> {
+        self.machine.lock().round_trips()
     }
 
     /// How much the machine holds of partitions.
