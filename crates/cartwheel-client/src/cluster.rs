@@ -34,8 +34,22 @@ pub struct ClusterStatus {
     /// memory is broken.
     #[serde(default)]
     pub dot_collisions: u64,
+    /// The disk of the node's data directory; `None` if its file system does not answer, or the node does not report it.
+    #[serde(default)]
+    pub disk: Option<DiskSpace>,
     /// In the order of their ids.
     pub members: Vec<MemberStatus>,
+}
+
+/// The disk of a node's data directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DiskSpace {
+    /// The size of the file system.
+    pub bytes: u64,
+    /// What is free.
+    pub free_bytes: u64,
+    /// Below this much free space the node stores no writes.
+    pub reserve_bytes: u64,
 }
 
 /// The number of homes that partitions have, as far as the node knows. Homes that are down count; those that were removed or marked lost do not.
@@ -117,6 +131,9 @@ pub struct MemberStatus {
     pub incarnation: String,
     /// Whether it was removed but still owns partitions, because too few members would remain.
     pub leaving: bool,
+    /// Whether it drains: it serves, but is about to be stopped ([`Client::set_drain`](crate::Client::set_drain)).
+    #[serde(default)]
+    pub draining: bool,
     /// Whether the answering node is connected to it.
     pub state: MemberState,
     /// When `state` began (RFC 3339).

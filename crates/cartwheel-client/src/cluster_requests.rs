@@ -1,6 +1,7 @@
 //! Requests about the cluster, its members and its buckets.
 
-use hyper::Method;
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::call::Call;
@@ -154,6 +155,13 @@ impl Client {
         let response = self.execute(&call, None).await?;
         serde_json::from_slice(&response.body)
             .map_err(|error| Error::UnexpectedResponse(format!("an unreadable body ({error})")))
+    }
+
+    /// The body of a response to a GET; `None` for a 404 of the API.
+    pub(crate) async fn fetch_raw(&self, path: String) -> Result<Option<Bytes>, Error> {
+        let options = Options { timeout: self.timeout, deadline: self.timeout, ..Options::default() };
+        let response = self.execute(&Call::new(Method::GET, path, &options), None).await?;
+        Ok((response.status != StatusCode::NOT_FOUND).then_some(response.body))
     }
 
     /// Sends a change that has no body.

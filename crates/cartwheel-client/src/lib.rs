@@ -33,6 +33,7 @@
 //! | `siblings`, `context`, `options` | what reads return and requests take: [`Siblings`], [`Value`], [`Context`], [`Options`] |
 //! | `buckets`, `listing` | the settings of buckets, and lists of their keys |
 //! | `cluster`, `members`, `digests` | the cluster's state, changes of its members, and the records on one node's disk |
+//! | `maintenance`, `staleness` | nodes before they are stopped, and how soon reads see a write |
 //! | `route`, `router`, `health` | where keys are ([`HomeTable`]), and which nodes a request goes to |
 //! | `call`, `retry`, `hedge` | a request and its attempts, when one is repeated, and when two run side by side |
 //! | `attempt`, `http` | one attempt at one node, and how it goes through HTTP |
@@ -55,12 +56,14 @@ mod health;
 mod hedge;
 mod http;
 mod listing;
+mod maintenance;
 mod members;
 mod options;
 mod retry;
 mod route;
 mod router;
 mod siblings;
+mod staleness;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -70,8 +73,8 @@ pub use attempt::{Attempt, Outcome};
 pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets, Placement};
 pub use client::{Client, Updated, Written};
 pub use cluster::{
-    Backlog, ClusterStatus, EpochStatus, Hints, Liveness, LivenessStatus, Location, Member, MemberState, MemberStatus,
-    ProtocolStatus, ProtocolVersions, Replica, ReplicaProof, Replicas, Replication, Ring,
+    Backlog, ClusterStatus, DiskSpace, EpochStatus, Hints, Liveness, LivenessStatus, Location, Member, MemberState,
+    MemberStatus, ProtocolStatus, ProtocolVersions, Replica, ReplicaProof, Replicas, Replication, Ring,
 };
 pub use context::{Acks, BadContext, Context};
 pub use credentials::Credentials;
@@ -79,6 +82,7 @@ pub use digests::{DigestPage, DigestProblem, HeldRecord};
 pub use error::{BadEndpoint, Cause, Error};
 pub use http::{decode_key, encode_key, kv_path, parse_endpoint};
 pub use listing::{KeyPage, KeysQuery};
+pub use maintenance::{Drain, OwedHints};
 pub use members::{
     Balance, CappedWeight, ForceRecovery, MemberChange, MembersPlan, NodeShare, PlannedTransfer, RetiredReplica,
     Transfer, Transfers,
@@ -86,5 +90,6 @@ pub use members::{
 pub use options::{Consistency, Options};
 pub use route::HomeTable;
 pub use siblings::{Siblings, Value};
+pub use staleness::{Freshness, MeasuredPeer, MeasuredTimes, Staleness, StalenessPrediction};
 pub use tls::{Tls, TlsError};
 pub use users::{AccessToken, NewAccessToken, User, UserChange, Users, Whoami};

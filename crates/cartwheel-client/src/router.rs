@@ -142,6 +142,8 @@ impl Router {
     /// Records how an attempt at a node ended. Returns whether the ring may have changed: the node does not answer.
     pub(crate) fn ended(&self, endpoint: &Arc<str>, result: &Result<Response, Failure>) -> bool {
         let (retry_after, is_gone) = match result {
+            // It answers, but is about to be stopped.
+            Ok(response) if response.header("cartwheel-draining").is_some() => (None, false),
             Ok(_) | Err(Failure::Final(Error::Refused { .. })) => {
                 self.health.succeeded(endpoint);
                 return false;
