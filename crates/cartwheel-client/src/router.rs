@@ -300,6 +300,22 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_drains_comes_last_until_a_trial_shows_that_it_no_longer_does() {
+        let (router, ring) = (Router::new(), ring(&[2, 0, 1], 4));
+        let response = |draining: bool| {
+            let mut headers = hyper::HeaderMap::new();
+            if draining {
+                headers.insert("cartwheel-draining", hyper::header::HeaderValue::from_static("true"));
+            }
+            Ok(Response { status: hyper::StatusCode::OK, headers, body: bytes::Bytes::new() })
+        };
+        assert!(!router.ended(&"http://c:1".into(), &response(true)), "the ring is as it was");
+        assert_eq!(order(&router, &ring, &[]).0, "abdc");
+        router.ended(&"http://c:1".into(), &response(false));
+        assert_eq!(order(&router, &ring, &[]).0, "cabd");
+    }
+
+    #[test]
     fn the_ring_is_read_from_time_to_time_and_soon_after_a_change_or_a_failure() {
         const SECOND: Duration = Duration::from_secs(1);
         let (mut schedule, mut now) = (Schedule::default(), Instant::now());

@@ -14,7 +14,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command};
 use commands::{
-    bench, buckets, cert, cluster, config, dev, keys, listing, load, renew, serve, simulate, users, verify,
+    bench, buckets, cert, cluster, config, debug, dev, keys, listing, load, renew, serve, simulate, users, verify,
 };
 use terminal::exit::{Exit, Failure};
 use terminal::output;
@@ -58,6 +58,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Bucket(command) => buckets::run(&command).await?,
         Command::Cluster(command) => cluster::run(&command).await?,
         Command::User(command) => users::run(&command).await?,
+        Command::Debug(command) => debug::run(&command).await?,
         Command::Cert(command) => cert::run(&command)?,
         Command::Simulate(command) => simulate::run(&command).map_err(Failure::usage)?,
         Command::Completions { shell } => {

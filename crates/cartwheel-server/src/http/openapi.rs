@@ -8,7 +8,10 @@ use axum::response::IntoResponse;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
-use super::{about, buckets, cluster, digests, drain, error, health, keys, kv, members, replicas, show, staleness, support, transfers, users};
+use super::{
+    about, buckets, cluster, digests, drain, error, health, keys, kv, members, replicas, show, staleness, support,
+    transfers, users,
+};
 
 /// Each call is described at its function. The test of the routes finds one that is missing here.
 #[derive(OpenApi)]

@@ -16,6 +16,11 @@ pub enum BucketCommand {
     Set(BucketSetArgs),
     /// List buckets with their sizes, and the default settings.
     List(RequestArgs),
+    /// Show how soon reads of a bucket see a write.
+    ///
+    /// A node predicts it for each R and W from the times that it has measured. A read through the node that coordinated the write always sees it;
+    /// the prediction is for a read through another home.
+    Staleness(BucketStalenessArgs),
     /// Delete all keys of a bucket.
     ///
     /// The bucket is empty at once, and nothing of what it held comes back. Its settings stay. The space is freed in the background.
@@ -31,6 +36,22 @@ pub struct BucketDeleteArgs {
     pub yes: bool,
     #[command(flatten)]
     pub request: RequestArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct BucketStalenessArgs {
+    /// The bucket.
+    pub bucket: String,
+    /// The time from the acknowledgement of a write to the read, in milliseconds [default: several]
+    #[arg(short = 't', long, value_name = "MS", value_parser = millis)]
+    pub after: Option<f64>,
+    #[command(flatten)]
+    pub request: RequestArgs,
+}
+
+fn millis(text: &str) -> Result<f64, String> {
+    let millis = text.parse().ok().filter(|millis| (0.0..=3_600_000.0).contains(millis));
+    millis.ok_or_else(|| "expected milliseconds from 0 to 3600000, such as 5 or 0.5".to_owned())
 }
 
 #[derive(Debug, Args)]

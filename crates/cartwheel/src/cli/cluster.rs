@@ -13,7 +13,19 @@ pub enum ClusterCommand {
     ///
     /// The status is the view of the node that answers. The exit status is 1 if a member has a problem. LOAD is the share of all
     /// replicas that a member holds. The command queries several nodes at the same time, so that a hanging node does not delay it.
-    Status(RequestArgs),
+    Status(StatusArgs),
+    /// Check the health of the cluster, for scripts.
+    ///
+    /// The first line says all; further lines say what to do. The command asks every member. Exit status: 0 healthy; 1 degraded: every key can
+    /// be read and written, but something is to be done; 4 critical: keys lack a majority of their homes; 3 no node can be reached.
+    #[command(after_help = HEALTH_EXAMPLES)]
+    Health(HealthArgs),
+    /// Drain a node before it is stopped.
+    ///
+    /// The node goes on to serve, but `/readyz` says that it drains, so that load balancers leave it, and clients and peers choose others. The
+    /// command waits until the node has handed over its hints for members that can be reached. A restart of the node ends it.
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Drain(DrainArgs),
     /// Show how partitions are assigned to nodes.
     Ring(RequestArgs),
     /// Show the nodes that hold a key.
@@ -118,6 +130,47 @@ pub enum ClusterCommand {
     },
 }
 
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Show the status again every so many seconds until Ctrl-C [default: 2]
+    ///
+    /// If the node that answers is lost, another one of the cluster is asked.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "2s", value_parser = endpoints::time)]
+    pub watch: Option<Duration>,
+    #[command(flatten)]
+    pub request: RequestArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Ask only one node whether it is ready, as a container's health check does.
+    ///
+    /// It is the first address of --node, or 127.0.0.1:8080. The exit status is 0 if it is ready, 1 if it is not (it starts, drains, or its disk is
+    /// full), 3 if it does not answer.
+    #[arg(long)]
+    pub node_only: bool,
+    #[command(flatten)]
+    pub request: RequestArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// The name of the member.
+    #[arg(value_name = "NODE")]
+    pub member: String,
+    /// End the drain: the node is chosen again as before.
+    #[arg(long)]
+    pub undo: bool,
+    /// Drain it even if keys would lack a majority of their homes while it is stopped.
+    #[arg(long, conflicts_with = "undo")]
+    pub force: bool,
+    /// Do not wait until the node has handed over its hints.
+    #[arg(long, conflicts_with = "undo")]
+    pub no_wait: bool,
+    #[command(flatten)]
+    pub request: RequestArgs,
+}
+
 /// How a membership change is confirmed and made. The plan is shown first.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
@@ -185,3 +238,17 @@ const CHANGE_EXAMPLES: &str = "Examples:
 
   Replace two of three nodes whose disks are lost:
     cartwheel cluster change replace=b:d replace=c:e --force";
+
+const HEALTH_EXAMPLES: &str = "Examples:
+  Wait until the cluster is healthy:
+    until cartwheel cluster health; do sleep 5; done
+
+  The health check of a container:
+    cartwheel cluster health --node-only --node 127.0.0.1:8080";
+
+const DRAIN_EXAMPLES: &str = "Examples:
+  Before node-2 is stopped for maintenance:
+    cartwheel cluster drain node-2 && systemctl stop cartwheel
+
+  It is not to be stopped after all:
+    cartwheel cluster drain node-2 --undo";

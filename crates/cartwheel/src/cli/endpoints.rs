@@ -71,6 +71,11 @@ impl Endpoints {
         if given.is_empty() { DEFAULT.to_vec() } else { given }
     }
 
+    /// The address of one node: the first one given, or the default of `cartwheel serve`.
+    pub fn local(&self) -> &str {
+        if self.is_default() { DEFAULT[3] } else { self.addresses()[0] }
+    }
+
     /// Whether the default addresses are used.
     pub fn is_default(&self) -> bool {
         self.addresses() == DEFAULT

@@ -4,6 +4,7 @@ mod bucket;
 mod cert;
 mod cluster;
 mod config;
+mod debug;
 mod dev;
 mod endpoints;
 mod format;
@@ -25,10 +26,11 @@ use crate::commands::load::LoadArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::terminal::exit::HELP;
 
-pub use bucket::{BucketCommand, BucketDeleteArgs, ChangeArgs, Durability};
+pub use bucket::{BucketCommand, BucketDeleteArgs, BucketStalenessArgs, ChangeArgs, Durability};
 pub use cert::{AUTHORITY_DAYS, CaArgs, CertCommand, CertDir, ClientCertArgs, DAYS, LOCAL_HOSTS, NodeCertArgs};
-pub use cluster::{ApplyArgs, ClusterCommand, LocateArgs, RequestArgs};
+pub use cluster::{ApplyArgs, ClusterCommand, DrainArgs, HealthArgs, LocateArgs, RequestArgs, StatusArgs};
 pub use config::{ConfigCommand, SettingsArgs};
+pub use debug::{BundleArgs, DebugCommand};
 pub use dev::DevArgs;
 pub(crate) use endpoints::node_timeout;
 pub use endpoints::{ENDPOINTS, Endpoints};
@@ -119,6 +121,8 @@ pub enum Command {
     /// Once a cluster has a user, all clients have to be one. The first user needs the role admin:* and a password.
     #[command(subcommand)]
     User(UserCommand),
+    /// Collect facts for support.
+    Debug(DebugCommand),
     /// Make certificates for TLS.
     ///
     /// An organization with a certificate authority of its own does not need this.

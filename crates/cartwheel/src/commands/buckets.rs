@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use cartwheel_client::{BucketChange, BucketSettings, Buckets, Placement, encode_key};
+use cartwheel_client::{BucketChange, BucketSettings, Buckets, MeasuredTimes, Placement, Staleness, encode_key};
 use clap::ValueEnum;
 use serde_json::json;
 
@@ -27,6 +27,10 @@ pub async fn run(command: &BucketCommand) -> Result<ExitCode, CommandError> {
             let settings = args.request.client()?.set_bucket(&args.bucket, &change(&args.change)).await?;
             show(args.request.format, &settings, |settings, wide| settings_table(&args.bucket, settings, wide))?;
             settings.warnings.iter().for_each(|warning| output::note(format_args!("warning: {warning}")));
+        }
+        BucketCommand::Staleness(args) => {
+            let staleness = args.request.client()?.staleness(&args.bucket, args.after).await?;
+            show(args.request.format, &staleness, |staleness, wide| staleness_text(&args.bucket, staleness, wide))?;
         }
         BucketCommand::Delete(args) => return delete(args).await,
         BucketCommand::List(request) => {
@@ -103,6 +107,47 @@ fn with_settings(first: &[&str], mut rows: Vec<Vec<String>>, wide: bool) -> Stri
         rows.iter_mut().for_each(|row| drop(row.pop()));
     }
     table_of(header, rows)
+}
+
+/// How soon reads see a write, for each r and w; with `wide` also what that was predicted from.
+fn staleness_text(bucket: &str, staleness: &Staleness, wide: bool) -> String {
+    let Staleness { node, n, r, w, trials, predictions, peers } = staleness;
+    if predictions.is_empty() {
+        return format!(
+            "{node} has measured no writes to other nodes yet: write to the cluster, or ask another node with --node\n"
+        );
+    }
+    let mut header = vec!["".to_owned(), "R".to_owned(), "W".to_owned()];
+    header.extend(
+        predictions.iter().take(1).flat_map(|one| &one.fresh).map(|fresh| format!("AFTER {} MS", fresh.after_ms)),
+    );
+    header.extend(["99% AFTER", "99.9% AFTER"].map(str::to_owned));
+    let rows = predictions.iter().map(|one| {
+        let mark = if one.current { "*" } else { "" };
+        let mut row = vec![mark.to_owned(), one.r.to_string(), one.w.to_string()];
+        row.extend(one.fresh.iter().map(|fresh| format!("{:.2}%", 100.0 * fresh.probability)));
+        row.extend([one.p99_ms, one.p999_ms].map(|ms| format!("{ms:.2} ms")));
+        row
+    });
+    let table = table_of(header.iter().map(String::as_str).collect(), rows.collect());
+    let mut text = format!(
+        "{bucket}: n={n}, r={r}, w={w} (*); how many reads through another home see a write that {node} has acknowledged\n\n{table}"
+    );
+    if wide {
+        let times = |times: &MeasuredTimes| {
+            let ms = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2} ms"));
+            [times.count.to_string(), ms(times.p50_ms), ms(times.p99_ms)]
+        };
+        let header = vec!["PEER", "READS", "P50", "P99", "WRITES", "P50", "P99"];
+        let rows = peers
+            .iter()
+            .map(|peer| [vec![peer.node.clone()], times(&peer.reads).to_vec(), times(&peer.writes).to_vec()].concat());
+        text += &format!(
+            "\nmeasured by {node}, {trials} simulated writes and reads each\n\n{}",
+            table_of(header, rows.collect())
+        );
+    }
+    text
 }
 
 fn settings_row(settings: &BucketSettings) -> Vec<String> {

@@ -8,6 +8,7 @@ pub mod buckets;
 pub mod cert;
 pub mod cluster;
 pub mod config;
+pub mod debug;
 pub mod dev;
 pub mod keys;
 pub mod listing;

@@ -22,6 +22,25 @@ pub enum CommandError {
     /// A change needs confirmation, and the input is not a terminal.
     #[error("the change was not confirmed, so nothing was changed: pass --yes to make it")]
     NotConfirmed,
+    /// The cluster has no member of this name.
+    #[error("the cluster has no member called {0}: see `cartwheel cluster status`")]
+    NoMember(String),
+    /// If the member is stopped too, keys lack a majority of their homes.
+    #[error(
+        "cannot drain {member}: without it, {short} of {partitions} partitions lack a majority of their homes{}; bring other nodes back or add nodes \
+         first, or pass --force",
+        also_away(away)
+    )]
+    StopsQuorums {
+        /// The member to be stopped.
+        member: String,
+        /// The other members that are away or drain.
+        away: Vec<String>,
+        /// How many partitions would lack a majority.
+        short: usize,
+        /// How many there are.
+        partitions: usize,
+    },
     /// The key has more than one value.
     #[error(
         "the key has {0} siblings, and a file holds one value: read them without --output, then merge them with a put"
@@ -29,12 +48,17 @@ pub enum CommandError {
     Siblings(usize),
 }
 
+fn also_away(away: &[String]) -> String {
+    if away.is_empty() { String::new() } else { format!(" (also away or draining: {})", away.join(", ")) }
+}
+
 impl ToExit for CommandError {
     fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => error.exit(),
             Self::Io(..) | Self::File(..) | Self::Password(..) | Self::NotConfirmed => Exit::Usage,
-            Self::Siblings(_) => Exit::Refused,
+            Self::NoMember(_) => Exit::Negative,
+            Self::Siblings(_) | Self::StopsQuorums { .. } => Exit::Refused,
         }
     }
 }

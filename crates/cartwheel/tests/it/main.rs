@@ -22,6 +22,7 @@ mod liveness;
 mod load;
 mod members;
 mod mixed_load;
+mod operating;
 mod processes;
 mod redis;
 mod redis_clients;

@@ -9,6 +9,7 @@ use super::compare::CompareArgs;
 use super::job::JobSettings;
 use super::keys::Keys;
 use super::paper::PaperArgs;
+use super::staleness::StalenessArgs;
 use crate::cli::{Endpoints, FormatArgs};
 
 /// The bucket of the database 0. That of the database N has `-N` after it.
@@ -108,7 +109,7 @@ pub struct BenchArgs {
     pub format: FormatArgs,
 }
 
-/// The benches that start the servers themselves.
+/// The benches with a form of their own.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     /// Compare a local cluster with Redis Cluster.
@@ -122,6 +123,11 @@ pub enum BenchCommand {
     /// Starts a cluster on free ports of 127.0.0.1 with temporary data, and prints Table 2, figures 4, 5 and 6 and the versions of
     /// section 6.3, each beside the paper's figures. At the end, or on Ctrl-C, it stops the nodes and removes their data.
     Paper(Box<PaperArgs>),
+    /// Count stale reads, beside what the nodes predict.
+    ///
+    /// Writes new keys to a running cluster through one home, reads each through another home some time after its acknowledgement, and counts the
+    /// reads that miss the write.
+    Staleness(Box<StalenessArgs>),
 }
 
 /// The protocol of a bench.

@@ -18,6 +18,7 @@ mod paper;
 mod report;
 mod resp;
 mod servers;
+mod staleness;
 mod stats;
 mod targets;
 mod wire;
@@ -161,6 +162,7 @@ pub async fn run(args: &BenchArgs) -> Result<ExitCode, BenchError> {
     match &args.command {
         Some(BenchCommand::Compare(args)) => return Ok(compare::run(args).await?),
         Some(BenchCommand::Paper(args)) => return paper::run(args).await,
+        Some(BenchCommand::Staleness(args)) => return staleness::run(args).await,
         None => {}
     }
     let settings = args.job_settings()?;

@@ -1,16 +1,20 @@
 //! `cartwheel cluster`: shows a node's view of its cluster and changes the members, over HTTP.
 
+mod drain;
+mod health;
 mod members;
+mod quorums;
 mod replicas;
 mod status;
 mod tracker;
 mod transfers;
+mod watch;
 
 use std::process::ExitCode;
 
 use cartwheel_client::{Location, Member, MemberChange, Ring};
 
-use crate::cli::{ClusterCommand, LocateArgs};
+use crate::cli::{ClusterCommand, LocateArgs, StatusArgs};
 use crate::terminal::error::CommandError;
 use crate::terminal::output::show;
 use crate::terminal::table::table;
@@ -21,7 +25,10 @@ use crate::terminal::table::table;
 /// If no node could answer.
 pub async fn run(command: &ClusterCommand) -> Result<ExitCode, CommandError> {
     match command {
-        ClusterCommand::Status(args) => status::status(args).await,
+        ClusterCommand::Status(StatusArgs { watch: None, request }) => status::status(request).await,
+        ClusterCommand::Status(StatusArgs { watch: Some(every), request }) => watch::watch(request, *every).await,
+        ClusterCommand::Health(args) => health::health(args).await,
+        ClusterCommand::Drain(args) => drain::drain(args).await,
         ClusterCommand::Ring(args) => {
             let ring = args.client()?.ring().await?;
             show(args.format, &ring, ring_table)?;

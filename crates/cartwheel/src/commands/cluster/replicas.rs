@@ -28,9 +28,17 @@ fn sentence(reports: &[Replicas]) -> String {
     }
 }
 
+/// The time as of which all replicas are proven equal, if they are, and how many pairs are not.
+pub(super) fn equal_since<'a>(reports: impl IntoIterator<Item = &'a Replicas>) -> (Option<String>, usize) {
+    let pairs = pairs(reports);
+    let unproven = pairs.values().filter(|since| since.is_none()).count();
+    let oldest = pairs.values().flatten().min().map(|&since| since.to_owned());
+    (oldest.filter(|_| unproven == 0), unproven)
+}
+
 /// The time as of which each pair of replicas is proven equal. A proof by one replica holds for both, so the newer one counts. The
 /// times are RFC 3339 text, which sorts by time.
-fn pairs(reports: &[Replicas]) -> BTreeMap<Pair, Option<&str>> {
+fn pairs<'a>(reports: impl IntoIterator<Item = &'a Replicas>) -> BTreeMap<Pair, Option<&'a str>> {
     let mut pairs = BTreeMap::new();
     for node in reports {
         for replica in &node.replicas {

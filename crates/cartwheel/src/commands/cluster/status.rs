@@ -14,41 +14,64 @@ use super::replicas;
 use crate::cli::{Endpoints, RequestArgs};
 use crate::terminal::error::CommandError;
 use crate::terminal::exit::Exit;
-use crate::terminal::output::{print, show};
+use crate::terminal::output::{formatted, print};
 use crate::terminal::table::table;
 
 /// The default timeouts of one node and of the whole command.
-const NODE_WITHIN: Duration = Duration::from_millis(1_500);
-const ALL_WITHIN: Duration = Duration::from_millis(1_700);
+pub(super) const NODE_WITHIN: Duration = Duration::from_millis(1_500);
+pub(super) const ALL_WITHIN: Duration = Duration::from_millis(1_700);
 /// The delay before the next node is queried as well. With it, the first node given answers if it is healthy.
-const HEAD_START: Duration = Duration::from_millis(100);
+pub(super) const HEAD_START: Duration = Duration::from_millis(100);
+
+/// The status of a cluster as it is shown.
+pub(super) struct Shown {
+    /// The text, in the format that was asked for.
+    pub(super) text: String,
+    /// Whether all members are reachable and healthy.
+    pub(super) exit: Exit,
+    /// The HTTP addresses of the members.
+    pub(super) addresses: Vec<String>,
+}
 
 /// Shows the members. The exit status says whether all of them are reachable and healthy.
 ///
 /// # Errors
 /// If no node could answer.
 pub(super) async fn status(args: &RequestArgs) -> Result<ExitCode, CommandError> {
+    let shown = shown(args, &args.endpoints.addresses()).await?;
+    print(shown.text.as_bytes())?;
+    Ok(shown.exit.into())
+}
+
+/// The status, as one of the nodes at `addresses` sees it.
+///
+/// # Errors
+/// If none of them could answer.
+pub(super) async fn shown(args: &RequestArgs, addresses: &[&str]) -> Result<Shown, CommandError> {
     let begun = Instant::now();
     let within = args.timeout.unwrap_or(NODE_WITHIN);
-    let (client, status) = first_response(&args.endpoints, within).await?;
+    let (client, status) = first_response(&args.endpoints, addresses, within).await?;
+    let addresses = status.members.iter().map(|status| status.member.http.clone()).collect();
+    let exit = verdict(&status);
     if args.format.is_for_programs() {
-        show(args.format, &status, |_, _| String::new())?;
-        return Ok(verdict(&status).into());
+        return Ok(Shown { text: formatted(args.format, &status, |_, _| String::new()), exit, addresses });
     }
     let left = args.timeout.unwrap_or(ALL_WITHIN).saturating_sub(begun.elapsed()).max(HEAD_START);
     let requests = status.members.iter().map(|status| replicas_of(&args.endpoints, &status.member.http, left));
     let (ring, reports) = join(client.with_timeout(left).ring(), join_all(requests)).await;
-    show(args.format, &status, |status, wide| status_text(status, ring.as_ref().ok(), wide))?;
+    let text = formatted(args.format, &status, |status, wide| status_text(status, ring.as_ref().ok(), wide));
     let silent = status.members.iter().zip(&reports).filter(|(_, report)| report.is_none());
     let silent: Vec<&str> = silent.map(|(status, _)| status.member.name.as_str()).collect();
     let reports: Vec<Replicas> = reports.into_iter().flatten().collect();
-    print(format!("\n{}\n", replicas::summary(&reports, &silent)).as_bytes())?;
-    Ok(verdict(&status).into())
+    Ok(Shown { text: format!("{text}\n{}\n", replicas::summary(&reports, &silent)), exit, addresses })
 }
 
 /// Returns the first response, and a client of the node that sent it.
-async fn first_response(endpoints: &Endpoints, within: Duration) -> Result<(Client, ClusterStatus), CommandError> {
-    let nodes = endpoints.addresses();
+pub(super) async fn first_response(
+    endpoints: &Endpoints,
+    nodes: &[&str],
+    within: Duration,
+) -> Result<(Client, ClusterStatus), CommandError> {
     let query = |(rank, node): (usize, &&str)| {
         let client = endpoints.client_of([*node]).map(|client| client.with_timeout(within));
         async move {
@@ -71,7 +94,7 @@ async fn first_response(endpoints: &Endpoints, within: Duration) -> Result<(Clie
     Err(first.map_or(cartwheel_client::BadEndpoint::None.into(), |(_, error)| error).into())
 }
 
-async fn replicas_of(endpoints: &Endpoints, http: &str, within: Duration) -> Option<Replicas> {
+pub(super) async fn replicas_of(endpoints: &Endpoints, http: &str, within: Duration) -> Option<Replicas> {
     endpoints.client_of([http]).ok()?.with_timeout(within).replicas().await.ok()
 }
 
@@ -95,7 +118,8 @@ fn state_of(member: &MemberStatus) -> String {
         (MemberState::Itself, _) if member.problem.is_some() => "not ready",
         (MemberState::Itself | MemberState::Connected, _) => "alive",
     };
-    if member.leaving { format!("{state}, leaving") } else { state.to_owned() }
+    let state = if member.draining { format!("{state}, draining") } else { state.to_owned() };
+    if member.leaving { format!("{state}, leaving") } else { state }
 }
 
 const fn connection(state: MemberState) -> &'static str {
@@ -309,6 +333,7 @@ mod tests {
             weight: 100,
             incarnation: String::new(),
             leaving: true,
+            draining: false,
             state: MemberState::Connected,
             since: None,
             problem: None,
@@ -342,6 +367,7 @@ mod tests {
             hints: Hints::default(),
             replication: Replication::default(),
             dot_collisions: 0,
+            disk: None,
             members,
         };
         let text = status_text(&status, Some(&ring), false);
