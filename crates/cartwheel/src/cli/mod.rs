@@ -26,7 +26,7 @@ use crate::commands::load::LoadArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::terminal::exit::HELP;
 
-pub use bucket::{BucketCommand, BucketDeleteArgs, BucketStalenessArgs, ChangeArgs, Durability};
+pub use bucket::{BucketCommand, BucketDeleteArgs, ChangeArgs, Durability};
 pub use cert::{AUTHORITY_DAYS, CaArgs, CertCommand, CertDir, ClientCertArgs, DAYS, LOCAL_HOSTS, NodeCertArgs};
 pub use cluster::{ApplyArgs, ClusterCommand, DrainArgs, HealthArgs, LocateArgs, RequestArgs, StatusArgs};
 pub use config::{ConfigCommand, SettingsArgs};
@@ -122,6 +122,7 @@ pub enum Command {
     #[command(subcommand)]
     User(UserCommand),
     /// Collect facts for support.
+    #[command(subcommand)]
     Debug(DebugCommand),
     /// Make certificates for TLS.
     ///

@@ -29,9 +29,11 @@ pub enum Exit {
 pub const HELP: &str = "Exit codes:
     0  success
     1  the key has no value, a member has a problem, or replicas differ; or the command failed
+       (cluster health: degraded)
     2  the command line, or a file that it names, is invalid
     3  no node could be reached
     4  too few replicas answered in time; a write may still take effect
+       (cluster health: keys lack a majority of their homes)
     5  refused: value too large, node overloaded, or a conflict; or `load` skipped records
   130  interrupted";
 
