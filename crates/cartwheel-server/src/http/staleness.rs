@@ -127,8 +127,11 @@ impl Predictions {
             Arc::new(Measured { round_trips, prediction })
         });
         let measured = simulated.await.ok()?;
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(n, (Instant::now(), measured.clone()));
+        // That nothing was measured may change with the next request, and cost nothing to find.
+        if measured.prediction.is_some() {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.insert(n, (Instant::now(), measured.clone()));
+        }
         Some(measured)
     }
 
