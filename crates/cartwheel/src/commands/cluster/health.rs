@@ -464,7 +464,8 @@ mod tests {
     #[test]
     fn each_problem_is_named_and_degrades_the_cluster() {
         let own = |seen: &mut Seen, change: fn(&mut ClusterStatus)| change(seen.members[1].0.as_mut().unwrap());
-        let cases: [(&str, Box<dyn FnOnce(&mut Seen)>); 14] = [
+        type Change = Box<dyn FnOnce(&mut Seen)>;
+        let cases: [(&str, Change); 14] = [
             ("member_down", Box::new(|seen| down(seen, 3))),
             ("member_silent", Box::new(|seen| seen.members[1] = (None, seen.members[1].1.take()))),
             (
