@@ -343,7 +343,7 @@ impl Cluster {
         };
         match self.request(Operation::Get(get)) {
             Reply::Got(got) => got,
-            Reply::Put(_) => panic!("a get has the reply of a put"),
+            Reply::Put(_) | Reply::Inspected(_) => panic!("a get has another reply"),
         }
     }
 
@@ -351,7 +351,7 @@ impl Cluster {
         let put = Put { w: Some(self.quorum), context, ..Put::blind(key(number), content(version)) };
         match self.request(Operation::Put(put)) {
             Reply::Put(done) => done,
-            Reply::Got(_) => panic!("a put has the reply of a get"),
+            Reply::Got(_) | Reply::Inspected(_) => panic!("a put has another reply"),
         }
     }
 

@@ -164,6 +164,7 @@ pub fn operation(operation: &Operation) -> String {
             format!("get {:?}{}{r}{seen}", get.key, strong(get.consistency))
         }
         Operation::Put(put) => put_request(put),
+        Operation::Inspect(key) => format!("inspect {key:?}"),
     }
 }
 
@@ -189,6 +190,7 @@ pub fn outcome(names: &impl Naming, how: &Outcome) -> String {
     match how {
         Ok(Reply::Got(seen)) => got(names, seen),
         Ok(Reply::Put(done)) => put_done(names, done),
+        Ok(Reply::Inspected(inspected)) => format!("{} replicas inspected", inspected.replicas.len()),
         Err(refusal) => refused(refusal),
     }
 }

@@ -235,7 +235,7 @@ impl Session {
         let get = Get { key: key.clone(), consistency: how.consistency(), r: how.quorum, seen, wants_context: true };
         Ok(match self.submit(node, Operation::Get(get))? {
             Ok(Reply::Got(got)) => self.show_got(&key, how, &got),
-            Ok(Reply::Put(_)) => return Err("a get was answered as a put".to_owned()),
+            Ok(_) => return Err("a get has the reply of another request".to_owned()),
             Err(why) => format!("{why}\n"),
         })
     }
@@ -254,7 +254,7 @@ impl Session {
                 };
                 format!("stored on {} homes{standins}, context {clock}\n", done.acks.home)
             }
-            Ok(Reply::Got(_)) => return Err("a put was answered as a get".to_owned()),
+            Ok(_) => return Err("a put has the reply of another request".to_owned()),
             Err(why) => format!("{why}\n"),
         })
     }

@@ -526,6 +526,7 @@ impl World {
         let bytes = match &outcome {
             Ok(Reply::Got(got)) => got.context.clone().unwrap_or_default(),
             Ok(Reply::Put(done)) => done.context.clone().unwrap_or_default(),
+            Ok(Reply::Inspected(_)) => Bytes::new(),
             Err(refusal) => Bytes::from_static(refusal.code().as_bytes()),
         };
         self.trace.note(self.now_us, TraceKind::Reply, &[&client.0.to_le_bytes(), &bytes], || {

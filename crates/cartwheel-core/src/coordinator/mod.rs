@@ -1,6 +1,6 @@
 //! The coordinator: carries out clients' requests on the replicas.
 //!
-//! Each operation is a state machine of its own (`get`, `put`, `observe`, `forward`, `heal`, `hand_over`). It takes
+//! Each operation is a state machine of its own (`get`, `put`, `observe`, `inspect`, `forward`, `heal`, `hand_over`). It takes
 //! events and pushes the requests that it wants sent into the [`Outbox`]. It addresses the replica on its own node in
 //! the same way as any other.
 
@@ -11,6 +11,7 @@ pub(crate) mod get;
 mod hand_over;
 pub mod handoff;
 mod heal;
+mod inspect;
 mod observe;
 mod put;
 pub mod reach;
@@ -309,6 +310,7 @@ enum OwnFailure {
 enum Kind {
     Get(get::GetOp),
     Observe(observe::ObserveOp),
+    Inspect(inspect::InspectOp),
     Put(Box<put::PutOp>),
     Forward(forward::ForwardOp),
     Heal(heal::HealOp),
@@ -320,6 +322,7 @@ impl Kind {
         match self {
             Self::Get(get) => get.on_event(cx, event),
             Self::Observe(observe) => observe.on_event(cx, event),
+            Self::Inspect(inspect) => inspect.on_event(cx, event),
             Self::Put(put) => put.on_event(cx, event),
             Self::Forward(forward) => forward.on_event(cx, event),
             Self::Heal(heal) => heal.on_event(cx, event),
@@ -332,7 +335,7 @@ impl Kind {
         match self {
             Self::Get(get) => !get.has_replied(),
             Self::Put(put) => !put.has_replied(),
-            Self::Observe(_) | Self::Forward(_) => true,
+            Self::Observe(_) | Self::Inspect(_) | Self::Forward(_) => true,
             Self::Heal(_) | Self::HandOver(_) => false,
         }
     }
@@ -413,6 +416,7 @@ impl Coordinator {
         let kind = match operation {
             Operation::Get(get) => get::GetOp::new(cx, id, reply_to, deadline, get).map(Kind::Get),
             Operation::Put(put) => Self::place_put(cx, id, reply_to, deadline, put),
+            Operation::Inspect(key) => Ok(Kind::Inspect(inspect::InspectOp::new(cx, id, reply_to, deadline, key))),
         };
         match kind {
             Ok(kind) => self.drive(cx, id, Running::new(kind, key, reply_to, deadline, begun), OperationEvent::Begin),
@@ -644,7 +648,7 @@ impl Coordinator {
         match ended {
             Kind::Heal(heal) => drop(self.healing.remove(&heal.target())),
             Kind::HandOver(hand_over) => drop(self.handing_over.remove(&hand_over.target())),
-            Kind::Get(_) | Kind::Observe(_) | Kind::Put(_) | Kind::Forward(_) => {}
+            Kind::Get(_) | Kind::Observe(_) | Kind::Inspect(_) | Kind::Put(_) | Kind::Forward(_) => {}
         }
     }
 }

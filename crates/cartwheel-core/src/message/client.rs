@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::{Failure, Role, StateDigest};
+use crate::value::clock::Clock;
+use crate::value::dot::{Dot, NodeId};
 use crate::value::hlc::{Hlc, WallMs};
 use crate::value::key::Key;
 use crate::value::state::{Content, Sibling};
@@ -36,6 +39,8 @@ pub enum Operation {
     Get(Get),
     /// Write a key, or delete it by writing a tombstone.
     Put(Put),
+    /// Learn what each replica of a key holds, without joining or repairing them.
+    Inspect(Key),
 }
 
 impl Operation {
@@ -44,6 +49,7 @@ impl Operation {
         match self {
             Self::Get(get) => &get.key,
             Self::Put(put) => &put.key,
+            Self::Inspect(key) => key,
         }
     }
 }
@@ -131,6 +137,8 @@ pub enum Reply {
     Got(Got),
     /// The write is stored.
     Put(PutDone),
+    /// What the replicas hold.
+    Inspected(Inspected),
 }
 
 /// The result of a get.
@@ -160,6 +168,57 @@ pub struct PutDone {
     pub acks: Acks,
     /// The key as it is now, if the request wants the body.
     pub body: Option<Got>,
+}
+
+/// What the replicas of a key hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Inspected {
+    /// The homes, then as many of the next nodes on the walk as the bucket's n: they may stand in for homes.
+    pub replicas: Vec<InspectedReplica>,
+}
+
+/// One replica of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InspectedReplica {
+    /// The node.
+    pub node: NodeId,
+    /// Whether it is a home of the key, or one that may stand in.
+    pub role: Role,
+    /// What it holds.
+    pub contents: ReplicaContents,
+}
+
+/// What a replica of a key holds, without the values.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReplicaContents {
+    /// It has responded.
+    Held {
+        /// The dots of all writes that it knows.
+        clock: Clock,
+        /// The writes that none of these replaced.
+        versions: Vec<HeldVersion>,
+        /// The digest of its state: replicas with equal digests are equal.
+        digest: StateDigest,
+        /// It has lost records and has not recovered: what it says does not count towards a quorum.
+        is_recovering: bool,
+    },
+    /// It could not say.
+    Failed(Failure),
+    /// It has not responded in time.
+    Silent,
+}
+
+/// A write that a replica holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeldVersion {
+    /// The write's identity in clocks.
+    pub dot: Dot,
+    /// Its timestamp.
+    pub hlc: Hlc,
+    /// The size of its value in bytes; none for a tombstone.
+    pub bytes: Option<u64>,
+    /// When the value expires, if it does.
+    pub expires: Option<WallMs>,
 }
 
 /// The replicas behind a response.

@@ -49,6 +49,7 @@ impl Node {
                 }
                 Operation::Put(self.name_write(put))
             }
+            Operation::Inspect(key) => Operation::Inspect(key),
         };
         let begun = self.replica.epoch();
         self.with_coordinator(step, |coordinator, cx| {
@@ -369,7 +370,7 @@ impl Node {
                 self.send(step, peer, Message::Forwarded(request_id, Err(refusal)));
             }
             // Only writes are forwarded, and the node's own operations get no reply.
-            (ReplyTo::Peer(..), Ok(Reply::Got(_))) | (ReplyTo::Internal, _) => {}
+            (ReplyTo::Peer(..), Ok(Reply::Got(_) | Reply::Inspected(_))) | (ReplyTo::Internal, _) => {}
         }
     }
 

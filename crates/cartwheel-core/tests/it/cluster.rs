@@ -236,14 +236,14 @@ impl Cluster {
     fn put(&mut self, node: usize, put: Put) -> Result<PutDone, Refusal> {
         match self.request(node, Operation::Put(put))? {
             Reply::Put(done) => Ok(done),
-            Reply::Got(got) => panic!("a put was answered with {got:?}"),
+            other => panic!("a put was answered with {other:?}"),
         }
     }
 
     fn get(&mut self, node: usize, get: Get) -> Result<Got, Refusal> {
         match self.request(node, Operation::Get(get))? {
             Reply::Got(got) => Ok(got),
-            Reply::Put(done) => panic!("a get was answered with {done:?}"),
+            other => panic!("a get was answered with {other:?}"),
         }
     }
 }

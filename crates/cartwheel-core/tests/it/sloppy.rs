@@ -229,7 +229,7 @@ impl Cluster {
     fn put(&mut self, node: NodeId, key: &Key, w: u8) -> Result<PutDone, Refusal> {
         match self.ask(node, Operation::Put(blind_put(key, Some(w))))? {
             Reply::Put(done) => Ok(done),
-            Reply::Got(got) => panic!("a put was answered with {got:?}"),
+            other => panic!("a put was answered with {other:?}"),
         }
     }
 
@@ -249,7 +249,7 @@ impl Cluster {
             Get { key: key.clone(), consistency: Consistency::Eventual, r: Some(r), seen: None, wants_context: true };
         match self.ask(node, Operation::Get(get))? {
             Reply::Got(got) => Ok(got.siblings.len()),
-            Reply::Put(done) => panic!("a get was answered with {done:?}"),
+            other => panic!("a get was answered with {other:?}"),
         }
     }
 

@@ -81,7 +81,7 @@ impl Backend {
         let request = Request { operation: Operation::Get(get), timeout };
         match self.request(request, None).await? {
             Reply::Got(got) => Ok(got.live(clock::wall()).next().is_some()),
-            Reply::Put(_) => Ok(true),
+            Reply::Put(_) | Reply::Inspected(_) => Ok(true),
         }
     }
 

@@ -125,8 +125,8 @@ impl Backend {
         let (place, timeout) = self.admit(&get.key, timeout).await?;
         match self.request(Request { operation: Operation::Get(get), timeout }, Some(place)).await? {
             Reply::Got(got) => Ok(got),
-            Reply::Put(_) => {
-                Err(Refusal::unavailable("the node answered a read as a write: report this as a bug").into())
+            Reply::Put(_) | Reply::Inspected(_) => {
+                Err(Refusal::unavailable("the node answered a read as another request: report this as a bug").into())
             }
         }
     }

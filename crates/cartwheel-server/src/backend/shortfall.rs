@@ -26,6 +26,7 @@ impl QuorumRequest {
         let (count, consistency, is_read) = match operation {
             Operation::Get(get) => (get.r, get.consistency, true),
             Operation::Put(put) => (put.w, put.consistency, false),
+            Operation::Inspect(_) => (None, Consistency::Eventual, true),
         };
         Self { key, count, is_read, is_strong: consistency == Consistency::Strong }
     }

@@ -1,17 +1,26 @@
 //! The node's front page and its metrics.
+//!
+//! The front page is the dashboard for browsers, and a list of the calls for other programs.
 
 use axum::extract::State;
-use axum::http::header;
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
 
-use super::ApiState;
+use super::{ApiState, dashboard};
 use crate::metrics;
 
-/// List the addresses that the node serves
+/// List the calls; for clients that accept `text/html`, the dashboard
 #[utoipa::path(get, path = "/", tag = "node",
-    responses((status = 200, description = "The addresses", body = String, content_type = "text/plain")))]
-pub(super) async fn root(State(api): State<ApiState>) -> String {
-    let name = &api.local().name;
+    responses((status = 200, description = "The calls, or the dashboard", content(
+        (String = "text/plain"), (String = "text/html")))))]
+pub(super) async fn root(State(api): State<ApiState>, headers: HeaderMap) -> Response {
+    if dashboard::is_for_browser(&headers) {
+        return dashboard::page(&api.view(), &headers);
+    }
+    ([(header::VARY, "Accept")], calls(&api.local().name)).into_response()
+}
+
+fn calls(name: &str) -> String {
     format!(
         "{name} of a Cartwheel cluster, version {}
 
@@ -25,6 +34,8 @@ pub(super) async fn root(State(api): State<ApiState>) -> String {
   GET /v1/cluster/transfers                         partitions under way, and what they wait for
   GET /v1/cluster/locate/{{bucket}}/{{key}}             location of a key
   GET /v1/cluster/replicas                          since when replicas are verified equal
+  GET /v1/cluster/replicas/{{bucket}}/{{key}}           versions of a key on each of its replicas
+  GET /v1/cluster/sizes                             how much each node holds
   GET /v1/cluster/partitions/{{partition}}/digests    records of a partition on this node's disk
   GET /v1/users                                     users, their roles and access tokens
   GET, PUT, DELETE /v1/users/{{name}}                 a user
@@ -38,6 +49,7 @@ pub(super) async fn root(State(api): State<ApiState>) -> String {
   GET /readyz                                       whether it takes requests
   GET /metrics                                      metrics for Prometheus
   GET /openapi.json                                 all calls, as OpenAPI
+  GET /                                             dashboard, for browsers
 ",
         env!("CARGO_PKG_VERSION")
     )

@@ -17,6 +17,7 @@ pub(super) const TTL: HeaderName = HeaderName::from_static("cartwheel-ttl");
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The longest idempotency key and the longest media type, in bytes.
 const TEXT_BYTES_MAX: usize = 255;
+const JSON: &str = "application/json";
 /// The longest lifetime of a value, in seconds: 136 years.
 const TTL_SECONDS_MAX: u64 = u32::MAX as u64;
 
@@ -74,14 +75,19 @@ pub(super) fn content_encoding(headers: &HeaderMap) -> Result<String, ApiError> 
 
 /// Whether the client asks for the JSON form.
 pub(super) fn wants_json(headers: &HeaderMap) -> bool {
+    accepts(headers, JSON)
+}
+
+/// Whether the client names a media type among those that it accepts. A wildcard does not name it.
+pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     let accepts = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    accepts.flat_map(|value| value.split(',')).any(|range| is_json(range) && !is_unacceptable(range))
+    accepts.flat_map(|value| value.split(',')).any(|range| is_of_type(range, media_type) && !is_unacceptable(range))
 }
 
 /// Refuses a body that is not declared as JSON. A browser sends JSON to another site only after a preflight request, which no node grants.
 pub(super) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     match single(headers, &header::CONTENT_TYPE)?.map(|value| value.to_str()) {
-        Some(Ok(content_type)) if is_json(content_type) => Ok(()),
+        Some(Ok(content_type)) if is_of_type(content_type, JSON) => Ok(()),
         _ => Err(ApiError::unsupported_media_type(
             "changes are sent as JSON: add the header `Content-Type: application/json` (curl -H 'Content-Type: application/json')",
         )),
@@ -93,9 +99,9 @@ pub(super) fn refuse_other_than_json(headers: &HeaderMap) -> Result<(), ApiError
     if headers.contains_key(header::CONTENT_TYPE) { require_json(headers) } else { Ok(()) }
 }
 
-/// Whether a media type or range is JSON, whatever its parameters.
-fn is_json(media_type: &str) -> bool {
-    media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+/// Whether a media type or range is `media_type`, whatever its parameters.
+fn is_of_type(range: &str, media_type: &str) -> bool {
+    range.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media_type)
 }
 
 /// Whether a media range has weight 0, which excludes it.

@@ -183,7 +183,7 @@ async fn carry_out(api: &ApiState, put: Put, timeout: Duration, place: Option<Pl
     let request = Request { operation: Operation::Put(put), timeout };
     match api.request(request, place).await? {
         Reply::Put(done) => Ok(done),
-        Reply::Got(_) => Err(mismatched()),
+        Reply::Got(_) | Reply::Inspected(_) => Err(mismatched()),
     }
 }
 

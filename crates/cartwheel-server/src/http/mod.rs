@@ -10,6 +10,7 @@ mod chunks;
 mod cluster;
 mod conditions;
 mod connection;
+mod dashboard;
 mod digests;
 mod drain;
 mod error;
@@ -18,6 +19,7 @@ mod guard;
 mod head;
 mod headers;
 mod health;
+mod inspect;
 mod keys;
 mod kv;
 mod long_response;
@@ -30,6 +32,7 @@ mod response;
 mod server;
 mod show;
 mod siblings;
+mod sizes;
 mod staleness;
 mod support;
 mod target;
@@ -73,6 +76,12 @@ fn calls() -> Vec<Call> {
         ("/v1/cluster/drain", "/v1/cluster/drain", get(drain::get).put(drain::put)),
         ("/v1/debug/log", "/v1/debug/log", get(support::recent_log)),
         ("/v1/debug/node", "/v1/debug/node", get(support::node)),
+        (
+            "/v1/cluster/replicas/{*bucket_and_key}",
+            "/v1/cluster/replicas/{bucket}/{key}",
+            get(inspect::replicas_of_key),
+        ),
+        ("/v1/cluster/sizes", "/v1/cluster/sizes", get(sizes::sizes)),
         ("/v1/cluster/locate/{*bucket_and_key}", "/v1/cluster/locate/{bucket}/{key}", get(cluster::locate)),
         (
             "/v1/cluster/partitions/{partition}/digests",
@@ -97,6 +106,7 @@ fn router(api: ApiState) -> Router {
     calls()
         .into_iter()
         .fold(Router::new(), |router, (route, _, call)| router.route(route, call))
+        .route("/assets/{name}", get(dashboard::asset))
         .route("/v1/kv", any(kv::no_key))
         .route("/v1/buckets/", any(buckets::no_bucket))
         .route("/v1/buckets/{bucket}/{*more}", any(buckets::more_than_a_bucket))

@@ -9,8 +9,8 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
 use super::{
-    about, buckets, cluster, digests, drain, error, health, keys, kv, members, replicas, show, staleness, support,
-    transfers, users,
+    about, buckets, cluster, digests, drain, error, health, inspect, keys, kv, members, replicas, show, sizes,
+    staleness, support, transfers, users,
 };
 
 /// Each call is described at its function. The test of the routes finds one that is missing here.
@@ -32,6 +32,8 @@ use super::{
         members::change,
         transfers::transfers,
         replicas::replicas,
+        inspect::replicas_of_key,
+        sizes::sizes,
         cluster::locate,
         drain::get,
         drain::put,
@@ -139,6 +141,15 @@ pub(super) struct DiskErrors;
 impl IntoResponses for DiskErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         errors(&["400", "401", "403", "503"])
+    }
+}
+
+/// The errors of a call that asks the replicas of a key.
+pub(super) struct InspectErrors;
+
+impl IntoResponses for InspectErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        errors(&["400", "429", "503"])
     }
 }
 

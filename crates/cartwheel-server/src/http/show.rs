@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use cartwheel_core::message::client::{Acks, Got};
-use cartwheel_core::value::dot::Dot;
+use cartwheel_core::value::dot::{Actor, Dot};
 use cartwheel_core::value::hlc::WallMs;
 use cartwheel_core::value::state::{Content, Sibling};
 use serde::Serialize;
@@ -228,9 +228,13 @@ fn json(form: &SiblingForm) -> String {
 }
 
 /// The version of a sibling: opaque to clients, legible to operators.
-fn version(dot: Dot) -> String {
-    let actor = dot.actor;
-    format!("{}-{:x}-{:x}-{}", actor.node, actor.incarnation.0, actor.since.0, dot.counter)
+pub(super) fn version(dot: Dot) -> String {
+    format!("{}-{}", actor(dot.actor), dot.counter)
+}
+
+/// An actor, as the versions of its writes begin.
+pub(super) fn actor(actor: Actor) -> String {
+    format!("{}-{:x}-{:x}", actor.node, actor.incarnation.0, actor.since.0)
 }
 
 /// A time in the contract's format. It must not be after [`SHOWN_SECONDS_MAX`].
@@ -238,6 +242,6 @@ pub(super) fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-fn shown_time(wall: WallMs) -> SystemTime {
+pub(super) fn shown_time(wall: WallMs) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(wall.0.min(SHOWN_SECONDS_MAX * 1_000))
 }

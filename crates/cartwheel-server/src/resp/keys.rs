@@ -187,7 +187,7 @@ impl RespApi {
         let request = Request { operation: Operation::Put(put), timeout };
         match self.backend().request(request, Some(place)).await {
             Ok(Done::Put(done)) => Ok(done),
-            Ok(Done::Got(_)) => Err(mismatched()),
+            Ok(Done::Got(_) | Done::Inspected(_)) => Err(mismatched()),
             Err(not_done) => Err(CommandError::of(not_done, true)),
         }
     }

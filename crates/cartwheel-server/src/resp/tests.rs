@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cartwheel_core::message::client::{
-    Acks, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Shortfall,
+    Acks, Got, Inspected, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Shortfall,
 };
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
@@ -49,6 +49,7 @@ impl Alone {
                 self.put(put)?;
                 Ok(Reply::Put(PutDone { context: Some(Bytes::from_static(b"context")), acks, body: None }))
             }
+            Operation::Inspect(_) => Ok(Reply::Inspected(Inspected { replicas: Vec::new() })),
         }
     }
 

@@ -641,7 +641,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 fn carries(operation: &Operation) -> usize {
     match operation {
         Operation::Put(Put { content: Content::Value { bytes, .. }, .. }) => bytes.len(),
-        Operation::Put(_) | Operation::Get(_) => 0,
+        Operation::Put(_) | Operation::Get(_) | Operation::Inspect(_) => 0,
     }
 }
 

@@ -37,7 +37,7 @@ fn files_ending(suffix: &str) -> Vec<PathBuf> {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if name == "target" || name.starts_with('.') || path.is_symlink() {
+            if name == "target" || name == "node_modules" || name.starts_with('.') || path.is_symlink() {
                 continue;
             }
             if path.is_dir() { walk(&path, found) } else { found.push(path) }

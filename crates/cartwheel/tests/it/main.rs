@@ -7,6 +7,7 @@ mod bench_paper;
 mod buckets;
 mod cluster;
 mod contract;
+mod dashboard;
 mod descriptors;
 mod disks;
 mod docs;
