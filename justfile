@@ -20,6 +20,15 @@ book *ARGS:
     test -x target/mdbook/bin/mdbook || cargo install mdbook --locked --root target/mdbook
     target/mdbook/bin/mdbook build docs {{ARGS}}
 
+# Build the dashboard's files, which the binary serves, from their sources; needs Node.js.
+dashboard:
+    cd crates/cartwheel-server/dashboard && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm run build
+
+# Take the README's picture of the dashboard again; needs Node.js and Chromium.
+dashboard-picture: dashboard
+    cargo build --release -p cartwheel
+    node crates/cartwheel/tests/clients/dashboard_picture.mjs target/release/cartwheel docs/src/images/dashboard.png
+
 # Draw the picture of a put again.
 picture:
     cargo run -p cartwheel-sim --example put_picture

@@ -1,7 +1,7 @@
 // The buckets: sizes and settings, and changes of the settings.
 
 import { useState } from "preact/hooks";
-import { type Bucket, change, type Settings } from "./api";
+import { type Bucket, change, json, type Settings } from "./api";
 import { bytes, count, decoded, NOTHING } from "./format";
 import { keepDraft, refresh, useLive } from "./live";
 import { Dialog, Empty, Loading, Note, Panel, Status } from "./parts";
@@ -14,6 +14,16 @@ export function BucketsView() {
   const [edited, setEdited] = useState<{ name: string; settings: Settings } | null>(null);
   const [created, setCreated] = useState("");
   const [done, setDone] = useState<string | null>(null);
+  const [problem, setProblem] = useState<string | null>(null);
+  // The settings as they are now, not as they were when the list was last asked for.
+  const open = async (name: string) => {
+    try {
+      setEdited({ name, settings: await json<Settings>(`/v1/buckets/${name}`) });
+      setProblem(null);
+    } catch (error) {
+      setProblem((error as Error).message);
+    }
+  };
   if (!buckets) return <Loading what="the buckets" />;
   const row = (name: string, bucket: Bucket | null, settings: Settings) => (
     <tr key={name}>
@@ -26,11 +36,12 @@ export function BucketsView() {
       <td>{settings.durability}</td>
       <td class="number">{bytes(settings.max_value_bytes)}</td>
       <td>{settings.warnings?.length ? <span title={settings.warnings.join("\n")}><Status tone="warn">see settings</Status></span> : null}</td>
-      <td class="number">{bucket && <button type="button" onClick={() => setEdited({ name, settings })} aria-label={`Settings of ${decoded(name)}`}>Settings…</button>}</td>
+      <td class="number">{bucket && <button type="button" onClick={() => void open(name)} aria-label={`Settings of ${decoded(name)}`}>Settings…</button>}</td>
     </tr>
   );
   return (
     <div class="grid one">
+      {problem && <Note tone="bad" onClose={() => setProblem(null)}>{problem}</Note>}
       {done && <Note tone="good" onClose={() => setDone(null)}>{done}</Note>}
       <Panel title="Buckets" aside={<span class="faint">keys and bytes once, however many replicas</span>}>
         <div class="scroll" tabIndex={0} role="region" aria-label="Table of buckets">
@@ -43,7 +54,7 @@ export function BucketsView() {
           </table>
         </div>
         {buckets.buckets.length === 0 && <Empty>No bucket holds data or has settings of its own. A bucket needs no creation: write a key.</Empty>}
-        <form class="change" onSubmit={(event) => { event.preventDefault(); if (created) setEdited({ name: encodeURIComponent(created), settings: buckets.defaults }); }}>
+        <form class="change" onSubmit={(event) => { event.preventDefault(); if (created) void open(encodeURIComponent(created)); }}>
           <label>Another bucket <input value={created} onInput={(event) => setCreated(event.currentTarget.value)} autocomplete="off" autocapitalize="off" spellcheck={false} /></label>
           <button type="submit" disabled={!created}>Settings…</button>
         </form>

@@ -17,11 +17,11 @@ export function ClusterView() {
       <Verdict />
       <div class="column">
         <RingPanel />
-        <Repair />
       </div>
       <div class="column">
         <Nodes />
         <Load />
+        <Repair />
       </div>
     </div>
   );
@@ -62,7 +62,7 @@ function Verdict() {
   const isBad = found.some(({ tone }) => tone === "bad");
   const answering = members.filter((member) => member.state === "self" || member.liveness?.status === "alive").length;
   return (
-    <section class="verdict" aria-label="State of the cluster" aria-live="polite">
+    <section class="verdict" aria-label="State of the cluster">
       <div class="figures">
         <Figure name="nodes" value={`${answering}`} of={`${members.length} answer`} />
         <Figure name="partitions" value={count(all.ring?.partitions)} of={`${replication.n} homes each`} />
@@ -70,9 +70,11 @@ function Verdict() {
         <Figure name="epoch" value={count(epoch.epoch)} of={`for ${ago(epoch.since, all.now).replace(" ago", "")}`} />
         <Figure name="hints" value={count(all.cluster!.hints.records)} of={`on ${all.cluster!.node}`} />
       </div>
-      {found.length === 0
-        ? <p><Status tone="good">Everything is well.</Status></p>
-        : <ul class={isBad ? "bad" : ""}>{found.map(({ tone, text }) => <li key={text}><Status tone={tone}>{text}</Status></li>)}</ul>}
+      <div aria-live="polite">
+        {found.length === 0
+          ? <p><Status tone="good">Everything is well.</Status></p>
+          : <ul class={isBad ? "bad" : ""}>{found.map(({ tone, text }) => <li key={text}><Status tone={tone}>{text}</Status></li>)}</ul>}
+      </div>
     </section>
   );
 }

@@ -78,6 +78,15 @@ export function shown(value: Uint8Array): { text: string; isHex: boolean; left: 
   return { text: lines.join("\n"), isHex: true, left: Math.max(0, value.length - SHOWN_BYTES) };
 }
 
+/** Whether a percent-encoded name is text. */
+export function isText(name: string): boolean {
+  try {
+    return decodeURIComponent(name).length >= 0;
+  } catch {
+    return false;
+  }
+}
+
 /** A percent-encoded name as text; as it is if it is not UTF-8. */
 export function decoded(name: string): string {
   try {

@@ -2,9 +2,9 @@
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { json, type KeyReplicas, keyPath, type Read, Refused, send, type Sibling } from "./api";
-import { asText, ago, bytes, decoded, fromBase64, plural, shown } from "./format";
+import { asText, ago, bytes, decoded, fromBase64, isText, plural, shown } from "./format";
 import { CausalityGraph, short } from "./graph";
-import { keepDraft, useLive } from "./live";
+import { keepDraft, live as state, useLive } from "./live";
 import { Choice, Dialog, Empty, Loading, Note, Panel, Status } from "./parts";
 import { type By, Legend, RingPicture } from "./ring";
 import { go } from "./route";
@@ -56,14 +56,19 @@ function Listing({ bucket }: { bucket: string }) {
     <Panel title={`Keys of ${bucket}`} aside={<span class="faint">in the order of their tokens</span>}>
       {problem && <Note tone="bad">{problem}</Note>}
       {keys === null ? !problem && <Loading what="keys" /> : keys.length === 0 && cursor === undefined ? <Empty>The bucket holds no keys.</Empty> : (
-        <ul class="keys">{keys.map((key) => <li key={key}><a href={go({ tab: "keys", bucket, key: decoded(key) })}>{decoded(key)}</a></li>)}</ul>
+        <ul class="keys">{keys.map((key) => <li key={key}>{isText(key) ? <a href={go({ tab: "keys", bucket, key: decoded(key) })}>{decoded(key)}</a> : <span class="faint" title="not text: inspect it with another program">{key}</span>}</li>)}</ul>
       )}
       {cursor !== undefined && <button type="button" onClick={() => void more(cursor)}>More keys</button>}
     </Panel>
   );
 }
 
-interface Loaded { replicas: KeyReplicas; read: Read | null; at: number }
+interface Loaded { replicas: KeyReplicas; read: Read | null }
+
+/** What the replicas hold, to be compared with what they held. */
+function signature({ replicas }: KeyReplicas): string {
+  return replicas.map(({ node, state, digest }) => `${node} ${state} ${digest}`).join();
+}
 
 function Inspector({ bucket, name }: { bucket: string; name: string }) {
   const { ring, now, loss } = useLive();
@@ -77,30 +82,34 @@ function Inspector({ bucket, name }: { bucket: string; name: string }) {
   const isHere = useRef(true);
   useEffect(() => () => { isHere.current = false; keepDraft(DRAFT, false); }, []);
 
-  const load = useCallback(async () => {
+  const known = useRef<Loaded | null>(null);
+  const load = useCallback(async (isFresh = false) => {
     try {
       const replicas = await json<KeyReplicas>(keyPath("/v1/cluster/replicas", bucket, name) + "?timeout_ms=3000");
-      const size = replicas.versions.reduce((sum, version) => sum + version.bytes, 0);
-      let read: Read | null = null;
-      if (size <= FETCHED_MAX) {
-        try {
-          read = await json<Read>(keyPath("/v1/kv", bucket, name));
-        } catch (error) {
-          // An absent key has no value; if it was deleted, its context is not needed here.
-          if (!(error instanceof Refused && error.status === 404)) throw error;
-          read = { context: "", siblings: [] };
-        }
-      }
+      // The values are read again only if a replica holds something else than before.
+      const isKnown = !isFresh && known.current !== null && signature(known.current.replicas) === signature(replicas);
+      const loaded = { replicas, read: isKnown ? known.current!.read : await values(replicas) };
       if (!isHere.current) return;
-      setLoaded({ replicas, read, at: Date.now() });
+      known.current = loaded;
+      setLoaded(loaded);
       setProblem(null);
     } catch (error) {
       if (isHere.current) setProblem((error as Error).message);
     }
   }, [bucket, name]);
+  const values = async (replicas: KeyReplicas): Promise<Read | null> => {
+    if (replicas.versions.reduce((sum, version) => sum + version.bytes, 0) > FETCHED_MAX) return null;
+    try {
+      return await json<Read>(keyPath("/v1/kv", bucket, name));
+    } catch (error) {
+      // An absent key has no value.
+      if (error instanceof Refused && error.status === 404) return { context: "", siblings: [] };
+      throw error;
+    }
+  };
   useEffect(() => {
     void load();
-    const timer = setInterval(() => !document.hidden && void load(), 3_000);
+    const timer = setInterval(() => !document.hidden && state.signIn === null && void load(), 3_000);
     return () => clearInterval(timer);
   }, [load]);
 
@@ -112,7 +121,7 @@ function Inspector({ bucket, name }: { bucket: string; name: string }) {
       setDone(`${what} (${response.headers.get("Cartwheel-Acks") ?? "no acknowledgements"}).`);
       setProblem(null);
       keepDraft(DRAFT, false);
-      await load();
+      await load(true);
       return true;
     } catch (error) {
       setProblem((error as Error).message);

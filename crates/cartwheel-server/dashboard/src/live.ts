@@ -61,9 +61,9 @@ export function useLive(): Live {
   return live;
 }
 
-interface Job { every: () => number; run: () => Promise<void>; due: number; isRunning: boolean }
+interface Job { every: () => number; run: () => Promise<void>; due: number; isRunning: boolean; refusal: string | null }
 
-const job = (every: () => number, run: () => Promise<void>): Job => ({ every, run, due: 0, isRunning: false });
+const job = (every: () => number, run: () => Promise<void>): Job => ({ every, run, due: 0, isRunning: false, refusal: null });
 const isMoving = () => (live.transfers?.transfers.length ?? 0) > 0;
 const isOn = (tab: string) => route().tab === tab;
 
@@ -109,18 +109,19 @@ async function carryOut(each: Job) {
     missed = 0;
     live.signIn = null;
     if (live.loss !== null) found();
-    if (each === jobs[0]) live.refused = null;
+    each.refusal = null;
   } catch (error) {
     if (error instanceof Silent) {
       if (each === jobs[0]) miss();
     } else if (error instanceof Refused) {
       live.answeredAt = Date.now();
-      if (error.status !== 401) live.refused = error.message;
+      each.refusal = error.status === 401 ? null : error.message;
     } else {
       throw error;
     }
   } finally {
     each.isRunning = false;
+    live.refused = jobs.find((job) => job.refusal !== null)?.refusal ?? null;
     each.due = begun + (missed > 0 ? MISSED_BEAT_MS : each.every());
     changed();
   }

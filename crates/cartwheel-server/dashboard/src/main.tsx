@@ -2,7 +2,7 @@
 
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { isSignedIn, signIn, whenUnauthorized } from "./api";
+import { isSignedIn, Refused, send, signIn, whenUnauthorized } from "./api";
 import { BucketsView } from "./buckets";
 import { ClusterView } from "./cluster";
 import { ago, plural } from "./format";
@@ -113,30 +113,41 @@ function SignIn({ message }: { message: string }) {
   const [user, setUser] = useState("");
   const [password, setPassword] = useState("");
   const [token, setToken] = useState("");
-  const submit = (event: Event) => {
+  const [isBusy, setBusy] = useState(false);
+  const submit = async (event: Event) => {
     event.preventDefault();
+    setBusy(true);
     const utf8 = new TextEncoder().encode(`${user}:${password}`);
     signIn(token ? `Bearer ${token.trim()}` : `Basic ${btoa(String.fromCharCode(...utf8))}`);
-    live.signIn = null;
+    try {
+      await send("/v1/cluster");
+      live.signIn = null;
+      refresh();
+    } catch (error) {
+      // A refusal of the user has its message already.
+      if (!(error instanceof Refused && error.status === 401)) live.signIn = (error as Error).message;
+    }
+    setBusy(false);
     changed();
-    refresh();
   };
   return (
     <Dialog title="Sign in">
-      <p class="faint">{message}</p>
+      <p class="faint" role="status">{message}</p>
       <form class="settings" onSubmit={submit}>
         <label>User <input value={user} onInput={(event) => setUser(event.currentTarget.value)} autocomplete="username" autocapitalize="off" /></label>
         <label>Password <input type="password" value={password} onInput={(event) => setPassword(event.currentTarget.value)} autocomplete="current-password" /></label>
         <label>or a token <input type="password" value={token} onInput={(event) => setToken(event.currentTarget.value)} autocomplete="off" /></label>
         <p class="faint">Kept in this tab until it is closed, for this node alone.</p>
-        <div class="buttons"><button type="submit" class="main" disabled={!token && !user}>Sign in</button></div>
+        <div class="buttons"><button type="submit" class="main" disabled={isBusy || (!token && !user)}>Sign in</button></div>
       </form>
     </Dialog>
   );
 }
 
 whenUnauthorized((message) => {
-  live.signIn = isSignedIn() ? `The node did not accept that: ${message}` : message;
+  // What was refused is not sent again: each time might count as a failed login.
+  live.signIn = isSignedIn() ? `That was not accepted. ${message}` : (live.signIn ?? message);
+  signIn(null);
   changed();
 });
 const root = document.getElementById("app")!;

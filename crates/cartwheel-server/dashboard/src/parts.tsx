@@ -54,9 +54,10 @@ export function Choice<T extends string>({ label, value, options, onChange }: { 
 export function Dialog({ title, onClose, children }: { title: string; onClose?: () => void; children: ComponentChildren }) {
   const box = useRef<HTMLDialogElement>(null);
   useEffect(() => {
-    const before = document.activeElement;
-    box.current?.showModal();
-    return () => { if (before instanceof HTMLElement) before.focus(); };
+    const dialog = box.current;
+    dialog?.showModal();
+    // Closed, it gives the focus back; removed, it would not.
+    return () => dialog?.close();
   }, []);
   const cancel = (event: Event) => {
     event.preventDefault();

@@ -100,7 +100,7 @@ export class Browser {
     const byText = `[...document.querySelectorAll("button, a")].find((element) => element.textContent.trim() === ${JSON.stringify(what)})`;
     const found = /^[#.[a-z]/.test(what) ? bySelector : `(${byText})`;
     await this.until(`${found} && !${found}.disabled`, `${what} can be clicked`);
-    await this.run(`${found}.click()`);
+    await this.run(`${found}.focus(), ${found}.click()`);
   }
 
   /** Puts a text into a field, as if it was typed. */

@@ -2,6 +2,7 @@
 // Arguments: the browser, then the HTTP addresses of the nodes. Says "kill" when node 1 is to be killed, and "done" at the end.
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { createServer, request as httpRequest } from "node:http";
 import { createInterface } from "node:readline";
 import { Browser } from "./browser.mjs";
 
@@ -23,6 +24,7 @@ try {
   await plansAChange();
   await editsSettings();
   await worksByKeyboard();
+  await signsIn();
   await goesOnThroughAnotherNode();
   assert.deepEqual(browser.problems, [], "no script failed and the page kept to its policy");
 } finally {
@@ -63,14 +65,14 @@ async function findsReplicas() {
 
 async function showsMarkupAsText() {
   await browser.goto(`${nodes[0]}/#/keys?bucket=carts&key=mallory`);
-  await browser.until("document.querySelector('.sibling pre')?.textContent.startsWith('<img src=x')");
+  await browser.until("document.querySelector('article.sibling pre')?.textContent.startsWith('<img src=x')");
   assert.equal(await browser.run("document.querySelectorAll('.sibling img, .sibling script').length"), 0);
   assert.notEqual(await browser.run("document.title"), "owned");
 }
 
 async function mergesSiblings() {
   await browser.goto(`${nodes[0]}/#/keys?bucket=carts&key=alice`);
-  await browser.until("document.querySelectorAll('.sibling').length === 2");
+  await browser.until("document.querySelectorAll('article.sibling').length === 2");
   await browser.until("document.querySelectorAll('.graph .sibling').length === 2", "both stand in the graph");
   await browser.until("document.querySelectorAll('.replicas tr.home').length === 3");
   await browser.click("Merge…");
@@ -78,7 +80,7 @@ async function mergesSiblings() {
   await browser.fill(".editor textarea", "bread, milk, eggs");
   await browser.click("Write merged value");
   await browser.shows("Merged (home=");
-  await browser.until("document.querySelectorAll('.sibling').length === 1");
+  await browser.until("document.querySelectorAll('article.sibling').length === 1");
   const read = await get(nodes[2], "carts/alice");
   assert.equal(read.status, 200);
   assert.equal(await read.text(), "bread, milk, eggs");
@@ -123,9 +125,41 @@ async function worksByKeyboard() {
   assert.equal(await browser.run(`${unnamed}.map((element) => element.outerHTML).join()`), "");
 }
 
+async function signsIn() {
+  // In front of the node: lets requests with the right password pass.
+  const wanted = `Basic ${Buffer.from("ana:grün").toString("base64")}`;
+  const gate = createServer((request, response) => {
+    const isOpen = request.url === "/" || request.url.startsWith("/assets/");
+    if (!isOpen && request.headers.authorization !== wanted) {
+      response.writeHead(401, { "Content-Type": "application/json", "WWW-Authenticate": "Basic" });
+      return response.end('{"error":"unauthorized","message":"name a user"}');
+    }
+    const { hostname, port } = new URL(nodes[0]);
+    const passed = httpRequest({ hostname, port, path: request.url, method: request.method, headers: request.headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    request.pipe(passed);
+  });
+  await once(gate.listen(0, "127.0.0.1"), "listening");
+  await browser.goto(`http://127.0.0.1:${gate.address().port}/`);
+  await browser.shows("name a user");
+  await browser.fill("[autocomplete=username]", "ana");
+  await browser.fill("[type=password]", "wrong");
+  await browser.click("dialog .main");
+  await browser.shows("That was not accepted");
+  await browser.fill("[type=password]", "grün");
+  await browser.click("dialog .main");
+  await browser.until("document.querySelectorAll('.nodes tbody tr').length === 3");
+  assert.equal(await browser.run("Object.values(localStorage).join().includes('Basic')"), false, "the password goes with the tab");
+  await browser.goto(`${nodes[0]}/`);
+  gate.close();
+  gate.closeAllConnections();
+}
+
 async function goesOnThroughAnotherNode() {
   await browser.goto(`${nodes[0]}/#/keys?bucket=carts&key=mallory`);
-  await browser.until("document.querySelector('.sibling pre')");
+  await browser.until("document.querySelector('article.sibling pre')");
   const answers = createInterface({ input: process.stdin });
   console.log("kill");
   await once(answers, "line");
@@ -134,7 +168,7 @@ async function goesOnThroughAnotherNode() {
   await browser.until(`location.origin !== ${JSON.stringify(nodes[0])}`, "the page goes on through another node");
   assert.ok(nodes.includes(await browser.run("location.origin")));
   await browser.shows("node-1 did not answer any more. This page goes on through node-");
-  await browser.until("document.querySelector('.sibling pre')?.textContent.startsWith('<img')", "the same view");
+  await browser.until("document.querySelector('article.sibling pre')?.textContent.startsWith('<img')", "the same view");
   await browser.goto(`${await browser.run("location.origin")}/`);
   await browser.until("document.querySelectorAll('.nodes tr.bad, .nodes tr.warn').length === 1", "the lost node is marked");
 }
