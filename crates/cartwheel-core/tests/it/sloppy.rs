@@ -13,9 +13,9 @@ use cartwheel_core::cluster::sizes::Backlog;
 use cartwheel_core::config::NodeConfig;
 use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{
-    Acks, ClientId, Consistency, Get, Operation, Outcome, Put, PutDone, Refusal, Reply, Request,
+    Acks, ClientId, Consistency, Get, Operation, Outcome, Put, PutDone, Refusal, ReplicaContents, Reply, Request,
 };
-use cartwheel_core::message::{Confirm, Envelope, Message, ReplicaRequest, RequestId, Requester};
+use cartwheel_core::message::{Confirm, Envelope, Message, ReplicaRequest, RequestId, Requester, Role};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Input, Node};
 use cartwheel_core::reconfiguration::partition_state_name;
@@ -561,6 +561,35 @@ fn a_read_of_what_a_client_saw_long_ago_needs_a_home_and_not_only_stand_ins() {
         matches!(get(Some(seen)), Err(Refusal::Unavailable(_))),
         "the answer would be older than what the client has seen"
     );
+}
+
+#[test]
+fn an_inspection_shows_what_each_replica_holds_and_repairs_none() {
+    let mut cluster = Cluster::new(|_, _| {});
+    let (homes, standins) = cluster.places(&key(1));
+    // How many versions a replica holds; none if it does not answer.
+    let inspect = |cluster: &mut Cluster| -> BTreeMap<NodeId, (Role, Option<usize>)> {
+        let outcome = cluster.ask(homes[0], Operation::Inspect(key(1)));
+        let Ok(Reply::Inspected(inspected)) = outcome else { panic!("an inspection was answered with {outcome:?}") };
+        let held = |contents: &ReplicaContents| match contents {
+            ReplicaContents::Held { versions, is_recovering: false, .. } => Some(versions.len()),
+            ReplicaContents::Silent => None,
+            other => panic!("{other:?}"),
+        };
+        inspected.replicas.iter().map(|replica| (replica.node, (replica.role, held(&replica.contents)))).collect()
+    };
+    cluster.down(&homes[1..]);
+    cluster.put(homes[0], &key(1), 2).unwrap();
+    let shown = inspect(&mut cluster);
+    assert_eq!(shown.len(), NODES);
+    assert_eq!([shown[&homes[0]], shown[&homes[1]]], [(Role::Home, Some(1)), (Role::Home, None)]);
+    let covering = standins.iter().filter(|node| shown[*node] == (Role::StandIn, Some(1))).count();
+    assert!(covering > 0, "{shown:?}");
+    // The homes are back, and no node has noticed.
+    cluster.down.clear();
+    let shown = inspect(&mut cluster);
+    assert_eq!([shown[&homes[1]], shown[&homes[2]]], [(Role::Home, Some(0)); 2]);
+    assert!(homes[1..].iter().all(|&home| cluster.record(home, &key(1)).is_none()), "nothing was repaired");
 }
 
 #[test]

@@ -85,6 +85,8 @@ export interface Bucket extends Settings { bucket: string; keys?: number; bytes?
 
 export interface Buckets { defaults: Settings; buckets: Bucket[] }
 
+export interface Staleness { node: string; predictions: { r: number; w: number; p99_ms: number; p999_ms: number }[] }
+
 export interface Location { token: string; partition: number; preference_list: { node: string; role: "home" | "standin" }[] }
 
 export interface Version {

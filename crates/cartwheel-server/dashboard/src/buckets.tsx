@@ -1,7 +1,7 @@
 // The buckets: sizes and settings, and changes of the settings.
 
-import { useState } from "preact/hooks";
-import { type Bucket, change, json, type Settings } from "./api";
+import { useEffect, useState } from "preact/hooks";
+import { type Bucket, change, json, type Settings, type Staleness } from "./api";
 import { bytes, count, decoded, NOTHING } from "./format";
 import { keepDraft, refresh, useLive } from "./live";
 import { Dialog, Empty, Loading, Note, Panel, Status } from "./parts";
@@ -64,6 +64,22 @@ export function BucketsView() {
   );
 }
 
+/** How soon reads see a write with the R and W that are chosen; nothing if the node has no prediction for them. */
+function Freshness({ name, r, w }: { name: string; r: number; w: number }) {
+  const [staleness, setStaleness] = useState<Staleness | null>(null);
+  useEffect(() => {
+    json<Staleness>(`/v1/buckets/${name}/staleness`).then(setStaleness, () => setStaleness(null));
+  }, [name]);
+  const predicted = staleness?.predictions.find((prediction) => prediction.r === r && prediction.w === w);
+  if (!staleness || !predicted) return null;
+  const ms = (value: number) => (value === 0 ? "at once" : `within ${value < 10 ? value.toFixed(1) : Math.round(value)} ms`);
+  return (
+    <p class="faint" role="status">
+      With R {r} and W {w}, 99 % of reads would see a write {ms(predicted.p99_ms)}, 99.9 % {ms(predicted.p999_ms)}, after the latencies that {staleness.node} has measured.
+    </p>
+  );
+}
+
 function SettingsDialog({ name, settings, onClose }: { name: string; settings: Settings; onClose: (done?: string) => void }) {
   const [draft, setDraft] = useState(() => {
     const { n, r, w, conflict, sloppy, durability, max_value_bytes } = settings;
@@ -107,6 +123,7 @@ function SettingsDialog({ name, settings, onClose }: { name: string; settings: S
         <label>Quorum <select value={draft.sloppy ? "sloppy" : "homes"} onChange={(event) => edit({ sloppy: event.currentTarget.value === "sloppy" })}><option value="sloppy">sloppy: stand-ins take writes</option><option value="homes">homes only</option></select></label>
         <label>Durability <select value={draft.durability} onChange={(event) => edit({ durability: event.currentTarget.value as Settings["durability"] })}><option value="fsync">fsync: synced when acknowledged</option><option value="os">os: in the system's hands</option></select></label>
         {number("max_value_bytes", "Largest value", "bytes")}
+        <Freshness name={name} r={Number(draft.r)} w={Number(draft.w)} />
         <div class="buttons">
           <button type="button" onClick={() => onClose()}>Cancel</button>
           <button type="submit" class="main" disabled={isBusy || Object.keys(patch()).length === 0}>Save</button>
