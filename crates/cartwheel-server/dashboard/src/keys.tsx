@@ -63,7 +63,12 @@ function Listing({ bucket }: { bucket: string }) {
   );
 }
 
-interface Loaded { replicas: KeyReplicas; read: Read | null }
+interface Loaded {
+  replicas: KeyReplicas;
+  read: Read | null;
+  /** Why the key could not be read. */
+  unread: string | null;
+}
 
 /** What the replicas hold, to be compared with what they held. */
 function signature({ replicas }: KeyReplicas): string {
@@ -87,8 +92,9 @@ function Inspector({ bucket, name }: { bucket: string; name: string }) {
     try {
       const replicas = await json<KeyReplicas>(keyPath("/v1/cluster/replicas", bucket, name) + "?timeout_ms=3000");
       // The values are read again only if a replica holds something else than before.
-      const isKnown = !isFresh && known.current !== null && signature(known.current.replicas) === signature(replicas);
-      const loaded = { replicas, read: isKnown ? known.current!.read : await values(replicas) };
+      const before = known.current;
+      const isKnown = !isFresh && before !== null && before.unread === null && signature(before.replicas) === signature(replicas);
+      const loaded = { ...(isKnown ? before : await values(replicas)), replicas };
       if (!isHere.current) return;
       known.current = loaded;
       setLoaded(loaded);
@@ -97,14 +103,14 @@ function Inspector({ bucket, name }: { bucket: string; name: string }) {
       if (isHere.current) setProblem((error as Error).message);
     }
   }, [bucket, name]);
-  const values = async (replicas: KeyReplicas): Promise<Read | null> => {
-    if (replicas.versions.reduce((sum, version) => sum + version.bytes, 0) > FETCHED_MAX) return null;
+  const values = async (replicas: KeyReplicas): Promise<Omit<Loaded, "replicas">> => {
+    if (replicas.versions.reduce((sum, version) => sum + version.bytes, 0) > FETCHED_MAX) return { read: null, unread: null };
     try {
-      return await json<Read>(keyPath("/v1/kv", bucket, name));
+      return { read: await json<Read>(keyPath("/v1/kv", bucket, name) + "?timeout_ms=3000"), unread: null };
     } catch (error) {
-      // An absent key has no value.
-      if (error instanceof Refused && error.status === 404) return { context: "", siblings: [] };
-      throw error;
+      if (!(error instanceof Refused)) throw error;
+      // An absent key has no value. What replicas hold is shown also where too few of them answer a read.
+      return error.status === 404 ? { read: { context: "", siblings: [] }, unread: null } : { read: null, unread: error.message };
     }
   };
   useEffect(() => {
@@ -132,7 +138,7 @@ function Inspector({ bucket, name }: { bucket: string; name: string }) {
   };
 
   if (!loaded) return problem ? <Note tone="bad">{problem}</Note> : <Loading what="the replicas" />;
-  const { replicas, read } = loaded;
+  const { replicas, read, unread } = loaded;
   const live = read?.siblings.filter((sibling) => !sibling.deleted) ?? [];
   const homes = replicas.replicas.filter((replica) => replica.role === "home");
   const digests = new Set(homes.filter((replica) => replica.digest !== null).map((replica) => replica.digest));
@@ -150,7 +156,7 @@ function Inspector({ bucket, name }: { bucket: string; name: string }) {
       </Panel>
       <Panel title={live.length > 1 ? `${live.length} siblings` : "Value"} aside={
         read && (live.length > 0) && <button type="button" class="danger" onClick={() => setDeleting(true)} disabled={isBusy}>Delete…</button>}>
-        {read === null ? <Empty>The values take more than {bytes(FETCHED_MAX)}: read them with another program.</Empty> : (
+        {unread !== null ? <Note tone="bad">{unread}</Note> : read === null ? <Empty>The values take more than {bytes(FETCHED_MAX)}: read them with another program.</Empty> : (
           <>
             {live.length === 0 && <Empty>{replicas.versions.length ? "The key is deleted." : "The key has no value."}</Empty>}
             {read.siblings.map((sibling) => (

@@ -13,6 +13,7 @@ const get = (node, key) => fetch(`${node}/v1/kv/${key}`);
 // Two writes that have not seen each other, and one that tries to be markup.
 await put(nodes[0], "carts/alice", "milk");
 await put(nodes[1], "carts/alice", "bread");
+await put(nodes[0], "sessions/7", "{}");
 await put(nodes[0], "carts/mallory", "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>");
 
 const browser = await Browser.launch(program);
@@ -103,21 +104,21 @@ async function plansAChange() {
 
 async function editsSettings() {
   await browser.goto(`${nodes[0]}/#/buckets`);
-  await browser.click("[aria-label='Settings of carts']");
+  await browser.click("[aria-label='Settings of sessions']");
   await browser.fill("dialog input[type=number]", "2");
   await browser.run("document.querySelector('dialog select').value = 'lww', document.querySelector('dialog select').dispatchEvent(new Event('change', { bubbles: true }))");
   await browser.click("Save");
-  await browser.shows("Settings of carts saved");
-  const settings = await (await fetch(`${nodes[0]}/v1/buckets/carts`)).json();
+  await browser.shows("Settings of sessions saved");
+  const settings = await (await fetch(`${nodes[0]}/v1/buckets/sessions`)).json();
   assert.deepEqual([settings.n, settings.conflict], [2, "lww"]);
 }
 
 async function worksByKeyboard() {
-  await browser.click("[aria-label='Settings of carts']");
+  await browser.click("[aria-label='Settings of sessions']");
   await browser.until("document.querySelector('dialog[open]')");
   await browser.press("Escape");
   await browser.until("!document.querySelector('dialog')");
-  assert.equal(await browser.run("document.activeElement.getAttribute('aria-label')"), "Settings of carts", "the focus goes back");
+  assert.equal(await browser.run("document.activeElement.getAttribute('aria-label')"), "Settings of sessions", "the focus goes back");
   await browser.run("document.querySelector('nav a[aria-current]').focus()");
   await browser.press("ArrowRight");
   assert.equal(await browser.run("document.activeElement.textContent"), "Cluster", "arrows go round the tabs");
@@ -139,6 +140,7 @@ async function signsIn() {
       response.writeHead(answer.statusCode, answer.headers);
       answer.pipe(response);
     });
+    passed.on("error", () => response.destroy());
     request.pipe(passed);
   });
   await once(gate.listen(0, "127.0.0.1"), "listening");
