@@ -21,6 +21,7 @@ await build({
   jsxImportSource: "preact",
   charset: "utf8",
   legalComments: "none",
+  banner: { js: "/* Contains Preact, Copyright (c) 2015-present Jason Miller, under the MIT licence. */" },
 });
 await build({
   absWorkingDir: root,
