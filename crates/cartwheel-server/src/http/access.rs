@@ -128,7 +128,7 @@ fn denied_as(denied: Denied, headers: &HeaderMap) -> ApiError {
 
 /// Whether what is at a path may be read without a user.
 pub(super) fn is_open(path: &str) -> bool {
-    ["/", "/healthz", "/readyz", "/openapi.json"].contains(&path)
+    ["/", "/healthz", "/readyz", "/openapi.json"].contains(&path) || path.starts_with("/assets/")
 }
 
 /// What a request needs.
@@ -140,6 +140,10 @@ fn needs(method: &Method, path: &str) -> Result<Needs, ApiError> {
     }
     if let Some(rest) = path.strip_prefix("/v1/buckets/").filter(|rest| !rest.is_empty()) {
         return Ok(Needs::Bucket(if is_read { BucketRole::Read } else { BucketRole::Admin }, bucket_in(rest)?));
+    }
+    // It shows the versions of a key.
+    if let Some(rest) = path.strip_prefix("/v1/cluster/replicas/") {
+        return Ok(Needs::Bucket(BucketRole::Read, bucket_in(rest)?));
     }
     if let Some(rest) = path.strip_prefix("/v1/users/") {
         let name = rest.split('/').next().unwrap_or_default();
@@ -255,6 +259,10 @@ mod tests {
             ("GET", "/v1/cluster", Needs::User),
             ("GET", "/v1/cluster/ring", Needs::User),
             ("POST", "/v1/cluster/members", Needs::Cluster),
+            ("PUT", "/v1/cluster/drain", Needs::Cluster),
+            ("GET", "/v1/cluster/replicas", Needs::User),
+            ("GET", "/v1/cluster/replicas/carts/k", bucket(BucketRole::Read, b"carts")),
+            ("GET", "/assets/dashboard.js", Needs::Nothing),
             ("GET", "/v1/cluster/partitions/3/digests", Needs::Everything),
             ("GET", "/v1/users", Needs::Everything),
             ("GET", "/v1/users/ann", Needs::Oneself("ann".to_owned())),
