@@ -34,6 +34,7 @@
 //! | `buckets`, `listing` | the settings of buckets, and lists of their keys |
 //! | `cluster`, `members`, `digests` | the cluster's state, changes of its members, and the records on one node's disk |
 //! | `maintenance`, `staleness` | nodes before they are stopped, and how soon reads see a write |
+//! | `backup` | copies of partitions, and their restore |
 //! | `route`, `router`, `health` | where keys are ([`HomeTable`]), and which nodes a request goes to |
 //! | `call`, `retry`, `hedge` | a request and its attempts, when one is repeated, and when two run side by side |
 //! | `attempt`, `http` | one attempt at one node, and how it goes through HTTP |
@@ -43,6 +44,7 @@
 //! | `error` | [`Error`] and its [`Cause`] |
 
 mod attempt;
+mod backup;
 mod buckets;
 mod call;
 mod client;
@@ -70,6 +72,7 @@ mod tls;
 mod users;
 
 pub use attempt::{Attempt, Outcome};
+pub use backup::{PartitionSums, RangeSum, RecordsPage};
 pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets, Placement};
 pub use client::{Client, Updated, Written};
 pub use cluster::{

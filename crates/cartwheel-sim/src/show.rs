@@ -165,6 +165,7 @@ pub fn operation(operation: &Operation) -> String {
         }
         Operation::Put(put) => put_request(put),
         Operation::Inspect(key) => format!("inspect {key:?}"),
+        Operation::Restore(restore) => format!("restore {:?}", restore.key),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The coordinator: carries out clients' requests on the replicas.
 //!
-//! Each operation is a state machine of its own (`get`, `put`, `observe`, `inspect`, `forward`, `heal`, `hand_over`). It takes
-//! events and pushes the requests that it wants sent into the [`Outbox`]. It addresses the replica on its own node in
-//! the same way as any other.
+//! Each operation is a state machine of its own (`get`, `put`, `observe`, `inspect`, `forward`, `heal`, `hand_over`, `restore`). It
+//! takes events and pushes the requests that it wants sent into the [`Outbox`]. It addresses the replica on its own node
+//! in the same way as any other.
 
 pub mod agreement;
 mod forward;
@@ -16,6 +16,7 @@ mod observe;
 mod put;
 pub mod reach;
 pub mod read_round;
+mod restore;
 pub mod write_round;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -315,6 +316,7 @@ enum Kind {
     Forward(forward::ForwardOp),
     Heal(heal::HealOp),
     HandOver(hand_over::HandOverOp),
+    Restore(Box<restore::RestoreOp>),
 }
 
 impl Kind {
@@ -327,6 +329,7 @@ impl Kind {
             Self::Forward(forward) => forward.on_event(cx, event),
             Self::Heal(heal) => heal.on_event(cx, event),
             Self::HandOver(hand_over) => hand_over.on_event(cx, event),
+            Self::Restore(restore) => restore.on_event(cx, event),
         }
     }
 
@@ -335,7 +338,7 @@ impl Kind {
         match self {
             Self::Get(get) => !get.has_replied(),
             Self::Put(put) => !put.has_replied(),
-            Self::Observe(_) | Self::Inspect(_) | Self::Forward(_) => true,
+            Self::Observe(_) | Self::Inspect(_) | Self::Forward(_) | Self::Restore(_) => true,
             Self::Heal(_) | Self::HandOver(_) => false,
         }
     }
@@ -417,6 +420,9 @@ impl Coordinator {
             Operation::Get(get) => get::GetOp::new(cx, id, reply_to, deadline, get).map(Kind::Get),
             Operation::Put(put) => Self::place_put(cx, id, reply_to, deadline, put),
             Operation::Inspect(key) => Ok(Kind::Inspect(inspect::InspectOp::new(cx, id, reply_to, deadline, key))),
+            Operation::Restore(restore) => {
+                Ok(Kind::Restore(restore::RestoreOp::new(cx, id, reply_to, deadline, restore).into()))
+            }
         };
         match kind {
             Ok(kind) => self.drive(cx, id, Running::new(kind, key, reply_to, deadline, begun), OperationEvent::Begin),
@@ -648,7 +654,8 @@ impl Coordinator {
         match ended {
             Kind::Heal(heal) => drop(self.healing.remove(&heal.target())),
             Kind::HandOver(hand_over) => drop(self.handing_over.remove(&hand_over.target())),
-            Kind::Get(_) | Kind::Observe(_) | Kind::Inspect(_) | Kind::Put(_) | Kind::Forward(_) => {}
+            Kind::Get(_) | Kind::Observe(_) | Kind::Inspect(_) | Kind::Put(_) | Kind::Forward(_) | Kind::Restore(_) => {
+            }
         }
     }
 }

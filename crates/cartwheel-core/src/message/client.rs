@@ -10,7 +10,7 @@ use crate::value::clock::Clock;
 use crate::value::dot::{Dot, NodeId};
 use crate::value::hlc::{Hlc, WallMs};
 use crate::value::key::Key;
-use crate::value::state::{Content, Sibling};
+use crate::value::state::{Content, Sibling, State};
 use crate::value::write_id::WriteId;
 
 /// The guarantee that a request asks for.
@@ -41,6 +41,8 @@ pub enum Operation {
     Put(Put),
     /// Learn what each replica of a key holds, without joining or repairing them.
     Inspect(Key),
+    /// Merge what a backup holds of a key. The reply is that of a put without a context.
+    Restore(Restore),
 }
 
 impl Operation {
@@ -50,8 +52,18 @@ impl Operation {
             Self::Get(get) => &get.key,
             Self::Put(put) => &put.key,
             Self::Inspect(key) => key,
+            Self::Restore(restore) => &restore.key,
         }
     }
+}
+
+/// A key's state out of a backup. It is merged, so it replaces nothing that it does not know, and what it knows as replaced or deleted stays so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Restore {
+    /// The key, in the present generation of its bucket.
+    pub key: Key,
+    /// The state as a replica held it.
+    pub state: State,
 }
 
 /// A read.

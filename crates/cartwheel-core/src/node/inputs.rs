@@ -50,6 +50,14 @@ impl Node {
                 Operation::Put(self.name_write(put))
             }
             Operation::Inspect(key) => Operation::Inspect(key),
+            Operation::Restore(restore) => {
+                // Without the epoch, the state's stamp would be too old for every home.
+                if let Some(refusal) = self.epoch_refusal() {
+                    step.coordinator.calls.replies.push((reply_to, Err(refusal)));
+                    return;
+                }
+                Operation::Restore(restore)
+            }
         };
         let begun = self.replica.epoch();
         self.with_coordinator(step, |coordinator, cx| {

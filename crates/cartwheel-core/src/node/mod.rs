@@ -15,6 +15,7 @@ mod lists;
 mod refused_forwards;
 mod sizes;
 mod stamps;
+pub mod sums;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,6 +5,7 @@
 
 mod anti_entropy;
 pub mod context;
+mod copies;
 mod listing;
 mod message;
 mod reconfiguration;
@@ -15,6 +16,7 @@ mod version;
 
 use std::fmt;
 
+pub use copies::{CopiedRecord, decode_copies, encode_copies};
 pub use message::{Frame, decode_envelope, decode_envelope_as, encode_envelope, encode_envelope_as};
 pub use reconfiguration::{decode_partition_state, encode_partition_state};
 pub(crate) use transfer::{decode_transfer, encode_transfer};

@@ -13,7 +13,7 @@ use cartwheel_core::cluster::membership::{
 use cartwheel_core::config::{Limits, NodeConfig, Timing};
 use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{
-    ClientId, Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Retry,
+    ClientId, Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Restore, Retry,
 };
 use cartwheel_core::message::{Confirm, Envelope, Message, ReplicaRequest, RequestId, Requester};
 use cartwheel_core::mutation::Broken;
@@ -24,8 +24,10 @@ use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::store::command::{ReadFailed, StoreCommand, StoreResult, WriteFailed};
 use cartwheel_core::store::image::Image;
+use cartwheel_core::store::record::Record;
 use cartwheel_core::value::clock::Clock;
 use cartwheel_core::value::cluster_id::ClusterId;
+use cartwheel_core::value::digest::ContentDigest;
 use cartwheel_core::value::dot::{Incarnation, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
@@ -1203,4 +1205,108 @@ fn a_write_does_not_count_a_home_that_has_lost_it_and_recovered_meanwhile() {
     cluster.held_back.clear();
     cluster.down.insert(id(3));
     assert_eq!(values(&cluster.get(2, strong_get()).unwrap()), ["a"]);
+}
+
+/// What a node's disk holds of a key.
+fn copied(cluster: &Cluster, node: usize, key: &Key) -> State {
+    let storage_key = key.storage_key();
+    let read = cluster.disks[&id(node)].records.get(&storage_key);
+    read.map_or_else(State::default, |bytes| Record::decode(bytes, &storage_key).expect("a sound record").state)
+}
+
+fn restore(cluster: &mut Cluster, node: usize, key: Key, state: State) -> Result<PutDone, Refusal> {
+    match cluster.request(node, Operation::Restore(Restore { key, state }))? {
+        Reply::Put(done) => Ok(done),
+        Reply::Got(got) => panic!("a restore was answered with {got:?}"),
+    }
+}
+
+#[test]
+fn a_restored_key_reaches_every_home_as_it_was_though_one_was_down() {
+    let mut old = Cluster::new(3);
+    let seen = old.put(1, put("replaced")).unwrap().context;
+    old.put(2, Put { context: seen, expires: Some(WallMs(u64::MAX >> 20)), ..put("a") }).unwrap();
+    old.put(3, put("b")).unwrap();
+    old.pass(Duration::from_secs(60));
+    let state = copied(&old, 1, &key("carts"));
+    assert_eq!(state.siblings().len(), 2);
+
+    let mut cluster = Cluster::new(5);
+    let (homes, others) = cluster.homes(&key("carts"));
+    cluster.down.insert(id(homes[0]));
+    let done = restore(&mut cluster, others[0], key("carts"), state.clone()).unwrap();
+    assert_eq!((done.acks.home, done.acks.standin, done.context), (2, 0, None), "through a node that is no home");
+    cluster.down.clear();
+    cluster.pass(Duration::from_secs(120));
+    for &home in &homes {
+        assert_eq!(copied(&cluster, home, &key("carts")), state, "home {home}");
+    }
+    // Once more is harmless.
+    restore(&mut cluster, homes[0], key("carts"), state.clone()).unwrap();
+    assert_eq!(copied(&cluster, homes[0], &key("carts")), state);
+    // A write that has seen the restored siblings replaces them.
+    let context = cluster.get(others[1], get()).unwrap().context;
+    cluster.put(others[1], Put { context, ..put("c") }).unwrap();
+    assert_eq!(values(&cluster.get(others[0], Get { r: Some(3), ..get() }).unwrap()), ["c"]);
+
+    cluster.down = homes[..2].iter().map(|&home| id(home)).collect();
+    assert_eq!(restore(&mut cluster, others[0], key("carts"), state).unwrap_err().code(), "unavailable");
+}
+
+#[test]
+fn what_was_written_since_a_backup_survives_its_restore() {
+    let mut cluster = Cluster::new(3);
+    let seen = cluster.put(1, put("a")).unwrap().context;
+    cluster.run();
+    let state = copied(&cluster, 1, &key("carts"));
+    cluster.put(2, Put { context: seen, ..put("b") }).unwrap();
+    cluster.put(3, put("c")).unwrap();
+    restore(&mut cluster, 2, key("carts"), state).unwrap();
+    assert_eq!(values(&cluster.get(1, Get { r: Some(3), ..get() }).unwrap()), ["b", "c"], "a was replaced");
+}
+
+/// The backup's clock names an actor of this very node. After the key was collected, the node writes it under another.
+#[test]
+fn a_restore_of_a_collected_key_brings_back_no_dot_that_a_later_write_has() {
+    let mut cluster = Cluster::new(3);
+    let write = |cluster: &mut Cluster, value| cluster.put(1, put(value)).unwrap();
+    let context = write(&mut cluster, "a").context;
+    cluster.run();
+    let state = copied(&cluster, 1, &key("carts"));
+    cluster.put(1, Put { context, ..delete() }).unwrap();
+    cluster.pass(Duration::from_secs(1));
+    for epoch in 2..=14 {
+        cluster.queue.extend((1..=3).map(|node| (id(node), Input::Epoch(Epoch(epoch)))));
+        cluster.run();
+        cluster.pass(Duration::from_secs(1));
+    }
+    assert!(copied(&cluster, 1, &key("carts")).is_empty(), "nothing remembers the key");
+    write(&mut cluster, "b");
+    restore(&mut cluster, 2, key("carts"), state).unwrap();
+    write(&mut cluster, "c");
+    assert_eq!(values(&cluster.get(1, Get { r: Some(3), ..get() }).unwrap()), ["a", "b", "c"]);
+    let dots: BTreeSet<_> = copied(&cluster, 1, &key("carts")).siblings().map(|held| held.dot).collect();
+    assert_eq!(dots.len(), 3);
+}
+
+#[test]
+fn a_home_sums_up_its_partition_and_any_change_shows() {
+    let mut cluster = Cluster::new(3);
+    let partition = cluster.nodes[&id(1)].view().ring.partition_of(key("carts").token());
+    let sums = |cluster: &mut Cluster, node: usize| {
+        cluster.pass(Duration::from_secs(5));
+        cluster.nodes[&id(node)].partition_sums(partition, 3)
+    };
+    cluster.put(1, Put { w: Some(3), ..put("a") }).unwrap();
+    let before = sums(&mut cluster, 1).unwrap();
+    assert_eq!(
+        (before.size.keys, before.level, before.sums.len()),
+        (1, before.depth, 16_usize.pow(before.level.into()))
+    );
+    let expected = ContentDigest::of(&key("carts").storage_key(), &copied(&cluster, 1, &key("carts"))).to_u128();
+    assert_eq!(before.sums.iter().map(|sum| sum.digests).collect::<Vec<_>>(), [expected]);
+    assert_eq!(sums(&mut cluster, 2).unwrap(), before, "equal replicas have equal sums");
+    cluster.put(2, Put { w: Some(3), ..put("b") }).unwrap();
+    let after = sums(&mut cluster, 1).unwrap();
+    assert!(after.sums != before.sums && after.size.keys == 1);
 }

@@ -27,6 +27,7 @@ impl QuorumRequest {
             Operation::Get(get) => (get.r, get.consistency, true),
             Operation::Put(put) => (put.w, put.consistency, false),
             Operation::Inspect(_) => (None, Consistency::Eventual, true),
+            Operation::Restore(_) => (None, Consistency::Eventual, false),
         };
         Self { key, count, is_read, is_strong: consistency == Consistency::Strong }
     }

@@ -45,6 +45,9 @@ fn calls(name: &str) -> String {
   GET, PUT /v1/cluster/drain                        whether this node drains before it is stopped
   GET /v1/debug/log                                 the last lines of this node's log
   GET /v1/debug/node                                this node's settings and machine
+  GET /v1/backup/partitions/{{partition}}             sums over a partition, for backups
+  GET /v1/backup/partitions/{{partition}}/records     its records, for backups
+  POST /v1/backup/records                           restore records of a backup
   GET /healthz                                      whether the node is alive
   GET /readyz                                       whether it takes requests
   GET /metrics                                      metrics for Prometheus

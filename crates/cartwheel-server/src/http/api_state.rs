@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use cartwheel_core::anti_entropy::ReplicaProof;
+use cartwheel_core::anti_entropy::merkle::Grid;
 use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::cluster::latency::RoundTrips;
 use cartwheel_core::cluster::liveness::Liveness;
@@ -13,6 +14,7 @@ use cartwheel_core::cluster::membership::{History, UserPatch, View};
 use cartwheel_core::cluster::sizes::Size;
 use cartwheel_core::control::{Changed, EpochStatus, SettingsChange, Survey, Surveyed};
 use cartwheel_core::message::client::{Get, Got, Refusal, Reply, Request};
+use cartwheel_core::node::sums::PartitionSums;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::key::Key;
@@ -32,7 +34,7 @@ use crate::log::RateLimit;
 use crate::memory::MemoryPool;
 use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode, Waiting};
-use crate::shard::{DigestPage, DigestsRequest, HintsBoard, Place};
+use crate::shard::{CopiesPage, CopiesRequest, DigestPage, DigestsRequest, HintsBoard, Place};
 
 /// How long nodes have to report how much they hold. Late ones are left out, and estimated.
 const SURVEY_WITHIN: Duration = Duration::from_secs(1);
@@ -126,6 +128,17 @@ impl ApiState {
     /// The digests of a partition's records on the node's disk; none if it cannot be read now.
     pub(super) async fn digests(&self, partition: PartitionId, request: DigestsRequest) -> Option<DigestPage> {
         self.0.backend.shards.digests(partition, request).await
+    }
+
+    /// The records of a partition on the node's disk; none if one cannot be read now.
+    pub(super) async fn copies(&self, partition: PartitionId, request: CopiesRequest) -> Option<CopiesPage> {
+        self.0.backend.shards.copies(partition, request).await
+    }
+
+    /// The sums of a partition and the grid of their ranges, if the node is a synced home of all its keys.
+    pub(super) async fn partition_sums(&self, partition: PartitionId, level: u8) -> Option<(PartitionSums, Grid)> {
+        let sums = self.0.backend.shards.partition_sums(partition, level).await?;
+        Some((sums, Grid::of(self.view().ring.partitions(), partition)))
     }
 
     /// Since when each of the node's replicas is verified equal to each other home's.

@@ -4,6 +4,7 @@ mod about;
 mod access;
 mod amounts;
 mod api_state;
+mod backup;
 mod body;
 mod buckets;
 mod chunks;
@@ -93,6 +94,13 @@ fn calls() -> Vec<Call> {
         ("/v1/users/{name}/tokens", "/v1/users/{name}/tokens", post(users::make_token)),
         ("/v1/users/{name}/tokens/{id}", "/v1/users/{name}/tokens/{id}", delete(users::end_token)),
         ("/v1/whoami", "/v1/whoami", get(users::whoami)),
+        ("/v1/backup/partitions/{partition}", "/v1/backup/partitions/{partition}", get(backup::sums)),
+        (
+            "/v1/backup/partitions/{partition}/records",
+            "/v1/backup/partitions/{partition}/records",
+            get(backup::records),
+        ),
+        ("/v1/backup/records", "/v1/backup/records", post(backup::restore)),
         ("/healthz", "/healthz", get(health::healthz)),
         ("/readyz", "/readyz", get(health::readyz)),
         ("/metrics", "/metrics", get(about::metrics)),

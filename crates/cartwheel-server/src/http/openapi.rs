@@ -9,7 +9,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
 use super::{
-    about, buckets, cluster, digests, drain, error, health, inspect, keys, kv, members, replicas, show, sizes,
+    about, backup, buckets, cluster, digests, drain, error, health, inspect, keys, kv, members, replicas, show, sizes,
     staleness, support, transfers, users,
 };
 
@@ -47,6 +47,9 @@ use super::{
         users::make_token,
         users::end_token,
         users::whoami,
+        backup::sums,
+        backup::records,
+        backup::restore,
         health::healthz,
         health::readyz,
         about::root,
@@ -59,6 +62,7 @@ use super::{
         (name = "buckets", description = "How a bucket's keys are kept and served"),
         (name = "cluster", description = "Members, ring and location of keys"),
         (name = "users", description = "Users, their roles and access tokens"),
+        (name = "backup", description = "Copies of partitions, and their restore, for administrators"),
         (name = "node", description = "The answering node")
     )
 )]
@@ -88,7 +92,10 @@ const ERRORS: [(&str, &str); 13] = [
     ),
     ("412", "`precondition_failed`: the stored state does not match If-Match or If-Unmodified-Since"),
     ("413", "`too_large`: the value is larger than the bucket allows"),
-    ("415", "`unsupported_media_type`: a change must be application/json"),
+    (
+        "415",
+        "`unsupported_media_type`: a change must be application/json, and a restore application/vnd.cartwheel.records",
+    ),
     ("421", "`misdirected`: the Host is not a known node's; nothing was done"),
     ("429", "`overloaded`: the node is overloaded; nothing was done, try again"),
     ("501", "`not_implemented`: the call cannot honour the request's condition or range; nothing was done"),
@@ -150,6 +157,24 @@ pub(super) struct InspectErrors;
 impl IntoResponses for InspectErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         errors(&["400", "429", "503"])
+    }
+}
+
+/// The errors of a call that copies a partition.
+pub(super) struct CopyErrors;
+
+impl IntoResponses for CopyErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        errors(&["400", "401", "403", "429", "503"])
+    }
+}
+
+/// The errors of a restore.
+pub(super) struct RestoreErrors;
+
+impl IntoResponses for RestoreErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        errors(&["400", "401", "403", "413", "415", "421", "429", "503"])
     }
 }
 

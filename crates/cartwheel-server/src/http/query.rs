@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use cartwheel_core::message::client::Consistency;
+use cartwheel_core::node::sums::SUMS_LEVEL_MAX;
 
 use super::error::ApiError;
 use super::target;
@@ -34,6 +35,12 @@ pub(super) struct Query {
     pub(super) cursor: Option<Bytes>,
     /// A time after an acknowledgement.
     pub(super) after: Option<Duration>,
+    /// The storage key before which a copy ends.
+    pub(super) until: Option<Bytes>,
+    /// The level of a Merkle tree.
+    pub(super) level: Option<u8>,
+    /// A cluster's id, in hexadecimal.
+    pub(super) cluster: Option<String>,
 }
 
 impl Query {
@@ -55,6 +62,9 @@ impl Query {
             prefix: None,
             cursor: None,
             after: None,
+            until: None,
+            level: None,
+            cluster: None,
         };
         let mut met = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -87,6 +97,9 @@ impl Query {
             "limit" => "a number from 1",
             "cursor" => "the cursor of an earlier page",
             "after_ms" => "a number of milliseconds from 0 to 3600000",
+            "until" => "the until of a range",
+            "level" => "a level from 0 to 3",
+            "cluster" => "the id of a cluster, of 32 hexadecimal digits",
             _ => "body",
         };
         let bad = || ApiError::bad_request(format!("{name}={value} is invalid: give {wanted}"));
@@ -109,6 +122,11 @@ impl Query {
             "after_ms" => {
                 let ms = value.parse().ok().filter(|ms| (0.0..=AFTER_MS_MAX).contains(ms)).ok_or_else(bad)?;
                 self.after = Some(Duration::from_secs_f64(ms / 1_000.0));
+            }
+            "until" => self.until = Some(URL_SAFE_NO_PAD.decode(value).map_err(|_| bad())?.into()),
+            "level" => self.level = Some(value.parse().ok().filter(|&level| level <= SUMS_LEVEL_MAX).ok_or_else(bad)?),
+            "cluster" if value.len() == 32 && value.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                self.cluster = Some(value.to_ascii_lowercase());
             }
             "limit" => self.limit = Some(value.parse().ok().filter(|&limit| limit > 0).ok_or_else(bad)?),
             _ if value == "body" => self.return_body = true,

@@ -50,6 +50,7 @@ impl Alone {
                 Ok(Reply::Put(PutDone { context: Some(Bytes::from_static(b"context")), acks, body: None }))
             }
             Operation::Inspect(_) => Ok(Reply::Inspected(Inspected { replicas: Vec::new() })),
+            Operation::Restore(_) => panic!("no command restores"),
         }
     }
 

@@ -12,6 +12,7 @@ use cartwheel_core::value::time::Instant;
 use cartwheel_storage::{Batch, Durability};
 use tokio::sync::oneshot;
 
+use super::copies::{CopiesPage, CopiesRequest};
 use super::digests::{DigestPage, DigestsRequest};
 use crate::data_dir::lineage::Mark;
 
@@ -57,6 +58,7 @@ impl Writes {
 pub(super) enum WaitingRead {
     Command(StoreId, StoreCommand),
     Digests(DigestsRequest, oneshot::Sender<Option<DigestPage>>),
+    Copies(CopiesRequest, oneshot::Sender<Option<CopiesPage>>),
 }
 
 /// A commit under way.

@@ -14,6 +14,7 @@ use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::message::client::{Get, Got, Outcome, Refusal, Request};
 use cartwheel_core::message::listing::{ListRequest, Listed};
 use cartwheel_core::message::{Envelope, Message};
+use cartwheel_core::node::sums::PartitionSums;
 use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::epoch::Epoch;
@@ -22,7 +23,7 @@ use cartwheel_core::wire::Protocol;
 use futures_util::future::{join_all, select_all, try_join_all};
 use tokio::runtime::Handle;
 
-use super::{DigestPage, DigestsRequest, Place, ShardHandle, Stopped};
+use super::{CopiesPage, CopiesRequest, DigestPage, DigestsRequest, Place, ShardHandle, Stopped};
 
 /// A handle to a node's shards. Each owns some of the partitions; they share nothing.
 #[derive(Clone, Debug)]
@@ -168,6 +169,16 @@ impl Shards {
     /// A page of digests of a partition; none if the disk cannot be read.
     pub async fn digests(&self, partition: PartitionId, request: DigestsRequest) -> Option<DigestPage> {
         self.handles[ShardId::of_partition(partition, self.count()) as usize].digests(request).await
+    }
+
+    /// A page of the records of a partition; none if one of them cannot be read.
+    pub async fn copies(&self, partition: PartitionId, request: CopiesRequest) -> Option<CopiesPage> {
+        self.handles[ShardId::of_partition(partition, self.count()) as usize].copies(request).await
+    }
+
+    /// The sums of a partition, if this node is a synced home of all its keys.
+    pub async fn partition_sums(&self, partition: PartitionId, level: u8) -> Option<PartitionSums> {
+        self.handles[ShardId::of_partition(partition, self.count()) as usize].partition_sums(partition, level).await
     }
 
     /// Since when each replica is verified equal to each other home's; shards that stop are left out.

@@ -7,6 +7,7 @@
 mod at_once;
 mod commit_thread;
 mod commits;
+mod copies;
 mod digests;
 pub mod disk;
 mod group;
@@ -44,6 +45,7 @@ use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::message::client::{Get, Got, Outcome, Refusal, Request};
 use cartwheel_core::message::listing::{ListRequest, Listed};
+use cartwheel_core::node::sums::PartitionSums;
 use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::reconfiguration::partition_state_name;
 use cartwheel_core::ring::{PartitionId, Partitions};
@@ -62,6 +64,7 @@ use crate::data_dir::lineage::Mark;
 use crate::os::clock::Clock;
 use at_once::AtOnce;
 use commit_thread::CommitThread;
+pub use copies::{CopiesPage, CopiesRequest};
 pub use digests::{DigestPage, DigestsRequest, HeldContent, HeldRecord, PAGE_RECORDS_MAX, Rest};
 use disk::Disk;
 pub use group::Shards;
@@ -127,6 +130,11 @@ pub trait Machine: Send + 'static {
         NodeSizes::default()
     }
 
+    /// [`Node::partition_sums`].
+    fn partition_sums(&self, _partition: PartitionId, _level: u8) -> Option<PartitionSums> {
+        None
+    }
+
     /// How many tombstones it holds.
     fn tombstones(&self) -> u64 {
         0
@@ -167,6 +175,10 @@ impl Machine for Node {
         self.sizes(partitions)
     }
 
+    fn partition_sums(&self, partition: PartitionId, level: u8) -> Option<PartitionSums> {
+        self.partition_sums(partition, level)
+    }
+
     fn tombstones(&self) -> u64 {
         self.exchange().trees().tombstones()
     }
@@ -199,6 +211,8 @@ enum Work {
     AllSpeak(Protocol),
     Phases(Vec<(PartitionId, ConfigPhase)>),
     Digests(DigestsRequest, oneshot::Sender<Option<DigestPage>>),
+    Copies(CopiesRequest, oneshot::Sender<Option<CopiesPage>>),
+    Sums(PartitionId, u8, oneshot::Sender<Option<PartitionSums>>),
     Proofs(oneshot::Sender<Vec<ReplicaProof>>),
     RoundTrips(oneshot::Sender<BTreeMap<NodeId, RoundTrips>>),
     Sizes(Vec<PartitionId>, oneshot::Sender<NodeSizes>),
@@ -211,7 +225,7 @@ enum Work {
 #[derive(Clone, Debug)]
 pub struct ShardHandle {
     inbox: mpsc::Sender<Work>,
-    /// Pages of digests are made one at a time, however many are requested, so that client requests wait for one at most.
+    /// Pages of digests and of records are made one at a time, however many are requested, so that client requests wait for one at most.
     paging: Arc<Semaphore>,
     at_once: AtOnce,
     load: Load,
@@ -350,6 +364,21 @@ impl ShardHandle {
         let _turn = self.paging.acquire().await.ok()?;
         let (reply, response) = oneshot::channel();
         self.inbox.send(Work::Digests(request, reply)).await.ok()?;
+        response.await.ok()?
+    }
+
+    /// A page of the records of a range of keys; none if one of them cannot be read.
+    pub async fn copies(&self, request: CopiesRequest) -> Option<CopiesPage> {
+        let _turn = self.paging.acquire().await.ok()?;
+        let (reply, response) = oneshot::channel();
+        self.inbox.send(Work::Copies(request, reply)).await.ok()?;
+        response.await.ok()?
+    }
+
+    /// The sums of a partition, if the shard is a synced home of all its keys.
+    pub async fn partition_sums(&self, partition: PartitionId, level: u8) -> Option<PartitionSums> {
+        let (reply, response) = oneshot::channel();
+        self.inbox.send(Work::Sums(partition, level, reply)).await.ok()?;
         response.await.ok()?
     }
 
@@ -562,6 +591,8 @@ async fn run<M: Machine, O: Outgoing>(
                 Work::AllSpeak(protocol) => turns.add(Input::AllSpeak(protocol)),
                 Work::Phases(phases) => turns.add(Input::Phases(phases)),
                 Work::Digests(request, reply) => turns.digests(request, reply),
+                Work::Copies(request, reply) => turns.copies(request, reply),
+                Work::Sums(partition, level, reply) => drop(reply.send(turns.partition_sums(partition, level))),
                 Work::Proofs(reply) => drop(reply.send(turns.proofs())),
                 Work::RoundTrips(reply) => drop(reply.send(turns.round_trips())),
                 Work::Sizes(partitions, reply) => drop(reply.send(turns.sizes(&partitions))),

@@ -14,6 +14,7 @@ use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{ClientId, Operation, Outcome, Put, Refusal, Request};
 use cartwheel_core::message::listing::{ListRequest, Listed};
 use cartwheel_core::message::{Envelope, Message};
+use cartwheel_core::node::sums::PartitionSums;
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::command::{IndexChange, StoreCommand, StoreId, StoreResult, WriteFailed};
@@ -28,6 +29,7 @@ use tracing::{debug, error, info, warn};
 use super::at_once::{AtOnce, SharedMachine};
 use super::commit_thread::CommitThread;
 use super::commits::{CommitUnderWay, Commits, WaitingRead, Writes};
+use super::copies::{self, CopiesPage, CopiesRequest};
 use super::digests::{self, DigestPage, DigestsRequest};
 use super::disk::{Condition, Disk};
 use super::load::{Served, UnderWay};
@@ -227,6 +229,18 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         if let Some(waiting) = self.commits.wait(WaitingRead::Digests(request, reply)) {
             self.carry_out_waiting(waiting);
         }
+    }
+
+    /// Replies with a page of the records that the disk holds once earlier writes are committed; with none if one of them cannot be read.
+    pub(super) fn copies(&mut self, request: CopiesRequest, reply: oneshot::Sender<Option<CopiesPage>>) {
+        if let Some(waiting) = self.commits.wait(WaitingRead::Copies(request, reply)) {
+            self.carry_out_waiting(waiting);
+        }
+    }
+
+    /// [`Machine::partition_sums`].
+    pub(super) fn partition_sums(&self, partition: PartitionId, level: u8) -> Option<PartitionSums> {
+        self.machine.lock().partition_sums(partition, level)
     }
 
     /// Since when each replica is verified equal to each other home's.
@@ -499,6 +513,12 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
                 // The client may have gone away.
                 let _ = reply.send(self.disk.readable().map(|store| digests::page(store, &request)));
             }
+            WaitingRead::Copies(request, reply) => {
+                let page = self.disk.readable().map(|store| copies::page(store, &request));
+                let page = page
+                    .and_then(|page| page.inspect_err(|error| warn!(%error, "cannot read records for a backup")).ok());
+                let _ = reply.send(page);
+            }
         }
     }
 
@@ -642,6 +662,8 @@ fn carries(operation: &Operation) -> usize {
     match operation {
         Operation::Put(Put { content: Content::Value { bytes, .. }, .. }) => bytes.len(),
         Operation::Put(_) | Operation::Get(_) | Operation::Inspect(_) => 0,
+        Operation::Restore(restore) => restore.state.weight().bytes,
+        Operation::Put(_) | Operation::Get(_) => 0,
     }
 }
 
