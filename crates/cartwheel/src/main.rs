@@ -14,7 +14,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command};
 use commands::{
-    bench, buckets, cert, cluster, config, debug, dev, keys, listing, load, renew, serve, simulate, users, verify,
+    backup, bench, buckets, cert, cluster, config, debug, dev, keys, listing, load, renew, serve, simulate, users,
+    verify,
 };
 use terminal::exit::{Exit, Failure};
 use terminal::output;
@@ -55,6 +56,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Load(args) => load::run(&args).await?,
         Command::Bench(args) => bench::run(&args).await?,
         Command::Verify(args) => verify::run(&args).await?,
+        Command::Backup(command) => backup::run(&command).await?,
         Command::Bucket(command) => buckets::run(&command).await?,
         Command::Cluster(command) => cluster::run(&command).await?,
         Command::User(command) => users::run(&command).await?,

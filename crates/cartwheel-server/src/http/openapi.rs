@@ -156,7 +156,7 @@ pub(super) struct InspectErrors;
 
 impl IntoResponses for InspectErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&["400", "429", "503"])
+        errors(&["400", "401", "403", "429", "503"])
     }
 }
 

@@ -478,6 +478,8 @@ async fn the_document_has_every_status_of_the_contract() {
     assert_eq!(statuses("/v1/buckets/{bucket}", "put"), "200 400 401 403 404 413 415 421 429 503");
     assert_eq!(statuses("/v1/cluster/locate/{bucket}/{key}", "get"), "200 400 401 403");
     assert_eq!(statuses("/v1/cluster/partitions/{partition}/digests", "get"), "200 400 401 403 503");
+    assert_eq!(statuses("/v1/backup/partitions/{partition}", "get"), "200 400 401 403 429 503");
+    assert_eq!(statuses("/v1/backup/records", "post"), "200 400 401 403 413 415 421 429 503");
     assert_eq!(statuses("/readyz", "get"), "200 503");
     // Every code of the contract occurs, and no schema is missing.
     let text = described.to_string();

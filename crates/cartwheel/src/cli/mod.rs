@@ -1,5 +1,6 @@
 //! The command line.
 
+mod backup;
 mod bucket;
 mod cert;
 mod cluster;
@@ -26,6 +27,9 @@ use crate::commands::load::LoadArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::terminal::exit::HELP;
 
+pub use backup::{
+    BackupCommand, BackupCreateArgs, BackupListArgs, BackupPlace, BackupPruneArgs, BackupRestoreArgs, BackupVerifyArgs,
+};
 pub use bucket::{BucketCommand, BucketDeleteArgs, ChangeArgs, Durability};
 pub use cert::{AUTHORITY_DAYS, CaArgs, CertCommand, CertDir, ClientCertArgs, DAYS, LOCAL_HOSTS, NodeCertArgs};
 pub use cluster::{ApplyArgs, ClusterCommand, DrainArgs, HealthArgs, LocateArgs, RequestArgs, StatusArgs};
@@ -110,6 +114,9 @@ pub enum Command {
     /// The command reads the records on every node's disk while the cluster serves requests. Records that stand-ins hold for homes are
     /// counted, but not as differences.
     Verify(VerifyArgs),
+    /// Back up the cluster, and restore backups.
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Show or change the settings of buckets.
     #[command(subcommand)]
     Bucket(BucketCommand),

@@ -3,6 +3,7 @@
 //! `serve`, `dev`, `config` and `renew` use [`cartwheel_server`]. The other commands are clients of the HTTP API and do not use the
 //! server's code.
 
+pub mod backup;
 pub mod bench;
 pub mod buckets;
 pub mod cert;

@@ -1,6 +1,7 @@
 //! The binary under test, mostly as real processes.
 
 mod addresses;
+mod backup;
 mod bench;
 mod bench_compare;
 mod bench_paper;

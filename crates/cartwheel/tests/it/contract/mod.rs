@@ -1,5 +1,6 @@
 //! The HTTP contract holds on clusters of real processes, through each of their nodes.
 
+mod backup;
 mod bucket_calls;
 mod cluster_calls;
 mod conditions;
