@@ -153,8 +153,10 @@ async fn begin(
     cluster: &str,
     partitions: u32,
 ) -> Result<(BegunBackup, Vec<BackupPart>), BackupError> {
+    let all = place.backups().await?;
     for unfinished in place.unfinished().await? {
-        if args.anew {
+        // One that is finished was stopped while it removed its notes.
+        if args.anew || all.contains(&unfinished.id) {
             place.forget(&unfinished.id).await?;
         } else if unfinished.cluster == cluster && unfinished.partitions == partitions {
             let finished = place.parts(&unfinished.id).await?;
@@ -164,17 +166,17 @@ async fn begin(
         }
     }
     let mut base = None;
-    for id in place.backups().await?.into_iter().rev() {
-        let before = place.backup(&id).await?.begun;
+    for id in all.iter().rev() {
+        let before = place.backup(id).await?.begun;
         if before.cluster == cluster && before.partitions == partitions {
-            base = Some(id);
+            base = Some(id.clone());
             break;
         }
     }
     let buckets = client.buckets().await?;
     let mut id: String = now().chars().filter(char::is_ascii_alphanumeric).collect();
     // Two in one second have different names.
-    while place.backups().await?.contains(&id) {
+    while all.contains(&id) {
         tokio::time::sleep(Duration::from_millis(200)).await;
         id = now().chars().filter(char::is_ascii_alphanumeric).collect();
     }

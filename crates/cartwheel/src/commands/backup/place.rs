@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream::TryStreamExt as _;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -27,6 +27,8 @@ use super::seal::{self, BackupKey, ObjectKind};
 use crate::cli::BackupPlace;
 
 const HEAD: &str = "place";
+/// How many small objects are read or removed at the same time.
+const CONCURRENCY: usize = 16;
 
 /// A place that is open.
 #[derive(Clone)]
@@ -189,13 +191,11 @@ impl Place {
 
     /// The finished partitions of a backup under way.
     pub(super) async fn parts(&self, id: &str) -> Result<Vec<BackupPart>, BackupError> {
-        let mut parts = Vec::new();
-        for (name, _) in self.names(&format!("unfinished/{id}")).await? {
-            if !name.ends_with("/begun") {
-                parts.extend(self.form::<BackupPart>(&name, ObjectKind::Part).await?);
-            }
-        }
-        Ok(parts)
+        let names = self.names(&format!("unfinished/{id}")).await?;
+        let names = names.into_iter().map(|(name, _)| name).filter(|name| !name.ends_with("/begun"));
+        let read = stream::iter(names).map(async |name| self.form(&name, ObjectKind::Part).await);
+        let parts: Vec<Option<BackupPart>> = read.buffer_unordered(CONCURRENCY).try_collect().await?;
+        Ok(parts.into_iter().flatten().collect())
     }
 
     /// Ends a backup: it is there from now on.
@@ -208,11 +208,12 @@ impl Place {
 
     /// Removes what a backup under way had noted; its objects stay until a prune.
     pub(super) async fn forget(&self, id: &str) -> Result<(), BackupError> {
-        let mut names = self.names(&format!("unfinished/{id}")).await?;
-        // The note that it has begun goes last, so that a forget that is cut off is seen.
-        names.sort_by_key(|(name, _)| name.ends_with("/begun"));
-        for (name, _) in names {
-            self.remove(&name).await?;
+        let names = self.names(&format!("unfinished/{id}")).await?;
+        let (begun, parts): (Vec<_>, Vec<_>) = names.into_iter().partition(|(name, _)| name.ends_with("/begun"));
+        // The note that it has begun goes last, so that a removal that is cut off is seen.
+        for names in [parts, begun] {
+            let removed = stream::iter(names).map(async |(name, _)| self.remove(&name).await);
+            removed.buffer_unordered(CONCURRENCY).try_collect::<Vec<()>>().await?;
         }
         Ok(())
     }
