@@ -34,7 +34,7 @@ struct PbCopy {
 
 impl CopiedRecord {
     /// The record for another cluster than the one that it was copied from. Epochs of different clusters have nothing to do with each other, so its
-    /// writes count as made in the first. For a delete that means: it is collected, with what it replaces, at once or within the cluster's first five epochs.
+    /// writes count as made in the first. So a delete is collected, with what it replaces, at once or in the cluster's first five epochs.
     #[must_use]
     pub fn for_another_cluster(self) -> Self {
         let siblings: Vec<Sibling> =

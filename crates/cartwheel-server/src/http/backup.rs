@@ -122,8 +122,8 @@ pub(super) async fn sums(State(api): State<ApiState>, uri: Uri) -> Result<Json<S
 
 /// Page through the records of a partition on the answering node
 ///
-/// The body has records in the format of the chapter Backup. `Cartwheel-Next` says where the next page begins; it is absent on the last one. Records without a value
-/// or a tombstone are left out, and so are those that the node holds for other nodes.
+/// The body has records in the format of the chapter Backup. `Cartwheel-Next` says where the next page begins; it is absent on the last
+/// one. Records without a value or a tombstone are left out, and so are those that the node holds for other nodes.
 #[utoipa::path(get, path = "/v1/backup/partitions/{partition}/records", tag = "backup",
     params(
         ("partition" = u32, Path, description = "The partition, from 0"),
@@ -162,9 +162,9 @@ pub(super) async fn records(State(api): State<ApiState>, uri: Uri) -> Result<Res
 
 /// Merge records of a backup into their replicas
 ///
-/// Each record is merged as if a replica that was long away delivered it. Writes that the cluster knows to be replaced or deleted stay so, and newer ones stay. The same batch may
-/// be sent again. A key belongs to the present generation of its bucket, whatever it belonged to in the backup. If any key could not be stored, the
-/// response is an error, and some of the others are stored.
+/// Each record is merged as if a replica that was long away delivered it. Writes that the cluster knows to be replaced or deleted stay so,
+/// and newer ones stay. The same batch may be sent again. A key belongs to the present generation of its bucket, whatever it belonged to in
+/// the backup. If any key could not be stored, the response is an error, and some of the others are stored.
 #[utoipa::path(post, path = "/v1/backup/records", tag = "backup",
     params(
         ("cluster" = Option<String>, Query, description = "The id of the cluster that was backed up, in hexadecimal"),

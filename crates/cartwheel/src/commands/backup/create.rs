@@ -18,7 +18,7 @@ use crate::cli::BackupCreateArgs;
 use crate::terminal::exit::Exit;
 use crate::terminal::output::{note, show};
 
-/// How long the nodes are asked who they are before a backup fails.
+/// How long a backup waits until the nodes name their members.
 const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a backup has done.
