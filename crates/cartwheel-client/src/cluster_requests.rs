@@ -20,6 +20,15 @@ impl Client {
         self.fetch("/v1/cluster".to_owned()).await
     }
 
+    /// Checks that a node is ready for requests. Of several endpoints, one that is ready is enough.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if none is ready; it says why not.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let options = Options { timeout: self.timeout, deadline: self.timeout, ..Options::default() };
+        self.execute(&Call::new(Method::GET, "/readyz".to_owned(), &options), None).await.map(drop)
+    }
+
     /// Reads the cluster's members and adds their addresses to the endpoints. From then on the client reaches the cluster even if all
     /// endpoints that it was made with are gone.
     ///

@@ -14,8 +14,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use cli::{Cli, Command};
 use commands::{
-    backup, bench, buckets, cert, cluster, config, debug, dev, keys, listing, load, renew, serve, simulate, users,
-    verify,
+    backup, bench, buckets, cert, cluster, config, debug, dev, keys, listing, load, man, ready, renew, serve, simulate,
+    users, verify,
 };
 use terminal::exit::{Exit, Failure};
 use terminal::output;
@@ -61,6 +61,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Cluster(command) => cluster::run(&command).await?,
         Command::User(command) => users::run(&command).await?,
         Command::Debug(command) => debug::run(&command).await?,
+        Command::Ready(args) => ready::run(&args).await?,
         Command::Cert(command) => cert::run(&command)?,
         Command::Simulate(command) => simulate::run(&command).map_err(Failure::usage)?,
         Command::Completions { shell } => {
@@ -69,6 +70,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
             output::print(&script)?;
             Exit::Done.into()
         }
+        Command::Man { dir } => man::write(&dir)?,
     })
 }
 

@@ -11,6 +11,7 @@ mod endpoints;
 mod format;
 mod login;
 mod member_change;
+mod ready;
 mod renew;
 mod serve;
 mod simulate;
@@ -40,6 +41,7 @@ pub(crate) use endpoints::node_timeout;
 pub use endpoints::{ENDPOINTS, Endpoints};
 pub use format::{Format, FormatArgs};
 pub use login::{VARIABLES as LOGIN_VARIABLES, secret_of};
+pub use ready::ReadyArgs;
 pub use renew::RenewArgs;
 pub use serve::ServeArgs;
 pub use simulate::{PlacementArgs, RingStateArgs, SimulateCommand};
@@ -131,6 +133,11 @@ pub enum Command {
     /// Collect facts for support.
     #[command(subcommand)]
     Debug(DebugCommand),
+    /// Check that a node is ready for requests.
+    ///
+    /// Of several nodes, one that is ready is enough. The exit status is 0 if one is, 4 if those that answer are not, and 3 if none
+    /// answers. It needs no user, so it fits health checks and start scripts.
+    Ready(ReadyArgs),
     /// Make certificates for TLS.
     ///
     /// An organization with a certificate authority of its own does not need this.
@@ -147,6 +154,13 @@ pub enum Command {
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
+    },
+    /// Write the manual pages.
+    ///
+    /// The directory gets one page for each command: cartwheel.1, cartwheel-get.1 and so on.
+    Man {
+        /// The directory, which is created if it is missing.
+        dir: PathBuf,
     },
 }
 

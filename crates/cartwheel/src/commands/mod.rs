@@ -14,6 +14,8 @@ pub mod dev;
 pub mod keys;
 pub mod listing;
 pub mod load;
+pub mod man;
+pub mod ready;
 pub mod renew;
 pub mod serve;
 pub mod simulate;
