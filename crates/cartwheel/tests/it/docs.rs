@@ -44,7 +44,7 @@ fn files_ending(suffix: &str) -> Vec<PathBuf> {
         }
     }
     let (root, mut found) = (root(), Vec::new());
-    for top in ["crates", "docs", "examples"] {
+    for top in ["crates", "docs", "examples", "packaging"] {
         walk(&root.join(top), &mut found);
     }
     found.extend(fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()));

@@ -25,6 +25,7 @@ mod load;
 mod members;
 mod mixed_load;
 mod operating;
+mod packaging;
 mod processes;
 mod redis;
 mod redis_clients;
