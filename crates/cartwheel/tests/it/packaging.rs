@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::harness::CARTWHEEL;
+use crate::harness::{CARTWHEEL, Cluster, PATIENCE};
 
 /// Settings that packages already name and that `cartwheel serve` does not have yet.
 const EXPECTED_SETTINGS: [&str; 1] = ["admin_password_file"];
@@ -258,4 +260,25 @@ fn files_that_workflows_and_scripts_name_exist() {
         }
     }
     assert!(found > 8, "the names are found");
+}
+
+/// As health checks and start scripts use it: 0 if a node is ready, 3 if none answers, 4 if those that answer are not ready.
+#[test]
+fn ready_tells_nodes_that_are_ready_from_those_that_are_not_and_those_that_are_silent() {
+    let cluster = Cluster::start();
+    let ready = |nodes: &str, wait: Option<&str>| {
+        let wait = wait.map(|time| ["--wait", time]);
+        let command = ["ready", "--node", nodes].into_iter().chain(wait.into_iter().flatten());
+        Command::new(CARTWHEEL).args(command).output().unwrap().status.code()
+    };
+    let (first, second) = (cluster.endpoint(1), cluster.endpoint(2));
+    assert_eq!(ready(&first, Some("30s")), Some(0));
+    cluster.kill(2);
+    cluster.kill(3);
+    assert_eq!(ready(&second, None), Some(3));
+    let deadline = Instant::now() + PATIENCE;
+    while ready(&first, None) != Some(4) {
+        assert!(Instant::now() < deadline, "a node alone is not ready, and says so");
+        thread::sleep(Duration::from_millis(100));
+    }
 }
