@@ -1217,7 +1217,7 @@ fn copied(cluster: &Cluster, node: usize, key: &Key) -> State {
 fn restore(cluster: &mut Cluster, node: usize, key: Key, state: State) -> Result<PutDone, Refusal> {
     match cluster.request(node, Operation::Restore(Restore { key, state }))? {
         Reply::Put(done) => Ok(done),
-        Reply::Got(got) => panic!("a restore was answered with {got:?}"),
+        other => panic!("a restore was answered with {other:?}"),
     }
 }
 

@@ -663,7 +663,6 @@ fn carries(operation: &Operation) -> usize {
         Operation::Put(Put { content: Content::Value { bytes, .. }, .. }) => bytes.len(),
         Operation::Put(_) | Operation::Get(_) | Operation::Inspect(_) => 0,
         Operation::Restore(restore) => restore.state.weight().bytes,
-        Operation::Put(_) | Operation::Get(_) => 0,
     }
 }
 

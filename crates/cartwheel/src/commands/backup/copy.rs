@@ -137,7 +137,7 @@ impl Copying {
                 }
             }
         }
-        let first = homes.first().ok_or_else(|| BackupError::NoHome(partition, why))?;
+        let first = homes.first().ok_or(BackupError::NoHome(partition, why))?;
         let mut level = wanted_level(&first.sums, base.map(|base| base.level), self.object_bytes);
         // The trees of different replicas may differ in depth.
         while homes.iter().any(|home| home.sums.level != level) {

@@ -32,7 +32,7 @@ pub(super) enum Link {
     Http(HttpLink),
     Resp(RespLink),
     /// A client with a pool of connections, which it shares with the other links.
-    Client(ClientLink),
+    Client(Box<ClientLink>),
 }
 
 /// The result of a read.
@@ -75,7 +75,9 @@ impl LinkPlan {
             Self::Resp { addresses, dial, database, timeout } => {
                 Link::Resp(RespLink::new(addresses, dial, number, *database, *timeout))
             }
-            Self::Client { requests, client } => Link::Client(ClientLink::new(requests.clone(), (**client).clone())),
+            Self::Client { requests, client } => {
+                Link::Client(Box::new(ClientLink::new(requests.clone(), (**client).clone())))
+            }
         }
     }
 }
