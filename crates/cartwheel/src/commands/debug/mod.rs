@@ -70,6 +70,8 @@ async fn bundle(args: &BundleArgs) -> Result<ExitCode, CommandError> {
             Err(error) => missing.push((member.member.name.clone(), error.to_string())),
         }
     }
+    reached.sort_unstable();
+    missing.sort_unstable();
     files.push(manifest(begun, &status, &reached, &missing));
     let name = format!("cartwheel-bundle-{}", compact(begun));
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.tar.gz")));
