@@ -67,6 +67,11 @@ impl ControlHandle {
         }
     }
 
+    /// How many inputs wait for the control, and how many may.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.inbox.max_capacity() - self.inbox.capacity(), self.inbox.max_capacity())
+    }
+
     /// Hands a peer's notice to the control, or drops it if too much waits already.
     pub fn deliver(&self, notice: Envelope) {
         let _ = self.inbox.try_send(Work::Input(ControlInput::Message(Box::new(notice))));

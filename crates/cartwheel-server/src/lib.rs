@@ -24,6 +24,7 @@ pub mod serve;
 mod shard;
 mod tcp;
 pub mod tls;
+mod trace;
 
 pub use os::clock::TEST_CLOCK_OFFSET_FILE;
 

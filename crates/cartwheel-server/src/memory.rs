@@ -12,6 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) const LARGE_BYTES_MAX: usize = 224 << 20;
 /// ... and of those of at most [`SMALL_BYTES`], so that a few large ones leave room for small ones.
 const SMALL_BYTES_MAX: usize = 32 << 20;
+/// All of it.
+pub(crate) const BYTES_MAX: usize = LARGE_BYTES_MAX + SMALL_BYTES_MAX;
 pub(crate) const SMALL_BYTES: usize = 64 << 10;
 
 /// The memory for values, or for responses, of one kind of clients.

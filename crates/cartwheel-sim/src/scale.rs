@@ -396,6 +396,7 @@ impl World {
             sent: Now { wall: self.now().wall, ..Now::default() },
             config_stamp: ConfigStamp::default(),
             losses: cartwheel_core::cluster::losses::Losses::NONE,
+            trace: None,
             message: Message::Notice(Notice::Changes(Changes { since, version, changes, is_answer: true })),
         };
         self.input(first, ControlInput::Message(Box::new(envelope)));

@@ -134,6 +134,7 @@ impl Lan {
             sent: Now { wall: WallMs(1), ..Now::default() },
             config_stamp: crate::cluster::configuration::ConfigStamp::default(),
             losses: crate::cluster::losses::Losses::NONE,
+            trace: None,
             message,
         };
         self.input(to, ControlInput::Message(Box::new(envelope)));

@@ -448,6 +448,7 @@ impl Control {
             from_boot: self.config.boot,
             sent: now,
             config_stamp: ConfigStamp::default(),
+            trace: None,
             losses: crate::cluster::losses::Losses::NONE,
             message: Message::Notice(notice),
         };

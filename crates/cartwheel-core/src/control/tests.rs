@@ -145,6 +145,7 @@ impl Mesh {
             sent: Now { wall: WallMs(1), ..Now::default() },
             config_stamp: crate::cluster::configuration::ConfigStamp::default(),
             losses: crate::cluster::losses::Losses::NONE,
+            trace: None,
             message: Message::Notice(Notice::History(history)),
         };
         self.input(to, ControlInput::Message(Box::new(envelope)));
@@ -218,6 +219,7 @@ fn a_node_that_was_not_added_is_not_heard_though_it_claims_to_be_a_member() {
         sent: Now { wall: WallMs(1), ..Now::default() },
         config_stamp: ConfigStamp::default(),
         losses: crate::cluster::losses::Losses::NONE,
+        trace: None,
         message,
     };
     let weight = ChangeKind::Weight { node: founder, weight: 1 };
@@ -418,6 +420,7 @@ fn a_new_incarnation_begins_in_the_epoch_of_the_members_that_know_it() {
         sent: Now { wall: WallMs(1), ..Now::default() },
         config_stamp: crate::cluster::configuration::ConfigStamp::default(),
         losses: crate::cluster::losses::Losses::NONE,
+        trace: None,
         message: Message::Notice(Notice::Epoch(late)),
     };
     mesh.cut_off = Some(2);
@@ -459,6 +462,7 @@ fn a_new_incarnation_that_does_not_know_the_epoch_has_finished_none() {
         from_boot: 1,
         config_stamp: crate::cluster::configuration::ConfigStamp::default(),
         losses: crate::cluster::losses::Losses::NONE,
+        trace: None,
         sent: Now { wall: WallMs(1), ..Now::default() },
         message: Message::Notice(Notice::Epoch(floor)),
     };

@@ -430,6 +430,11 @@ impl Coordinator {
         }
     }
 
+    /// The number that the next operation gets.
+    pub const fn next_operation(&self) -> u64 {
+        self.next_operation + self.stride
+    }
+
     const fn number(&mut self) -> u64 {
         self.next_operation += self.stride;
         self.next_operation
@@ -536,6 +541,11 @@ impl Coordinator {
     /// The key of an operation that has not ended.
     pub fn key_of(&self, operation: u64) -> Option<&Key> {
         self.running.get(&operation).map(|running| &running.key)
+    }
+
+    /// The key of a client's request that is under way. It looks at all operations.
+    pub fn key_of_client(&self, client: ClientId) -> Option<&Key> {
+        self.running.values().find(|running| running.reply_to == ReplyTo::Client(client)).map(|running| &running.key)
     }
 
     /// The epoch in which the oldest running operation began.

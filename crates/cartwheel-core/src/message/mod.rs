@@ -5,6 +5,7 @@ pub mod client;
 pub mod gossip;
 pub mod listing;
 pub mod reconfiguration;
+pub mod trace;
 pub mod transfer;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::message::client::{Put, PutDone, Refusal};
 use crate::message::gossip::Notice;
 use crate::message::listing::{ListAnswer, ListQuestion};
 use crate::message::reconfiguration::ReconfigurationMessage;
+use crate::message::trace::TraceContext;
 use crate::message::transfer::{Fetch, Fetched};
 use crate::ring::PartitionId;
 use crate::value::cluster_id::ClusterId;
@@ -42,6 +44,9 @@ pub struct Envelope {
     pub config_stamp: ConfigStamp,
     /// The losses of that partition's homes that the sender knows.
     pub losses: Losses,
+    /// The span of a trace that the message belongs to, if it belongs to one. The node that runs the core sets it and reads it; the core
+    /// does neither. Boxed, because hardly any message has one.
+    pub trace: Option<Box<TraceContext>>,
     /// The message.
     pub message: Message,
 }

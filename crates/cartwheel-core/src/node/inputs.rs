@@ -418,6 +418,7 @@ impl Node {
             from_boot: self.config.boot,
             sent: step.now,
             config_stamp,
+            trace: None,
             losses,
             message,
         };

@@ -40,6 +40,8 @@ use crate::coordinator::{Coordinator, CoordinatorCalls, ReplyTo};
 use crate::event::Event;
 use crate::listing::answers::Answers;
 use crate::listing::lister::Lister;
+use crate::message::Message;
+use crate::message::client::ClientId;
 use crate::message::{Message, ReplicaRequest};
 use crate::mutation::Mutation;
 use crate::node::clock_guard::{ClockGuard, Comparison};
@@ -54,8 +56,10 @@ use crate::replica::{Caller, Replica, ReplicaCalls};
 use crate::ring::PartitionId;
 use crate::store::loss_book::LossBook;
 use crate::store::record::Minter;
+use crate::value::dot::NodeId;
 use crate::value::epoch::Epoch;
 use crate::value::hlc::{AHEAD_MS_MAX, Hlc, HlcClock, WallMs};
+use crate::value::key::Key;
 use crate::value::time::{Instant, Now};
 use crate::wire::context::Sealer;
 pub use effects::{Effects, Input};
@@ -154,6 +158,18 @@ impl Node {
             held,
             liveness: Arc::default(),
         }
+    }
+
+    /// The number that the next operation of the coordinator gets ([`crate::message::RequestId::operation`]).
+    pub const fn next_operation(&self) -> u64 {
+        self.coordinator.next_operation()
+    }
+
+    /// The key of a client's request that is under way, and those of its homes that have answered nothing for longer than they usually take.
+    pub fn late_homes(&self, client: ClientId, now: Instant) -> Option<(Key, Vec<NodeId>)> {
+        let key = self.coordinator.key_of_client(client)?;
+        let homes = self.held.homes_of(key).all();
+        Some((key.clone(), homes.into_iter().filter(|&home| self.reach.is_late(home, now)).collect()))
     }
 
     /// Whether the node knows its epoch. Without it, it refuses writes.

@@ -28,6 +28,7 @@ use crate::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retr
 use crate::message::gossip::{
     Changes, EpochNotice, INQUIRY_PARTITIONS_MAX, Inquiry, InquiryId, Marks, MembersDigest, Notice, WANT_MAX,
 };
+use crate::message::trace::TraceContext;
 use crate::message::{
     Confirm, Envelope, Failure, Message, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, StateDigest, Want,
 };
@@ -81,6 +82,9 @@ struct PbEnvelope {
     /// 0: the coordinator, 1: the exchange, 2: a transfer, 3: a list.
     #[prost(uint32, tag = "64")]
     requester: u32,
+    /// The trace and the span, 16 and 8 bytes. Empty: none.
+    #[prost(bytes = "bytes", tag = "65")]
+    trace: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -462,6 +466,7 @@ impl Frame {
             is_recovering: envelope.config_stamp.is_recovering,
             losses: envelope.losses.iter().map(known_loss_to_pb).collect(),
             monotonic_us: envelope.sent.instant.0,
+            trace: envelope.trace.as_deref().map_or_else(Bytes::new, trace_to_pb),
         };
         Self { envelope, protocol }
     }
@@ -551,8 +556,20 @@ fn envelope_from_pb(envelope: PbEnvelope) -> Result<Envelope, WireError> {
             is_recovering: envelope.is_recovering,
         },
         losses: envelope.losses.iter().map(known_loss_from_pb).collect(),
+        trace: trace_from_pb(&envelope.trace).map(Box::new),
         message: message_from_pb(request_id, envelope.message.ok_or(WireError::Field("message"))?)?,
     })
+}
+
+fn trace_to_pb(context: &TraceContext) -> Bytes {
+    Bytes::from([&context.trace.to_be_bytes()[..], &context.span.to_be_bytes()].concat())
+}
+
+/// Anything else than a valid context is none: no message is refused for its trace.
+fn trace_from_pb(bytes: &[u8]) -> Option<TraceContext> {
+    let (trace, span) = bytes.split_at_checked(16)?;
+    let (trace, span) = (u128::from_be_bytes(trace.try_into().ok()?), u64::from_be_bytes(span.try_into().ok()?));
+    (trace != 0 && span != 0).then_some(TraceContext { trace, span })
 }
 
 fn known_loss_to_pb((home, since): (Home, Since)) -> PbKnownLoss {

@@ -886,6 +886,7 @@ fn a_message_of_a_non_member_changes_nothing() {
         sent: Now { wall: WallMs(u64::MAX), ..Now::default() },
         config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
+        trace: None,
         message: Message::Request(
             RequestId { requester: Requester::Coordinator, operation: 1, round: 1 },
             merge.clone(),

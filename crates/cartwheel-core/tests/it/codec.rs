@@ -11,6 +11,7 @@ use cartwheel_core::cluster::membership::History;
 use cartwheel_core::cluster::sizes::{NodeSizes, Size, TreeId};
 use cartwheel_core::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use cartwheel_core::message::gossip::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
+use cartwheel_core::message::trace::TraceContext;
 use cartwheel_core::message::{
     Confirm, Envelope, Failure, Message, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, StateDigest, Want,
 };
@@ -161,6 +162,7 @@ fn envelope(message: Message) -> Envelope {
         sent: Now { instant: Instant(5), wall: WallMs(3) },
         config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
+        trace: None,
         message,
     }
 }
@@ -170,6 +172,21 @@ fn every_message_decodes_to_itself() {
     for message in messages() {
         let sent = envelope(message);
         assert_eq!(wire::decode_envelope(wire::encode_envelope(&sent)), Ok(sent));
+    }
+}
+
+#[test]
+fn a_message_keeps_its_place_in_a_trace_and_none_is_refused_for_it() {
+    let trace = TraceContext { trace: u128::MAX - 1, span: 7 };
+    let sent = Envelope { trace: Some(Box::new(trace)), ..envelope(messages().remove(0)) };
+    assert_eq!(wire::decode_envelope(wire::encode_envelope(&sent)), Ok(sent));
+    let without = envelope(messages().remove(0));
+    for odd in [&[][..], &[1, 2, 3], &[0; 24], &[1; 23], &[1; 25]] {
+        let mut frame = wire::encode_envelope(&without).to_vec();
+        // Field 65, in bytes.
+        frame.extend([0x8a, 0x04, odd.len() as u8]);
+        frame.extend(odd);
+        assert_eq!(wire::decode_envelope(frame.into()).as_ref(), Ok(&without), "{odd:?}");
     }
 }
 

@@ -186,6 +186,7 @@ fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
             sent: Now { wall: WallMs(1_000_005), ..Now::default() },
             config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
             losses: cartwheel_core::cluster::losses::Losses::NONE,
+            trace: None,
             message,
         })
     };

@@ -670,6 +670,7 @@ fn asked_by(from: NodeId, ask: ReplicaRequest) -> Envelope {
         sent: Now { wall: WallMs(1_000_000), ..Now::default() },
         config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
+        trace: None,
         message: Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask),
     }
 }

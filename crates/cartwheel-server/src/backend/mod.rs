@@ -28,6 +28,7 @@ use crate::lifecycle::upgrade::UpgradeStatus;
 use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode, Waiting};
 use crate::shard::{Place, Shards};
+use crate::trace::Tracer;
 use data_disk::DataDisk;
 use drain::Drain;
 use shortfall::QuorumRequest;
@@ -71,6 +72,10 @@ pub struct Backend {
     pub disk: DataDisk,
     /// The settings in force, without secrets.
     pub settings: Vec<(&'static str, String)>,
+    /// Traces of its requests.
+    pub tracer: Tracer,
+    /// The most connections of clients.
+    pub connections_max: usize,
 }
 
 /// Whether a node is ready to serve.

@@ -58,7 +58,7 @@ pub(crate) fn backend_of(machine: impl Machine) -> (Backend, watch::Sender<Readi
     let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
     let view = Arc::new(bootstrap::view_of(&identity, dir.path()).unwrap());
     let counted = ShardMetrics::default();
-    let (shard, inbox) = shard::counted_inbox(&counted).unwrap();
+    let (shard, inbox) = shard::counted_inbox(&counted, &shard::Watching::default()).unwrap();
     let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
     shard::start(0, machine, disk, NoPeers, inbox, Clock::start()).unwrap();
     let (states, readiness) = watch::channel(Readiness::Ready);
@@ -77,7 +77,7 @@ pub(crate) fn backend_of(machine: impl Machine) -> (Backend, watch::Sender<Readi
         tls: crate::tls::PeerSide::default(),
     };
     let board = Board::default();
-    let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());
+    let metrics = Metrics::new(vec![shard.clone()], &counted, &Default::default(), board.clone());
     let shards = Shards::new(vec![shard], view.ring.partitions());
     let (control, _) = control_queue::inbox();
     let first = |partition| ConfigPhase::Stable(view.first_configuration(partition));
@@ -108,6 +108,8 @@ pub(crate) fn backend_of(machine: impl Machine) -> (Backend, watch::Sender<Readi
             drain: Drain::default(),
             disk: DataDisk::new(std::env::temp_dir(), 0),
             settings: Vec::new(),
+            tracer: crate::trace::Tracer::default(),
+            connections_max: 100,
         },
         states,
     )

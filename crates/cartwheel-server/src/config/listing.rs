@@ -8,7 +8,7 @@ use super::access::{AccessSettings, UsersMode};
 use super::settings::NAMES;
 use super::{
     BACKGROUND_P99_TARGET_DEFAULT, CACHE_DEFAULT, ConfigError, DISK_RESERVE_DEFAULT, EXCHANGE_EVERY_DEFAULT,
-    Environment, HINTS_SHARE_DEFAULT, NewNode, Settings, Sources, Tuning,
+    Environment, HINTS_SHARE_DEFAULT, NewNode, SLOW_REQUEST_DEFAULT, Settings, Share, Sources, Tuning,
 };
 
 /// The source of a setting.
@@ -79,6 +79,9 @@ fn defaults() -> Settings {
             background_p99_target: Some(BACKGROUND_P99_TARGET_DEFAULT),
             log_level: Some(super::LogLevel::default()),
             log_format: Some(super::LogFormat::default()),
+            slow_request: Some(SLOW_REQUEST_DEFAULT),
+            otlp_endpoint: None,
+            trace_sample: Some(Share::percent(0)),
         },
         ..Settings::default()
     }

@@ -13,6 +13,7 @@ mod interval;
 pub mod listing;
 mod log;
 mod new_node;
+mod otlp;
 mod settings;
 mod share;
 mod size;
@@ -28,6 +29,7 @@ pub use given::BadValue;
 pub use interval::{Interval, Latency};
 pub use log::{LogFormat, LogLevel};
 pub use new_node::NewNode;
+pub use otlp::OtlpEndpoint;
 pub use settings::{Durability, Settings, TlsSettings, Tuning};
 pub use share::Share;
 pub use size::Size;
@@ -47,6 +49,9 @@ const EXCHANGE_EVERY_DEFAULT: Interval = Interval(Duration::from_secs(20));
 
 /// The default limit to which background work may raise the 99th percentile of client requests.
 const BACKGROUND_P99_TARGET_DEFAULT: Latency = Latency(Duration::from_millis(50));
+
+/// The default time from which on a request is logged as slow.
+const SLOW_REQUEST_DEFAULT: Latency = Latency(Duration::from_millis(500));
 
 /// The configuration of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,6 +88,12 @@ pub struct Config {
     pub log_level: LogLevel,
     /// The format of the log.
     pub log_format: LogFormat,
+    /// The time from which on a request on a key is logged as slow.
+    pub slow_request: Duration,
+    /// The collector that traces are sent to, if any.
+    pub otlp_endpoint: Option<OtlpEndpoint>,
+    /// The share of the requests without a trace that begin one.
+    pub trace_sample: Share,
     /// The settings that make a data directory, for a node that has none.
     pub new: NewNode,
 }
@@ -136,6 +147,9 @@ impl Config {
             background_p99_target: tuning.background_p99_target.unwrap_or(BACKGROUND_P99_TARGET_DEFAULT).0,
             log_level: tuning.log_level.unwrap_or_default(),
             log_format: tuning.log_format.unwrap_or_default(),
+            slow_request: tuning.slow_request.unwrap_or(SLOW_REQUEST_DEFAULT).0,
+            otlp_endpoint: tuning.otlp_endpoint,
+            trace_sample: tuning.trace_sample.unwrap_or(Share::percent(0)),
             new: settings.new,
         })
     }

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::access::AccessSettings;
 use super::given::Given;
-use super::{Interval, Latency, ListenAddr, LogFormat, LogLevel, NewNode, Share, Size, new_node};
+use super::{Interval, Latency, ListenAddr, LogFormat, LogLevel, NewNode, OtlpEndpoint, Share, Size, new_node};
 use crate::tls::{ClientTls, PeerTls};
 
 /// The settings that one source gives; those that it does not give are none.
@@ -126,6 +126,19 @@ pub struct Tuning {
     /// Format of the log on standard error [default: human]
     #[arg(long, value_enum, help_heading = "Log")]
     pub log_format: Option<LogFormat>,
+    /// Log requests on keys that take this long, with the replicas that were late [default: 500ms]
+    ///
+    /// At most one line a second is written. With 60s, the longest that a request may take, none is.
+    #[arg(long, value_name = "TIME", help_heading = "Log")]
+    pub slow_request: Option<Latency>,
+    /// Send traces of requests to the collector at this URL, by OTLP over HTTP [default: none]
+    #[arg(long, value_name = "URL", help_heading = "Traces")]
+    pub otlp_endpoint: Option<OtlpEndpoint>,
+    /// The share of the requests on keys that begin a trace [default: 0]
+    ///
+    /// Requests that their clients trace (`traceparent`) are traced besides, up to 100 a second.
+    #[arg(long, value_name = "SHARE", help_heading = "Traces")]
+    pub trace_sample: Option<Share>,
 }
 
 /// When a write is acknowledged.
@@ -181,6 +194,9 @@ pub(super) const NAMES: [&str; 32] = [
     "background_p99_target",
     "log_level",
     "log_format",
+    "slow_request",
+    "otlp_endpoint",
+    "trace_sample",
 ];
 
 impl Settings {
@@ -210,6 +226,9 @@ impl Settings {
             "background_p99_target" => tuning.background_p99_target = Some(given.parsed()?),
             "log_level" => tuning.log_level = Some(given.parsed()?),
             "log_format" => tuning.log_format = Some(given.choice()?),
+            "slow_request" => tuning.slow_request = Some(given.parsed()?),
+            "otlp_endpoint" => tuning.otlp_endpoint = Some(given.parsed()?),
+            "trace_sample" => tuning.trace_sample = Some(given.share()?),
             name if new_node::NAMES.contains(&name) => self.new.set(name, given)?,
             _ => return Err(format!("unknown setting; use one of {}", NAMES.join(", "))),
         }
@@ -242,6 +261,9 @@ impl Settings {
             "background_p99_target" => tuning.background_p99_target.map(|target| target.to_string()),
             "log_level" => tuning.log_level.as_ref().map(ToString::to_string),
             "log_format" => tuning.log_format.and_then(value_name),
+            "slow_request" => tuning.slow_request.map(|time| time.to_string()),
+            "otlp_endpoint" => tuning.otlp_endpoint.as_ref().map(ToString::to_string),
+            "trace_sample" => tuning.trace_sample.map(|share| share.to_string()),
             name => self.new.text(name),
         }
     }
@@ -274,6 +296,9 @@ impl Tuning {
             background_p99_target: self.background_p99_target.or(others.background_p99_target),
             log_level: self.log_level.or(others.log_level),
             log_format: self.log_format.or(others.log_format),
+            slow_request: self.slow_request.or(others.slow_request),
+            otlp_endpoint: self.otlp_endpoint.or(others.otlp_endpoint),
+            trace_sample: self.trace_sample.or(others.trace_sample),
         }
     }
 

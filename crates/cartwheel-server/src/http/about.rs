@@ -48,6 +48,7 @@ fn calls(name: &str) -> String {
   GET /v1/backup/partitions/{{partition}}             sums over a partition, for backups
   GET /v1/backup/partitions/{{partition}}/records     its records, for backups
   POST /v1/backup/records                           restore records of a backup
+  GET /v1/debug/queues, partitions, connections     what this node does at the moment
   GET /healthz                                      whether the node is alive
   GET /readyz                                       whether it takes requests
   GET /metrics                                      metrics for Prometheus

@@ -35,6 +35,7 @@ use crate::memory::MemoryPool;
 use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode, Waiting};
 use crate::shard::{CopiesPage, CopiesRequest, DigestPage, DigestsRequest, HintsBoard, Place};
+use crate::trace::Tracer;
 
 /// How long nodes have to report how much they hold. Late ones are left out, and estimated.
 const SURVEY_WITHIN: Duration = Duration::from_secs(1);
@@ -240,6 +241,16 @@ impl ApiState {
 
     pub(super) fn board(&self) -> &Board {
         &self.0.backend.board
+    }
+
+    /// The node.
+    pub(super) fn backend(&self) -> &Backend {
+        &self.0.backend
+    }
+
+    /// Traces of requests.
+    pub(super) fn tracer(&self) -> &Tracer {
+        &self.0.backend.tracer
     }
 
     pub(super) fn metrics(&self) -> &Metrics {

@@ -17,6 +17,7 @@ use super::error::ApiError;
 use super::headers::DRAINING;
 use super::{ApiState, body, guard, kv, target, watch};
 use crate::tcp::connections::Serves;
+use crate::trace;
 
 /// The HTTP service for clients. Clones share one.
 ///
@@ -107,7 +108,22 @@ async fn on_key(api: &ApiState, request: Request<Body>) -> Response<Body> {
     }
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let timed = watch::begin(api, &method);
-    let carried_out = match method {
+    let response = match watch::begin_trace(api, &request) {
+        None => on_key_by(api, &method, &uri, request).await,
+        Some(span) => {
+            let response = trace::within(&span, on_key_by(api, &method, &uri, request)).await;
+            watch::end_trace(api, span, &response);
+            response
+        }
+    };
+    watch::log_failure(api, &method, &uri, &response);
+    watch::end(timed, &response);
+    response
+}
+
+/// Carries out a request on a key by its method.
+async fn on_key_by(api: &ApiState, method: &Method, uri: &Uri, request: Request<Body>) -> Response<Body> {
+    let carried_out = match *method {
         Method::GET | Method::HEAD => {
             let (parts, _) = request.into_parts();
             kv::get(api, &parts.uri, &parts.headers).await
@@ -119,7 +135,7 @@ async fn on_key(api: &ApiState, request: Request<Body>) -> Response<Body> {
         }
         _ => {
             let allowed = HeaderValue::from_static("GET,HEAD,PUT,DELETE");
-            Err(ApiError::method_not_allowed(&method, &uri).with(header::ALLOW, allowed))
+            Err(ApiError::method_not_allowed(method, uri).with(header::ALLOW, allowed))
         }
     };
     let mut response = carried_out.unwrap_or_else(ApiError::into_response);
@@ -128,8 +144,6 @@ async fn on_key(api: &ApiState, request: Request<Body>) -> Response<Body> {
         response.headers_mut().insert(DRAINING, HeaderValue::from_static("true"));
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    watch::log_failure(api, &method, &uri, &response);
-    watch::end(timed, &response);
     response
 }
 

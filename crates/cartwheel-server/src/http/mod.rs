@@ -12,6 +12,7 @@ mod cluster;
 mod conditions;
 mod connection;
 mod dashboard;
+mod debug;
 mod digests;
 mod drain;
 mod error;
@@ -101,6 +102,9 @@ fn calls() -> Vec<Call> {
             get(backup::records),
         ),
         ("/v1/backup/records", "/v1/backup/records", post(backup::restore)),
+        ("/v1/debug/queues", "/v1/debug/queues", get(debug::queues)),
+        ("/v1/debug/partitions", "/v1/debug/partitions", get(debug::partitions)),
+        ("/v1/debug/connections", "/v1/debug/connections", get(debug::connections)),
         ("/healthz", "/healthz", get(health::healthz)),
         ("/readyz", "/readyz", get(health::readyz)),
         ("/metrics", "/metrics", get(about::metrics)),

@@ -9,8 +9,8 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
 use super::{
-    about, backup, buckets, cluster, digests, drain, error, health, inspect, keys, kv, members, replicas, show, sizes,
-    staleness, support, transfers, users,
+    about, backup, buckets, cluster, debug, digests, drain, error, health, inspect, keys, kv, members, replicas, show,
+    sizes, staleness, support, transfers, users,
 };
 
 /// Each call is described at its function. The test of the routes finds one that is missing here.
@@ -50,6 +50,9 @@ use super::{
         backup::sums,
         backup::records,
         backup::restore,
+        debug::queues,
+        debug::partitions,
+        debug::connections,
         health::healthz,
         health::readyz,
         about::root,

@@ -19,6 +19,7 @@ use crate::control::{EpochMetrics, LivenessMetrics};
 use crate::lifecycle::upgrade::UpgradeMetrics;
 use crate::peers::Board;
 use crate::shard::{HintsBoard, ShardHandle, ShardMetrics};
+use crate::trace::TraceMetrics;
 
 pub use http::{HttpMetrics, KeyOperation, Outcome, Timed};
 pub use resp::RespMetrics;
@@ -47,8 +48,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The metrics of a node with these shards and peers; the shards count in `counted`.
-    pub fn new(shards: Vec<ShardHandle>, counted: &ShardMetrics, board: Board) -> Self {
+    /// The metrics of a node with these shards and peers; the shards count in `counted`, traces in `traced`.
+    pub fn new(shards: Vec<ShardHandle>, counted: &ShardMetrics, traced: &TraceMetrics, board: Board) -> Self {
         let (mut registry, http) = (Registry::default(), HttpMetrics::default());
         process::register(&mut registry);
         let ours = registry.sub_registry_with_prefix("cartwheel");
@@ -64,6 +65,7 @@ impl Metrics {
         let access = AccessMetrics::default();
         access.register(ours);
         counted.register(ours);
+        traced.register(ours);
         ours.register_collector(Box::new(background::Background(shards.clone())));
         ours.register_collector(Box::new(process::Inboxes(shards)));
         ours.register_collector(Box::new(process::LostLines));

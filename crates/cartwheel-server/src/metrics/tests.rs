@@ -86,7 +86,7 @@ fn an_invalid_text_is_detected() {
 
 #[test]
 fn liveness_statuses_are_counted() {
-    let metrics = Metrics::new(vec![], &ShardMetrics::default(), Board::default());
+    let metrics = Metrics::new(vec![], &ShardMetrics::default(), &TraceMetrics::default(), Board::default());
     let peer_status = |status| PeerStatus { status, since: WallMs(0), why: Why::Heard };
     let thinks = |one, other| Liveness::new([(NodeId::new(1), peer_status(one)), (NodeId::new(2), peer_status(other))]);
     let before = thinks(Status::Alive, Status::Alive);
@@ -111,8 +111,8 @@ fn liveness_statuses_are_counted() {
 #[test]
 fn a_shard_counts_its_events_and_commits() {
     let counted = ShardMetrics::default();
-    let (handle, _inbox) = shard::counted_inbox(&counted).unwrap();
-    let metrics = Metrics::new(vec![handle], &counted, Board::default());
+    let (handle, _inbox) = shard::counted_inbox(&counted, &shard::Watching::default()).unwrap();
+    let metrics = Metrics::new(vec![handle], &counted, &TraceMetrics::default(), Board::default());
     let before = parse(&metrics.text());
     let key = Key::new("b".into(), "k".into()).unwrap();
     let node = NodeId::new(1);

@@ -1,8 +1,8 @@
 //! The state of the connections to each peer: for operators and metrics, never for the protocol.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::SystemTime;
 
 use cartwheel_core::cluster::liveness::Status;
@@ -70,6 +70,8 @@ pub struct PeerStats {
     /// How often the peer has dialled this node.
     pub(super) called: watch::Sender<u64>,
     link: Mutex<LinkState>,
+    /// The bytes in each queue that leads to it, for as long as there is the queue.
+    queued: Mutex<Vec<Weak<AtomicUsize>>>,
     clock_guard: Mutex<ClockGuard>,
 }
 
@@ -188,6 +190,7 @@ impl PeerStats {
             connects: AtomicU64::new(0),
             called: watch::Sender::new(0),
             link: Mutex::new(link),
+            queued: Mutex::default(),
             clock_guard: Mutex::default(),
         }
     }
@@ -201,6 +204,25 @@ impl PeerStats {
     pub fn clock_offset_ms(&self, now: Now) -> Option<i64> {
         let clock_guard = self.clock_guard.lock().unwrap_or_else(PoisonError::into_inner);
         clock_guard.compare(now, 2, |_| Status::Alive).map(|comparison| comparison.offset_ms)
+    }
+
+    /// Adds queues that lead to the peer, by the bytes in them.
+    pub(super) fn add_queues(&self, queues: [&Arc<AtomicUsize>; 2]) {
+        let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
+        queued.retain(|queue| queue.strong_count() > 0);
+        queued.extend(queues.map(Arc::downgrade));
+    }
+
+    /// The bytes that wait to be sent to the peer.
+    pub fn queued_bytes(&self) -> usize {
+        let queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
+        queued.iter().filter_map(Weak::upgrade).map(|queue| queue.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How many queues lead to the peer.
+    pub fn queues(&self) -> usize {
+        let queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
+        queued.iter().filter(|queue| queue.strong_count() > 0).count()
     }
 
     /// Records what the peer speaks, even if this node speaks none of it.

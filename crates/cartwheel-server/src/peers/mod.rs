@@ -37,6 +37,7 @@ pub use hello::{Found, HelloError, LocalNode};
 pub use inbound::Inbound;
 pub use joining::{Invitation, JoinError, request_to_join};
 pub use known_peers::{KnownPeers, PeersSpeak, Retired};
+pub(crate) use outgoing::QUEUED_BYTES_MAX;
 use outgoing::{Caller, Link};
 pub use waiting::{Waiting, Welcome};
 

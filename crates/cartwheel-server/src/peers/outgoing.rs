@@ -28,7 +28,7 @@ use crate::tls::NetStream;
 
 /// How many batches of frames, and how many bytes in them, may wait for a peer. A single frame may always wait.
 const BATCHES_MAX: usize = 1_024;
-const QUEUED_BYTES_MAX: usize = 64 << 20;
+pub(crate) const QUEUED_BYTES_MAX: usize = 64 << 20;
 /// How many bytes are gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
 /// How long dialling may take, how long a peer may accept no bytes before the connection counts as broken, and ...
@@ -154,6 +154,7 @@ impl Link {
         let (doubted_sender, doubted) = watch::channel(false);
         let (queued_bytes, agreed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU32::new(Protocol::OLDEST.0)));
         let large_bytes = Arc::new(AtomicUsize::new(0));
+        stats.add_queues([&queued_bytes, &large_bytes]);
         let link = Self {
             stats: stats.clone(),
             batches,

@@ -40,6 +40,7 @@ fn message(from: &LocalNode, operation: u64) -> Envelope {
         sent: Now { wall: WallMs(0), ..Now::default() },
         config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
+        trace: None,
         message: Message::Response(
             RequestId { requester: Requester::Coordinator, operation, round: 0 },
             ReplicaResponse::Stored,

@@ -17,6 +17,7 @@ use super::error::CommandError;
 use crate::backend::listing::{KeysPage, KeysWanted};
 use crate::metrics::{KeyOperation, Outcome};
 use crate::os::clock;
+use crate::trace;
 
 /// How long a command's requests may take, each.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -164,7 +165,8 @@ impl RespApi {
     /// Reads a key.
     pub(super) async fn get(&self, get: Get, timeout: Duration) -> Result<Got, CommandError> {
         let timed = self.metrics().begin(KeyOperation::get);
-        let got = self.backend().get(get, timeout).await.map_err(|not_done| CommandError::of(not_done, false));
+        let got = self.traced("RESP read", self.backend().get(get, timeout)).await;
+        let got = got.map_err(|not_done| CommandError::of(not_done, false));
         timed.end(outcome(&got));
         got
     }
@@ -177,9 +179,18 @@ impl RespApi {
         timeout: Duration,
     ) -> Result<PutDone, CommandError> {
         let timed = self.metrics().begin(operation);
-        let done = self.write(put, timeout).await;
+        let done = self.traced("RESP write", self.write(put, timeout)).await;
         timed.end(outcome(&done));
         done
+    }
+
+    /// Carries out a request within a span of its own, if it is drawn to be in a trace.
+    async fn traced<F: Future>(&self, name: &'static str, request: F) -> F::Output {
+        let tracer = &self.backend().tracer;
+        let Some(span) = tracer.root(name, None) else { return request.await };
+        let output = trace::within(&span, request).await;
+        tracer.end(span);
+        output
     }
 
     async fn write(&self, put: Put, timeout: Duration) -> Result<PutDone, CommandError> {

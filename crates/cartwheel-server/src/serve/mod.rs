@@ -55,9 +55,10 @@ use crate::resp::{self, RespApi};
 use crate::shard::disk::Disk;
 use crate::shard::reserve::{self, Reserve, ReserveOptions};
 use crate::shard::unsynced::{OsBoot, loss_floor};
-use crate::shard::{self, Running, ShardMetrics, Shards};
+use crate::shard::{self, Running, ShardMetrics, Shards, Watching};
 use crate::tcp::connections::ConnectionLimit;
 use crate::tls::{PeerSide, TlsFiles};
+use crate::trace::{TraceMetrics, TraceSettings, Tracer};
 use api_shutdown::ApiShutdown;
 pub use checking::check;
 pub use error::ServeError;
@@ -154,7 +155,10 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
         .map_err(|source| ServeError::System { what: "read the size of the data directory's disk", source })?;
     let hint_bytes_max = config.hints_share.of(disk.total);
     counted.hints().set_bytes_max(hint_bytes_max);
-    let inboxes = store_dirs.iter().map(|_| shard::counted_inbox(&counted)).collect::<Result<Vec<_>, _>>();
+    let traced = TraceMetrics::default();
+    let (tracer, exporter) = Tracer::new(trace_settings(config), &traced);
+    let watching = Watching { view: Some(views.clone()), tracer: tracer.clone(), slow_request: config.slow_request };
+    let inboxes = store_dirs.iter().map(|_| shard::counted_inbox(&counted, &watching)).collect::<Result<Vec<_>, _>>();
     let inboxes = inboxes.map_err(|source| ServeError::System { what: "prepare the shards' threads", source })?;
     let threads = inboxes.iter().map(|(shard, _)| shard.spawner().clone()).collect();
     let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &known_peers, &stop, threads));
@@ -189,7 +193,7 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
         running.push(started.map_err(|source| ServeError::System { what: "start a shard's thread", source })?);
         handles.push(shard);
     }
-    let metrics = Metrics::new(handles.clone(), &counted, board.clone());
+    let metrics = Metrics::new(handles.clone(), &counted, &traced, board.clone());
     let shards = Shards::new(handles, view.ring.partitions());
     let (control_handle, control_inbox) = control_queue::inbox();
     let own = Home { node: member.id, incarnation: identity.incarnation };
@@ -240,6 +244,10 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
         let (control, view, upgrade) = (control_handle.clone(), view.clone(), upgrade.clone());
         tokio::spawn(address::record_own_address(member.clone(), control, view, upgrade));
     }
+    let exporting = exporter.map(|exporter| {
+        let (cluster, node) = (local.cluster_name.clone(), member.name.clone());
+        tokio::spawn(exporter.run(cluster, node, stop.clone()))
+    });
     let seeds: BTreeSet<String> = config.new.seed.iter().flatten().map(|seed| seed.as_str().to_owned()).collect();
     if !seeds.is_empty() {
         let (local, control, view) = (local.clone(), control_handle.clone(), view.clone());
@@ -281,6 +289,8 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
         drain: Drain::default(),
         disk: DataDisk::new(config.dir.clone(), config.disk_reserve_bytes),
         settings: config.in_force(),
+        tracer,
+        connections_max: connections_max.clients,
     });
     if let Some(password) = admin_password {
         tokio::spawn(first_admin::make(backend.clone(), password, config.access.resets_admin));
@@ -324,6 +334,9 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
     let marks = end_shards(&shards, running).await;
     stop_sender.send_replace(true);
     known_peers.save_marks().await;
+    if let Some(exporting) = exporting {
+        let _ = exporting.await;
+    }
     if ended.is_ok()
         && let Some(marks) = marks
         && let Err(error) = data_dir.stopped(marks)
@@ -334,6 +347,10 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
         info!("stopped");
     }
     ended
+}
+
+fn trace_settings(config: &Config) -> Option<TraceSettings> {
+    config.otlp_endpoint.clone().map(|endpoint| TraceSettings { endpoint, sample: config.trace_sample })
 }
 
 /// The value read or, where it is lost, a substitute. The format of a newer build is an error.

@@ -112,6 +112,16 @@ impl Commits {
         self.under_way.is_some()
     }
 
+    /// How many commits wait for the one under way.
+    pub(super) fn waiting(&self) -> usize {
+        self.gathered.len()
+    }
+
+    /// When the commit under way began, if there is one.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.under_way.as_ref().map(|under_way| under_way.begun)
+    }
+
     /// Whether nothing is to be committed, and no commit is under way.
     pub(super) fn is_empty(&self) -> bool {
         self.under_way.is_none() && self.gathered.is_empty()

@@ -175,6 +175,7 @@ fn run_turn(turns: &mut Turns<Node, NoPeers>, operations: Vec<Operation>) -> Vec
             Request { operation, timeout: Duration::from_secs(1) },
             (reply, Load::default().begin(None)),
             Duration::ZERO,
+            None,
         );
         outcome
     };

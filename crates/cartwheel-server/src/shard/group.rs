@@ -23,7 +23,7 @@ use cartwheel_core::wire::Protocol;
 use futures_util::future::{join_all, select_all, try_join_all};
 use tokio::runtime::Handle;
 
-use super::{CopiesPage, CopiesRequest, DigestPage, DigestsRequest, Place, ShardHandle, Stopped};
+use super::{CopiesPage, CopiesRequest, DigestPage, DigestsRequest, Place, ShardHandle, ShardReport, Stopped};
 
 /// A handle to a node's shards. Each owns some of the partitions; they share nothing.
 #[derive(Clone, Debug)]
@@ -207,6 +207,17 @@ impl Shards {
             sizes.merge(reported?);
         }
         Some(sizes)
+    }
+
+    /// The shards, in their order.
+    pub fn handles(&self) -> &[ShardHandle] {
+        &self.handles
+    }
+
+    /// What each shard does at the moment, by its index; those that stop are left out.
+    pub async fn reports(&self) -> Vec<(usize, ShardReport)> {
+        let reports = join_all(self.handles.iter().map(ShardHandle::report)).await;
+        reports.into_iter().enumerate().filter_map(|(index, report)| Some((index, report?))).collect()
     }
 
     /// Makes all shards finish their queues, sync their stores and end.

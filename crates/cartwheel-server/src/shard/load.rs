@@ -19,6 +19,8 @@ use super::{INBOX_MAX, TURN_MAX};
 /// ones do not delay small ones. One message of each kind may always wait.
 const SMALL_BYTES_MAX: u32 = 16 << 20;
 const LARGE_BYTES_MAX: u32 = 64 << 20;
+/// Of both kinds together.
+pub(super) const BYTES_MAX: usize = (SMALL_BYTES_MAX + LARGE_BYTES_MAX) as usize;
 /// How many inputs may wait before client requests are refused: at most half the queue, so that responses which end requests still get in;
 /// at least one turn, which costs hardly more than a single input.
 const WAITING_MAX: usize = INBOX_MAX / 2;
@@ -164,6 +166,11 @@ impl Load {
     /// The number of client requests under way.
     pub(super) fn under_way(&self) -> usize {
         self.0.under_way.load(Ordering::Relaxed)
+    }
+
+    /// How many may be under way.
+    pub(super) fn under_way_max(&self) -> usize {
+        self.0.under_way_max.load(Ordering::Relaxed)
     }
 
     /// Waits for a place for another request, for at most `patience`. None if there was none in time.

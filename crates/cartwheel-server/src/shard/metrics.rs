@@ -22,6 +22,7 @@ pub struct ShardMetrics {
     read_failures: Counter,
     pub(super) refusals: Counter,
     writes_forwarded: Counter,
+    slow_requests: Family<[(&'static str, &'static str); 1], Counter>,
     repairs: Family<[(&'static str, &'static str); 1], Counter>,
     exchanges: Counter,
     exchange_failures: Counter,
@@ -61,6 +62,7 @@ impl Default for ShardMetrics {
             read_failures: Counter::default(),
             refusals: Counter::default(),
             writes_forwarded: Counter::default(),
+            slow_requests: Family::default(),
             repairs: Family::default(),
             exchanges: Counter::default(),
             exchange_failures: Counter::default(),
@@ -170,6 +172,11 @@ impl ShardMetrics {
         }
         let help = "Stale replicas that were repaired, by how they were found";
         registry.register("repairs", help, self.repairs.clone());
+        for operation in ["get", "put", "delete"] {
+            drop(self.slow_requests.get_or_create(&[("operation", operation)]));
+        }
+        let help = "Requests on keys that took as long as the setting slow_request or longer";
+        registry.register("requests_slow", help, self.slow_requests.clone());
         let histograms = [
             ("shard_turn_inputs", "Requests and messages in one turn of a shard", &self.turn_inputs),
             ("store_commit_writes", "Records written by one commit", &self.commit_writes),
@@ -224,6 +231,10 @@ impl ShardMetrics {
         if failed {
             self.commit_failures.inc();
         }
+    }
+
+    pub(crate) fn slow_request(&self, operation: &'static str) {
+        self.slow_requests.get_or_create(&[("operation", operation)]).inc();
     }
 
     pub(crate) fn write_forwarded(&self) {

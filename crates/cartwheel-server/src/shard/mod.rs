@@ -16,9 +16,12 @@ mod load;
 mod metrics;
 mod phases;
 mod reader;
+mod report;
 pub mod reserve;
 mod shared;
+mod slow;
 mod thread;
+mod traces;
 mod turn;
 pub mod unsynced;
 mod wait;
@@ -43,8 +46,9 @@ use cartwheel_core::cluster::partition_state::PartitionState;
 use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::message::Envelope;
-use cartwheel_core::message::client::{Get, Got, Outcome, Refusal, Request};
+use cartwheel_core::message::client::{ClientId, Get, Got, Outcome, Refusal, Request};
 use cartwheel_core::message::listing::{ListRequest, Listed};
+use cartwheel_core::message::trace::TraceContext;
 use cartwheel_core::node::sums::PartitionSums;
 use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::reconfiguration::partition_state_name;
@@ -54,7 +58,8 @@ use cartwheel_core::store::loss_book;
 use cartwheel_core::store::loss_book::{LossBook, LossesDamaged};
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::epoch::Epoch;
-use cartwheel_core::value::time::Now;
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::time::{Instant as CoreInstant, Now};
 use cartwheel_core::wire::{Protocol, WireError, decode_partition_state};
 use cartwheel_storage::{Store, StoreError};
 use tokio::runtime::Handle;
@@ -62,6 +67,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::data_dir::lineage::Mark;
 use crate::os::clock::Clock;
+use crate::trace::Tracer;
 use at_once::AtOnce;
 use commit_thread::CommitThread;
 pub use copies::{CopiesPage, CopiesRequest};
@@ -75,7 +81,9 @@ pub use metrics::ShardMetrics;
 pub(crate) use metrics::latency_buckets;
 pub use phases::PhasesBox;
 use reader::ReaderThread;
+pub use report::{ShardReport, Times};
 use thread::ShardRuntime;
+pub use traces::OPEN_MAX as OPEN_SPANS_MAX;
 use turn::Turns;
 use wait::Waiter;
 
@@ -144,6 +152,16 @@ pub trait Machine: Send + 'static {
     fn admitted(&self) -> Admitted {
         Admitted::default()
     }
+
+    /// [`Node::next_operation`].
+    fn next_operation(&self) -> u64 {
+        0
+    }
+
+    /// [`Node::late_homes`].
+    fn late_homes(&self, _client: ClientId, _now: CoreInstant) -> Option<(Key, Vec<NodeId>)> {
+        None
+    }
 }
 
 impl Machine for Node {
@@ -190,6 +208,14 @@ impl Machine for Node {
     fn admitted(&self) -> Admitted {
         Self::admitted(self)
     }
+
+    fn next_operation(&self) -> u64 {
+        Self::next_operation(self)
+    }
+
+    fn late_homes(&self, client: ClientId, now: CoreInstant) -> Option<(Key, Vec<NodeId>)> {
+        Self::late_homes(self, client, now)
+    }
 }
 
 /// Sends a shard's messages. It must not block.
@@ -201,7 +227,7 @@ pub trait Outgoing: Send + 'static {
 
 /// An entry of a shard's queue.
 enum Work {
-    Request(Request, oneshot::Sender<Outcome>, UnderWay, Instant),
+    Request(Request, oneshot::Sender<Outcome>, UnderWay, Instant, Option<TraceContext>),
     List(ListRequest, oneshot::Sender<Result<Listed, Refusal>>),
     /// A message, its size, and the room that it takes.
     Message(Envelope, usize, Option<OwnedSemaphorePermit>),
@@ -216,6 +242,7 @@ enum Work {
     Proofs(oneshot::Sender<Vec<ReplicaProof>>),
     RoundTrips(oneshot::Sender<BTreeMap<NodeId, RoundTrips>>),
     Sizes(Vec<PartitionId>, oneshot::Sender<NodeSizes>),
+    Report(oneshot::Sender<ShardReport>),
     /// A large record that another thread has read.
     Read(StoreId, reader::Read),
     Stop,
@@ -230,7 +257,34 @@ pub struct ShardHandle {
     at_once: AtOnce,
     load: Load,
     metrics: ShardMetrics,
+    watching: Watching,
     spawner: Handle,
+}
+
+/// What a shard tells of single requests.
+#[derive(Clone, Debug)]
+pub struct Watching {
+    /// The names of nodes; none in tests.
+    pub view: Option<watch::Receiver<Arc<View>>>,
+    /// Takes the spans of those that are in a trace.
+    pub tracer: Tracer,
+    /// Those that take this long are logged.
+    pub slow_request: Duration,
+}
+
+impl Default for Watching {
+    /// Traces and logs nothing.
+    fn default() -> Self {
+        Self { view: None, tracer: Tracer::default(), slow_request: Duration::MAX }
+    }
+}
+
+impl Watching {
+    /// A node's name, or its id if it is no longer a member.
+    fn name_of(&self, node: NodeId) -> String {
+        let name = |view: &View| view.member(node).map(|known| known.member.name.clone());
+        self.view.as_ref().and_then(|view| name(&view.borrow())).unwrap_or_else(|| node.to_string())
+    }
 }
 
 /// The shard has stopped.
@@ -248,7 +302,8 @@ impl ShardHandle {
             return Ok(Err(overloaded));
         }
         let (reply, outcome) = oneshot::channel();
-        match self.inbox.try_send(Work::Request(request, reply, self.load.begin(place), Instant::now())) {
+        let trace = self.watching.tracer.current();
+        match self.inbox.try_send(Work::Request(request, reply, self.load.begin(place), Instant::now(), trace)) {
             Ok(()) => outcome.await.map_err(|_| Stopped),
             Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(self.overloaded())),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
@@ -313,6 +368,16 @@ impl ShardHandle {
     /// The bytes of peers' messages in the shard's queue or turn.
     pub fn waiting_bytes(&self) -> usize {
         self.load.bytes()
+    }
+
+    /// How many there may be.
+    pub const fn waiting_bytes_max(&self) -> usize {
+        load::BYTES_MAX
+    }
+
+    /// How many client requests the shard may have under way at the moment.
+    pub fn under_way_max(&self) -> usize {
+        self.load.under_way_max()
     }
 
     /// The number of client requests that the shard has under way.
@@ -403,6 +468,13 @@ impl ShardHandle {
         response.await.ok()
     }
 
+    /// What the shard does at the moment; none if it stops.
+    pub async fn report(&self) -> Option<ShardReport> {
+        let (reply, response) = oneshot::channel();
+        self.inbox.send(Work::Report(reply)).await.ok()?;
+        response.await.ok()
+    }
+
     /// Makes the shard finish its queue, sync its store and end.
     pub async fn stop(&self) {
         let _ = self.inbox.send(Work::Stop).await;
@@ -428,20 +500,21 @@ pub struct Inbox {
     at_once: AtOnce,
     load: Load,
     metrics: ShardMetrics,
+    watching: Watching,
     runtime: ShardRuntime,
 }
 
 /// Makes a shard's queue and a handle to it. The shard's metrics are not published.
 #[cfg(test)]
 pub fn inbox() -> (ShardHandle, Inbox) {
-    counted_inbox(&ShardMetrics::default()).unwrap()
+    counted_inbox(&ShardMetrics::default(), &Watching::default()).unwrap()
 }
 
-/// Makes a shard's queue and a handle to it. The shard counts in `metrics`.
+/// Makes a shard's queue and a handle to it. The shard counts in `metrics`, and tells of requests in `watching`.
 ///
 /// # Errors
 /// If the system has no resources for the shard's runtime.
-pub fn counted_inbox(metrics: &ShardMetrics) -> io::Result<(ShardHandle, Inbox)> {
+pub fn counted_inbox(metrics: &ShardMetrics, watching: &Watching) -> io::Result<(ShardHandle, Inbox)> {
     let (sender, queue) = mpsc::channel(INBOX_MAX);
     let own = sender.downgrade();
     let (paging, load, runtime) = (Arc::new(Semaphore::new(1)), Load::default(), ShardRuntime::new()?);
@@ -453,9 +526,10 @@ pub fn counted_inbox(metrics: &ShardMetrics) -> io::Result<(ShardHandle, Inbox)>
         at_once: at_once.clone(),
         load: load.clone(),
         metrics: metrics.clone(),
+        watching: watching.clone(),
         spawner,
     };
-    Ok((handle, Inbox { queue, own, at_once, load, metrics: metrics.clone(), runtime }))
+    Ok((handle, Inbox { queue, own, at_once, load, metrics: metrics.clone(), watching: watching.clone(), runtime }))
 }
 
 /// A running shard.
@@ -505,12 +579,12 @@ pub fn start(
     inbox: Inbox,
     clock: Clock,
 ) -> io::Result<Running> {
-    let Inbox { queue, own, at_once, load, metrics, runtime } = inbox;
+    let Inbox { queue, own, at_once, load, metrics, watching, runtime } = inbox;
     // After the shard has ended, the result is dropped.
     let read = move |id, read| own.upgrade().map_or((), |shard| drop(shard.blocking_send(Work::Read(id, read))));
     let reader = ReaderThread::start(index, disk.shared_reader(), read);
     let commit_thread = CommitThread::start(index, disk.shared_committer());
-    let turns = Turns::new(machine, disk, outgoing, clock).counted(metrics);
+    let turns = Turns::new(machine, disk, outgoing, clock).counted(metrics).watching(watching);
     let turns = turns.with_reader(reader).with_commit_thread(commit_thread);
     let (ready_sender, ready) = watch::channel(ShardReadiness::Starting);
     let (finished_sender, finished) = watch::channel(Epoch::UNKNOWN);
@@ -579,9 +653,9 @@ async fn run<M: Machine, O: Outgoing>(
         let (begun, inputs) = (clock.instant(), gathered.len());
         for work in gathered.drain(..) {
             match work {
-                Work::Request(request, reply, under_way, arrived) => {
+                Work::Request(request, reply, under_way, arrived, trace) => {
                     let waited = arrived.elapsed();
-                    turns.add_request(request, (reply, under_way), waited);
+                    turns.add_request(request, (reply, under_way), waited, trace);
                 }
                 Work::List(request, reply) => turns.add_list(request, reply),
                 Work::Message(message, bytes, room) => rooms.extend(turns.add_message(message, bytes, room)),
@@ -595,6 +669,7 @@ async fn run<M: Machine, O: Outgoing>(
                 Work::Sums(partition, level, reply) => drop(reply.send(turns.partition_sums(partition, level))),
                 Work::Proofs(reply) => drop(reply.send(turns.proofs())),
                 Work::RoundTrips(reply) => drop(reply.send(turns.round_trips())),
+                Work::Report(reply) => drop(reply.send(turns.report())),
                 Work::Sizes(partitions, reply) => drop(reply.send(turns.sizes(&partitions))),
                 Work::Read(id, read) => turns.has_read(id, read),
                 Work::Stop => stop = true,
@@ -608,6 +683,7 @@ async fn run<M: Machine, O: Outgoing>(
         let ended = clock.instant();
         load.turn(inputs, ended.since(begun));
         at_once.turn(ended, ended.since(begun));
+        turns.turned(ended, ended.since(begun));
         let served = turns.clients_served();
         let older_than = |age| turns.clients_older_than(age);
         let under_way_max = under_way_limit.served(served, ended, older_than);

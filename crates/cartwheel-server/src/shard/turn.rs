@@ -1,6 +1,7 @@
 //! Turns: the state machine's steps, the store commands that they request, and the messages and replies that go out.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{ClientId, Operation, Outcome, Put, Refusal, Request};
 use cartwheel_core::message::listing::{ListRequest, Listed};
+use cartwheel_core::message::trace::TraceContext;
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::sums::PartitionSums;
 use cartwheel_core::node::{Effects, Input};
@@ -34,8 +36,11 @@ use super::digests::{self, DigestPage, DigestsRequest};
 use super::disk::{Condition, Disk};
 use super::load::{Served, UnderWay};
 use super::reader::{self, ReaderThread};
+use super::report::{LoadBook, ShardReport};
+use super::slow::{self, SlowRequests, Waits};
+use super::traces::Traces;
 use super::unsynced::{OsBoot, Unsynced};
-use super::{Machine, Outgoing, ShardMetrics, ShardReadiness};
+use super::{Machine, Outgoing, ShardMetrics, ShardReadiness, Watching};
 use crate::data_dir::lineage::Mark;
 use crate::log::RateLimit;
 use crate::os::clock::Clock;
@@ -90,6 +95,9 @@ pub(super) struct Turns<M, O> {
     finished: Option<Epoch>,
     drained: Option<bool>,
     phases: Vec<(PartitionId, ConfigPhase)>,
+    traces: Traces,
+    slow: SlowRequests,
+    book: LoadBook,
 }
 
 /// Work with large values that waits for a turn.
@@ -129,6 +137,11 @@ struct Client {
     _under_way: UnderWay,
     /// When its request entered the shard's queue.
     arrived: Instant,
+    operation: &'static str,
+    partition: PartitionId,
+    trace: Option<TraceContext>,
+    /// What it waited for when it became slow.
+    waits: Option<Box<Waits>>,
 }
 
 /// The store's name for a value that the machine remembers, distinct from the shard's own names.
@@ -162,6 +175,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             finished: None,
             drained: None,
             phases: Vec::new(),
+            traces: Traces::default(),
+            slow: SlowRequests::new(Watching::default()),
+            book: LoadBook::default(),
         }
     }
 
@@ -173,6 +189,13 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     /// Counts in `metrics`.
     pub(super) fn counted(self, metrics: ShardMetrics) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// Tells of single requests.
+    pub(super) fn watching(self, watching: Watching) -> Self {
+        let partitions = watching.view.as_ref().map(|view| view.borrow().ring.partitions());
+        let book = LoadBook::new(partitions);
+        Self { traces: Traces::new(watching.clone()), slow: SlowRequests::new(watching), book, ..self }
     }
 
     /// Lets a turn step as long as it wants, however slow the machine is.
@@ -270,6 +293,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         bytes: usize,
         room: Option<OwnedSemaphorePermit>,
     ) -> Option<OwnedSemaphorePermit> {
+        if message.trace.is_some() {
+            self.traces.message(&message, self.clock.instant());
+        }
         let input = Input::Message(message);
         if bytes < LARGE_BYTES {
             self.inputs.push_back(input);
@@ -290,6 +316,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         mut request: Request,
         (reply, under_way): (oneshot::Sender<Outcome>, UnderWay),
         waited: Duration,
+        trace: Option<TraceContext>,
     ) {
         request.timeout = request.timeout.saturating_sub(waited);
         if request.timeout.is_zero() {
@@ -300,7 +327,13 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.clients_begun += 1;
         let id = ClientId(self.clients_begun);
         let arrived = Instant(self.clock.instant().0.saturating_sub(waited.as_micros() as u64));
-        self.clients.insert(id, Client { reply, _under_way: under_way, arrived });
+        if let Some(trace) = trace {
+            self.traces.request(id, trace, &request, arrived);
+        }
+        let (operation, partition) =
+            (slow::operation(&request), self.book.partition_of(request.operation.key().token()));
+        let client = Client { reply, _under_way: under_way, arrived, operation, partition, trace, waits: None };
+        self.clients.insert(id, client);
         let is_large = carries(&request.operation) >= LARGE_BYTES;
         let input = Input::Client(id, request);
         if is_large {
@@ -336,6 +369,29 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.metrics.tombstones(std::mem::replace(&mut self.tombstones, tombstones), tombstones);
     }
 
+    /// Records that a turn has ended.
+    pub(super) fn turned(&mut self, now: Instant, took: Duration) {
+        self.book.turned(now, took);
+    }
+
+    /// What the shard does at the moment.
+    pub(super) fn report(&self) -> ShardReport {
+        let now = self.clock.instant();
+        let oldest = self.clients.first_key_value().map(|(_, client)| now.since(client.arrived));
+        ShardReport {
+            inputs_left: self.inputs.len(),
+            large_inputs: self.large.inputs.len(),
+            large_reads: self.large.reads.len(),
+            requests: self.clients.len(),
+            oldest_request: oldest.unwrap_or_default(),
+            commits_waiting: self.commits.waiting(),
+            commit_for: self.commits.since().map(|begun| now.since(begun)),
+            open_spans: self.traces.len(),
+            turns: self.book.turns(),
+            partitions: self.book.partitions(),
+        }
+    }
+
     /// How much background work the machine admits.
     pub(super) fn admitted(&self) -> Admitted {
         self.machine.lock().admitted()
@@ -346,6 +402,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     pub(super) fn take(&mut self) {
         let now = self.clock.instant();
         self.disk.tick(now);
+        self.note_slow(now);
         if let Some(committed) = self.commit_thread.as_mut().and_then(CommitThread::try_result) {
             self.committed(committed);
         }
@@ -378,12 +435,30 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
+    /// Notes what requests wait for that have become slow: when they end, nothing tells it any more.
+    fn note_slow(&mut self, now: Instant) {
+        let (after, unnoted) = (self.slow.after(), (Bound::Excluded(self.slow.noted), Bound::Unbounded));
+        // In the order in which they came here, and so nearly in that of their arrival.
+        let slow = self.clients.range_mut(unnoted).take_while(|(_, client)| now.since(client.arrived) >= after);
+        for (&id, client) in slow.take(slow::NOTED_MAX) {
+            self.slow.noted = id;
+            let on_commit = self.commits.since().is_some_and(|begun| begun <= client.arrived);
+            let known = self.machine.lock().late_homes(id, now);
+            client.waits = known.map(|(key, late)| Box::new(Waits { key, late, on_commit }));
+        }
+    }
+
     /// Steps until there is no input or the time `most` has passed, and returns the time taken. It takes in at least one input.
     fn step_for(&mut self, most: Duration) -> Duration {
         let begun = self.clock.instant();
         let mut now = self.clock.now();
         while !self.inputs.is_empty() {
-            let inputs = self.inputs.len().min(STEP_MAX);
+            let mut inputs = self.inputs.len().min(STEP_MAX);
+            let mut begins = None;
+            if !self.traces.is_idle() {
+                inputs = self.traces.step_of(self.inputs.iter().take(inputs));
+                begins = self.traces.before_step(self.inputs.iter().take(inputs), now.instant);
+            }
             let latest = self.inputs.iter().take(inputs).rev().find_map(|input| match input {
                 Input::Client(id, _) => self.clients.get(id),
                 _ => None,
@@ -391,7 +466,16 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             if let Some(client) = latest {
                 self.machine.lock().queued(now.instant.since(client.arrived));
             }
-            let effects = self.machine.lock().step_all(now, self.inputs.drain(..inputs));
+            let next_operation = if begins.is_some() { self.machine.lock().next_operation() } else { 0 };
+            let mut effects = self.machine.lock().step_all(now, self.inputs.drain(..inputs));
+            if !self.traces.is_idle() {
+                if let Some(begins) = begins
+                    && self.machine.lock().next_operation() != next_operation
+                {
+                    self.traces.begun(begins, next_operation, now.instant);
+                }
+                self.traces.effects(&mut effects, now.instant);
+            }
             self.carry_out(effects);
             now = self.clock.now();
             if now.instant.since(begun) >= most {
@@ -647,8 +731,14 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         let now = self.clock.instant();
         for (id, outcome) in self.replies.drain(..) {
             if let Some(client) = self.clients.remove(&id) {
+                let took = now.since(client.arrived);
+                self.book.requested(client.partition, took);
                 if outcome.is_ok() {
-                    self.clients_served.add(Served { requests: 1, took: now.since(client.arrived) });
+                    self.clients_served.add(Served { requests: 1, took });
+                }
+                if let Some(waits) = &client.waits {
+                    self.metrics.slow_request(client.operation);
+                    self.slow.log(client.operation, waits, took, &outcome, client.trace);
                 }
                 // The client may have gone away.
                 let _ = client.reply.send(outcome);

@@ -122,7 +122,7 @@ fn one_sync_serves_a_whole_turn_and_precedes_its_replies() {
     let mut outcomes = Vec::new();
     for _ in 0..5 {
         let (reply, outcome) = oneshot::channel();
-        turns.add_request(request(), (reply, Load::default().begin(None)), Duration::ZERO);
+        turns.add_request(request(), (reply, Load::default().begin(None)), Duration::ZERO, None);
         outcomes.push(outcome);
     }
     turns.take();
@@ -138,9 +138,9 @@ fn after_a_failed_commit_requests_fail_until_the_store_is_reopened() {
     let mut turns = turns(&diary, 1, write_then_reply());
     let mut run_turn = || {
         let (reply, outcome) = oneshot::channel();
-        turns.add_request(request(), (reply, Load::default().begin(None)), Duration::ZERO);
+        turns.add_request(request(), (reply, Load::default().begin(None)), Duration::ZERO, None);
         let (second_reply, second) = oneshot::channel();
-        turns.add_request(request(), (second_reply, Load::default().begin(None)), Duration::ZERO);
+        turns.add_request(request(), (second_reply, Load::default().begin(None)), Duration::ZERO, None);
         turns.take();
         [outcome, second].map(|mut outcome| outcome.try_recv().unwrap().is_ok())
     };
@@ -190,6 +190,7 @@ fn response() -> Envelope {
         sent: Now { wall: cartwheel_core::value::hlc::WallMs(0), ..Now::default() },
         config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
+        trace: None,
         message: cartwheel_core::message::Message::Response(
             cartwheel_core::message::RequestId {
                 requester: cartwheel_core::message::Requester::Coordinator,
@@ -226,7 +227,7 @@ fn a_request_whose_client_has_stopped_waiting_is_not_begun() {
     let diary = Diary::default();
     let mut turns = turns(&diary, 0, |input| panic!("the request was begun: {input:?}"));
     let (reply, mut outcome) = oneshot::channel();
-    turns.add_request(request(), (reply, Load::default().begin(None)), Duration::from_secs(1));
+    turns.add_request(request(), (reply, Load::default().begin(None)), Duration::from_secs(1), None);
     assert!(matches!(outcome.try_recv(), Ok(Err(Refusal::Overloaded))));
     turns.take();
 }

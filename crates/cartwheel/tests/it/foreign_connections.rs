@@ -171,6 +171,7 @@ fn connections_with_invalid_messages_are_closed() {
         sent: Now { wall: WallMs(0), ..Now::default() },
         config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
+        trace: None,
         message,
     };
     let ours = target.identity.cluster;

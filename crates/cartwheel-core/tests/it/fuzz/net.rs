@@ -149,6 +149,7 @@ pub fn envelope(cluster: ClusterId, from: NodeId, message: Message) -> Envelope 
         sent: Now { wall: WallMs(1_000_000), ..Now::default() },
         config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
+        trace: None,
         message,
     }
 }

@@ -270,6 +270,7 @@ impl Pair {
             sent: Now { wall: WallMs(1_000_000 + self.now.0 / 1_000), ..Now::default() },
             config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
             losses: cartwheel_core::cluster::losses::Losses::NONE,
+            trace: None,
             message,
         }
     }
