@@ -226,6 +226,7 @@ fn named_metrics_exist() {
         metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
     let pages = [
         "docs/src/operating/metrics.md",
+        "docs/src/operating/traces.md",
         "docs/src/operating/upgrade.md",
         "docs/src/operating/settings.md",
         "docs/src/operating/lost-disk.md",

@@ -33,6 +33,7 @@ const SERVER: [&str; 19] = [
     "tls",
     "config",
     "log",
+    "trace",
     "tcp",
     "memory",
     "data_dir",

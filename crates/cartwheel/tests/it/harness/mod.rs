@@ -51,11 +51,16 @@ impl Cluster {
 
     /// Bootstraps a cluster with this number of shards for each node, and waits until it is ready.
     pub fn start_sharded(shards: u32) -> Self {
+        Self::start_with(&["--shards", &shards.to_string()])
+    }
+
+    /// Bootstraps a cluster with these flags of `cartwheel dev`, and waits until it is ready.
+    pub fn start_with(flags: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("data");
         let (http_base, peer_base) = free_bases();
-        let flags = ["--shards".to_owned(), shards.to_string()];
-        let mut cluster = Self::run_dev(&dir, http_base, &[&flags[..], &at(http_base, peer_base)].concat());
+        let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let mut cluster = Self::run_dev(&dir, http_base, &[&flags[..], &at(http_base, peer_base)[..]].concat());
         cluster._root = Some(root);
         cluster
     }
@@ -159,6 +164,15 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(self.log_of_restarted(number)).unwrap();
         serve.args(["serve", "--dir"]).arg(self.node_dir(number)).stderr(log);
         self.restarted.push((number, serve.spawn().unwrap()));
+    }
+
+    /// Restarts node `number` with these flags of `cartwheel serve`, and waits until it is ready.
+    pub fn restart_with_flags(&mut self, number: u16, flags: &[&str]) {
+        let log = File::options().create(true).append(true).open(self.log_of_restarted(number)).unwrap();
+        let mut serve = Command::new(CARTWHEEL);
+        serve.args(["serve", "--dir"]).arg(self.node_dir(number)).args(flags).stderr(log);
+        self.restarted.push((number, serve.spawn().unwrap()));
+        self.wait_for(number);
     }
 
     /// Restarts node `number` with another build of the program, and waits until it is ready.
