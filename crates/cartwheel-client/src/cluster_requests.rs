@@ -149,6 +149,17 @@ impl Client {
         self.fetch("/v1/buckets".to_owned()).await
     }
 
+    /// The metrics of the answering node, as the text that Prometheus reads. Use a client with one endpoint.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if no node could answer.
+    pub async fn metrics(&self) -> Result<String, Error> {
+        let options = Options { timeout: self.timeout, deadline: self.timeout, ..Options::default() };
+        let response = self.execute(&Call::new(Method::GET, "/metrics".to_owned(), &options), None).await?;
+        String::from_utf8(response.body.into())
+            .map_err(|error| Error::UnexpectedResponse(format!("metrics that are not text ({error})")))
+    }
+
     pub(crate) async fn fetch<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
         self.fetch_with(Method::GET, path, None).await
     }

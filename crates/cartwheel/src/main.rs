@@ -15,7 +15,7 @@ use clap::{CommandFactory as _, Parser as _};
 use cli::{Cli, Command};
 use commands::{
     backup, bench, buckets, cert, cluster, config, debug, dev, keys, listing, load, man, ready, renew, serve, simulate,
-    users, verify,
+    top, users, verify,
 };
 use terminal::exit::{Exit, Failure};
 use terminal::output;
@@ -62,6 +62,7 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::User(command) => users::run(&command).await?,
         Command::Debug(command) => debug::run(&command).await?,
         Command::Ready(args) => ready::run(&args).await?,
+        Command::Top(args) => top::run(&args).await?,
         Command::Cert(command) => cert::run(&command)?,
         Command::Simulate(command) => simulate::run(&command).map_err(Failure::usage)?,
         Command::Completions { shell } => {

@@ -15,6 +15,7 @@ mod ready;
 mod renew;
 mod serve;
 mod simulate;
+mod top;
 mod user;
 
 use std::path::PathBuf;
@@ -45,6 +46,7 @@ pub use ready::ReadyArgs;
 pub use renew::RenewArgs;
 pub use serve::ServeArgs;
 pub use simulate::{PlacementArgs, RingStateArgs, SimulateCommand};
+pub use top::TopArgs;
 pub use user::{TokenCommand, UserCommand, UserSetArgs};
 
 /// An always-writeable, leaderless, replicated key-value store: Amazon's Dynamo as one binary.
@@ -138,6 +140,10 @@ pub enum Command {
     /// Of several nodes, one that is ready is enough. The exit status is 0 if one is, 4 if those that answer are not, and 3 if none
     /// answers. It needs no user, so it fits health checks and start scripts.
     Ready(ReadyArgs),
+    /// Show the load of all nodes, live.
+    ///
+    /// Every node is asked for its metrics, and one of them for the state of the cluster. Keys sort, pause and quit; the last line names them.
+    Top(TopArgs),
     /// Make certificates for TLS.
     ///
     /// An organization with a certificate authority of its own does not need this.

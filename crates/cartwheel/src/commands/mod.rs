@@ -19,5 +19,6 @@ pub mod ready;
 pub mod renew;
 pub mod serve;
 pub mod simulate;
+pub mod top;
 pub mod users;
 pub mod verify;
