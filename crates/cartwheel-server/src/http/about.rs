@@ -49,6 +49,9 @@ fn calls(name: &str) -> String {
   GET /v1/backup/partitions/{{partition}}/records     its records, for backups
   POST /v1/backup/records                           restore records of a backup
   GET /v1/debug/queues, partitions, connections     what this node does at the moment
+  GET /v1/debug/queues                              queues of this node, and how long turns of shards take
+  GET /v1/debug/partitions                          partitions with slow requests
+  GET /v1/debug/connections                         connections of this node
   GET /healthz                                      whether the node is alive
   GET /readyz                                       whether it takes requests
   GET /metrics                                      metrics for Prometheus
