@@ -40,7 +40,6 @@ use crate::coordinator::{Coordinator, CoordinatorCalls, ReplyTo};
 use crate::event::Event;
 use crate::listing::answers::Answers;
 use crate::listing::lister::Lister;
-use crate::message::Message;
 use crate::message::client::ClientId;
 use crate::message::{Message, ReplicaRequest};
 use crate::mutation::Mutation;

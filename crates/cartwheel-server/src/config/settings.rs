@@ -161,7 +161,7 @@ impl From<Durability> for cartwheel_core::cluster::membership::Durability {
 }
 
 /// The settings' names, as in the configuration file.
-pub(super) const NAMES: [&str; 32] = [
+pub(super) const NAMES: [&str; 35] = [
     "dir",
     "http_listen",
     "resp_listen",

@@ -44,6 +44,8 @@ pub(super) fn operation(request: &Request) -> &'static str {
         Operation::Get(_) => "get",
         Operation::Put(put) if put.content == Content::Tombstone => "delete",
         Operation::Put(_) => "put",
+        Operation::Inspect(_) => "inspect",
+        Operation::Restore(_) => "restore",
     }
 }
 

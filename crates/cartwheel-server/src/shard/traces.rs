@@ -84,6 +84,8 @@ impl Traces {
             Operation::Get(_) => "coordinate get",
             Operation::Put(put) if put.content == Content::Tombstone => "coordinate delete",
             Operation::Put(_) => "coordinate put",
+            Operation::Inspect(_) => "coordinate inspect",
+            Operation::Restore(_) => "coordinate restore",
         };
         if let Some(open) = self.open(now) {
             open.clients.insert(id, Served::begin(parent, name, request.operation.key(), now));
@@ -241,11 +243,14 @@ impl Traces {
         match outcome {
             Ok(reply) => {
                 let acks = match reply {
-                    Reply::Got(got) => got.acks,
-                    Reply::Put(done) => done.acks,
+                    Reply::Got(got) => Some(got.acks),
+                    Reply::Put(done) => Some(done.acks),
+                    Reply::Inspected(_) => None,
                 };
-                span.set("cartwheel.acks.home", acks.home);
-                span.set("cartwheel.acks.standin", acks.standin);
+                if let Some(acks) = acks {
+                    span.set("cartwheel.acks.home", acks.home);
+                    span.set("cartwheel.acks.standin", acks.standin);
+                }
             }
             Err(refusal) => {
                 span.set("cartwheel.outcome", refusal.code());

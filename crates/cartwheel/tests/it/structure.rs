@@ -27,7 +27,7 @@ const CORE: [&str; 18] = [
 ];
 
 /// The rooms of the server, from the lowest up.
-const SERVER: [&str; 19] = [
+const SERVER: [&str; 20] = [
     "os",
     "percent",
     "tls",
