@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn times_are_those_of_the_present_and_the_latest_past_period() {
         let (mut book, ms) = (LoadBook::default(), Duration::from_millis);
-        let at = |seconds| Instant(seconds * 1_000_000);
+        let at = |seconds: u64| Instant(seconds * 1_000_000);
         book.turned(at(100), ms(1));
         book.requested(PartitionId(3), ms(4));
         book.turned(at(109), ms(3));
