@@ -27,9 +27,12 @@ fn a_screen_shows_the_load_of_every_node_and_which_do_not_answer() {
     let load = {
         let node = node.clone();
         std::thread::spawn(move || {
+            let mut number = 0;
             while ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-                assert_eq!(put(&node, "/v1/kv/top/key", "value").status, 204);
-                get(&node, "/v1/kv/top/key");
+                let path = format!("/v1/kv/top/{number}");
+                assert_eq!(put(&node, &path, "value").status, 204);
+                get(&node, &path);
+                number += 1;
             }
         })
     };

@@ -117,6 +117,9 @@ fn users_do_what_their_roles_say_on_all_nodes_and_apis() {
 
     set_user(&first, &[], "admin", &admin_file, &["admin:*"]);
     let as_admin = login("admin", ADMIN);
+    eventually("node 2 knows the administrator", &|| {
+        asked(&second, "GET", "/v1/whoami", &basic("admin", ADMIN), "").status == 200
+    });
     set_user(&second, &as_admin, "shop", &shop_file, &["write:carts", "read:prices-*", "write:redis"]);
 
     for number in 1..=3 {

@@ -21,7 +21,6 @@ pub(super) use resp::{Replied, RespLink};
 
 /// What the links of a bench have in common.
 #[derive(Clone)]
-#[allow(clippy::large_enum_variant, reason = "a run has few of them, one for each connection")]
 pub(super) enum LinkPlan {
     Http { requests: Arc<HttpRequests>, endpoints: Arc<[Endpoint]>, timeout: Duration },
     Resp { addresses: Arc<[String]>, dial: Dial, database: u32, timeout: Duration },
@@ -29,7 +28,6 @@ pub(super) enum LinkPlan {
 }
 
 /// One connection, with one operation or one batch of commands in flight.
-#[allow(clippy::large_enum_variant, reason = "a run has few of them, one for each connection")]
 pub(super) enum Link {
     Http(HttpLink),
     Resp(RespLink),
