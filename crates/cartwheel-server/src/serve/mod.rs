@@ -334,14 +334,15 @@ async fn run(config: &Config, mut stopped: LocalBoxFuture<'_, &'static str>) -> 
     let marks = end_shards(&shards, running).await;
     stop_sender.send_replace(true);
     known_peers.save_marks().await;
-    if let Some(exporting) = exporting {
-        let _ = exporting.await;
-    }
     if ended.is_ok()
         && let Some(marks) = marks
         && let Err(error) = data_dir.stopped(marks)
     {
         warn!(%error, "cannot record the orderly stop; the node begins new actors at its next start");
+    }
+    // Last, because a collector may be slow.
+    if let Some(exporting) = exporting {
+        let _ = exporting.await;
     }
     if ended.is_ok() {
         info!("stopped");
