@@ -67,5 +67,8 @@ fn calls(name: &str) -> String {
     responses((status = 200, description = "The node's metrics", body = String,
         content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(State(api): State<ApiState>) -> impl IntoResponse {
+    if let Some(space) = api.disk().space().await {
+        api.metrics().set_disk(space.free, space.total);
+    }
     ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], api.metrics().text())
 }

@@ -4,6 +4,7 @@
 //! counters.
 
 mod background;
+mod disk;
 mod hints;
 mod http;
 mod peers;
@@ -21,6 +22,7 @@ use crate::peers::Board;
 use crate::shard::{HintsBoard, ShardHandle, ShardMetrics};
 use crate::trace::TraceMetrics;
 
+use disk::DiskMetrics;
 pub use http::{HttpMetrics, KeyOperation, Outcome, Timed};
 pub use resp::RespMetrics;
 
@@ -43,6 +45,8 @@ pub struct Metrics {
     pub access: AccessMetrics,
     /// The upgrade's.
     pub upgrades: UpgradeMetrics,
+    /// Those of the data directory's disk.
+    disk: DiskMetrics,
     hints: HintsBoard,
     dot_collisions: Counter,
 }
@@ -52,6 +56,7 @@ impl Metrics {
     pub fn new(shards: Vec<ShardHandle>, counted: &ShardMetrics, traced: &TraceMetrics, board: Board) -> Self {
         let (mut registry, http) = (Registry::default(), HttpMetrics::default());
         process::register(&mut registry);
+        registry.register_collector(Box::new(process::ProcessCollector));
         let ours = registry.sub_registry_with_prefix("cartwheel");
         http.register(ours);
         let resp = RespMetrics::default();
@@ -64,6 +69,8 @@ impl Metrics {
         upgrades.register(ours);
         let access = AccessMetrics::default();
         access.register(ours);
+        let disk = DiskMetrics::default();
+        disk.register(ours);
         counted.register(ours);
         traced.register(ours);
         ours.register_collector(Box::new(background::Background(shards.clone())));
@@ -79,10 +86,16 @@ impl Metrics {
             liveness,
             epochs,
             access,
+            disk,
             upgrades,
             hints: counted.hints().clone(),
             dot_collisions: counted.dot_collisions().clone(),
         }
+    }
+
+    /// Sets the space on the data directory's disk, in bytes.
+    pub fn set_disk(&self, free: u64, total: u64) {
+        self.disk.set(free, total);
     }
 
     /// The hints that the shards keep.

@@ -1,5 +1,5 @@
-use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
+use std::{fmt, fs};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -20,6 +20,54 @@ pub(super) fn register(registry: &mut Registry) {
     let build = Family::<[(&str, &str); 1], Gauge>::default();
     build.get_or_create(&[("version", crate::VERSION)]).set(1);
     registry.register("cartwheel_build_info", "Always 1; the label has the version", build);
+}
+
+/// What the system says of the process, under the names that Prometheus' own libraries give it. What it does not say is left out.
+#[derive(Debug)]
+pub(super) struct ProcessCollector;
+
+impl Collector for ProcessCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        if let Some(seconds) = cpu_seconds() {
+            let help = "Processor time of the process, in user and system mode.";
+            let descriptor = encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
+            ConstCounter::new(seconds).encode(descriptor)?;
+        }
+        let gauges = [
+            ("process_resident_memory_bytes", "Memory of the process that is in RAM.", resident_bytes()),
+            ("process_open_fds", "Open files and connections of the process.", open_files()),
+            ("process_max_fds", "The most files and connections that it may have open.", files_max()),
+        ];
+        for (name, help, value) in gauges {
+            if let Some(value) = value {
+                ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sum of the fields `utime` and `stime` of `proc_pid_stat(5)`.
+fn cpu_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field is the program's name, which may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+fn resident_bytes() -> Option<i64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: i64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    pages.checked_mul(i64::try_from(rustix::param::page_size()).ok()?)
+}
+
+fn open_files() -> Option<i64> {
+    i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()
+}
+
+fn files_max() -> Option<i64> {
+    i64::try_from(rustix::process::getrlimit(rustix::process::Resource::Nofile).current?).ok()
 }
 
 /// The lost lines of the log.
