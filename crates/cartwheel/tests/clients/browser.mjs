@@ -138,6 +138,7 @@ export class Browser {
     const ended = new Promise((resolve) => this.process.once("exit", resolve));
     this.process.kill("SIGKILL");
     await ended;
-    rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 });
+    // Processes of the browser may go on writing for a moment.
+    rmSync(this.dir, { recursive: true, force: true, maxRetries: 50, retryDelay: 20 });
   }
 }

@@ -130,7 +130,8 @@ fn differences_on_disk_are_found_and_named() {
         assert_eq!(found.number("differing"), differences.len() as u64, "{}", found.told);
         assert_eq!(found.status, i32::from(!differences.is_empty()), "{}", found.told);
         assert_eq!((found.number("keys"), found.number("unverified")), (100, 0), "{}", found.told);
-        seen.extend(differences);
+        // A node that has noticed the damage by itself holds an empty record until it is healed.
+        seen.extend(differences.into_iter().filter(|(_, held)| held.iter().all(|held| held != "empty")));
         assert!(seen.is_subset(&expected), "{}", found.told);
         if seen == expected {
             break;
