@@ -120,6 +120,8 @@ struct Inner {
     /// Drawn at each start.
     key: [u8; 32],
     proven: Mutex<HashMap<[u8; 32], Arc<Principal>>>,
+    /// The credentials that are being checked.
+    under_way: Mutex<HashMap<[u8; 32], Arc<tokio::sync::Mutex<()>>>>,
     passwords: Passwords,
     throttle: Mutex<Throttle>,
     audit: Audit,
@@ -149,6 +151,7 @@ impl Access {
             is_required,
             key: random::bytes()?,
             proven: Mutex::default(),
+            under_way: Mutex::default(),
             passwords: Passwords::new()?,
             throttle: Mutex::default(),
             audit,
@@ -176,11 +179,27 @@ impl Access {
         credentials: Credentials<'_>,
         from: Option<IpAddr>,
     ) -> Result<Arc<Principal>, Denied> {
-        let users = self.users();
         let seal = self.seal(credentials);
-        if let Some(known) = self.proven(seal, &users) {
+        if let Some(known) = self.proven(seal, &self.users()) {
             return Ok(known);
         }
+        // The many connections that a program opens at once are checked once, and its right credentials do not pass for many failures.
+        let turn = Turn::of(&self.0, seal);
+        let _alone = turn.lock.lock().await;
+        match self.proven(seal, &self.users()) {
+            Some(known) => Ok(known),
+            None => self.check(seal, credentials, from).await,
+        }
+    }
+
+    /// Checks credentials that are not proven yet.
+    async fn check(
+        &self,
+        seal: [u8; 32],
+        credentials: Credentials<'_>,
+        from: Option<IpAddr>,
+    ) -> Result<Arc<Principal>, Denied> {
+        let users = self.users();
         let name = match credentials {
             Credentials::Password { user, .. } => users.get(user).map(|_| user),
             Credentials::Token(_) => None,
@@ -316,6 +335,31 @@ impl Access {
 
     fn throttle(&self) -> MutexGuard<'_, Throttle> {
         self.0.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request's turn to check some credentials. It is given up when the request ends in whatever way.
+struct Turn<'a> {
+    access: &'a Inner,
+    seal: [u8; 32],
+    lock: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl<'a> Turn<'a> {
+    fn of(access: &'a Inner, seal: [u8; 32]) -> Self {
+        let mut under_way = access.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = under_way.entry(seal).or_default().clone();
+        Self { access, seal, lock }
+    }
+}
+
+impl Drop for Turn<'_> {
+    /// The last one of these credentials takes their entry away: it and the entry have the only references.
+    fn drop(&mut self) {
+        let mut under_way = self.access.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::strong_count(&self.lock) == 2 {
+            under_way.remove(&self.seal);
+        }
     }
 }
 

@@ -152,6 +152,18 @@ async fn too_many_failed_logins_are_refused_before_they_are_checked() {
 }
 
 #[tokio::test]
+async fn a_program_may_log_in_on_many_connections_at_once() {
+    let mut given = Given::none();
+    given.add("ann", &["admin:*"]).await;
+    let from = Some(IpAddr::from([192, 0, 2, 1]));
+    let credentials = Credentials::Password { user: "ann", password: b"secret-ann" };
+    let logins = (0..200).map(|_| given.access.authenticate(credentials, from));
+    let refused = futures_util::future::join_all(logins).await.into_iter().filter(Result::is_err).count();
+    assert_eq!(refused, 0);
+    assert!(given.access.0.under_way.lock().unwrap().is_empty(), "nothing is left of them");
+}
+
+#[tokio::test]
 async fn users_may_be_required_before_there_are_any() {
     let given = Given::required();
     assert!(given.access.is_on());
