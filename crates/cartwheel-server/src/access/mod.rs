@@ -30,6 +30,8 @@ pub use token::NewToken;
 
 /// The most proofs that a node remembers. Only those of real users are, so a client cannot fill the memory.
 const PROVEN_MAX: usize = 4_096;
+/// The most wrong credentials that a node remembers.
+const WRONG_MAX: usize = 1_024;
 /// The time between log lines about failed logins.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -120,6 +122,8 @@ struct Inner {
     /// Drawn at each start.
     key: [u8; 32],
     proven: Mutex<HashMap<[u8; 32], Arc<Principal>>>,
+    /// Credentials that were wrong, and for which users. A program that repeats them guesses nothing, so they do not count again.
+    wrong: Mutex<HashMap<[u8; 32], Arc<Users>>>,
     /// The credentials that are being checked.
     under_way: Mutex<HashMap<[u8; 32], Arc<tokio::sync::Mutex<()>>>>,
     passwords: Passwords,
@@ -151,6 +155,7 @@ impl Access {
             is_required,
             key: random::bytes()?,
             proven: Mutex::default(),
+            wrong: Mutex::default(),
             under_way: Mutex::default(),
             passwords: Passwords::new()?,
             throttle: Mutex::default(),
@@ -200,6 +205,9 @@ impl Access {
         from: Option<IpAddr>,
     ) -> Result<Arc<Principal>, Denied> {
         let users = self.users();
+        if self.wrong().get(&seal).is_some_and(|checked| Arc::ptr_eq(checked, &users)) {
+            return Err(self.denied(Denied::Wrong));
+        }
         let name = match credentials {
             Credentials::Password { user, .. } => users.get(user).map(|_| user),
             Credentials::Token(_) => None,
@@ -217,6 +225,12 @@ impl Access {
                 Ok(principal)
             }
             Ok(None) => {
+                let mut wrong = self.wrong();
+                if wrong.len() >= WRONG_MAX {
+                    wrong.clear();
+                }
+                wrong.insert(seal, users);
+                drop(wrong);
                 if let Some(failures) = self.0.failures.count(1) {
                     let client = from.map_or_else(|| "unknown".to_owned(), |from| from.to_string());
                     warn!(client, user = name.unwrap_or("unknown"), failures, "logins of clients failed");
@@ -333,12 +347,16 @@ impl Access {
         self.0.proven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn wrong(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Users>>> {
+        self.0.wrong.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn throttle(&self) -> MutexGuard<'_, Throttle> {
         self.0.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A request's turn to check some credentials. It is given up when the request ends in whatever way.
+/// A request's turn to check some credentials. It ends with the request, however that ends.
 struct Turn<'a> {
     access: &'a Inner,
     seal: [u8; 32],

@@ -141,10 +141,10 @@ async fn too_many_failed_logins_are_refused_before_they_are_checked() {
     let mut given = Given::none();
     given.add("ann", &["admin:*"]).await;
     let from = Some(IpAddr::from([192, 0, 2, 1]));
-    let wrong = Credentials::Token(b"cwt_wrong");
     let mut outcomes = Vec::new();
-    for _ in 0..12 {
-        outcomes.push(given.access.authenticate(wrong, from).await.unwrap_err());
+    for number in 0..12 {
+        let wrong = format!("cwt_wrong_{number}");
+        outcomes.push(given.access.authenticate(Credentials::Token(wrong.as_bytes()), from).await.unwrap_err());
     }
     assert!(outcomes[..10].iter().all(|outcome| *outcome == Denied::Wrong), "{outcomes:?}");
     assert!(matches!(outcomes[11], Denied::TooMany(_)), "{outcomes:?}");
@@ -161,6 +161,21 @@ async fn a_program_may_log_in_on_many_connections_at_once() {
     let refused = futures_util::future::join_all(logins).await.into_iter().filter(Result::is_err).count();
     assert_eq!(refused, 0);
     assert!(given.access.0.under_way.lock().unwrap().is_empty(), "nothing is left of them");
+}
+
+#[tokio::test]
+async fn repeating_wrong_credentials_locks_no_other_user_out() {
+    let mut given = Given::none();
+    given.add("ann", &["admin:*"]).await;
+    let from = Some(IpAddr::from([192, 0, 2, 1]));
+    let bob = Credentials::Password { user: "bob", password: b"secret-bob" };
+    for _ in 0..100 {
+        assert_eq!(given.access.authenticate(bob, from).await.unwrap_err(), Denied::Wrong);
+    }
+    let ann = Credentials::Password { user: "ann", password: b"secret-ann" };
+    assert!(given.access.authenticate(ann, from).await.is_ok(), "of the same address");
+    given.add("bob", &["read:*"]).await;
+    assert!(given.access.authenticate(bob, from).await.is_ok(), "once there is such a user");
 }
 
 #[tokio::test]
