@@ -87,7 +87,7 @@ impl BackupVerified {
         let mut text: String = self.problems.iter().map(|problem| format!("{problem}\n")).collect();
         let result = if self.problems.is_empty() { "complete and undamaged" } else { "not usable as a whole" };
         text += &format!(
-            "{}: {result}; {} objects, {} sound ones with {} records read\n",
+            "{}: {result}; {} objects; {} with {} records read\n",
             self.backups.join(", "),
             self.objects,
             ByteSize(self.bytes),
