@@ -13,7 +13,7 @@ use bytes::Bytes;
 use cartwheel_core::cluster::configuration::{ConfigPhase, Home};
 use cartwheel_core::cluster::membership::View;
 use cartwheel_core::message::client::{Operation, Request, Restore};
-use cartwheel_core::ring::{PartitionId, Partitions};
+use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::record::Record;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::State as KeyState;
@@ -22,6 +22,7 @@ use futures_util::stream::{self, TryStreamExt as _};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::digests::{bounds, partition_of};
 use super::error::ApiError;
 use super::headers::single;
 use super::openapi::{CopyErrors, RestoreErrors};
@@ -94,7 +95,7 @@ pub(super) struct RestoredForm {
     ),
     responses((status = 200, description = "The sums", body = SumsForm), CopyErrors))]
 pub(super) async fn sums(State(api): State<ApiState>, uri: Uri) -> Result<Json<SumsForm>, ApiError> {
-    let partition = partition_of(&api.view(), uri.path(), "")?;
+    let partition = partition_of(&api.view(), uri.path(), (PARTITIONS, ""))?;
     let level = Query::parse(uri.query(), &["level"])?.level.unwrap_or(0);
     let (sums, grid) = api.partition_sums(partition, level).await.ok_or_else(|| no_copy(partition))?;
     let filled = (0..).zip(&sums.sums).filter(|(_, sum)| sum.keys > 0);
@@ -136,7 +137,7 @@ pub(super) async fn sums(State(api): State<ApiState>, uri: Uri) -> Result<Json<S
     ))]
 pub(super) async fn records(State(api): State<ApiState>, uri: Uri) -> Result<Response, ApiError> {
     let view = api.view();
-    let partition = partition_of(&view, uri.path(), "/records")?;
+    let partition = partition_of(&view, uri.path(), (PARTITIONS, "/records"))?;
     let query = Query::parse(uri.query(), &["from", "until"])?;
     api.admits_any()?;
     let (start, end) = bounds(view.ring.partitions(), partition);
@@ -240,19 +241,4 @@ fn no_copy(partition: PartitionId) -> ApiError {
 
 fn cluster_of(api: &ApiState) -> String {
     format!("{:032x}", api.local().cluster.0)
-}
-
-fn partition_of(view: &View, path: &str, suffix: &str) -> Result<PartitionId, ApiError> {
-    let count = view.ring.partitions().count();
-    let number = path.strip_prefix(PARTITIONS).and_then(|rest| rest.strip_suffix(suffix)?.parse().ok());
-    number.filter(|&number| number < count).map(PartitionId).ok_or_else(|| {
-        ApiError::bad_request(format!("the path names no partition: give a number from 0 to {}", count - 1))
-    })
-}
-
-/// The storage keys of a partition: the first one, and the first one after the partition, if it is not the last.
-fn bounds(partitions: Partitions, partition: PartitionId) -> (Bytes, Option<Bytes>) {
-    let start = |partition| Bytes::copy_from_slice(&partitions.start(partition).to_bytes());
-    let next = PartitionId(partition.0 + 1);
-    (start(partition), (next.0 < partitions.count()).then(|| start(next)))
 }

@@ -19,6 +19,7 @@ use super::ApiState;
 use super::error::ApiError;
 use super::openapi::DiskErrors;
 use super::query::Query;
+use crate::backend::name_of;
 use crate::shard::{DigestsRequest, HeldContent, HeldRecord, PAGE_RECORDS_MAX, Rest};
 
 const PREFIX: &str = "/v1/cluster/partitions/";
@@ -85,7 +86,7 @@ enum ProblemForm {
     responses((status = 200, description = "A page of records", body = DigestsForm), DiskErrors))]
 pub(super) async fn page(State(api): State<ApiState>, uri: Uri) -> Result<Json<DigestsForm>, ApiError> {
     let view = api.view();
-    let partition = partition_of(&view, uri.path())?;
+    let partition = partition_of(&view, uri.path(), (PREFIX, SUFFIX))?;
     let query = Query::parse(uri.query(), &["from", "limit"])?;
     let (start, end) = bounds(view.ring.partitions(), partition);
     let from = query.from.unwrap_or_else(|| start.clone());
@@ -117,24 +118,20 @@ pub(super) async fn page(State(api): State<ApiState>, uri: Uri) -> Result<Json<D
     }))
 }
 
-fn partition_of(view: &View, path: &str) -> Result<PartitionId, ApiError> {
+/// The partition in a path, between what comes before and after it.
+pub(super) fn partition_of(view: &View, path: &str, (prefix, suffix): (&str, &str)) -> Result<PartitionId, ApiError> {
     let count = view.ring.partitions().count();
-    let number =
-        path.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)).and_then(|text| text.parse().ok());
+    let number = path.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)?.parse().ok());
     number.filter(|&number| number < count).map(PartitionId).ok_or_else(|| {
         ApiError::bad_request(format!("the path names no partition: give a number from 0 to {}", count - 1))
     })
 }
 
 /// The storage keys of a partition: the first one, and the first one after the partition, if it is not the last.
-fn bounds(partitions: Partitions, partition: PartitionId) -> (Bytes, Option<Bytes>) {
+pub(super) fn bounds(partitions: Partitions, partition: PartitionId) -> (Bytes, Option<Bytes>) {
     let start = |partition| Bytes::copy_from_slice(&partitions.start(partition).to_bytes());
     let next = PartitionId(partition.0 + 1);
     (start(partition), (next.0 < partitions.count()).then(|| start(next)))
-}
-
-fn name_of(view: &View, node: NodeId) -> String {
-    view.member(node).map_or_else(|| node.to_string(), |known| known.member.name.clone())
 }
 
 fn form(counts: &ReplicaCounts, walk: &[NodeId], me: NodeId, record: &HeldRecord) -> HeldForm {
