@@ -1,8 +1,10 @@
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::http::{Method, Request, header};
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -54,7 +56,7 @@ impl Exporter {
     pub async fn run(mut self, cluster: String, node: String, mut stop: watch::Receiver<bool>) {
         let mut batch = Vec::new();
         let stopped = async move { drop(stop.wait_for(|stops| *stops).await) };
-        let mut stopped = std::pin::pin!(stopped);
+        let mut stopped = pin!(stopped);
         loop {
             let is_last = tokio::select! {
                 received = self.waiting.recv_many(&mut batch, BATCH_MAX) => received == 0,
@@ -117,7 +119,7 @@ async fn gather(waiting: &mut mpsc::Receiver<Span>, batch: &mut Vec<Span>) {
 }
 
 /// Sends a batch on a connection of its own.
-async fn post(endpoint: &OtlpEndpoint, body: Bytes) -> io::Result<()> {
+pub(super) async fn post(endpoint: &OtlpEndpoint, body: Bytes) -> io::Result<()> {
     let stream = TcpStream::connect(endpoint.address()).await?;
     let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let request = Request::builder()
@@ -128,15 +130,16 @@ async fn post(endpoint: &OtlpEndpoint, body: Bytes) -> io::Result<()> {
         .header(header::USER_AGENT, concat!("cartwheel/", env!("CARGO_PKG_VERSION")))
         .body(Full::new(body))
         .map_err(io::Error::other)?;
-    let exchange = async {
+    let exchange = pin!(async {
         let response = requests.send_request(request).await.map_err(io::Error::other)?;
         let status = response.status();
         // Read to the end, so that the collector does not see a broken connection. Its length is the collector's choice.
         let _ = Limited::new(response.into_body(), RESPONSE_BYTES_MAX).collect().await;
         if status.is_success() { Ok(()) } else { Err(io::Error::other(format!("the collector answered {status}"))) }
-    };
-    tokio::select! {
-        done = exchange => done,
-        ended = connection => Err(ended.err().map_or_else(|| io::ErrorKind::UnexpectedEof.into(), io::Error::other)),
+    });
+    // A collector that closes the connection at once ends it while the exchange still holds its answer. Without one the exchange fails by itself.
+    match select(exchange, pin!(connection)).await {
+        Either::Left((done, _)) => done,
+        Either::Right((_, exchange)) => exchange.await,
     }
 }

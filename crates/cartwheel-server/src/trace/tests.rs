@@ -66,11 +66,26 @@ async fn spans_that_find_no_room_are_counted_and_dropped() {
     for _ in 0..SPANS_MAX + 3 {
         tracer.end(tracer.root("get", None).unwrap());
     }
+    let text = text(&metrics);
+    assert!(text.contains("trace_spans_dropped_total{kind=\"queue_full\"} 3\n"), "{text}");
+}
+
+/// The metrics as `/metrics` gives them.
+fn text(metrics: &TraceMetrics) -> String {
     let mut registry = prometheus_client::registry::Registry::default();
     metrics.register(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    assert!(text.contains("trace_spans_dropped_total{kind=\"queue_full\"} 3\n"), "{text}");
+    text
+}
+
+/// Takes one batch, and closes the connection once it has answered.
+async fn take_batch(collector: &TcpListener) {
+    let (mut stream, _) = collector.accept().await.unwrap();
+    let mut request = vec![0; 64 << 10];
+    let read = stream.read(&mut request).await.unwrap();
+    assert!(request[..read].starts_with(b"POST /v1/traces HTTP/1.1\r\n"));
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
 }
 
 #[tokio::test]
@@ -81,10 +96,16 @@ async fn a_stopping_node_sends_what_waits() {
     let running = tokio::spawn(exporter.run("shop".to_owned(), "node-1".to_owned(), stopped));
     tracer.end(tracer.root("get", None).unwrap());
     stop.send_replace(true);
-    let (mut stream, _) = collector.accept().await.unwrap();
-    let mut request = vec![0; 64 << 10];
-    let read = stream.read(&mut request).await.unwrap();
-    assert!(request[..read].starts_with(b"POST /v1/traces HTTP/1.1\r\n"));
-    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    take_batch(&collector).await;
     tokio::time::timeout(Duration::from_secs(60), running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_was_taken_also_if_the_collector_closes_the_connection_at_once() {
+    let collector = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", collector.local_addr().unwrap()).parse().unwrap();
+    for _ in 0..20 {
+        let (taken, ()) = tokio::join!(super::export::post(&endpoint, "spans".into()), take_batch(&collector));
+        taken.unwrap();
+    }
 }
