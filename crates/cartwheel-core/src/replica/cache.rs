@@ -7,6 +7,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 
+use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -25,6 +26,8 @@ const LARGEST_SHARE: usize = 64;
 pub(super) struct RecordCache {
     bytes_max: usize,
     entries: Cache<Key, Entry, Sizes, Seed>,
+    /// The bucket of the key kept last. Most keys after it have the same one, which they share.
+    bucket: Bytes,
 }
 
 /// A record as it is stored.
@@ -77,6 +80,7 @@ impl RecordCache {
         Self {
             bytes_max,
             entries: Cache::with(expected, bytes_max as u64, Sizes, Seed(seed), DefaultLifecycle::default()),
+            bucket: Bytes::new(),
         }
     }
 
@@ -88,7 +92,7 @@ impl RecordCache {
     }
 
     /// The record of `key`, if it is here.
-    pub(super) fn peek(&mut self, key: &Key) -> Option<&Record> {
+    pub(super) fn peek(&self, key: &Key) -> Option<&Record> {
         self.entries.get(key).map(|entry| &entry.record)
     }
 
@@ -97,9 +101,12 @@ impl RecordCache {
         if bytes == 0 || bytes.saturating_mul(LARGEST_SHARE) > self.bytes_max {
             return self.remove(key);
         }
-        // The record may be part of a larger buffer, which must not live as long.
+        // The record and the key may be parts of larger buffers, which must not live as long.
         let record = Record { header: record.header.clone(), state: record.state.detached() };
-        self.entries.insert(key.clone(), Entry { record, bytes });
+        if self.bucket != key.bucket() {
+            self.bucket = Bytes::copy_from_slice(key.bucket());
+        }
+        self.entries.insert(key.detached(self.bucket.clone()), Entry { record, bytes });
     }
 
     /// Removes the record of `key`.
@@ -137,6 +144,17 @@ mod tests {
         let mut record = Record::default();
         record.header.changed = Epoch(number);
         record
+    }
+
+    #[test]
+    fn the_message_in_which_a_key_came_does_not_stay() {
+        let mut cache = RecordCache::new(1 << 20, 1);
+        let message = Bytes::from(vec![b'm'; 1 << 16]);
+        let of_message = |from: usize| Key::new(message.slice(from..from + 2), message.slice(10..20)).unwrap();
+        cache.insert(&of_message(0), &record(1), 100);
+        cache.insert(&of_message(4), &record(2), 100);
+        assert_eq!(cache.get(&of_message(0)), Some((record(2), 100)));
+        assert!(message.is_unique());
     }
 
     #[test]

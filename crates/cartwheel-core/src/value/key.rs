@@ -110,6 +110,15 @@ impl PartialOrd for Key {
     }
 }
 
+impl Key {
+    /// The same key, whose name shares no buffer with anything else, and whose bucket is this copy of it.
+    #[must_use]
+    pub fn detached(&self, bucket: Bytes) -> Self {
+        debug_assert_eq!(self.bucket, bucket);
+        Self { name: Bytes::copy_from_slice(&self.name), bucket, ..*self }
+    }
+}
+
 /// Why a bucket and a key do not form a valid key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyError {
