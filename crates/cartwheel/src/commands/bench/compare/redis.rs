@@ -79,6 +79,8 @@ impl RedisCluster {
                 .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"])
                 .arg(&data)
                 .args(["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"])
+                // While replicas are still being set up, a master can seem to lack them. Then Redis would take one from another master, for good.
+                .args(["--cluster-migration-barrier", "100"])
                 .args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--daemonize", "no"]);
             let process = ServerProcess::start(name, command, data.join("log"))?;
             Ok(RedisNode { process, wire: Wire::new(format!("127.0.0.1:{port}"), COMMAND_WITHIN), port })
