@@ -215,22 +215,15 @@ impl Holdings {
         self.partition_state(partition).is_some_and(|partition_state| partition_state.phase.is_home(self.me, group))
     }
 
-    /// Whether this node alone is a read quorum of the homes of `key`: it holds all that they hold, and no next configuration counts too.
-    pub fn is_quorum_alone(&self, key: &Key, quorum: Quorum) -> bool {
+    /// The homes of `key`, if this node alone is a read quorum of them: it holds all that they hold, and no next configuration counts too.
+    pub fn homes_if_quorum_alone(&self, key: &Key, quorum: Quorum) -> Option<&[Home]> {
         let (partition, group) = self.group_of(key);
-        self.partition_state(partition).is_some_and(|partition_state| match &partition_state.phase {
-            ConfigPhase::Joint(..) => false,
-            ConfigPhase::Stable(only) => {
-                let needed = quorum.of(only.counts.n_of(group), only.homes_of(group).len());
-                needed == 1 && partition_state.holds_all(self.me, group)
-            }
-        })
-    }
-
-    /// The homes of `key` in the current configuration, in order.
-    pub fn homes_in_order(&self, key: &Key) -> impl Iterator<Item = &Home> {
-        let (partition, group) = self.group_of(key);
-        self.phase(partition).into_iter().flat_map(move |phase| phase.current().homes_of(group))
+        let partition_state = self.partition_state(partition)?;
+        let ConfigPhase::Stable(only) = &partition_state.phase else { return None };
+        let homes = only.homes_of(group);
+        let is_alone =
+            quorum.of(only.counts.n_of(group), homes.len()) == 1 && partition_state.holds_all(self.me, group);
+        is_alone.then_some(homes)
     }
 
     /// Whether a node is a home of `key`, in whatever incarnation.
@@ -380,16 +373,25 @@ mod tests {
         };
         let one = Quorum::reads(1, 3);
         let home = of(nodes[0], vec![]);
-        assert!(home.is_quorum_alone(&key, one));
-        assert!(!home.is_quorum_alone(&key, Quorum::reads(2, 3)), "two are needed");
-        assert!(!home.is_quorum_alone(&key, Quorum::reads(1, 2)), "keys have a home more than the settings say");
-        assert!(!of(nodes[3], vec![]).is_quorum_alone(&key, one), "no home");
+        assert_eq!(home.homes_if_quorum_alone(&key, one).map(<[Home]>::len), Some(3));
+        assert!(home.homes_if_quorum_alone(&key, Quorum::reads(2, 3)).is_none(), "two are needed");
+        assert!(
+            home.homes_if_quorum_alone(&key, Quorum::reads(1, 2)).is_none(),
+            "keys have a home more than the settings say"
+        );
+        assert!(of(nodes[3], vec![]).homes_if_quorum_alone(&key, one).is_none(), "no home");
         let state = PartitionState::clone(home.partition_state(partition).unwrap());
         let unsynced = PartitionState { synced: BTreeSet::new(), ..state.clone() };
-        assert!(!of(nodes[0], vec![(partition, unsynced)]).is_quorum_alone(&key, one), "it may lack something");
+        assert!(
+            of(nodes[0], vec![(partition, unsynced)]).homes_if_quorum_alone(&key, one).is_none(),
+            "it may lack something"
+        );
         let current = state.phase.current().clone();
         let next = Configuration { number: 1, ..current.clone() };
         let joint = PartitionState { phase: ConfigPhase::Joint(current, next), ..state };
-        assert!(!of(nodes[0], vec![(partition, joint)]).is_quorum_alone(&key, one), "another list counts too");
+        assert!(
+            of(nodes[0], vec![(partition, joint)]).homes_if_quorum_alone(&key, one).is_none(),
+            "another list counts too"
+        );
     }
 }

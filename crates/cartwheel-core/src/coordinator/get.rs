@@ -8,7 +8,7 @@ use super::{Next, OperationContext, OperationEvent, ReplyTo, quorum};
 use crate::cluster::configuration::ConfigStamp;
 use crate::cluster::membership::{BucketSettings, Conflict};
 use crate::event::{Event, Repair};
-use crate::message::client::{Acks, Consistency, Get, Got, Refusal, Reply, Shortfall};
+use crate::message::client::{Acks, Consistency, Get, Got, Refusal, Reply, Shortfall, last_live};
 use crate::message::{Confirm, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, Want};
 use crate::mutation::Mutation;
 use crate::replica::gc::Rules;
@@ -16,8 +16,9 @@ use crate::ring::quorum::Quorum;
 use crate::value::clock::Clock;
 use crate::value::context::Context;
 use crate::value::dot::NodeId;
+use crate::value::hlc::WallMs;
 use crate::value::key::Key;
-use crate::value::state::{Epoch, State};
+use crate::value::state::{Epoch, Sibling, State};
 use crate::value::time::Instant;
 use crate::wire::context::Sealer;
 
@@ -415,6 +416,14 @@ impl Shows<'_> {
         let seal = || self.sealer.seal_shown(&context_of(self.epoch, state), || dots_of(state), key);
         let context = (wants_context && !state.is_empty()).then(seal);
         Got { siblings, context, acks }
+    }
+
+    /// What [`Got::last`] gives for what [`Self::got`] gives.
+    pub(crate) fn last<'s>(&self, state: &'s State, wall: WallMs) -> Option<&'s Sibling> {
+        match self.settings.conflict {
+            Conflict::Siblings => last_live(state.distinct_siblings(), wall),
+            Conflict::Lww => last_live(state.latest(), wall),
+        }
     }
 }
 

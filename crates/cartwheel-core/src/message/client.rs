@@ -169,6 +169,16 @@ impl Got {
     pub fn live(&self, wall: WallMs) -> impl Iterator<Item = &Sibling> {
         self.siblings.iter().filter(move |sibling| !sibling.is_deleted(wall))
     }
+
+    /// The value that a client at `wall` sees that takes only one: the last.
+    pub fn last(&self, wall: WallMs) -> Option<&Sibling> {
+        last_live(&self.siblings, wall)
+    }
+}
+
+/// The last of those that are not deleted.
+pub(crate) fn last_live<'a>(siblings: impl IntoIterator<Item = &'a Sibling>, wall: WallMs) -> Option<&'a Sibling> {
+    siblings.into_iter().filter(|sibling| !sibling.is_deleted(wall)).max_by_key(|sibling| sibling.recency())
 }
 
 /// A stored write.

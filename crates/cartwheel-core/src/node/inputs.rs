@@ -36,7 +36,8 @@ impl Node {
         }
         let operation = match request.operation {
             Operation::Get(get) => {
-                if let Some(got) = self.at_once(step.now, &get) {
+                if let Some(found) = self.at_once(step.now, &get) {
+                    let got = found.got();
                     step.coordinator.calls.replies.push((reply_to, Ok(Reply::Got(got))));
                     return;
                 }

@@ -61,6 +61,7 @@ use crate::value::hlc::{AHEAD_MS_MAX, Hlc, HlcClock, WallMs};
 use crate::value::key::Key;
 use crate::value::time::{Instant, Now};
 use crate::wire::context::Sealer;
+pub use at_once::FoundAtOnce;
 pub use effects::{Effects, Input};
 use epoch_end::EpochEnd;
 

@@ -321,15 +321,14 @@ impl Replica {
     }
 
     /// The state of a key, if it can be read at once: it is in memory and counts, no task on it is under way, and nothing of it is due for collection.
-    pub fn at_hand(&mut self, key: &Key) -> Option<State> {
+    pub fn at_hand(&self, key: &Key) -> Option<&State> {
         if self.turns.contains_key(key) {
             return None;
         }
         let Record { header, state } = self.cache.peek(key)?;
         let is_due = matches!(header.gc_due, Some(GcDue::In(epoch)) if epoch <= self.epoch);
-        let (state, was_lost, is_of_now) =
-            (state.clone(), header.recovering.is_some(), header.recovered_since >= self.loss_floor);
-        let counts = if is_of_now { !was_lost } else { self.is_recovered(key) };
+        let is_of_now = header.recovered_since >= self.loss_floor;
+        let counts = if is_of_now { header.recovering.is_none() } else { self.is_recovered(key) };
         let is_unchecked = self.broken.is(Mutation::AtOnceUnchecked);
         (!is_due && (counts || is_unchecked)).then_some(state)
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::value::clock::Clock;
 use crate::value::digest::{StateDigest, fingerprint};
@@ -142,11 +143,14 @@ pub struct Merged {
 #[derive(Clone, Default)]
 pub struct State(Arc<Parts>);
 
+/// The siblings of a state. A single one lies within it, where a read finds it without another access to memory.
+type Siblings = SmallVec<[Sibling; 1]>;
+
 #[derive(Clone, Default)]
 struct Parts {
     clock: Clock,
     /// Ascending by dot, and within one dot by fingerprint. Usually there is one, and a map would take the space of eleven.
-    siblings: Vec<Sibling>,
+    siblings: Siblings,
     notes: Notes,
     /// Its digest, once that was asked for. Whatever changes the state takes it away.
     digest: OnceLock<StateDigest>,
@@ -415,7 +419,7 @@ impl State {
 }
 
 /// Sorts by dot and then by content, and removes duplicates.
-fn ascending(mut siblings: Vec<Sibling>) -> Vec<Sibling> {
+fn ascending(mut siblings: Siblings) -> Siblings {
     if siblings.is_sorted_by(|a, b| a.dot < b.dot) {
         return siblings;
     }

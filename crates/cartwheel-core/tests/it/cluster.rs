@@ -1105,12 +1105,19 @@ fn one_home_answers_at_once_where_one_is_enough() {
     cluster.nodes.insert(id(1), Node::new(NodeConfig { limits, ..config(1, 2, Since(0)) }, view));
     let written = cluster.put(1, Put { w: Some(3), ..put("a") }).unwrap();
     let now = Now { instant: Instant(2), wall: WallMs(1_000_000) };
-    let mut at_once = |get| cluster.nodes.get_mut(&id(1)).unwrap().read_at_once(now, Duration::ZERO, &get);
+    let at_once = |cluster: &mut Cluster, get: &Get| {
+        cluster.nodes.get_mut(&id(1)).unwrap().read_at_once(now, Duration::ZERO, get, |found| {
+            let got = found.got();
+            // Whoever wants only the last value gets that of the whole reply.
+            assert_eq!(found.last(), got.last(now.wall));
+            got
+        })
+    };
     let one = Get { r: Some(1), ..get() };
-    let got = at_once(one.clone()).unwrap();
+    let got = at_once(&mut cluster, &one).unwrap();
     assert_eq!((values(&got), got.acks.home, got.acks.standin, got.acks.zones), (vec!["a".to_owned()], 1, 0, 1));
     assert!(got.context.is_some());
-    assert!(at_once(Get { wants_context: false, ..one.clone() }).unwrap().context.is_none());
+    assert!(at_once(&mut cluster, &Get { wants_context: false, ..one.clone() }).unwrap().context.is_none());
     for usual in [
         get(),
         Get { r: Some(0), ..get() },
@@ -1119,13 +1126,13 @@ fn one_home_answers_at_once_where_one_is_enough() {
         Get { consistency: Consistency::Strong, ..one.clone() },
         Get { key: key("absent"), ..one.clone() },
     ] {
-        assert!(at_once(usual.clone()).is_none(), "{usual:?}");
+        assert!(at_once(&mut cluster, &usual).is_none(), "{usual:?}");
     }
     // While the key is being written, a read waits for the write.
     cluster.slow = [2, 3].map(id).into();
     let request = Request { operation: Operation::Put(put("b")), timeout: Duration::from_secs(1) };
     cluster.nodes.get_mut(&id(1)).unwrap().step(now, Input::Client(ClientId(99), request));
-    assert!(cluster.nodes.get_mut(&id(1)).unwrap().read_at_once(now, Duration::ZERO, &one).is_none());
+    assert!(at_once(&mut cluster, &one).is_none());
 }
 
 /// What a strong get finds after a home that lost a write ran an exchange only with a home that never had it.

@@ -124,7 +124,7 @@ impl Backend {
     /// If it is refused, or the node stops.
     pub async fn get(&self, get: Get, timeout: Duration) -> Result<Got, NotDone> {
         // It costs less than to wait for admission.
-        if let Some(got) = self.shards.read_at_once(&get) {
+        if let Some(got) = self.shards.read_at_once(&get, |found| found.got()) {
             return Ok(got);
         }
         let (place, timeout) = self.admit(&get.key, timeout).await?;
@@ -193,6 +193,11 @@ impl Backend {
     pub fn is_in_reach(&self, node: NodeId) -> bool {
         let is_cut_off = || self.board.get(node).is_some_and(|peer| !peer.link().connected);
         node == self.local.node || self.liveness.borrow().status(node) == Status::Alive && !is_cut_off()
+    }
+
+    /// Whether a node is about to be stopped, so that others are better asked.
+    pub fn is_draining(&self, node: NodeId) -> bool {
+        if node == self.local.node { self.drain.is_on() } else { self.liveness.borrow().is_draining(node) }
     }
 
     /// The current liveness of the other nodes.

@@ -36,6 +36,9 @@ struct OperationLabels {
     operation: KeyOperation,
 }
 
+/// The outcome of nearly every request.
+const OK: &str = "ok";
+
 type Histograms = Family<OperationLabels, Histogram, fn() -> Histogram>;
 
 /// The metrics of the API server. Clones count together.
@@ -43,6 +46,8 @@ type Histograms = Family<OperationLabels, Histogram, fn() -> Histogram>;
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
     durations: Histograms,
+    /// What nearly every request needs of the two, by operation: to look it up would cost more than to count.
+    usual: [(Counter, Histogram); 3],
     siblings: Histogram,
     /// Open connections.
     pub connections: Gauge,
@@ -58,9 +63,16 @@ impl Default for HttpMetrics {
     fn default() -> Self {
         // The bucket above 4 holds five to eight siblings.
         let siblings = [1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+        let requests = Family::<RequestLabels, Counter>::default();
+        let durations: Histograms = Family::new_with_constructor(|| Histogram::new(latency_buckets()));
+        let usual = [KeyOperation::get, KeyOperation::put, KeyOperation::delete].map(|operation| {
+            let succeeded = requests.get_or_create(&RequestLabels { operation, outcome: OK }).clone();
+            (succeeded, durations.get_or_create(&OperationLabels { operation }).clone())
+        });
         Self {
-            requests: Family::default(),
-            durations: Family::new_with_constructor(|| Histogram::new(latency_buckets())),
+            requests,
+            durations,
+            usual,
             siblings: Histogram::new(siblings),
             connections: Gauge::default(),
             accepted: Counter::default(),
@@ -97,6 +109,17 @@ impl HttpMetrics {
     pub fn begin(&self, operation: KeyOperation) -> Timed<'_> {
         Timed { metrics: self, operation, begun: Instant::now(), outcome: Outcome("client_gone") }
     }
+
+    /// Counts a request that has begun then.
+    pub fn ended(&self, operation: KeyOperation, Outcome(outcome): Outcome, begun: Instant) {
+        let (succeeded, durations) = &self.usual[operation as usize];
+        if outcome == OK {
+            succeeded.inc();
+        } else {
+            self.requests.get_or_create(&RequestLabels { operation, outcome }).inc();
+        }
+        durations.observe(begun.elapsed().as_secs_f64());
+    }
 }
 
 /// A request under way.
@@ -117,9 +140,6 @@ impl Timed<'_> {
 
 impl Drop for Timed<'_> {
     fn drop(&mut self) {
-        let (operation, outcome) = (self.operation, self.outcome.0);
-        self.metrics.requests.get_or_create(&RequestLabels { operation, outcome }).inc();
-        let took = self.begun.elapsed().as_secs_f64();
-        self.metrics.durations.get_or_create(&OperationLabels { operation }).observe(took);
+        self.metrics.ended(self.operation, self.outcome, self.begun);
     }
 }

@@ -17,11 +17,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::VALUE_BYTES_MAX;
 use super::access::{self, AdministrativeCommand};
-use super::commands::{self, Call, Run, Spec};
+use super::commands::{self, Call, ReadAtOnce, Run, Spec};
 use super::error::CommandError;
 use super::parser::{Command, NoRequest, Parsed, Parser, RequestLimits};
 use super::reply::{Output, Reply, Version};
-use super::session::Session;
+use super::session::{Replies, Session};
 use crate::memory::MemoryShare;
 use crate::tcp::connections::{OpenConnection, Serves};
 use crate::tcp::read;
@@ -55,8 +55,12 @@ pub(super) struct RespConnection<S> {
     /// Its share of the memory for requests.
     share: Option<MemoryShare>,
     output: Output,
+    /// The keys of the commands that are carried out.
+    used: KeysInUse,
     /// A command that waits for those before it.
     waits: Option<Command>,
+    /// What the last command was: the next one is often the same.
+    last: Option<&'static Spec>,
     guard: OpenConnection,
 }
 
@@ -69,6 +73,8 @@ struct UnderWay {
 
 /// What became of a command.
 enum Begun {
+    /// Its reply is written.
+    Written,
     /// It has its reply.
     Ended(Reply),
     /// It is carried out beside others.
@@ -84,7 +90,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
             arrived: BytesMut::new(),
             share: None,
             output: Output::default(),
+            used: KeysInUse::default(),
             waits: None,
+            last: None,
             guard,
         }
     }
@@ -159,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
         self.session.renew_access();
         loop {
             self.parser.set_unknown(self.session.is_unknown());
-            let mut used = KeysInUse::default();
+            self.used.clear();
             let mut batch = 0;
             let ended = loop {
                 if batch >= BATCH_MAX || self.session.quits {
@@ -177,9 +185,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
                         Err(error) => break Some(Err(error)),
                     },
                 };
-                let spec = commands::find(command.get(0));
+                let spec = self.find(&command);
                 if let Some(spec) = spec
-                    && !used.add(spec, &command)
+                    && !self.used.add(spec, &command)
                 {
                     self.waits = Some(command);
                     break None;
@@ -194,7 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
                         continue;
                     }
                 }
-                let begun = match self.begin(spec, command) {
+                let begun = match self.begin(spec, command, replies.is_empty()) {
                     // Much can be answered at once, and needs no place among the others.
                     Begun::UnderWay(mut reply) => match poll_fn(|cx| Poll::Ready(reply.as_mut().poll(cx))).await {
                         Poll::Ready(reply) => Begun::Ended(reply),
@@ -219,8 +227,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
         }
     }
 
-    /// Begins a command.
-    fn begin(&mut self, spec: Option<&'static Spec>, command: Command) -> Begun {
+    /// What a command is called in the table of commands.
+    fn find(&mut self, command: &Command) -> Option<&'static Spec> {
+        let name = command.get(0);
+        let is_same = |spec: &&Spec| spec.name.as_bytes().eq_ignore_ascii_case(name);
+        self.last = self.last.filter(is_same).or_else(|| commands::find(name));
+        self.last
+    }
+
+    /// Begins a command. If it `is_next`, all replies before its own are written.
+    fn begin(&mut self, spec: Option<&'static Spec>, command: Command, is_next: bool) -> Begun {
         let Some(spec) = spec else {
             // A web page has made a browser send HTTP. What follows may be commands.
             self.session.quits |= WEB.iter().any(|start| command.get(0).eq_ignore_ascii_case(start));
@@ -243,7 +259,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
                 }
                 Begun::Ended(reply)
             }
-            Run::Later(run) => {
+            Run::Read(run, _) if is_next && self.answers_at_once(run, &command) => Begun::Written,
+            Run::Later(run) | Run::Read(_, run) => {
                 // An overloaded node does nothing else for it.
                 if let Err(refusal) = self.session.api().backend().shards.admits_any() {
                     return Begun::Ended(CommandError::from(refusal).into());
@@ -265,6 +282,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
         }
     }
 
+    /// Writes the reply to a read, if it can be said at once what it is.
+    fn answers_at_once(&mut self, read: ReadAtOnce, command: &Command) -> bool {
+        let Session { db, replies, version, .. } = &self.session;
+        *replies == Replies::On && read(db, command, &mut self.output, *version)
+    }
+
     /// The share of the memory that a large command keeps until it has ended.
     fn share_of(&mut self, command: &Command) -> Option<MemoryShare> {
         if command.size() > FREE_BYTES { self.share.take() } else { None }
@@ -278,6 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RespConnection<S> {
                 return;
             }
             Begun::Ended(reply) => Box::pin(std::future::ready(reply)),
+            Begun::Written => return,
             Begun::UnderWay(reply) => reply,
         };
         replies.push_back(UnderWay { reply, version, is_wanted });
@@ -379,6 +403,12 @@ struct KeysInUse {
 impl KeysInUse {
     /// The most keys that are compared: further commands wait.
     const MAX: usize = 4 * AT_ONCE;
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.keys.shrink_to(2 * Self::MAX);
+        self.is_all = false;
+    }
 
     /// Adds a command's keys, unless the command has to wait.
     fn add(&mut self, spec: &Spec, command: &Command) -> bool {

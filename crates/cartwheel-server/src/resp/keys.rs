@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cartwheel_core::cluster::membership::Conflict;
@@ -10,7 +10,7 @@ use cartwheel_core::message::client::{Consistency, Get, Got, Operation, Put, Put
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::position::Position;
-use cartwheel_core::value::state::Content;
+use cartwheel_core::value::state::{Content, Sibling};
 
 use super::api::RespApi;
 use super::error::CommandError;
@@ -62,6 +62,10 @@ impl Database {
     /// # Errors
     /// If its length is not valid, or the bucket keeps siblings.
     pub(super) fn key(&self, name: &[u8]) -> Result<Key, CommandError> {
+        self.key_of(Bytes::copy_from_slice(name))
+    }
+
+    fn key_of(&self, name: Bytes) -> Result<Key, CommandError> {
         let view = self.api.backend().view.borrow();
         if view.settings(&self.bucket).conflict != Conflict::Lww {
             let bucket = self.bucket.escape_ascii();
@@ -69,7 +73,7 @@ impl Database {
                 "the bucket {bucket} keeps siblings, which Redis does not have: use CW.GET and CW.PUT, or set its conflict to lww"
             )));
         }
-        Ok(view.key(self.bucket.clone(), Bytes::copy_from_slice(name))?)
+        Ok(view.key(self.bucket.clone(), name)?)
     }
 
     /// A page of the keys.
@@ -87,6 +91,22 @@ impl Database {
     /// The value of a key, with the context for its change.
     pub(super) async fn read_to_change(&self, key: &Key) -> Result<Option<Held>, CommandError> {
         self.read_with(key, true).await
+    }
+
+    /// Gives `take` the value of the key called `name`, or that there is none, if the node can say so at once and no trace is to show it. Returns what
+    /// `take` does: whether the read has its reply.
+    pub(super) fn read_at_once(&self, name: Bytes, take: impl FnOnce(Option<&[u8]>) -> bool) -> bool {
+        let (backend, begun) = (self.api.backend(), Instant::now());
+        if backend.tracer.is_on() {
+            return false;
+        }
+        let Ok(key) = self.key_of(name) else { return false };
+        let get = Get { key, consistency: Consistency::Eventual, r: None, seen: None, wants_context: false };
+        let taken = backend.shards.read_at_once(&get, |found| take(found.last().and_then(bytes_of)));
+        if taken == Some(true) {
+            self.api.metrics().ended(KeyOperation::get, Outcome("ok"), begun);
+        }
+        taken == Some(true)
     }
 
     async fn read_with(&self, key: &Key, wants_context: bool) -> Result<Option<Held>, CommandError> {
@@ -147,9 +167,17 @@ impl Database {
     }
 }
 
+/// The bytes of a value.
+fn bytes_of(sibling: &Sibling) -> Option<&[u8]> {
+    match &sibling.content {
+        Content::Value { bytes, .. } => Some(bytes),
+        Content::Tombstone => None,
+    }
+}
+
 /// The value that a reader sees; of several the last one.
 fn held(got: Got, wall: WallMs) -> Option<Held> {
-    let last = got.live(wall).max_by_key(|sibling| sibling.recency())?;
+    let last = got.last(wall)?;
     let Content::Value { bytes, content_type, content_encoding } = &last.content else { return None };
     Some(Held {
         bytes: bytes.clone(),

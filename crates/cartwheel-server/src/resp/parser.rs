@@ -4,6 +4,7 @@
 //! that holds it. RequestLimits and the texts of errors are those of Redis, so that its clients understand them.
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use smallvec::SmallVec;
 
 /// The longest inline command, and the longest line that announces a length, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -29,11 +30,14 @@ pub(super) struct RequestLimits {
     pub(super) request_bytes: usize,
 }
 
+/// Where arguments are in a request. Few need no memory of their own.
+type Arguments = SmallVec<[(u32, u32); 4]>;
+
 /// A request: the bytes in which it came, and where its arguments are in them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Command {
     bytes: Bytes,
-    arguments: Vec<(u32, u32)>,
+    arguments: Arguments,
 }
 
 impl Command {
@@ -47,14 +51,15 @@ impl Command {
         self.arguments.get(index).map_or(&[], |&(start, end)| &self.bytes[start as usize..end as usize])
     }
 
+    /// The argument at `index`, which keeps the bytes of the whole request in memory.
+    pub(super) fn shared(&self, index: usize) -> Bytes {
+        self.bytes.slice_ref(self.get(index))
+    }
+
     /// The argument at `index`, to be kept.
     pub(super) fn bytes(&self, index: usize) -> Bytes {
         let argument = self.get(index);
-        if argument.len() < SHARED_BYTES_MIN {
-            Bytes::copy_from_slice(argument)
-        } else {
-            self.bytes.slice_ref(argument)
-        }
+        if argument.len() < SHARED_BYTES_MIN { Bytes::copy_from_slice(argument) } else { self.shared(index) }
     }
 
     /// All arguments from `first` on.
@@ -90,7 +95,7 @@ pub(super) struct Parser {
     /// How much of the line after that has been searched for its end.
     searched: usize,
     state: State,
-    arguments: Vec<(u32, u32)>,
+    arguments: Arguments,
     /// Why the present request is only read to its end.
     refused: Option<String>,
     /// The client has not said which user it is, though it has to.
@@ -108,13 +113,13 @@ enum State {
 }
 
 impl Parser {
-    pub(super) const fn new(limits: RequestLimits) -> Self {
+    pub(super) fn new(limits: RequestLimits) -> Self {
         Self {
             limits,
             parsed: 0,
             searched: 0,
             state: State::Begin,
-            arguments: Vec::new(),
+            arguments: Arguments::new(),
             refused: None,
             is_unknown: false,
         }
@@ -153,7 +158,7 @@ impl Parser {
         loop {
             if self.refused.is_some() {
                 buffer.advance(std::mem::take(&mut self.parsed));
-                self.arguments = Vec::new();
+                self.arguments = Arguments::new();
             }
             let goes_on = match self.state {
                 State::Begin => match buffer.first() {
@@ -312,7 +317,7 @@ pub(super) fn integer(text: &[u8]) -> Option<i64> {
 
 /// The words of an inline command, with quotes as in a shell; none if a quote is not closed.
 fn words(line: &[u8]) -> Option<Command> {
-    let (mut bytes, mut arguments) = (BytesMut::with_capacity(line.len()), Vec::new());
+    let (mut bytes, mut arguments) = (BytesMut::with_capacity(line.len()), Arguments::new());
     let mut rest = line;
     loop {
         let start = rest.iter().position(|byte| !byte.is_ascii_whitespace());

@@ -103,7 +103,7 @@ fn nothing_is_kept_for_what_is_only_announced() {
         assert_eq!(parser.next(&mut buffer), Ok(None));
         assert!(buffer.is_empty());
     }
-    assert!(parser.is_within(&buffer) && parser.arguments.capacity() == 0);
+    assert!(parser.is_within(&buffer) && !parser.arguments.spilled());
 }
 
 #[test]

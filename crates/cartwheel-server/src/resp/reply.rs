@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 use crate::memory::MemoryShare;
 
@@ -127,12 +127,18 @@ impl Output {
     }
 
     fn bulk(&mut self, bytes: Bytes) {
-        self.number(b'$', bytes.len() as i64);
         if bytes.len() <= COPIED_BYTES {
-            self.end.put_slice(&bytes);
-        } else {
-            self.pieces.extend([self.end.split().freeze(), bytes]);
+            return self.copy(&bytes);
         }
+        self.number(b'$', bytes.len() as i64);
+        self.pieces.extend([self.end.split().freeze(), bytes]);
+        self.end.put_slice(b"\r\n");
+    }
+
+    /// Writes a string by copying it.
+    pub(super) fn copy(&mut self, bytes: &[u8]) {
+        self.number(b'$', bytes.len() as i64);
+        self.end.put_slice(bytes);
         self.end.put_slice(b"\r\n");
     }
 
@@ -174,7 +180,7 @@ impl Output {
         match self.pieces.front_mut() {
             Some(piece) if written < piece.len() => drop(piece.split_to(written)),
             Some(_) => drop(self.pieces.pop_front()),
-            None => drop(self.end.split_to(written)),
+            None => self.end.advance(written),
         }
         if self.front().is_none() {
             self.shares.clear();

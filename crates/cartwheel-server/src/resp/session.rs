@@ -161,7 +161,7 @@ impl Session {
     }
 
     /// Checks that the node may carry out a command on keys that are placed by slot: they have one slot, and a client that goes by the map of slots
-    /// asks one of its replicas.
+    /// asks one of its replicas, which does not drain if another one is in reach.
     ///
     /// # Errors
     /// Redis Cluster's own.
@@ -185,10 +185,12 @@ impl Session {
             return Ok(());
         }
         let backend = self.api().backend();
-        if backend.homes_of(&self.db.bucket, Token::of_slot(slot)).contains(&backend.local.node) {
+        let own = backend.local.node;
+        if !backend.is_draining(own) && backend.homes_of(&self.db.bucket, Token::of_slot(slot)).contains(&own) {
             return Ok(());
         }
-        match slots::replicas(backend, &self.db.bucket, slot).first().and_then(|&first| slots::node(backend, first)) {
+        let first = slots::replicas(backend, &self.db.bucket, slot).first().copied().filter(|&first| first != own);
+        match first.and_then(|first| slots::node(backend, first)) {
             Some(node) => Err(CommandError::Text(format!("MOVED {slot} {node}").into())),
             None => Ok(()),
         }

@@ -29,12 +29,13 @@ pub(super) fn is_slotted(backend: &Backend, bucket: &[u8]) -> bool {
     backend.view.borrow().form(bucket).generation.placement == Placement::Slot
 }
 
-/// The nodes that hold the keys of a slot in a bucket: those in reach first. Without nodes that serve no Redis clients.
+/// The nodes that hold the keys of a slot in a bucket: those in reach first, and of these the ones that drain last. Without nodes that serve no
+/// Redis clients.
 pub(super) fn replicas(backend: &Backend, bucket: &[u8], slot: u16) -> Vec<NodeId> {
     let mut nodes = backend.homes_of(bucket, Token::of_slot(slot));
     let view = backend.view.borrow();
     nodes.retain(|&node| view.member(node).is_some_and(|known| !known.member.resp_addr.is_empty()));
-    nodes.sort_by_key(|&node| !backend.is_in_reach(node));
+    nodes.sort_by_key(|&node| (!backend.is_in_reach(node), backend.is_draining(node)));
     nodes
 }
 

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use cartwheel_core::message::client::{Get, Got};
+use cartwheel_core::message::client::Get;
+use cartwheel_core::node::FoundAtOnce;
 use cartwheel_core::value::time::Instant;
 
 use super::Machine;
@@ -30,19 +31,21 @@ impl<M: Machine> SharedMachine<M> {
     /// Lets tasks of this thread read from the machine, for as long as it lives.
     pub(super) fn open(&self, at_once: &AtOnce, clock: Clock) {
         let (machine, last_turn) = (Arc::downgrade(&self.0), at_once.last_turn.clone());
-        let read = move |get: &Get| {
-            let machine = machine.upgrade()?;
+        let read = move |get: &Get, take: &mut dyn FnMut(&FoundAtOnce<'_>)| {
+            let Some(machine) = machine.upgrade() else { return };
             let now = clock.now();
             let waited = last_turn.wait_of_a_read_at(now.instant);
             // Only within a turn is it locked, and then no other task of this thread runs.
-            machine.try_lock().ok()?.read_at_once(now, waited, get)
+            if let Ok(mut machine) = machine.try_lock() {
+                machine.read_at_once(now, waited, get, take);
+            }
         };
         // A machine has one thread.
         let _ = at_once.reader.set((thread::current().id(), Box::new(read)));
     }
 }
 
-type Read = Box<dyn Fn(&Get) -> Option<Got> + Send + Sync>;
+type Read = Box<dyn Fn(&Get, &mut dyn FnMut(&FoundAtOnce<'_>)) + Send + Sync>;
 
 /// What reads at once use. Clones share it.
 #[derive(Clone, Default)]
@@ -52,13 +55,15 @@ pub(super) struct AtOnce {
 }
 
 impl AtOnce {
-    /// Answers a read, if the calling task is one of the shard's thread and the machine can answer at once.
-    pub(super) fn read(&self, get: &Get) -> Option<Got> {
+    /// Gives `take` what a read finds, if the calling task is one of the shard's thread and the machine can answer at once.
+    pub(super) fn read<T>(&self, get: &Get, take: impl FnOnce(&FoundAtOnce<'_>) -> T) -> Option<T> {
         let (thread, read) = self.reader.get()?;
         if *thread != thread::current().id() {
             return None;
         }
-        read(get)
+        let (mut take, mut taken) = (Some(take), None);
+        read(get, &mut |found| taken = take.take().map(|take| take(found)));
+        taken
     }
 
     /// Records that a turn has ended.

@@ -11,9 +11,10 @@ use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::View;
 use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::cluster::sizes::NodeSizes;
-use cartwheel_core::message::client::{Get, Got, Outcome, Refusal, Request};
+use cartwheel_core::message::client::{Get, Outcome, Refusal, Request};
 use cartwheel_core::message::listing::{ListRequest, Listed};
 use cartwheel_core::message::{Envelope, Message};
+use cartwheel_core::node::FoundAtOnce;
 use cartwheel_core::node::sums::PartitionSums;
 use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::value::dot::NodeId;
@@ -94,8 +95,8 @@ impl Shards {
     }
 
     /// Answers a read at once, if the key's shard can ([`ShardHandle::read_at_once`]).
-    pub fn read_at_once(&self, get: &Get) -> Option<Got> {
-        self.of_key(&get.key).read_at_once(get)
+    pub fn read_at_once<T>(&self, get: &Get, take: impl FnOnce(&FoundAtOnce<'_>) -> T) -> Option<T> {
+        self.of_key(&get.key).read_at_once(get, take)
     }
 
     /// Lists keys or the sizes of buckets ([`ShardHandle::list`]): one answer of each shard.

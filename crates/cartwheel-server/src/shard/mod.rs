@@ -46,11 +46,11 @@ use cartwheel_core::cluster::partition_state::PartitionState;
 use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::message::Envelope;
-use cartwheel_core::message::client::{ClientId, Get, Got, Outcome, Refusal, Request};
+use cartwheel_core::message::client::{ClientId, Get, Outcome, Refusal, Request};
 use cartwheel_core::message::listing::{ListRequest, Listed};
 use cartwheel_core::message::trace::TraceContext;
 use cartwheel_core::node::sums::PartitionSums;
-use cartwheel_core::node::{Effects, Input, Node};
+use cartwheel_core::node::{Effects, FoundAtOnce, Input, Node};
 use cartwheel_core::reconfiguration::partition_state_name;
 use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::store::command::StoreId;
@@ -129,9 +129,7 @@ pub trait Machine: Send + 'static {
     fn queued(&mut self, _waited: Duration) {}
 
     /// [`Node::read_at_once`].
-    fn read_at_once(&mut self, _now: Now, _waited: Duration, _get: &Get) -> Option<Got> {
-        None
-    }
+    fn read_at_once(&mut self, _now: Now, _waited: Duration, _get: &Get, _take: &mut dyn FnMut(&FoundAtOnce<'_>)) {}
 
     /// How much it holds of partitions.
     fn sizes(&self, _partitions: &[PartitionId]) -> NodeSizes {
@@ -185,8 +183,8 @@ impl Machine for Node {
         Self::round_trips(self).map(|(node, round_trips)| (node, round_trips.clone())).collect()
     }
 
-    fn read_at_once(&mut self, now: Now, waited: Duration, get: &Get) -> Option<Got> {
-        Self::read_at_once(self, now, waited, get)
+    fn read_at_once(&mut self, now: Now, waited: Duration, get: &Get, take: &mut dyn FnMut(&FoundAtOnce<'_>)) {
+        Self::read_at_once(self, now, waited, get, take);
     }
 
     fn sizes(&self, partitions: &[PartitionId]) -> NodeSizes {
@@ -310,10 +308,10 @@ impl ShardHandle {
         }
     }
 
-    /// Answers a read, if the machine can answer it at once and the caller is a task of the shard's thread. Otherwise nothing has happened, and the
-    /// read needs a [`request`](Self::request).
-    pub fn read_at_once(&self, get: &Get) -> Option<Got> {
-        self.at_once.read(get)
+    /// Gives `take` what a read finds, if the machine can answer it at once and the caller is a task of the shard's thread. Otherwise nothing has
+    /// happened, and the read needs a [`request`](Self::request).
+    pub fn read_at_once<T>(&self, get: &Get, take: impl FnOnce(&FoundAtOnce<'_>) -> T) -> Option<T> {
+        self.at_once.read(get, take)
     }
 
     /// Lists keys, or the sizes of buckets, of the shard's partitions.

@@ -11,7 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use rustix::process::Signal;
 
+use crate::harness::raw::{call, set_bucket};
 use crate::harness::{Cluster, PATIENCE};
 
 /// A connection with the Redis protocol.
@@ -246,22 +248,94 @@ fn random_commands_have_the_replies_of_redis() {
         for connection in [&mut theirs, &mut ours] {
             connection.says(&format!("HELLO {version}"));
         }
-        for _ in 0..300 {
-            let batch: Vec<_> = (0..rng.usize(1..8)).map(|_| random_command(&mut rng)).collect();
-            let bytes: Vec<u8> = batch
-                .iter()
-                .flat_map(|words| encoded(&words.iter().map(|word| &word[..]).collect::<Vec<_>>()))
-                .collect();
-            theirs.send(&bytes);
-            ours.send(&bytes);
-            for words in &batch {
-                let (expected, got) = (theirs.reply(), ours.reply());
-                let shown = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
-                let command = shown(&words.join(&b' '));
-                assert!(got == expected, "{command}: {:?} instead of {:?}", shown(&got), shown(&expected));
-            }
+        compare_random_commands(&mut rng, 300, &mut theirs, &mut ours);
+    }
+}
+
+/// Sends both the same random commands, a few at a time, and compares the replies.
+fn compare_random_commands(rng: &mut Rng, batches: usize, theirs: &mut Connection, ours: &mut Connection) {
+    for _ in 0..batches {
+        let batch: Vec<_> = (0..rng.usize(1..8)).map(|_| random_command(rng)).collect();
+        let bytes: Vec<u8> =
+            batch.iter().flat_map(|words| encoded(&words.iter().map(|word| &word[..]).collect::<Vec<_>>())).collect();
+        theirs.send(&bytes);
+        ours.send(&bytes);
+        for words in &batch {
+            let (expected, got) = (theirs.reply(), ours.reply());
+            let shown = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
+            let command = shown(&words.join(&b' '));
+            assert!(got == expected, "{command}: {:?} instead of {:?}", shown(&got), shown(&expected));
         }
     }
+}
+
+/// With R=1 a home answers a GET at once. With W=3 it has all that was written before.
+#[test]
+fn reads_that_are_answered_at_once_have_the_replies_of_redis() {
+    let Some(redis) = Redis::start() else { return };
+    let cluster = Cluster::start();
+    assert_eq!(set_bucket(&cluster.endpoint(1), "redis", r#"{"r": 1, "w": 3}"#).status, 200);
+    let seed = getrandom::u64().unwrap();
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    let long = "l".repeat(20_000);
+    for version in ["2", "3"] {
+        let (mut theirs, mut ours) = (Connection::to(&redis.addr), Connection::to(&cluster.redis_addr(1)));
+        for connection in [&mut theirs, &mut ours] {
+            connection.says(&format!("HELLO {version}"));
+        }
+        compare_random_commands(&mut rng, 200, &mut theirs, &mut ours);
+        for pipeline in [
+            &["SET p 1", "GET p", "gEt p", "GET nosuch", "GET p", "SET p 2", "GET p", "DEL p", "GET p"][..],
+            &[
+                "SET p 1",
+                "CLIENT REPLY SKIP",
+                "GET p",
+                "GET p",
+                "CLIENT REPLY OFF",
+                "GET p",
+                "CLIENT REPLY ON",
+                "GET p",
+            ],
+            &["SET p 1", &format!("SET long {long}"), "GET long", "GET p", "GET long", "STRLEN long", "GET p x", "GET"],
+            &[
+                "SET p 1 PXAT 1",
+                "GET p",
+                "SET p 1 EX 100",
+                "GET p",
+                "SELECT 1",
+                "GET p",
+                "SELECT 0",
+                "GET p",
+                "FLUSHALL",
+                "GET p",
+            ],
+        ] {
+            let lines = pipeline.iter().chain(&["ECHO end"]);
+            let bytes: Vec<u8> =
+                lines.flat_map(|line| encoded(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>())).collect();
+            let [expected, got] = [&mut theirs, &mut ours].map(|connection| {
+                connection.send(&bytes);
+                let mut replies = vec![connection.reply()];
+                while replies.last().is_some_and(|reply| reply != b"$3\r\nend\r\n") {
+                    replies.push(connection.reply());
+                }
+                replies
+            });
+            assert!(got == expected, "{}", pipeline[1]);
+        }
+    }
+    let counted = || {
+        let metrics = crate::harness::raw::get(&cluster.endpoint(1), "/metrics").text();
+        let name = "cartwheel_requests_total{operation=\"get\",outcome=\"ok\"}";
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        value.unwrap_or_else(|| panic!("no {name}"))
+    };
+    let mut ours = Connection::to(&cluster.redis_addr(1));
+    ours.says("SET p 1");
+    let before = counted();
+    (0..10).for_each(|_| assert_eq!(ours.says("GET p"), "$1\r\n1\r\n"));
+    assert_eq!(counted() - before, 10);
 }
 
 #[test]
@@ -466,6 +540,50 @@ fn any_node_answers_while_another_one_is_killed() {
     assert_eq!((http.status, http.text()), (200, "7".to_owned()));
     assert!(!http.header("cartwheel-ttl").is_empty());
     assert_eq!(http.header("content-type"), "application/octet-stream");
+}
+
+#[test]
+fn clients_that_go_by_slots_leave_a_node_that_drains() {
+    let cluster = Cluster::start();
+    assert_eq!(set_bucket(&cluster.endpoint(1), "redis", r#"{"placement": "slot"}"#).status, 200);
+    let [mut first, mut second] = [1, 2].map(|number| Connection::to(&cluster.redis_addr(number)));
+    let addr = cluster.redis_addr(2);
+    let is_first = |of: &mut Connection| {
+        let nodes = of.says("CLUSTER NODES");
+        let line = nodes.lines().find(|line| line.contains(&addr)).unwrap_or_else(|| panic!("{nodes}"));
+        !line.trim().ends_with("connected")
+    };
+    wait_until(|| is_first(&mut first) && is_first(&mut second));
+    wait_until(|| first.says("SET k v") == "+OK\r\n");
+    let has_answered = |reply: &str| reply == "$1\r\nv\r\n";
+    wait_until(|| has_answered(&second.says("GET k")));
+    let drain = |drains: bool| {
+        let (body, json) = (format!("{{\"draining\": {drains}}}"), [("content-type", "application/json")]);
+        assert_eq!(call(&cluster.endpoint(2), "PUT", "/v1/cluster/drain", &json, body.as_bytes()).status, 200);
+    };
+    drain(true);
+    wait_until(|| !is_first(&mut first) && !is_first(&mut second));
+    let moved = second.says("GET k");
+    let others = [1, 3].map(|number| cluster.redis_addr(number));
+    assert!(others.iter().any(|other| moved.starts_with("-MOVED ") && moved.trim().ends_with(other)), "{moved}");
+    // Clients that know nothing of slots are served.
+    assert!(has_answered(&Connection::to(&addr).says("GET k")));
+    drain(false);
+    wait_until(|| is_first(&mut first) && is_first(&mut second));
+    assert!(has_answered(&second.says("GET k")));
+    // With no other in reach, the node answers although it drains.
+    drain(true);
+    [1, 3].into_iter().for_each(|number| cluster.signal(number, Signal::STOP));
+    wait_until(|| is_first(&mut second) && !second.says("GET k").starts_with("-MOVED"));
+    [1, 3].into_iter().for_each(|number| cluster.signal(number, Signal::CONT));
+}
+
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use super::error::CommandError;
 use super::keys::Database;
 use super::parser::Command;
-use super::reply::Reply;
+use super::reply::{Output, Reply, Version};
 use super::session::Session;
 pub(super) use table::{Spec, TABLE, find};
 
@@ -37,13 +37,21 @@ impl Call {
     }
 }
 
+/// Begins a command.
+type Later = fn(Call) -> BoxFuture<'static, Reply>;
+
+/// Writes the reply to a read. If the node cannot say at once what it is, writes nothing and returns false.
+pub(super) type ReadAtOnce = fn(&Database, &Command, &mut Output, Version) -> bool;
+
 /// How a command is carried out.
 #[derive(Clone, Copy)]
 pub(super) enum Run {
     /// At once: it uses nothing but the connection and the node's state.
     Now(fn(&mut Session, &Command) -> Result<Reply, CommandError>),
     /// Beside others.
-    Later(fn(Call) -> BoxFuture<'static, Reply>),
+    Later(Later),
+    /// At once if that is possible, else beside others.
+    Read(ReadAtOnce, Later),
     /// It is refused with a reason.
     Refused(Reason),
 }

@@ -11,9 +11,9 @@ use super::expiry::{self, GivenTime};
 use crate::memory::{MemoryPool, MemoryShare};
 use crate::os::clock;
 use crate::resp::error::{CommandError, NOT_AN_INTEGER, SYNTAX};
-use crate::resp::keys::{Held, Rewrite};
-use crate::resp::parser::integer;
-use crate::resp::reply::Reply;
+use crate::resp::keys::{Database, Held, Rewrite};
+use crate::resp::parser::{Command, integer};
+use crate::resp::reply::{Output, Reply, Version};
 
 /// How many keys of one command are worked on at once.
 pub(super) const AT_ONCE: usize = 32;
@@ -31,6 +31,21 @@ fn bulk(call: &Call, bytes: Bytes) -> Result<Reply, CommandError> {
     }
     let share = call.db.api.replies().take(bytes.len())?;
     Ok(Reply::Held(Box::new(Reply::Bulk(bytes)), share))
+}
+
+/// A GET that the node answers at once. A long value takes the way on which it gets a share of the memory.
+pub(super) fn get_at_once(db: &Database, command: &Command, output: &mut Output, version: Version) -> bool {
+    db.read_at_once(command.shared(1), |value| match value {
+        Some(bytes) if bytes.len() >= SHARED_BYTES_MIN => false,
+        Some(bytes) => {
+            output.copy(bytes);
+            true
+        }
+        None => {
+            output.push(Reply::Null, version);
+            true
+        }
+    })
 }
 
 pub(super) async fn get(call: Call) -> Result<Reply, CommandError> {

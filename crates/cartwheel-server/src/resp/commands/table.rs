@@ -1,6 +1,6 @@
 //! What each command is called, how many arguments it has, and which of them are keys.
 
-use super::Run::{Later, Now, Refused};
+use super::Run::{Later, Now, Read, Refused};
 use super::{Reason, Run};
 use super::{client, cluster, connection, expiry, introspection, keyspace, listing, native, server, strings};
 
@@ -70,9 +70,15 @@ const STATE: &[&str] = &["noscript", "loading", "stale", "fast", "no_auth", "all
 const ADMIN: &[&str] = &["admin", "noscript", "loading", "stale"];
 const ANSWERED: &[&str] = &["loading", "stale", "fast"];
 
+macro_rules! begins {
+    ($command:path) => {
+        |call| Box::pin(async move { $command(call).await.into() })
+    };
+}
+
 macro_rules! later {
     ($command:path) => {
-        Later(|call| Box::pin(async move { $command(call).await.into() }))
+        Later(begins!($command))
     };
 }
 
@@ -117,7 +123,7 @@ commands! {
     "flushall" -1 DELETE NONE "server" later!(listing::flushall), "Deletes all keys of all databases.";
     "flushdb" -1 DELETE NONE "server" later!(listing::flushdb), "Deletes all keys of the database.";
     "function" -2 ADMIN NONE "scripting" Now(server::function), "Does nothing: there are no functions.";
-    "get" 2 READ ONE "string" later!(strings::get), "Returns the value of a key.";
+    "get" 2 READ ONE "string" Read(strings::get_at_once, begins!(strings::get)), "Returns the value of a key.";
     "getdel" 2 DELETE ONE "string" later!(strings::getdel), "Returns the value of a key and deletes it.";
     "getex" -2 WRITE ONE "string" later!(strings::getex), "Returns the value of a key and changes when it expires.";
     "getrange" 4 READ ONE "string" later!(strings::getrange), "Returns a part of a value.";
