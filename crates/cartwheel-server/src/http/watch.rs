@@ -60,7 +60,7 @@ pub(super) fn end(timed: Option<Timed<'_>>, response: &Response) {
     timed.end(match (response.extensions().get::<ErrorSummary>(), response.status()) {
         (Some(summary), _) => Outcome(summary.code),
         (None, StatusCode::MULTIPLE_CHOICES) => Outcome("siblings"),
-        (None, _) => Outcome("ok"),
+        (None, _) => Outcome::OK,
     });
 }
 

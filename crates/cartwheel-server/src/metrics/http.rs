@@ -25,6 +25,11 @@ pub enum KeyOperation {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Outcome(pub &'static str);
 
+impl Outcome {
+    /// That of nearly every request.
+    pub const OK: Self = Self("ok");
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct RequestLabels {
     operation: KeyOperation,
@@ -35,9 +40,6 @@ struct RequestLabels {
 struct OperationLabels {
     operation: KeyOperation,
 }
-
-/// The outcome of nearly every request.
-const OK: &str = "ok";
 
 type Histograms = Family<OperationLabels, Histogram, fn() -> Histogram>;
 
@@ -66,7 +68,7 @@ impl Default for HttpMetrics {
         let requests = Family::<RequestLabels, Counter>::default();
         let durations: Histograms = Family::new_with_constructor(|| Histogram::new(latency_buckets()));
         let usual = [KeyOperation::get, KeyOperation::put, KeyOperation::delete].map(|operation| {
-            let succeeded = requests.get_or_create(&RequestLabels { operation, outcome: OK }).clone();
+            let succeeded = requests.get_or_create(&RequestLabels { operation, outcome: Outcome::OK.0 }).clone();
             (succeeded, durations.get_or_create(&OperationLabels { operation }).clone())
         });
         Self {
@@ -111,12 +113,12 @@ impl HttpMetrics {
     }
 
     /// Counts a request that has begun then.
-    pub fn ended(&self, operation: KeyOperation, Outcome(outcome): Outcome, begun: Instant) {
+    pub fn ended(&self, operation: KeyOperation, outcome: Outcome, begun: Instant) {
         let (succeeded, durations) = &self.usual[operation as usize];
-        if outcome == OK {
+        if outcome == Outcome::OK {
             succeeded.inc();
         } else {
-            self.requests.get_or_create(&RequestLabels { operation, outcome }).inc();
+            self.requests.get_or_create(&RequestLabels { operation, outcome: outcome.0 }).inc();
         }
         durations.observe(begun.elapsed().as_secs_f64());
     }

@@ -404,9 +404,10 @@ impl KeysInUse {
     /// The most keys that are compared: further commands wait.
     const MAX: usize = 4 * AT_ONCE;
 
+    /// Keeps little memory, because the connection may be idle for long.
     fn clear(&mut self) {
         self.keys.clear();
-        self.keys.shrink_to(2 * Self::MAX);
+        self.keys.shrink_to(AT_ONCE);
         self.is_all = false;
     }
 

@@ -104,7 +104,7 @@ impl Database {
         let get = Get { key, consistency: Consistency::Eventual, r: None, seen: None, wants_context: false };
         let taken = backend.shards.read_at_once(&get, |found| take(found.last().and_then(bytes_of)));
         if taken == Some(true) {
-            self.api.metrics().ended(KeyOperation::get, Outcome("ok"), begun);
+            self.api.metrics().ended(KeyOperation::get, Outcome::OK, begun);
         }
         taken == Some(true)
     }
@@ -234,7 +234,7 @@ impl RespApi {
 
 fn outcome<T>(done: &Result<T, CommandError>) -> Outcome {
     match done {
-        Ok(_) => Outcome("ok"),
+        Ok(_) => Outcome::OK,
         Err(error) => Outcome(error.code()),
     }
 }

@@ -5,9 +5,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::harness::{Cluster, PATIENCE};
+use crate::harness::{Cluster, PATIENCE, eventually};
 
 /// Sends one request; returns the answer's status and body.
 fn call(method: &str, url: &str, body: &[u8]) -> (u16, Vec<u8>) {
@@ -25,15 +25,6 @@ fn call(method: &str, url: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head") + 4;
     let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
     (status, answer.split_off(end))
-}
-
-/// Retries until it succeeds, for a bounded time, because healing happens in the background.
-fn eventually(what: &str, mut try_it: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !try_it() {
-        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Incompressible bytes, different for each number.

@@ -6,18 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::harness::raw::{call, get, put};
-use crate::harness::{CARTWHEEL, Cluster, PATIENCE};
+use crate::harness::{CARTWHEEL, Cluster, PATIENCE, eventually};
 use rustix::process::Signal;
 
 const KEYS: u32 = 300;
-
-fn eventually(what: &str, mut try_it: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !try_it() {
-        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 fn fill(cluster: &Cluster) {
     for key in 0..KEYS {

@@ -2,13 +2,12 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::harness::raw::{call, get};
-use crate::harness::{CARTWHEEL, Cluster, PATIENCE};
+use crate::harness::{CARTWHEEL, Cluster, eventually};
 
 /// Runs `cartwheel ARGS`, with these nodes as endpoints.
 fn run(cluster: &Cluster, nodes: &[u16], args: &[&str]) -> Output {
@@ -29,14 +28,6 @@ fn health(cluster: &Cluster, node: u16) -> (Option<i32>, Vec<String>) {
     (output.status.code(), codes.filter(|code| !may_be.contains(code)).map(str::to_owned).collect())
 }
 
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-}
-
 /// Whether node 1 says of node 2 that it drains.
 fn is_seen_to_drain(cluster: &Cluster) -> bool {
     let status = get(&cluster.endpoint(1), "/v1/cluster").json();
@@ -48,7 +39,7 @@ fn is_seen_to_drain(cluster: &Cluster) -> bool {
 fn a_node_that_drains_serves_but_is_left_by_clients_and_peers_until_it_is_restarted() {
     let mut cluster = Cluster::start();
     let second = cluster.endpoint(2);
-    wait_for("the cluster is not healthy", || health(&cluster, 1).1.is_empty());
+    eventually("the cluster is not healthy", || health(&cluster, 1).1.is_empty());
     assert_eq!(run(&cluster, &[2], &["cluster", "health", "--node-only"]).status.code(), Some(0));
 
     let drained = run(&cluster, &[1], &["cluster", "drain", "node-2"]);
@@ -56,14 +47,14 @@ fn a_node_that_drains_serves_but_is_left_by_clients_and_peers_until_it_is_restar
     let ready = get(&second, "/readyz");
     assert_eq!(ready.status, 503);
     assert!(ready.json()["message"].as_str().unwrap().starts_with("draining"));
-    wait_for("node-1 does not learn that node-2 drains", || is_seen_to_drain(&cluster));
+    eventually("node-1 does not learn that node-2 drains", || is_seen_to_drain(&cluster));
     let put = call(&second, "PUT", "/v1/kv/b/k", &[], b"v");
     assert_eq!((put.status, put.header("cartwheel-draining"), put.header("connection")), (204, "true", "close"));
     assert_eq!(get(&cluster.endpoint(1), "/v1/kv/b/k").header("cartwheel-draining"), "");
     let node_only = run(&cluster, &[2], &["cluster", "health", "--node-only"]);
     assert_eq!(node_only.status.code(), Some(1));
     assert!(text(&node_only).contains("not ready") && text(&node_only).contains("draining"), "{}", text(&node_only));
-    wait_for("health does not name the node that drains", || {
+    eventually("health does not name the node that drains", || {
         health(&cluster, 1) == (Some(1), vec!["member_draining".to_owned()])
     });
 
@@ -74,7 +65,7 @@ fn a_node_that_drains_serves_but_is_left_by_clients_and_peers_until_it_is_restar
     assert_eq!(run(&cluster, &[1], &["cluster", "drain", "node-9"]).status.code(), Some(1));
 
     assert!(run(&cluster, &[1], &["cluster", "drain", "node-2", "--undo"]).status.success());
-    wait_for("node-1 does not learn that node-2 no longer drains", || !is_seen_to_drain(&cluster));
+    eventually("node-1 does not learn that node-2 no longer drains", || !is_seen_to_drain(&cluster));
     assert_eq!(get(&second, "/readyz").status, 200);
 
     let json = [("Content-Type", "application/json")];
@@ -87,7 +78,7 @@ fn a_node_that_drains_serves_but_is_left_by_clients_and_peers_until_it_is_restar
     cluster.kill(2);
     cluster.restart(2);
     assert_eq!(get(&second, "/v1/cluster/drain").json()["draining"], false);
-    wait_for("node-1 still takes node-2 as one that drains", || !is_seen_to_drain(&cluster));
+    eventually("node-1 still takes node-2 as one that drains", || !is_seen_to_drain(&cluster));
 }
 
 #[test]
@@ -108,7 +99,7 @@ fn a_lost_node_is_named_by_health_and_the_bundle_and_the_watch_goes_on_through_a
     lines.by_ref().for_each(drop);
     assert_eq!(watch.wait().unwrap().code(), Some(130));
 
-    wait_for("node-1 is not known to be down", || health(&cluster, 2).1.contains(&"member_down".to_owned()));
+    eventually("node-1 is not known to be down", || health(&cluster, 2).1.contains(&"member_down".to_owned()));
     assert_eq!(health(&cluster, 2).0, Some(1));
     let line = run(&cluster, &all, &["cluster", "health"]);
     let line = text(&line);
@@ -135,7 +126,7 @@ fn a_lost_node_is_named_by_health_and_the_bundle_and_the_watch_goes_on_through_a
     );
 
     cluster.kill(3);
-    wait_for("two of three lost nodes are not critical", || {
+    eventually("two of three lost nodes are not critical", || {
         let (exit, codes) = health(&cluster, 2);
         exit == Some(4) && codes.first().is_some_and(|code| code == "no_quorum")
     });

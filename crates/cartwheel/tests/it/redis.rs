@@ -14,7 +14,7 @@ use fastrand::Rng;
 use rustix::process::Signal;
 
 use crate::harness::raw::{call, set_bucket};
-use crate::harness::{Cluster, PATIENCE};
+use crate::harness::{Cluster, PATIENCE, eventually};
 
 /// A connection with the Redis protocol.
 struct Connection {
@@ -85,6 +85,11 @@ fn encoded(words: &[&[u8]]) -> Vec<u8> {
         bytes.extend_from_slice(b"\r\n");
     }
     bytes
+}
+
+/// The requests of commands that are sent at once.
+fn pipelined(lines: &[&str]) -> Vec<u8> {
+    lines.iter().flat_map(|line| encoded(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>())).collect()
 }
 
 /// A Redis server, which is killed when it is dropped.
@@ -311,9 +316,7 @@ fn reads_that_are_answered_at_once_have_the_replies_of_redis() {
                 "GET p",
             ],
         ] {
-            let lines = pipeline.iter().chain(&["ECHO end"]);
-            let bytes: Vec<u8> =
-                lines.flat_map(|line| encoded(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>())).collect();
+            let bytes = pipelined(&[pipeline, &["ECHO end"]].concat());
             let [expected, got] = [&mut theirs, &mut ours].map(|connection| {
                 connection.send(&bytes);
                 let mut replies = vec![connection.reply()];
@@ -507,8 +510,7 @@ fn keys_are_listed_and_flushed_as_in_redis() {
             "RANDOMKEY",
         ],
     ] {
-        let bytes: Vec<u8> =
-            pipeline.iter().flat_map(|line| encoded(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>())).collect();
+        let bytes = pipelined(pipeline);
         for connection in [&mut theirs, &mut ours] {
             connection.send(&bytes);
         }
@@ -553,37 +555,29 @@ fn clients_that_go_by_slots_leave_a_node_that_drains() {
         let line = nodes.lines().find(|line| line.contains(&addr)).unwrap_or_else(|| panic!("{nodes}"));
         !line.trim().ends_with("connected")
     };
-    wait_until(|| is_first(&mut first) && is_first(&mut second));
-    wait_until(|| first.says("SET k v") == "+OK\r\n");
+    eventually("slots go to node-2", || is_first(&mut first) && is_first(&mut second));
+    eventually("a write is stored", || first.says("SET k v") == "+OK\r\n");
     let has_answered = |reply: &str| reply == "$1\r\nv\r\n";
-    wait_until(|| has_answered(&second.says("GET k")));
+    eventually("it is read", || has_answered(&second.says("GET k")));
     let drain = |drains: bool| {
         let (body, json) = (format!("{{\"draining\": {drains}}}"), [("content-type", "application/json")]);
         assert_eq!(call(&cluster.endpoint(2), "PUT", "/v1/cluster/drain", &json, body.as_bytes()).status, 200);
     };
     drain(true);
-    wait_until(|| !is_first(&mut first) && !is_first(&mut second));
+    eventually("slots leave node-2", || !is_first(&mut first) && !is_first(&mut second));
     let moved = second.says("GET k");
     let others = [1, 3].map(|number| cluster.redis_addr(number));
     assert!(others.iter().any(|other| moved.starts_with("-MOVED ") && moved.trim().ends_with(other)), "{moved}");
     // Clients that know nothing of slots are served.
     assert!(has_answered(&Connection::to(&addr).says("GET k")));
     drain(false);
-    wait_until(|| is_first(&mut first) && is_first(&mut second));
+    eventually("slots go to node-2", || is_first(&mut first) && is_first(&mut second));
     assert!(has_answered(&second.says("GET k")));
     // With no other in reach, the node answers although it drains.
     drain(true);
     [1, 3].into_iter().for_each(|number| cluster.signal(number, Signal::STOP));
-    wait_until(|| is_first(&mut second) && !second.says("GET k").starts_with("-MOVED"));
+    eventually("slots go to the only node", || is_first(&mut second) && !second.says("GET k").starts_with("-MOVED"));
     [1, 3].into_iter().for_each(|number| cluster.signal(number, Signal::CONT));
-}
-
-fn wait_until(mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

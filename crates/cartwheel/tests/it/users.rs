@@ -5,8 +5,6 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +12,7 @@ use serde_json::Value;
 
 use crate::harness::grown::Grown;
 use crate::harness::raw::{Reply, call};
-use crate::harness::{CARTWHEEL, Cluster, PATIENCE, free_bases};
+use crate::harness::{CARTWHEEL, Cluster, PATIENCE, eventually, free_bases};
 
 const ADMIN: &str = "correct horse";
 const SHOP: &str = "battery staple";
@@ -88,15 +86,6 @@ fn audited(cluster: &Cluster) -> Vec<Value> {
 /// Whether a node accepts connections.
 fn is_there(endpoint: &str) -> bool {
     TcpStream::connect(endpoint.replace("http://", "")).is_ok()
-}
-
-/// Tries again until it holds.
-fn eventually(what: &str, try_it: &dyn Fn() -> bool) {
-    let begun = Instant::now();
-    while !try_it() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

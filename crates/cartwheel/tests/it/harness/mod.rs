@@ -19,6 +19,15 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 /// The limit for every wait. It is long, because a test checks that something happens, not how fast the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
+/// Tries again until it is so, for [`PATIENCE`]: much happens in the background.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// The path of the binary under test.
 pub const CARTWHEEL: &str = env!("CARGO_BIN_EXE_cartwheel");
 
